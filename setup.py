@@ -1,0 +1,42 @@
+"""The one extension module; everything else about the package is in pyproject.toml.
+
+CSOFTMAX_DEBUG=1 builds it with bounds checks: Cython's, and the address and undefined-behaviour sanitizers.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("CSOFTMAX_DEBUG") == "1"
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+# No -march=native: instruction sets are chosen at run time. No -ffast-math: NaN, infinities and the order
+# of sums matter. No contraction: a product and a sum are fused where the source says so and nowhere else.
+compile_flags = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
+
+extension = Extension(
+    "csoftmax._kernels",
+    sources=["src_cy/_kernels.pyx", *sorted(map(str, Path("src_cy/simd").glob("*.c")))],
+    depends=[*map(str, Path("src_cy").rglob("*.h")), "src_cy/simd.pxd"],
+    include_dirs=["src_cy"],
+    extra_compile_args=compile_flags,
+    extra_link_args=SANITIZE if DEBUG else [],
+)
+
+setup(
+    ext_modules=cythonize(
+        [extension],
+        build_dir="build/cython",
+        include_path=["src_cy"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": DEBUG,
+        },
+    )
+)

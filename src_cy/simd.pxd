@@ -1,0 +1,77 @@
+# The C side as Cython sees it: the kernel tables (simd/kernels.h) and the tickets (team.h).
+from libc.stdint cimport int64_t
+
+cdef extern from "simd/kernels.h" nogil:
+    enum:
+        N_SOURCES
+
+    ctypedef struct gradient_sink:
+        void *W
+        void *velocity
+        void *gradient
+        int first
+        int last
+        double learning_rate
+        double momentum
+        double weight_decay
+        int nesterov
+
+    ctypedef void (*forward_kernel)(
+        const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, const void *W, const void *b,
+        Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t row_stride, Py_ssize_t class_stride) noexcept nogil
+    ctypedef void (*gradient_kernel)(
+        const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end,
+        const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink) noexcept nogil
+    ctypedef void (*rows_kernel)(
+        Py_ssize_t n_rows, Py_ssize_t n_classes, const void *x, Py_ssize_t x_stride, void *out,
+        Py_ssize_t out_stride) noexcept nogil
+    ctypedef void (*elementary_kernel)(Py_ssize_t n, const void *x, void *out) noexcept nogil
+
+    ctypedef struct kernel_table:
+        forward_kernel forward[4]
+        gradient_kernel gradient[4]
+        void (*bias_gradient)(
+            Py_ssize_t n_rows, const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes,
+            const gradient_sink *sink) noexcept nogil
+        void (*cross_entropy_columns)(
+            Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
+            const void *factors, void *losses, int64_t *predictions) noexcept nogil
+        void (*argmax_columns)(
+            Py_ssize_t n_rows, Py_ssize_t n_classes, const void *logits, Py_ssize_t ld,
+            int64_t *predictions) noexcept nogil
+        rows_kernel softmax_rows
+        rows_kernel log_softmax_rows
+        void (*cross_entropy_rows)(
+            Py_ssize_t n_rows, Py_ssize_t n_classes, const void *logits, Py_ssize_t logits_stride,
+            const void *dense, Py_ssize_t dense_stride, const int64_t *y, int64_t ignored,
+            const void *label_weight, double factor, void *losses, void *dlogits,
+            Py_ssize_t dlogits_stride) noexcept nogil
+        elementary_kernel exp_nonpositive
+        elementary_kernel log_from_one
+
+    ctypedef struct instruction_set:
+        const char *name
+        kernel_table f32
+        kernel_table f64
+
+    int available_instruction_sets(const instruction_set *found[4])
+
+cdef extern from "team.h" nogil:
+    ctypedef struct ticket_office:
+        int64_t next
+        int64_t done
+        int64_t inside
+        int64_t closed
+
+    int64_t take_ticket(ticket_office *office)
+    void finish_ticket(ticket_office *office)
+    void close_office(ticket_office *office)
+    int enter_office(ticket_office *office)
+    void leave_office(ticket_office *office)
+    int wait_for_done(ticket_office *office, int64_t pieces)
+    void wait_until_empty(ticket_office *office)
+    double monotonic_seconds()
+    void prefetch_row(const char *row, Py_ssize_t n_bytes)
+    void copy_items(
+        char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,
+        Py_ssize_t item_size, int reversed)

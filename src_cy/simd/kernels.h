@@ -1,0 +1,82 @@
+/* The table of kernels that each instruction set exports, and what every kernel promises.
+ *
+ * n_rows x n_features   a block of X, given as one pointer per row (rows may lie anywhere, unaligned)
+ * W                     class-major: W[k * n_features + j]
+ * logits, dlogits       element (i, k) at [i * row_stride + k * class_stride]; the fused pass keeps them
+ *                       class-major (row_stride 1), so that softmax runs along the rows and wastes no
+ *                       vector lane on few classes
+ *
+ * Every element is summed in one order that depends on n_features, n_rows and the instruction set alone,
+ * never on which tile it fell into: that is what makes results bitwise equal for any thread count.
+ * No kernel allocates, locks, prints or knows Python; labels have been checked by the caller.
+ */
+#ifndef CSOFTMAX_KERNELS_H
+#define CSOFTMAX_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* How X is stored. float32 is computed from the first three, float64 from all four. */
+enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
+
+/* Where a gradient tile goes when its last row is summed: into `gradient`, or straight into W. */
+typedef struct {
+    void *W;             /* (n_classes, n_features), updated in place; NULL: store the gradient */
+    void *velocity;      /* like W; NULL: no momentum */
+    void *gradient;      /* like W; unused when one block is the whole batch and W is given */
+    int first, last;     /* is this block the first, the last of its batch? */
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+} gradient_sink;
+
+typedef void (*forward_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
+                               const void *W, const void *b, ptrdiff_t n_classes, double scale,
+                               void *logits, ptrdiff_t row_stride, ptrdiff_t class_stride);
+typedef void (*gradient_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
+                                ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                                ptrdiff_t n_classes, double scale, const gradient_sink *sink);
+typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
+                            void *out, ptrdiff_t out_stride);
+typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
+
+typedef struct {
+    /* logits[i,k] = scale * sum_j X[i,j] W[k,j] + b[k] */
+    forward_kernel forward[N_SOURCES];
+    /* g[k,j] = scale * sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, then into the sink;
+       begin is a multiple of 64, end another or n_features */
+    gradient_kernel gradient[N_SOURCES];
+    /* g[k] = sum_i dlogits[k * ld + i], into the sink as one feature (n_features = 1) */
+    void (*bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
+                          const gradient_sink *sink);
+    /* class-major logits -> losses (nats) and, if factors is not NULL, dlogits in place:
+       factors[i] * (softmax(logits[i]) - onehot(y[i])). ld is a multiple of 16. */
+    void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,
+                                  const int64_t *y, const void *factors, void *losses,
+                                  int64_t *predictions);
+    /* predictions[i] = the first k with the largest logit (or the first NaN), as numpy.argmax */
+    void (*argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
+                           int64_t *predictions);
+    /* rows of contiguous classes; out may be x */
+    rows_kernel softmax_rows, log_softmax_rows;
+    /* The target of row i is dense[i * dense_stride + k] (dense NULL: 0) plus label_weight[y[i]]
+       (NULL: 1) at k = y[i] (y NULL: no label); a row with y[i] == ignored has loss and gradient 0.
+       losses[i] = -sum_k target[k] log p[k]; dlogits (NULL: none) = factor * its gradient. */
+    void (*cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
+                               ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
+                               const int64_t *y, int64_t ignored, const void *label_weight,
+                               double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride);
+    /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
+    elementary_kernel exp_nonpositive, log_from_one;
+} kernel_table;
+
+typedef struct {
+    const char *name;
+    kernel_table f32, f64;
+} instruction_set;
+
+extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
+
+/* The instruction sets that this machine can run, best first; returns how many (scalar is always one). */
+int available_instruction_sets(const instruction_set *found[4]);
+
+#endif

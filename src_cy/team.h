@@ -1,0 +1,115 @@
+/* Tickets for a team of threads, and the copy of a row that lies awkwardly.
+ *
+ * A ticket is one piece of one phase. Tickets are taken in order, so a thread that must wait waits only
+ * for pieces that somebody has begun: a thread that was never scheduled holds no ticket and nobody up. */
+#ifndef CSOFTMAX_TEAM_H
+#define CSOFTMAX_TEAM_H
+
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct {
+    int64_t next;   /* the next ticket to hand out */
+    int64_t done;   /* pieces finished */
+    int64_t inside; /* threads that may touch the caller's arrays */
+    int64_t closed; /* nobody starts another piece */
+} ticket_office;
+
+static inline int64_t take_ticket(ticket_office *office)
+{
+    return __atomic_fetch_add(&office->next, 1, __ATOMIC_RELAXED);
+}
+
+static inline void finish_ticket(ticket_office *office)
+{
+    __atomic_fetch_add(&office->done, 1, __ATOMIC_RELEASE);
+}
+
+static inline void close_office(ticket_office *office)
+{
+    __atomic_store_n(&office->closed, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A helper enters before it takes tickets; refused once the office is closed. */
+static inline int enter_office(ticket_office *office)
+{
+    __atomic_fetch_add(&office->inside, 1, __ATOMIC_SEQ_CST);
+    return !__atomic_load_n(&office->closed, __ATOMIC_SEQ_CST);
+}
+
+static inline void leave_office(ticket_office *office)
+{
+    __atomic_fetch_sub(&office->inside, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Spinning is right for pieces of microseconds; yielding, when their thread is off its core. */
+static inline void pause_waiting(int64_t *spins)
+{
+    if (++*spins > 2000) {
+        sched_yield();
+        return;
+    }
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Until `pieces` are finished; 0 if the office was closed first. */
+static inline int wait_for_done(ticket_office *office, int64_t pieces)
+{
+    int64_t spins = 0;
+    while (__atomic_load_n(&office->done, __ATOMIC_ACQUIRE) < pieces) {
+        if (__atomic_load_n(&office->closed, __ATOMIC_RELAXED))
+            return 0;
+        pause_waiting(&spins);
+    }
+    return 1;
+}
+
+static inline void wait_until_empty(ticket_office *office)
+{
+    int64_t spins = 0;
+    while (__atomic_load_n(&office->inside, __ATOMIC_SEQ_CST) > 0)
+        pause_waiting(&spins);
+}
+
+static inline double monotonic_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Brings a row into the cache ahead of its use. */
+static inline void prefetch_row(const char *row, ptrdiff_t bytes)
+{
+    for (ptrdiff_t offset = 0; offset < bytes; offset += 64)
+        __builtin_prefetch(row + offset, 0, 2);
+}
+
+/* n items of 1, 2, 4 or 8 bytes, `from_stride` and `to_stride` bytes apart, their bytes reversed or not */
+static inline void copy_items(char *to, ptrdiff_t to_stride, const char *from, ptrdiff_t from_stride,
+                              ptrdiff_t n, ptrdiff_t item_size, int reversed)
+{
+#define COPY(type, swap)                                           \
+    for (ptrdiff_t j = 0; j < n; j++) {                            \
+        type item;                                                 \
+        memcpy(&item, from + j * from_stride, sizeof item);        \
+        item = reversed ? swap(item) : item;                       \
+        memcpy(to + j * to_stride, &item, sizeof item);            \
+    }
+    switch (item_size) {
+    case 1: COPY(uint8_t, ) break;
+    case 2: COPY(uint16_t, __builtin_bswap16) break;
+    case 4: COPY(uint32_t, __builtin_bswap32) break;
+    default: COPY(uint64_t, __builtin_bswap64) break;
+    }
+#undef COPY
+}
+
+#endif
