@@ -387,7 +387,8 @@ cdef class RowPass(Team):
         for i in range(n):
             stored = self.order[row_begin + i] if self.order != NULL else row_begin + i
             weight = self.weight[stored] if self.weight != NULL else 1.0
-            loss = weight * ((<float *>losses)[i] if self.size == 4 else (<double *>losses)[i])
+            loss = (<float *>losses)[i] if self.size == 4 else (<double *>losses)[i]
+            loss = weight * loss if weight != 0.0 else 0.0   # left out, even if it is NaN
             total += loss
             correct += predictions[i] == labels[i]
             if self.losses != NULL and self.size == 4:
@@ -433,8 +434,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     cdef char kind = View(b, PyBUF_STRIDES).kind()
     p.kernels = &isa.f64 if kind == c"d" else &isa.f32
     p.size = 8 if kind == c"d" else 4
-    if (kind != c"d" and kind != c"f") or p.kernels.forward[p.source] == NULL:
-        raise TypeError("W, b: expected float32, or float64 as float64 X needs it")
+    if kind != c"d" and kind != c"f":
+        raise TypeError("b: expected float32 or float64")
     if p.n_classes == 0 or (p.has_gradient and y is None) or (losses is not None and y is None):
         raise ValueError("expected at least one class, and labels where there is a loss")
     p.W, p.b = p.take(W, n_parameters, kind, updates, "W"), p.take(b, p.n_classes, kind, updates, "b")
@@ -478,8 +479,8 @@ def linear_gradient(X, dlogits, double scale, dW, db):
     cdef char kind = View(db, PyBUF_STRIDES).kind()
     cdef const kernel_table *kernels = &isa.f64 if kind == c"d" else &isa.f32
     p.n_classes = len(db)
-    if kernels.gradient[p.source] == NULL or p.packed:
-        raise TypeError("X: expected contiguous rows of a type that this compute type reads")
+    if p.packed or kind != c"d" and kind != c"f":
+        raise TypeError("expected contiguous native rows of X, and float32 or float64 db")
     cdef const void *d = p.take(dlogits, p.n_classes * p.n_rows, kind, False, "dlogits")
     p.W_sink.gradient = p.take(dW, p.n_classes * p.n_features, kind, True, "dW")
     p.b_sink.gradient = p.take(db, p.n_classes, kind, True, "db")

@@ -211,8 +211,9 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
         if (!factors)
             continue;
         const V factor = FN(load_first)((const T *)factors + i, n, 0), share = factor / total;
+        const I counts = factor != 0; /* weight 0 is left out, even where its loss is NaN */
         for (ptrdiff_t k = 0; k < n_classes; k++)
-            FN(store)(logits + k * ld, FN(load)(logits + k * ld) * share);
+            FN(store)(logits + k * ld, (V)((I)(FN(load)(logits + k * ld) * share) & counts));
         for (ptrdiff_t lane = 0; lane < n; lane++)
             logits[y[i + lane] * ld + lane] -= factor[lane];
     }
@@ -332,18 +333,19 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
         const T *x = (const T *)logits + i * logits_stride;
         const T *target = dense ? (const T *)dense + i * dense_stride : NULL;
         T *dx = dlogits ? (T *)dlogits + i * dlogits_stride : NULL, *loss = (T *)losses + i;
-        if (y && y[i] == ignored) {
+        const int has_label = y && y[i] != ignored;
+        const T spike = !has_label ? 0 : label_weight ? ((const T *)label_weight)[y[i]] : 1;
+        const T largest = FN(row_max)(n_classes, x);
+        T mass = 0, found = 0;
+        if (target && (has_label || !y))
+            found = FN(dense_loss)(n_classes, target, x, largest, &mass);
+        mass += spike;
+        if (mass == 0) { /* ignored, or all its classes weigh nothing: left out even if x has a NaN */
             *loss = 0;
             if (dx)
                 memset(dx, 0, (size_t)n_classes * sizeof(T));
             continue;
         }
-        const T largest = FN(row_max)(n_classes, x);
-        const T spike = !y ? 0 : label_weight ? ((const T *)label_weight)[y[i]] : 1;
-        T mass = 0, found = 0;
-        if (target)
-            found = FN(dense_loss)(n_classes, target, x, largest, &mass);
-        mass += spike;
         if (spike != 0)
             found += spike * (x[y[i]] - largest);
         const T sum = FN(row_sum_exp)(n_classes, x, largest, dx);
@@ -353,7 +355,7 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
         FN(row_affine)(n_classes, dx, (T)factor * mass / sum, 0, dx);
         for (ptrdiff_t k = 0; target && k < n_classes; k++)
             dx[k] -= (T)factor * target[k];
-        if (y)
+        if (has_label)
             dx[y[i]] -= (T)factor * spike;
     }
 }

@@ -21,6 +21,9 @@
 #define SOURCE f32
 #define S float
 #include "tiles.h"
+#define SOURCE f64
+#define S double
+#include "tiles.h"
 #undef F32
 #undef T
 #undef TYPE
@@ -56,8 +59,8 @@
 
 const instruction_set PASTE(kernels, ISA) = {
     .name = STRING(ISA),
-    .f32 = {.forward = {forward_u8_f32, forward_f16_f32, forward_f32_f32, NULL},
-            .gradient = {gradient_u8_f32, gradient_f16_f32, gradient_f32_f32, NULL},
+    .f32 = {.forward = {forward_u8_f32, forward_f16_f32, forward_f32_f32, forward_f64_f32},
+            .gradient = {gradient_u8_f32, gradient_f16_f32, gradient_f32_f32, gradient_f64_f32},
             ROW_KERNELS(f32)},
     .f64 = {.forward = {forward_u8_f64, forward_f16_f64, forward_f32_f64, forward_f64_f64},
             .gradient = {gradient_u8_f64, gradient_f16_f64, gradient_f32_f64, gradient_f64_f64},

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How X is stored. float32 is computed from the first three, float64 from all four. */
+/* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
 enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
 
 /* Where a gradient tile goes when its last row is summed: into `gradient`, or straight into W. */

@@ -27,6 +27,10 @@ static inline f32_vector f32_load_f32(const float *p)
 {
     return _mm256_loadu_ps(p);
 }
+static inline f32_vector f32_load_f64(const double *p)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(p + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(p)));
+}
 static inline f64_vector f64_load_u8(const uint8_t *p)
 {
     int32_t four;

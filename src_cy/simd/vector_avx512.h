@@ -26,6 +26,11 @@ static inline f32_vector f32_load_f32(const float *p)
 {
     return _mm512_loadu_ps(p);
 }
+static inline f32_vector f32_load_f64(const double *p)
+{
+    const __m512 low = _mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_loadu_pd(p)));
+    return _mm512_insertf32x8(low, _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8)), 1);
+}
 static inline f64_vector f64_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));

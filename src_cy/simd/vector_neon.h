@@ -32,6 +32,10 @@ static inline f32_vector f32_load_f32(const float *p)
     memcpy(&v, p, sizeof v);
     return v;
 }
+static inline f32_vector f32_load_f64(const double *p)
+{
+    return vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(p)), vld1q_f64(p + 2));
+}
 static inline f64_vector f64_load_u8(const uint8_t *p)
 {
     return (f64_vector){p[0], p[1]};

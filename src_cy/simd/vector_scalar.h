@@ -34,6 +34,10 @@ static inline f32_vector f32_load_f32(const float *p)
     memcpy(&v, p, sizeof v);
     return v;
 }
+static inline f32_vector f32_load_f64(const double *p)
+{
+    return (f32_vector){(float)p[0], (float)p[1], (float)p[2], (float)p[3]};
+}
 static inline f64_vector f64_load_u8(const uint8_t *p)
 {
     return (f64_vector){p[0], p[1]};

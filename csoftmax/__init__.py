@@ -1,0 +1,99 @@
+"""Softmax regression at the speed of the hardware.
+
+>>> import csoftmax as cs
+>>> train, test = cs.fashion_mnist_sample()
+>>> model = cs.SoftmaxRegression(784, 10, seed=0)
+>>> history = cs.train(model, train, validation=test, epochs=5)
+>>> cs.evaluate(model, test).accuracy > 0.7
+True
+
+The functions are in `csoftmax.functional` (compiled) and `csoftmax.reference` (the same in plain
+NumPy, the page to read first); the program of *Dive into Deep Learning* runs on `csoftmax.d2l`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from csoftmax import _kernels
+from csoftmax.autograd import Parameter
+from csoftmax.data import (
+    DataError,
+    DataLoader,
+    DataNotFoundError,
+    Dataset,
+    dataset_locations,
+    fashion_mnist,
+    fashion_mnist_sample,
+    read,
+)
+from csoftmax.functional import (
+    cross_entropy,
+    linear,
+    linear_cross_entropy,
+    linear_cross_entropy_grad,
+    log_softmax,
+    softmax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_grad,
+)
+from csoftmax.model import SoftmaxRegression
+from csoftmax.training import SGD, History, Metrics, evaluate, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "DataError",
+    "DataLoader",
+    "DataNotFoundError",
+    "Dataset",
+    "History",
+    "Metrics",
+    "Parameter",
+    "SoftmaxRegression",
+    "cross_entropy",
+    "evaluate",
+    "fashion_mnist",
+    "fashion_mnist_sample",
+    "info",
+    "linear",
+    "linear_cross_entropy",
+    "linear_cross_entropy_grad",
+    "log_softmax",
+    "read",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+    "train",
+]
+
+if "CSOFTMAX_ISA" in os.environ:
+    _kernels.use(os.environ["CSOFTMAX_ISA"])
+
+
+def info() -> dict[str, Any]:
+    """Return what this installation runs on: versions, instruction sets, CPUs, data found.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> cs.info()["instruction set"] in cs.info()["instruction sets available"]
+    True
+    """
+    import numpy as np
+
+    from csoftmax._validate import usable_cpus
+
+    return {
+        "csoftmax": __version__,
+        "instruction set": _kernels.active(),
+        "instruction sets available": list(_kernels.available()),
+        "usable CPUs": usable_cpus(),
+        "NumPy": np.__version__,
+        "dataset locations": [
+            {"where": place.where, "found": place.found, "detail": place.detail}
+            for place in dataset_locations()
+        ],
+    }

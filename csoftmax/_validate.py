@@ -1,0 +1,403 @@
+"""What every function checks before it computes: dtypes, shapes, labels, weights, threads.
+
+Each check names the argument, says what was expected and what came, and costs one pass over the
+data without a temporary as long as the data is good; only a failed check looks for the culprit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import operator
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+REDUCTIONS = ("mean", "sum", "none")
+# More threads than this help nobody; the results do not depend on the number.
+MAX_THREADS = 1024
+
+
+# ---------------------------------------------------------------- arrays and dtypes
+
+
+def as_array(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an array of real numbers, without a copy where it is an array already.
+
+    Raises TypeError for complex, longdouble, string and object arrays, ValueError for ragged lists.
+    """
+    array = _to_array(x, name)
+    _compute_dtype_of(array.dtype, name)
+    return array
+
+
+def compute_dtype(*arrays: Array) -> np.dtype[Any]:
+    """Return the dtype to compute in: float64 if any array needs it, else float32.
+
+    float16, float32, bool and integers of up to 16 bits fit float32; float64 and wider integers
+    need float64.
+    """
+    for array in arrays:
+        if _compute_dtype_of(array.dtype, "an argument") is FLOAT64:
+            return FLOAT64
+    return FLOAT32
+
+
+def _compute_dtype_of(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    kind, size = dtype.kind, dtype.itemsize
+    if kind == "f" and size <= 8:
+        return FLOAT64 if size == 8 else FLOAT32
+    if kind in "uib":
+        return FLOAT64 if size >= 4 else FLOAT32
+    raise TypeError(
+        f"{name} has dtype {dtype}, expected bool, an integer type, float16, float32 or float64"
+    )
+
+
+def _to_array(x: ArrayLike, name: str) -> Array:
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be made an array: {error}") from None
+
+
+def _aligned(array: Array) -> Array:
+    return array if array.flags.aligned else array.copy()
+
+
+def as_features(X: ArrayLike, name: str = "X") -> Array:
+    """Return `X` as it is stored, as (n_samples, n_features); images are flattened.
+
+    Raises TypeError for an unsupported dtype, ValueError for fewer than two dimensions.
+    """
+    array = as_array(X, name)
+    if array.ndim == 2:
+        return array
+    if array.ndim < 2:
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected (n_samples, n_features) or image shapes "
+            f"such as (n_samples, 28, 28)"
+        )
+    # Not reshape(n, -1): that is undefined for n = 0.
+    return array.reshape(array.shape[0], math.prod(array.shape[1:]))
+
+
+def as_linear(
+    X: ArrayLike, W: ArrayLike, b: ArrayLike | None
+) -> tuple[Array, Array, Array | None, np.dtype[Any]]:
+    """Return X (n_samples, n_features), W, b as they are stored, and the dtype to compute in.
+
+    Raises TypeError for an unsupported dtype, ValueError for shapes that do not fit together.
+    """
+    X, W = as_features(X), as_array(W, "W")
+    if W.ndim != 2:
+        raise ValueError(f"W has shape {W.shape}, expected (n_features, n_classes)")
+    n_features, n_classes = W.shape
+    if n_classes == 0:
+        raise ValueError("W has 0 columns, expected at least one class")
+    if X.shape[1] != n_features:
+        raise ValueError(f"X has {X.shape[1]} features but W has {n_features} rows")
+    if b is None:
+        return X, W, None, compute_dtype(X, W)
+    b = as_array(b, "b")
+    if b.shape != (n_classes,):
+        raise ValueError(f"b has shape {b.shape} but W has {n_classes} columns")
+    return X, W, b, compute_dtype(X, W, b)
+
+
+def as_logits(logits: ArrayLike, axis: int = -1, name: str = "logits") -> tuple[Array, int]:
+    """Return `logits` as they are stored, and the class axis as an index 0..ndim-1.
+
+    Raises TypeError for an unsupported dtype, ValueError where there is no class axis or no class.
+    """
+    array = as_array(logits, name)
+    if array.ndim == 0:
+        raise ValueError(f"{name} is a single number, expected at least one dimension")
+    axis = _index(axis, "axis")
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis is {axis} but {name} has {array.ndim} dimensions")
+    axis %= array.ndim
+    if array.shape[axis] == 0:
+        raise ValueError(f"{name} has shape {array.shape}: axis {axis} has no classes")
+    return array, axis
+
+
+def check_out(
+    out: object, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "out"
+) -> Array:
+    """Return `out` if it is a writable array of this shape and dtype (native byte order).
+
+    Raises TypeError for no array or another dtype, ValueError for another shape or read-only.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} is a {type(out).__name__}, expected a NumPy array")
+    if out.dtype != dtype:
+        raise TypeError(f"{name} has dtype {out.dtype}, expected {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"{name} has shape {out.shape}, expected {shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} is read-only, expected a writable array")
+    return out
+
+
+# ---------------------------------------------------------------- labels, targets, weights
+
+
+def as_labels(
+    y: ArrayLike,
+    n_samples: int | tuple[int, ...],
+    n_classes: int,
+    ignore_index: int | None = None,
+    name: str = "y",
+) -> NDArray[np.int64]:
+    """Return labels as a C-contiguous int64 array, each in 0..n_classes-1 or equal to ignore_index.
+
+    `n_samples` is the number of labels, or their shape for N-dimensional logits.
+    Raises TypeError for anything but integers and bool, ValueError for a shape or a label.
+    """
+    given = _to_array(y, name)
+    if given.dtype.kind not in "iub":
+        if given.size or isinstance(y, np.ndarray):
+            raise TypeError(f"{name} has dtype {given.dtype}, expected integer labels")
+        given = given.astype(np.int64)  # an empty list says nothing of its type
+    shape = (n_samples,) if isinstance(n_samples, int) else n_samples
+    if given.shape != shape:
+        raise ValueError(_shape_message(given.shape, shape, name))
+    labels = _aligned(np.asarray(given, dtype=np.int64, order="C"))
+    # Seen as unsigned numbers, negative labels are huge: one maximum finds both kinds of error.
+    if labels.size and int(np.maximum.reduce(labels.view(np.uint64), axis=None)) >= n_classes:
+        _find_bad_label(given, n_classes, ignore_index, name)
+    return labels
+
+
+def _shape_message(got: tuple[int, ...], expected: tuple[int, ...], name: str) -> str:
+    if len(got) == 1 and len(expected) == 1:
+        return f"{name} has {got[0]} labels but there are {expected[0]} samples"
+    hint = f"; {name}.ravel() has it" if got == (*expected, 1) else ""
+    return f"{name} has shape {got}, expected {expected}{hint}"
+
+
+def _find_bad_label(given: Array, n_classes: int, ignore_index: int | None, name: str) -> None:
+    bad = (given < 0) | (given >= n_classes)
+    if ignore_index is not None:
+        bad &= given != ignore_index
+    if bad.any():
+        index = _first(bad)
+        ignored = "" if ignore_index is None else f" (or {ignore_index}, ignored)"
+        raise ValueError(
+            f"{name}[{index}] is {int(given[bad][0])}, expected an integer in "
+            f"0..{n_classes - 1}{ignored}"
+        )
+
+
+def as_target(
+    y: ArrayLike,
+    shape: tuple[int, ...],
+    axis: int,
+    dtype: np.dtype[Any],
+    ignore_index: int | None = None,
+    name: str = "y",
+) -> Array:
+    """Return int64 labels of the logits' `shape` without `axis`, or class probabilities in `dtype`.
+
+    The kind of the result's dtype tells the two apart. `axis` is 0..ndim-1.
+    Raises TypeError for floating labels, ValueError for a shape, a label or a probability.
+    """
+    given = _to_array(y, name)
+    label_shape = shape[:axis] + shape[axis + 1 :]
+    if given.dtype.kind != "f" or (given.size == 0 and isinstance(y, (list, tuple))):
+        # y itself, not `given`: an empty list is labels, an empty float array is not.
+        return as_labels(y, label_shape, shape[axis], ignore_index, name)
+    if given.shape == label_shape:
+        raise TypeError(
+            f"{name} has dtype {given.dtype}, expected integer labels of shape {label_shape} "
+            f"or class probabilities of shape {shape}"
+        )
+    return as_probabilities(given, shape, dtype, name)
+
+
+def as_probabilities(
+    y: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "y"
+) -> Array:
+    """Return class probabilities in `dtype`, of the logits' shape, finite and not negative.
+
+    They need not sum to 1: any such target is a weighting of the classes.
+    """
+    given = as_array(y, name)
+    if given.shape != shape:
+        raise ValueError(
+            f"{name} has shape {given.shape}, expected the shape of the logits {shape}"
+        )
+    return _nonnegative(given, dtype, name)
+
+
+def as_weights(weight: ArrayLike, n: int, name: str, dtype: np.dtype[Any]) -> Array:
+    """Return `n` weights as a C-contiguous array of `dtype`, finite and not negative.
+
+    Raises TypeError for an unsupported dtype, ValueError for a shape or a weight.
+    """
+    given = as_array(weight, name)
+    if given.shape != (n,):
+        raise ValueError(f"{name} has shape {given.shape}, expected ({n},)")
+    return _nonnegative(given, dtype, name)
+
+
+def _nonnegative(given: Array, dtype: np.dtype[Any], name: str) -> Array:
+    if given.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore"):  # an overflow is reported below, by name
+            values = given.astype(dtype, order="C")
+    else:
+        values = _aligned(np.asarray(given, dtype=dtype, order="C"))
+    # NaN passes through both reductions and fails both comparisons.
+    if values.size and not (
+        np.minimum.reduce(values, axis=None) >= 0
+        and np.maximum.reduce(values, axis=None) < math.inf
+    ):
+        bad = ~((values >= 0) & (values < math.inf))
+        raise ValueError(
+            f"{name}[{_first(bad)}] is {given[bad][0]}, expected a finite {dtype} >= 0"
+        )
+    return values
+
+
+def _first(bad: Array) -> str:
+    return ", ".join(map(str, np.unravel_index(int(bad.argmax()), bad.shape)))
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless `reduction` is "mean", "sum" or "none"."""
+    if not (isinstance(reduction, str) and reduction in REDUCTIONS):
+        raise ValueError(f'reduction is {reduction!r}, expected "mean", "sum" or "none"')
+
+
+def check_number(value: float, name: str) -> float:
+    """Return a finite real number as a float; TypeError for no number, ValueError for NaN, inf."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a number")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of 400 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value}, expected a finite number")
+    return number
+
+
+def check_label_smoothing(label_smoothing: float) -> float:
+    """Return `label_smoothing` as a float; ValueError outside [0, 1]."""
+    value = check_number(label_smoothing, "label_smoothing")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"label_smoothing is {value}, expected a number in [0, 1]")
+    return value
+
+
+def check_ignore_index(ignore_index: int) -> int:
+    """Return `ignore_index` as an int that fits int64."""
+    value = _index(ignore_index, "ignore_index")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"ignore_index is {value}, expected a 64-bit integer")
+    return value
+
+
+def check_positive(value: int, name: str) -> int:
+    """Return `value` as an int >= 1.
+
+    Raises TypeError for bool, float and the like, ValueError for 0 and less.
+    """
+    number = _index(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} is {number}, expected at least 1")
+    return number
+
+
+def _index(value: int, name: str) -> int:
+    try:
+        if not isinstance(value, (bool, np.bool_)):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is a {type(value).__name__}, expected an integer")
+
+
+# ---------------------------------------------------------------- threads
+
+
+def check_threads(n_threads: int | None) -> int:
+    """Return how many threads to use; None means the CPUs that this process may use."""
+    if n_threads is None:
+        return usable_cpus()
+    return min(check_positive(n_threads, "n_threads"), MAX_THREADS)
+
+
+@functools.cache
+def usable_cpus() -> int:
+    """Return the number of CPUs this process may use: its affinity, or less by a cgroup's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = min(_cgroup_quotas(), default=math.inf)
+    return max(1, min(count, MAX_THREADS, math.ceil(quota) if quota < math.inf else count))
+
+
+if hasattr(os, "register_at_fork"):
+    # A child may be given other CPUs than its parent.
+    os.register_at_fork(after_in_child=usable_cpus.cache_clear)
+
+
+def _cgroup_quotas(
+    membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> Iterator[float]:
+    """Yield every CPU quota, in CPUs, on the way from this process's control groups to the root.
+
+    A line of `membership` is "hierarchy:controllers:/group"; hierarchy 0 is version 2.
+    Inside a container the group may name a folder of the host; its parents up to the mount exist.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        version_2 = hierarchy == "0"
+        if not version_2 and "cpu" not in controllers.split(","):
+            continue
+        root = mount if version_2 else mount / "cpu"
+        folder = root / group.strip("/")
+        for place in (folder, *folder.parents):
+            if not place.is_relative_to(root):
+                break
+            quota = _version_2_quota(place) if version_2 else _version_1_quota(place)
+            if quota is not None and quota > 0:
+                yield quota
+
+
+def _version_2_quota(folder: Path) -> float | None:
+    """Read "quota period" (microseconds) or "max period" of a version 2 group."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None  # no such file, or "max": no limit. float("max") is a ValueError
+
+
+def _version_1_quota(folder: Path) -> float | None:
+    """Read the two files of a version 1 group; a quota of -1 means no limit."""
+    try:
+        quota = float((folder / "cpu.cfs_quota_us").read_text())
+        return quota / float((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

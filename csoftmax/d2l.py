@@ -1,0 +1,412 @@
+"""The names of *Dive into Deep Learning*, chapter 3, softmax regression: as written in the book.
+
+The book's program runs with csoftmax in the place of the tensor library (`cs.Parameter`,
+`cs.linear`, `cs.softmax`); sections are those of the book's first edition, "Softmax Regression",
+"The Image Classification Dataset" and "Implementation of Softmax Regression from Scratch". Given a
+`SoftmaxRegression` and an `SGD`, `train_ch3` trains in compiled code instead.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax import training
+from csoftmax.autograd import Parameter
+from csoftmax.data import DataLoader, Dataset, fashion_mnist
+from csoftmax.functional import cross_entropy
+from csoftmax.model import SoftmaxRegression
+from csoftmax.plot import Animator, show_images
+
+Array = NDArray[Any]
+Net: TypeAlias = "Callable[[Array], Array] | SoftmaxRegression"
+Loss: TypeAlias = "Callable[[Array, Array], Array]"
+Batches: TypeAlias = "Iterable[tuple[Array, Array]]"
+
+__all__ = [
+    "Accumulator",
+    "Animator",
+    "Timer",
+    "accuracy",
+    "cross_entropy",
+    "evaluate_accuracy",
+    "evaluate_loss",
+    "get_dataloader_workers",
+    "get_fashion_mnist_labels",
+    "load_data_fashion_mnist",
+    "predict_ch3",
+    "sgd",
+    "show_images",
+    "train_ch3",
+    "train_epoch_ch3",
+]
+
+
+class Timer:
+    """Record several running times, in seconds.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> timer = d2l.Timer()
+    >>> timer.stop() == timer.sum() == timer.avg() == timer.cumsum()[-1]
+    True
+    """
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def stop(self) -> float:
+        """Stop the clock and return the time it ran."""
+        self.times.append(time.perf_counter() - self._started)
+        return self.times[-1]
+
+    def avg(self) -> float:
+        """Return the mean of the times."""
+        return sum(self.times) / len(self.times)
+
+    def sum(self) -> float:
+        """Return the sum of the times."""
+        return sum(self.times)
+
+    def cumsum(self) -> list[float]:
+        """Return the running sums of the times."""
+        return [float(total) for total in np.cumsum(self.times)]
+
+
+class Accumulator:
+    """Sums over `n` variables.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> metric = d2l.Accumulator(2)
+    >>> metric.add(1, 2.5)
+    >>> metric.add(1, 0.5)
+    >>> metric[0], metric[1]
+    (2.0, 3.0)
+    """
+
+    def __init__(self, n: int) -> None:
+        self.data = [0.0] * n
+
+    def add(self, *args: float) -> None:
+        """Add one number to each sum."""
+        if len(args) != len(self.data):
+            raise ValueError(f"got {len(args)} numbers, expected {len(self.data)}")
+        self.data = [total + float(value) for total, value in zip(self.data, args, strict=True)]
+
+    def reset(self) -> None:
+        """Set every sum to 0."""
+        self.data = [0.0] * len(self.data)
+
+    def __getitem__(self, index: int) -> float:
+        return self.data[index]
+
+
+def get_dataloader_workers() -> int:
+    """Return 0: batches are cut from memory, there are no reader processes.
+
+    The book returns 4 here, the processes that its loader uses.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> d2l.get_dataloader_workers()
+    0
+    """
+    return 0
+
+
+def get_fashion_mnist_labels(labels: Iterable[int]) -> list[str]:
+    """Return the English names of Fashion-MNIST labels.
+
+    Parameters
+    ----------
+    labels : iterable of int
+        From 0 to 9.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> d2l.get_fashion_mnist_labels([0, 9])
+    ['t-shirt', 'ankle boot']
+    """
+    names = (
+        "t-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    )
+    found = [int(label) for label in labels]
+    for label in found:
+        if not 0 <= label < len(names):
+            raise ValueError(f"labels has {label}, expected 0..{len(names) - 1}")
+    return [names[label] for label in found]
+
+
+def load_data_fashion_mnist(
+    batch_size: int, resize: int | None = None
+) -> tuple[DataLoader, DataLoader]:
+    """Return the loaders of Fashion-MNIST's train and test images, the first shuffled.
+
+    A batch is ``X`` float32 (batch_size, 1, 28, 28) from 0 to 1, and ``y`` (batch_size,).
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples per batch, at least 1.
+    resize : int, optional
+        Resize the images to resize x resize pixels (bilinear).
+
+    Raises
+    ------
+    DataNotFoundError
+        If the data are neither installed nor to be downloaded; says how to get them.
+    """
+    train, test = fashion_mnist()
+    if resize is not None:
+        train, test = _resized(train, resize), _resized(test, resize)
+    return (
+        DataLoader.from_dataset(train, batch_size, shuffle=True),
+        DataLoader.from_dataset(test, batch_size),
+    )
+
+
+def _resized(dataset: Dataset, side: int) -> Dataset:
+    from PIL import Image
+
+    if isinstance(side, (tuple, list)):
+        raise TypeError(f"resize is {side!r}, expected one number of pixels")
+    if side < 1:
+        raise ValueError(f"resize is {side}, expected at least 1")
+    images = np.empty((len(dataset), side, side), np.uint8)
+    for i, image in enumerate(dataset.X):
+        bilinear = Image.Resampling.BILINEAR
+        images[i] = np.asarray(Image.fromarray(image).resize((side, side), bilinear))
+    return Dataset(images, dataset.y, dataset.scale, dataset.class_names, dataset.name)
+
+
+def accuracy(y_hat: ArrayLike, y: ArrayLike) -> float:
+    """Return the number of correct predictions (a count, as in the book).
+
+    Parameters
+    ----------
+    y_hat : array_like (n_samples, n_classes) or (n_samples,)
+        Scores, of which the largest is the prediction; or predicted labels.
+    y : array_like (n_samples,)
+        True labels.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> d2l.accuracy([[0.1, 0.3, 0.6], [0.3, 0.2, 0.5]], [0, 2])
+    1.0
+    """
+    predicted, labels = np.asarray(y_hat), np.asarray(y)
+    if predicted.ndim > 1 and predicted.shape[1] > 1:
+        predicted = predicted.argmax(axis=1)
+    if predicted.shape != labels.shape:
+        raise ValueError(f"y_hat predicts {predicted.shape} labels but y has {labels.shape}")
+    return float(np.count_nonzero(predicted.astype(labels.dtype) == labels))
+
+
+def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
+    """Return the share of correct predictions of a model on a data set.
+
+    Parameters
+    ----------
+    net : callable or SoftmaxRegression
+        Maps X to scores (n_samples, n_classes). A `SoftmaxRegression` on a `DataLoader` is evaluated
+        in one compiled pass.
+    data_iter : iterable of (X, y)
+        Batches.
+    """
+    if isinstance(net, SoftmaxRegression) and isinstance(data_iter, DataLoader):
+        return training.evaluate(net, data_iter).accuracy
+    metric = Accumulator(2)  # correct predictions, predictions
+    for X, y in data_iter:
+        metric.add(accuracy(net(X), y), y.size)
+    return metric[0] / metric[1] if metric[1] else float("nan")
+
+
+def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
+    """Return the mean loss of a model on a data set, in nats.
+
+    Parameters
+    ----------
+    net : callable or SoftmaxRegression
+        Maps X to what `loss` takes.
+    data_iter : iterable of (X, y)
+        Batches.
+    loss : callable
+        ``loss(net(X), y)``, one number per sample.
+    """
+    metric = Accumulator(2)  # sum of losses, samples
+    for X, y in data_iter:
+        losses = np.asarray(loss(net(X), y))
+        metric.add(losses.sum(dtype=np.float64), losses.size)
+    return metric[0] / metric[1] if metric[1] else float("nan")
+
+
+def sgd(params: Sequence[Parameter], lr: float, batch_size: int) -> None:
+    """Step against the gradients of a batch's summed loss, and set them to 0.
+
+    ``param -= lr * param.grad / batch_size``.
+
+    Parameters
+    ----------
+    params : sequence of Parameter
+        Updated in place.
+    lr : float
+        Learning rate.
+    batch_size : int
+        Samples in the batch.
+    """
+    for param in params:
+        if not isinstance(param, Parameter):
+            raise TypeError(f"params has a {type(param).__name__}, expected csoftmax.Parameter")
+        if param.grad is None:
+            raise RuntimeError("a parameter has no gradient yet: call backward() on the loss first")
+        param -= np.asarray(lr / batch_size * param.grad, dtype=param.dtype)
+        param.grad[...] = 0
+
+
+def train_epoch_ch3(
+    net: Net, train_iter: Batches, loss: Loss, updater: Callable[[int], object] | training.SGD
+) -> tuple[float, float]:
+    """Train for one epoch; return mean loss (nats) and accuracy over the epoch, as in the book.
+
+    Parameters
+    ----------
+    net : callable, or SoftmaxRegression
+        The model.
+    train_iter : iterable of (X, y)
+        Batches; a `DataLoader` for the compiled path.
+    loss : callable
+        ``loss(y_hat, y)``, recorded for backward.
+    updater : callable, or SGD
+        ``updater(batch_size)`` applies the gradients; a `SoftmaxRegression` goes with an `SGD`, and the
+        epoch is then one call into compiled code.
+    """
+    if isinstance(net, SoftmaxRegression) or isinstance(updater, training.SGD):
+        return _compiled_epoch(net, train_iter, loss, updater)
+    metric = Accumulator(3)  # sum of losses, correct predictions, samples
+    for X, y in train_iter:
+        y_hat = net(X)
+        l = loss(y_hat, y)  # noqa: E741 (the book's name)
+        l.sum().backward()
+        updater(X.shape[0])
+        metric.add(np.asarray(l).sum(dtype=np.float64), accuracy(y_hat, y), y.size)
+    if metric[2] == 0:
+        raise ValueError("train_iter has no batches, expected at least one")
+    return metric[0] / metric[2], metric[1] / metric[2]
+
+
+def _compiled_epoch(net: Any, train_iter: Any, loss: Any, updater: Any) -> tuple[float, float]:
+    if not isinstance(net, SoftmaxRegression) or not isinstance(updater, training.SGD):
+        raise TypeError(
+            f"net is a {type(net).__name__} and updater a {type(updater).__name__}: a SoftmaxRegression "
+            "goes with csoftmax.SGD, a function of Parameters with an updater(batch_size)"
+        )
+    if not isinstance(train_iter, DataLoader):
+        raise TypeError(f"train_iter is a {type(train_iter).__name__}, expected a csoftmax.DataLoader")
+    if loss is not cross_entropy:
+        raise TypeError("loss: a SoftmaxRegression is trained on d2l.cross_entropy only")
+    mean_loss, correct, _ = training.train_epoch(net, train_iter, updater)
+    return mean_loss, correct
+
+
+def train_ch3(
+    net: Net,
+    train_iter: Batches,
+    test_iter: Batches,
+    loss: Loss,
+    num_epochs: int,
+    updater: Callable[[int], object] | training.SGD,
+) -> None:
+    """Train a model, drawing loss and accuracy epoch by epoch.
+
+    Where the book ends with assertions (loss below 0.5, accuracies above 0.7), this warns.
+
+    Parameters
+    ----------
+    net, train_iter, loss, updater
+        As in `train_epoch_ch3`.
+    test_iter : iterable of (X, y)
+        Batches to evaluate on after each epoch.
+    num_epochs : int
+        At least 1.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax import d2l
+    >>> train, test = (cs.DataLoader.from_dataset(part, 64) for part in cs.fashion_mnist_sample())
+    >>> net = cs.SoftmaxRegression(784, 10, seed=0)
+    >>> d2l.train_ch3(net, train, test, d2l.cross_entropy, 5, cs.SGD(lr=0.1))
+    >>> d2l.evaluate_accuracy(net, test) > 0.75
+    True
+    """
+    if num_epochs < 1:
+        raise ValueError(f"num_epochs is {num_epochs}, expected at least 1")
+    animator = Animator(
+        xlabel="epoch",
+        xlim=[1, num_epochs],
+        ylim=[0.3, 0.9],
+        legend=["train loss", "train acc", "test acc"],
+    )
+    for epoch in range(num_epochs):
+        train_loss, train_accuracy = train_epoch_ch3(net, train_iter, loss, updater)
+        test_accuracy = evaluate_accuracy(net, test_iter)
+        animator.add(epoch + 1, (train_loss, train_accuracy, test_accuracy))
+    if not train_loss < 0.5:
+        warnings.warn(f"train loss is {train_loss:.3f}, expected below 0.5", stacklevel=2)
+    for name, value in (("train", train_accuracy), ("test", test_accuracy)):
+        if not 0.7 < value <= 1:
+            warnings.warn(f"{name} accuracy is {value:.3f}, expected above 0.7", stacklevel=2)
+
+
+def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
+    """Draw the first `n` test images with their true and predicted labels.
+
+    Parameters
+    ----------
+    net : callable or SoftmaxRegression
+        Maps X to scores.
+    test_iter : iterable of (X, y)
+        Batches of images.
+    n : int
+        How many to show.
+
+    Returns
+    -------
+    ndarray
+        The predicted labels of the images shown.
+    """
+    for X, y in test_iter:
+        break
+    else:
+        raise ValueError("test_iter has no batches, expected at least one")
+    n = min(n, len(X))
+    predicted = np.asarray(net(X[:n])).argmax(axis=1)
+    trues, preds = get_fashion_mnist_labels(y[:n]), get_fashion_mnist_labels(predicted)
+    titles = [true + "\n" + pred for true, pred in zip(trues, preds, strict=True)]
+    show_images(np.asarray(X[:n]).reshape(n, *X.shape[-2:]), 1, n, titles=titles)
+    return predicted

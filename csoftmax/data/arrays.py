@@ -1,0 +1,271 @@
+"""NumPy's own files, .npy and .npz, read without ever unpickling and without trusting a header."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import DataError, Dataset
+from .files import DEFLATE_MAX_RATIO, read_at_most
+from .labels import make_dataset
+
+_KINDS = "biufSU"
+# names of (X, y) in an .npz, compared in lower case
+_TRAIN_KEYS = (("x", "y"), ("x_train", "y_train"), ("train_images", "train_labels"))
+_TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    order: str
+    dtype: np.dtype[Any]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.n_bytes} bytes of data {self.shape} {self.dtype}"
+
+
+def _read_header(where: str, file: IO[bytes]) -> _Header:
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"format version {version} is for structured arrays")
+    except Exception as error:  # the header is parsed as Python source, which fails in many ways
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{where}: byte 0: expected a NumPy .npy header: {reason}") from error
+    if dtype.hasobject:
+        raise DataError(f"{where}: expected numbers or strings, got pickled Python objects, "
+                        "which are never loaded")  # fmt: skip
+    if dtype.kind not in _KINDS or dtype.itemsize == 0:
+        raise DataError(f"{where}: expected numbers or strings, got dtype {dtype}")
+    # the second test is for an empty array whose other sizes overflow
+    if min(shape, default=0) < 0 or math.prod(max(size, 1) for size in shape) > 2**60:
+        raise DataError(f"{where}: expected a possible shape, got {shape}")
+    return _Header(shape, "F" if fortran else "C", dtype)
+
+
+def open_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Memory-map a .npy file, read-only, after comparing its header with its size.
+
+    Parameters
+    ----------
+    path : path of the file
+
+    Returns
+    -------
+    array
+        A read-only view of the file: values are read from the disk when they are used.
+
+    Raises
+    ------
+    DataError
+        For a broken header, pickled objects, or a file shorter or longer than declared.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from csoftmax.data import open_npy
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "X.npy"
+    >>> np.save(path, np.eye(2))
+    >>> open_npy(path)
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        header = _read_header(str(path), file)
+        start = file.tell()
+        got = os.fstat(file.fileno()).st_size - start
+        if got != header.n_bytes:
+            raise DataError(f"{path}: byte {start}: expected {header}, got {got} bytes")
+        if got == 0:
+            return np.empty(header.shape, header.dtype)
+        order: Any = header.order
+        mapped = np.memmap(file, header.dtype, "r", start, header.shape, order)
+    return np.asarray(mapped)
+
+
+def read_npy(
+    path: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Read a pair of .npy files; X is memory-mapped, not loaded.
+
+    Parameters
+    ----------
+    path : path
+        The file of X, or a folder that holds ``X.npy`` and ``y.npy``.
+    labels : path, optional
+        The file of y; by default ``y.npy`` in the folder of X.
+    class_names : sequence of str, optional
+        The classes to expect. Without it they are the labels that occur.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        For a broken file, counts that differ, NaN or infinity, one class only, or no samples.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from csoftmax.data import read_npy
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> np.save(folder / "X.npy", np.eye(3, dtype=np.float16))
+    >>> np.save(folder / "y.npy", ["cat", "dog", "cat"])
+    >>> data = read_npy(folder)
+    >>> data.X.dtype, data.y.tolist(), data.class_names
+    (dtype('float16'), [0, 1, 0], ('cat', 'dog'))
+    """
+    path = Path(path)
+    name = path.name
+    if path.is_dir():
+        path = path / "X.npy"
+    labels = path.with_name("y.npy") if labels is None else Path(labels)
+    X = open_npy(path)
+    return make_dataset(
+        str(path), X, open_npy(labels), class_names=class_names, labels_where=str(labels), name=name
+    )
+
+
+class _Archive:
+    """The arrays of an .npz file, read one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            raise DataError(f"{path}: expected an .npz (zip) file: {error}") from error
+        self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
+
+    def __enter__(self) -> _Archive:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._zip.close()
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self._members)
+
+    def find(self, names: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
+        """Return the first group of names that is there, as spelled in the file."""
+        spelled = {key.lower(): key for key in self._members}
+        for group in names:
+            if all(name in spelled for name in group):
+                return tuple(spelled[name] for name in group)
+        return None
+
+    def read(self, key: str) -> NDArray[Any]:
+        info = self._members[key]
+        where = f"{self.path}: {key}"
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{where}: expected a stored or deflated member, got compression "
+                            f"type {info.compress_type}")  # fmt: skip
+        try:
+            with self._zip.open(info) as file:
+                header = _read_header(where, file)
+                start = file.tell()
+                at_most = info.compress_size * DEFLATE_MAX_RATIO
+                if header.n_bytes != info.file_size - start or header.n_bytes > at_most:
+                    raise DataError(f"{where}: byte {start}: expected {header}, but the member "
+                                    f"has {info.file_size - start} bytes, {info.compress_size} "
+                                    "compressed")  # fmt: skip
+                data = read_at_most(file, header.n_bytes + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+            raise DataError(f"{where}: broken .npz member: {error}") from error
+        if len(data) != header.n_bytes:
+            raise DataError(f"{where}: byte {start}: expected {header}, got {len(data)} bytes")
+        if not data:
+            return np.empty(header.shape, header.dtype)
+        order: Any = header.order
+        return np.frombuffer(data, header.dtype).reshape(header.shape, order=order)
+
+
+def read_npz(
+    path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None
+) -> tuple[Dataset, Dataset | None]:
+    """Read an .npz file with the arrays X and y, and a test pair if there is one.
+
+    The names, in capital or small letters: ``X``, ``y``; or ``X_train``, ``y_train``; or
+    ``train_images``, ``train_labels``; and for the test pair ``X_test``, ``y_test`` or
+    ``test_images``, ``test_labels``.
+
+    Parameters
+    ----------
+    path : path of the file
+    class_names : sequence of str, optional
+        The classes to expect. Without it they are the labels of the train part.
+
+    Returns
+    -------
+    train : Dataset
+    test : Dataset or None
+
+    Raises
+    ------
+    DataError
+        For a broken file, pickled objects, missing arrays, counts that differ, NaN or infinity,
+        one class only, or no samples.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from csoftmax.data import read_npz
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "data.npz"
+    >>> np.savez(path, X=np.eye(3), y=[1, 2, 3])
+    >>> train, test = read_npz(path)
+    >>> train.y.tolist(), train.class_names, test
+    ([0, 1, 2], ('1', '2', '3'), None)
+    """
+    path = Path(path)
+    with _Archive(path) as archive:
+        parts: list[Dataset] = []
+        for part, names in (("train", _TRAIN_KEYS), ("test", _TEST_KEYS)):
+            keys = archive.find(names)
+            if keys is None:
+                continue
+            X, y = archive.read(keys[0]), archive.read(keys[1])
+            where = [f"{path}: {key}" for key in keys]
+            data = make_dataset(where[0], X, y, class_names=class_names, labels_where=where[1],
+                                name=f"{path.stem} {part}")  # fmt: skip
+            if parts and X.shape[1:] != parts[0].X.shape[1:]:
+                raise DataError(f"{where[0]}: expected samples of shape {parts[0].X.shape[1:]}, "
+                                f"as in the train part, got {X.shape[1:]}")  # fmt: skip
+            parts.append(data)
+            class_names = data.class_names
+        if not parts:
+            raise DataError(f"{path}: expected the arrays X and y (or X_train, y_train, X_test, "
+                            f"y_test), got {', '.join(archive.keys) or 'none'}")  # fmt: skip
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def read_npz_features(path: Path) -> NDArray[Any]:
+    """Read the array X of an .npz file, or its test or train samples, or its only array."""
+    with _Archive(path) as archive:
+        groups = tuple((pair[0],) for pair in (_TRAIN_KEYS[0], *_TEST_KEYS, *_TRAIN_KEYS[1:]))
+        keys = archive.find(groups) or tuple(archive.keys)
+        if len(keys) != 1:
+            raise DataError(f"{path}: expected an array X, got {', '.join(keys) or 'none'}")
+        return archive.read(keys[0])

@@ -1,0 +1,94 @@
+"""Decompressed arrays in the user's cache, mapped into memory when they are asked for again.
+
+The cache holds one .npy file per array, and an empty marker per source whose contents were
+checked. A source is known by the path, size and time of its files, so that a changed file is
+checked anew and an unchanged one costs only a look at the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import open_npy
+from .dataset import DataError
+from .files import write_atomically
+
+
+def user_cache_folder() -> Path | None:
+    """Return where this user's data is cached, or None for a user without a home folder.
+
+    ``$XDG_CACHE_HOME/csoftmax`` or ``~/.cache/csoftmax``.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # the XDG specification: a relative path is to be ignored
+    if os.path.isabs(base):
+        return Path(base) / "csoftmax"
+    try:
+        return Path.home() / ".cache" / "csoftmax"
+    except RuntimeError:
+        return None
+
+
+def load_arrays(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[Any]] | None:
+    """Map the cached uint8 arrays into memory; None unless all are there and whole."""
+    arrays = {}
+    for key, shape in shapes.items():
+        try:
+            arrays[key] = open_npy(folder / f"{key}.npy")
+        except (OSError, DataError):
+            return None
+        if arrays[key].shape != shape or arrays[key].dtype != np.uint8:
+            return None
+    return arrays
+
+
+def cached_arrays(
+    folder: Path | None,
+    files: Mapping[str, Path],
+    read: Callable[[str, Path], NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the files, from the cache if these very files were read before.
+
+    ``read(key, path)`` reads and checks one. A cache that cannot be written is a warning, and the
+    arrays stay in memory.
+    """
+    marker = f"checked-{_identity(files)}"
+    if folder and (folder / marker).exists() and (arrays := load_arrays(folder, shapes)):
+        return arrays
+    fresh = {key: read(key, path) for key, path in files.items()}
+    try:
+        if folder is None:
+            raise OSError("this user has no home folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, array in fresh.items():
+            write_atomically(folder / f"{key}.npy", partial(np.save, arr=array))
+        (folder / marker).touch()
+    except OSError as error:
+        warnings.warn(
+            f"the cache {folder or ''} cannot be written ({error}): the data is decompressed anew "
+            "at each start; set XDG_CACHE_HOME to a folder that can be written",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return fresh
+    return load_arrays(folder, shapes) or fresh
+
+
+def _identity(files: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for key, path in sorted(files.items()):
+        status = path.stat()
+        digest.update(f"{key} {path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

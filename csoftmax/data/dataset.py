@@ -1,0 +1,191 @@
+"""The in-memory form of a labelled data set, and how to split one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """A file that does not hold what it should: says which file, where, expected and got.
+
+    Examples
+    --------
+    >>> from csoftmax.data import DataError
+    >>> issubclass(DataError, ValueError)
+    True
+    """
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set is neither installed nor downloadable: says what was tried and what helps.
+
+    Examples
+    --------
+    >>> from csoftmax.data import DataNotFoundError
+    >>> issubclass(DataNotFoundError, FileNotFoundError)
+    True
+    """
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Samples, their labels, and what the numbers mean.
+
+    Parameters
+    ----------
+    X : array, shape (n_samples, n_features) or (n_samples, height, width) or any (n_samples, ...)
+        Boolean, integer, float16, float32 or float64; kept as it is, never copied.
+    y : array of integers, shape (n_samples,)
+        Labels 0..n_classes-1; kept as contiguous int64.
+    scale : float
+        The factor that turns stored values into model input, 1/255 for uint8 pixels.
+    class_names : sequence of str
+        One name per class, or empty.
+    name : str
+        A name for messages.
+
+    Raises
+    ------
+    TypeError
+        For X or y of another dtype.
+    ValueError
+        For shapes that do not fit, a negative label, a label without a name, or a bad scale.
+
+    Examples
+    --------
+    >>> from csoftmax.data import Dataset
+    >>> data = Dataset([[0.0, 1.0], [2.0, 3.0]], [0, 1], class_names=("cat", "dog"), name="pets")
+    >>> len(data), data.n_features, data.n_classes
+    (2, 2, 2)
+    >>> data
+    Dataset('pets', X (2, 2) float64, 2 classes)
+    """
+
+    X: NDArray[Any]
+    y: NDArray[np.int64]
+    scale: float = 1.0
+    class_names: tuple[str, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        X = np.asarray(self.X)
+        if X.ndim < 2:
+            raise ValueError(f"X must have shape (n_samples, n_features) or more, got {X.shape}")
+        if not is_numeric(X.dtype):
+            raise TypeError(f"X must hold booleans, integers or floats, got dtype {X.dtype}")
+        if isinstance(self.class_names, str):
+            raise TypeError(f"class_names must be a sequence of names, got {self.class_names!r}")
+        names = tuple(str(name) for name in self.class_names)
+        y = _checked_labels(self.y, len(names))
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} samples but y has {len(y)} labels")
+        scale = float(self.scale)
+        if not math.isfinite(scale) or scale <= 0:
+            raise ValueError(f"scale must be a positive finite number, got {scale}")
+        for field, value in (("X", X), ("y", y), ("scale", scale), ("class_names", names)):
+            object.__setattr__(self, field, value)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, X {self.X.shape} {self.X.dtype}, {self.n_classes} classes)"
+
+    @property
+    def n_features(self) -> int:
+        """Values per sample: the product of the sample's shape."""
+        return math.prod(self.X.shape[1:])
+
+    @property
+    def n_classes(self) -> int:
+        """The number of class names, or the largest label + 1 where there are none."""
+        return len(self.class_names) or int(self.y.max(initial=-1)) + 1
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Tell whether features may have this dtype: no strings, objects, complex, long doubles."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def _checked_labels(values: Any, n_names: int) -> NDArray[np.int64]:
+    y = np.asarray(values)
+    if y.size == 0 and y.ndim == 1:
+        return np.empty(0, np.int64)
+    if y.dtype.kind not in "biu":
+        raise TypeError(f"y must hold integer labels, got dtype {y.dtype}")
+    if y.ndim != 1:
+        raise ValueError(f"y must have shape (n_samples,), got {y.shape}")
+    limit = n_names or 2**63 - 1
+    bad = y >= limit if y.dtype.kind == "u" else (y < 0) | (y >= limit)
+    if bad.any():
+        i = int(bad.argmax())
+        expected = f"0..{limit - 1}" if n_names else "0 or more"
+        raise ValueError(f"y[{i}] is {y[i]}, expected a label {expected}")
+    return np.ascontiguousarray(y, np.int64)
+
+
+def split_dataset(
+    dataset: Dataset, test_fraction: float = 0.2, seed: int | None = 0
+) -> tuple[Dataset, Dataset]:
+    """Split a data set at random into train and test, each class in the same proportion.
+
+    Both parts are copies in the stored dtype (uint8 stays uint8) and keep the samples' order.
+    Every class keeps at least one sample in the train part.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    test_fraction : float
+        Between 0 and 1, both excluded: the share of the samples that goes to the test part.
+    seed : int or None
+        The same seed gives the same split; None another one each time.
+
+    Returns
+    -------
+    train, test : Dataset
+
+    Raises
+    ------
+    ValueError
+        For a test_fraction outside its range, or too few samples for both parts.
+
+    Examples
+    --------
+    >>> from csoftmax.data import fashion_mnist_sample, split_dataset
+    >>> train, test = split_dataset(fashion_mnist_sample()[0], 0.25)
+    >>> len(train), len(test)
+    (4500, 1500)
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    n = len(dataset)
+    y = dataset.y
+    order = np.random.default_rng(seed).permutation(n)
+    # a stable sort of 16-bit keys is a radix sort: linear, whatever the number of samples
+    keys = y[order].astype(np.uint16) if dataset.n_classes <= 2**16 else y[order]
+    by_class = order[np.argsort(keys, kind="stable")]
+    # every (1 / test_fraction)-th sample of the classes laid end to end: exact in total,
+    # and within one sample of exact in each class
+    steps = np.floor(np.arange(n + 1) * test_fraction + 0.5)
+    in_test = np.zeros(n, np.bool_)
+    in_test[by_class[np.diff(steps) > 0]] = True
+    present, first = np.unique(y, return_index=True)
+    lost = np.isin(present, y[~in_test], invert=True)
+    in_test[first[lost]] = False
+    if not in_test.any():
+        raise ValueError(
+            f"{dataset.name or 'the data'}: {n} samples of {len(present)} classes are too few "
+            f"for a test part of {test_fraction:g}"
+        )
+    return _subset(dataset, ~in_test, "train"), _subset(dataset, in_test, "test")
+
+
+def _subset(dataset: Dataset, chosen: NDArray[np.bool_], part: str) -> Dataset:
+    index = np.flatnonzero(chosen)
+    name = f"{dataset.name} {part}".strip()
+    return Dataset(dataset.X[index], dataset.y[index], dataset.scale, dataset.class_names, name)

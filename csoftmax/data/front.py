@@ -1,0 +1,203 @@
+"""One front door: a path in, data sets out, whatever kind of file it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import DTypeLike, NDArray
+
+from .arrays import open_npy, read_npy, read_npz, read_npz_features
+from .dataset import DataError, Dataset, split_dataset
+from .idx import read_idx, read_idx_folder
+from .labels import check_features
+from .tables import read_csv, read_csv_features
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str | int | None = None,
+    header: bool | None = None,
+    dtype: DTypeLike = "float32",
+    class_names: Sequence[str] | None = None,
+    test_fraction: float = 0.2,
+    seed: int | None = 0,
+) -> tuple[Dataset, Dataset]:
+    """Read a train and a test set from a path.
+
+    What the path may be: a folder of IDX files; a folder with ``X.npy`` and ``y.npy`` (and
+    ``X_test.npy``, ``y_test.npy``), or the file ``X.npy``; an ``.npz`` file; a ``.csv``, ``.tsv``
+    or ``.txt`` table, plain or ``.gz``. The test set is the files' own if they have one, otherwise
+    a stratified part of the samples.
+
+    Labels are encoded as 0..n_classes-1: any integers or strings are accepted, and the class names
+    keep them as text, sorted (integers by value).
+
+    Parameters
+    ----------
+    path : path of a file or folder
+    label_column, header, dtype
+        For tables: see read_csv.
+    class_names : sequence of str, optional
+        The classes to expect, such as those of a model. Without it they are the labels that occur.
+    test_fraction : float
+        The share of the samples that goes to the test set, where the files have none.
+    seed : int or None
+        Seed of that split.
+
+    Returns
+    -------
+    train, test : Dataset
+
+    Raises
+    ------
+    DataError
+        For a broken file, a label that is not one of class_names, NaN or infinity, one class
+        only, or no samples.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        For a test_fraction outside its range, or too few samples for both parts.
+
+    Examples
+    --------
+    >>> from csoftmax.data import read, sample_folder
+    >>> read(sample_folder())
+    (Dataset('sample train', X (6000, 28, 28) uint8, 10 classes), \
+Dataset('sample test', X (1000, 28, 28) uint8, 10 classes))
+    """
+    train, test = read_parts(
+        path, label_column=label_column, header=header, dtype=dtype, class_names=class_names
+    )
+    return split_dataset(train, test_fraction, seed) if test is None else (train, test)
+
+
+def read_parts(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str | int | None = None,
+    header: bool | None = None,
+    dtype: DTypeLike = "float32",
+    class_names: Sequence[str] | None = None,
+) -> tuple[Dataset, Dataset | None]:
+    """Read what a path holds, without splitting it; the parameters are those of read.
+
+    Returns
+    -------
+    train : Dataset
+        All samples, if the files have no test set of their own.
+    test : Dataset or None
+
+    Examples
+    --------
+    >>> from csoftmax.data import read_parts, sample_folder
+    >>> train, test = read_parts(sample_folder())
+    >>> len(train), len(test)
+    (6000, 1000)
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "table":
+        return read_csv(path, label_column=label_column, header=header, dtype=dtype,
+                        class_names=class_names), None  # fmt: skip
+    if kind == "npz":
+        return read_npz(path, class_names=class_names)
+    if kind == "npy":
+        return _read_npy_parts(path, class_names)
+    if kind == "idx folder":
+        return read_idx_folder(path, class_names=class_names)
+    raise DataError(f"{path}: expected labels too: give the folder that holds the IDX files of "
+                    "images and labels")  # fmt: skip
+
+
+def read_features(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str | int | None = None,
+    header: bool | None = None,
+    dtype: DTypeLike = "float32",
+    n_features: int | None = None,
+) -> NDArray[Any]:
+    """Read samples without labels, to be predicted.
+
+    What the path may be: a table (.csv, .tsv, .txt, plain or .gz), a .npy file (memory-mapped),
+    an .npz file with the array X, or an IDX file of images.
+
+    Parameters
+    ----------
+    path : path of the file
+    label_column : str or int, optional
+        For tables: a column to leave out.
+    header, dtype
+        For tables: see read_csv.
+    n_features : int, optional
+        For tables: how many features to expect. A table with one column more has labels in the
+        column that read_csv would take them from, and they are left out.
+
+    Returns
+    -------
+    array, shape (n_samples, ...)
+
+    Raises
+    ------
+    DataError
+        For a broken file, NaN or infinity, or no samples.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> from csoftmax.data import read_features, sample_folder
+    >>> read_features(sample_folder() / "t10k-images-idx3-ubyte.gz").shape
+    (1000, 28, 28)
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "table":
+        return read_csv_features(
+            path, label_column=label_column, header=header, dtype=dtype, n_features=n_features
+        )
+    if path.is_dir():
+        raise DataError(f"{path}: expected a file of samples to predict, got a folder")
+    if kind == "npz":
+        X = read_npz_features(path)
+    elif kind == "npy":
+        X = open_npy(path)
+    else:
+        X = read_idx(path)
+    check_features(str(path), X)
+    return X
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "npy" if (path / "X.npy").exists() else "idx folder"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    if suffix in (".csv", ".tsv", ".txt"):
+        return "table"
+    if name.endswith((".npz", ".npy")):
+        return name[-3:]
+    if "idx" in name or "ubyte" in name:
+        return "idx file"
+    raise DataError(f"{path}: expected .csv, .tsv, .txt (or .gz of these), .npy, .npz, an IDX file "
+                    "or a folder")  # fmt: skip
+
+
+def _read_npy_parts(
+    path: Path, class_names: Sequence[str] | None
+) -> tuple[Dataset, Dataset | None]:
+    train = read_npy(path, class_names=class_names)
+    test_path = path / "X_test.npy"
+    if not test_path.exists():
+        return train, None
+    test = read_npy(test_path, path / "y_test.npy", class_names=train.class_names)
+    if test.X.shape[1:] != train.X.shape[1:]:
+        raise DataError(f"{test_path}: expected samples of shape {train.X.shape[1:]}, as in X.npy, "
+                        f"got {test.X.shape[1:]}")  # fmt: skip
+    return train, test

@@ -1,0 +1,127 @@
+"""From the features and labels of a file to a checked ``Dataset``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import DataError, Dataset, is_numeric
+
+_BLOCK_VALUES = 1 << 20
+
+
+def make_dataset(
+    where: str,
+    X: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    class_names: Sequence[str] | None = None,
+    locate: Callable[[int], str] = "sample {}".format,
+    labels_where: str | None = None,
+    name: str = "",
+) -> Dataset:
+    """Check what a file held and encode its labels; uint8 features get the scale 1/255.
+
+    ``where`` and ``labels_where`` name the source of X and of the labels in messages; ``locate``
+    turns the index of a sample into its place there.
+    """
+    check_features(where, X)
+    labels_where = labels_where or where
+    values = _clean_labels(labels_where, labels, locate)
+    if len(values) != len(X):
+        raise DataError(f"{labels_where}: expected {len(X)} labels, one per sample of X in "
+                        f"{where}, got {len(values)}")  # fmt: skip
+    y, names = _encode(labels_where, values, class_names, locate)
+    return Dataset(X, y, 1 / 255 if X.dtype == np.uint8 else 1.0, names, name)
+
+
+def check_features(where: str, X: NDArray[Any]) -> None:
+    """Raise DataError unless X is (n_samples, ...), numeric, finite and not empty.
+
+    Finiteness is checked block by block, so that a memory-mapped file is read, never copied.
+    """
+    if not is_numeric(X.dtype):
+        raise DataError(f"{where}: expected booleans, integers or floats of at most 64 bits, "
+                        f"got dtype {X.dtype}")  # fmt: skip
+    if X.ndim < 2:
+        raise DataError(f"{where}: expected an array (n_samples, n_features) or (n_samples, "
+                        f"height, width), got shape {X.shape}")  # fmt: skip
+    if X.size == 0:
+        raise DataError(f"{where}: expected at least one sample and one feature, got {X.shape}")
+    if X.dtype.kind != "f":
+        return
+    step = max(1, _BLOCK_VALUES // math.prod(X.shape[1:]))
+    for start in range(0, len(X), step):
+        finite = np.isfinite(X[start : start + step])
+        if not finite.all():
+            at = np.argwhere(~finite)[0]
+            at[0] += start
+            place = ", ".join(map(str, at))
+            raise DataError(f"{where}: expected finite numbers, got {X[tuple(at)]} at [{place}]")
+
+
+def _clean_labels(
+    where: str, labels: NDArray[Any], locate: Callable[[int], str]
+) -> NDArray[np.int64] | NDArray[np.str_]:
+    """Return the labels as int64 or as strings, one per sample."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise DataError(f"{where}: expected labels of shape (n_samples,), got {labels.shape}")
+    kind = labels.dtype.kind
+    if kind == "f":
+        bad = ~(np.isfinite(labels) & (np.abs(labels) < 2.0**53) & (labels == np.trunc(labels)))
+        if bad.any():
+            i = int(bad.argmax())
+            raise DataError(f"{where}: {locate(i)}: expected an integer label or a class name, "
+                            f"got {labels[i]}")  # fmt: skip
+    elif kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
+        i = int(labels.argmax())
+        raise DataError(f"{where}: {locate(i)}: label {labels[i]} does not fit 64-bit integers")
+    elif kind == "S":
+        try:
+            return np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: labels are not UTF-8 text: {error}") from error
+    elif kind == "U":
+        return labels
+    elif kind not in "biu":
+        raise DataError(f"{where}: expected labels that are integers or strings, got dtype "
+                        f"{labels.dtype}")  # fmt: skip
+    return np.ascontiguousarray(labels, np.int64)
+
+
+def _encode(
+    where: str,
+    values: NDArray[Any],
+    class_names: Sequence[str] | None,
+    locate: Callable[[int], str],
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return labels 0..n_classes-1 and the name of each class.
+
+    Without class_names the distinct values are the classes, in sorted order (integers by value).
+    With them each value is looked up by name; integers that are no names are positions.
+    """
+    classes, codes = np.unique(values, return_inverse=True)
+    names = tuple(str(value) for value in classes)
+    codes = codes.reshape(-1).astype(np.int64, copy=False)
+    if class_names is None:
+        if len(classes) < 2:
+            raise DataError(f"{where}: expected at least two classes, got only {names[0]!r}")
+        return codes, names
+    given = tuple(str(name) for name in class_names)
+    positions = {name: k for k, name in enumerate(given)}
+    if classes.dtype.kind == "i" and not any(name in positions for name in names):
+        positions = {str(k): k for k in range(len(given))}
+    unknown = [c for c, name in enumerate(names) if name not in positions]
+    if unknown:
+        i = int(np.isin(codes, unknown).argmax())
+        known = ", ".join(given[:10]) + (", ..." if len(given) > 10 else "")
+        raise DataError(f"{where}: {locate(i)}: class {str(values[i])!r} is not one of the "
+                        f"{len(given)} known classes: {known}")  # fmt: skip
+    table = np.array([positions[name] for name in names], np.int64)
+    return table[codes], given

@@ -1,0 +1,769 @@
+"""The compiled functions: validate, allocate, call.
+
+NumPy arrays in, NumPy arrays out. Each has its readable twin in `csoftmax.reference`, which gives the
+formulas line by line; here they run on blocks of rows in compiled code, on `n_threads` threads
+(None: all CPUs that this process may use) with bitwise the same result for any number of them.
+
+`X` is read as it is stored (bool, uint8, float16, float32, float64, any strides and byte order); no
+float copy of it is made. The compute type is float32, or float64 where any argument needs it.
+Given a `Parameter`, linear, softmax and cross_entropy are recorded for ``backward``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax import _kernels
+from csoftmax._validate import (
+    as_array,
+    as_labels,
+    as_linear,
+    as_logits,
+    as_target,
+    as_weights,
+    check_ignore_index,
+    check_label_smoothing,
+    check_number,
+    check_out,
+    check_reduction,
+    check_threads,
+    compute_dtype,
+)
+from csoftmax.autograd import Node, is_recorded, node_of, record, send
+
+Array = NDArray[Any]
+
+__all__ = [
+    "cross_entropy",
+    "linear",
+    "linear_cross_entropy",
+    "linear_cross_entropy_grad",
+    "log_softmax",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+]
+
+
+def linear(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    scale: float = 1.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> Array:
+    """Return the logits ``scale * X @ W + b``.
+
+    Parameters
+    ----------
+    X : array_like (n_samples, n_features), or images (n_samples, height, width)
+        Read as stored, without a float copy.
+    W : array_like (n_features, n_classes)
+        Weights; read without a copy if class-major (``W.T`` C-contiguous), as a `Parameter` is.
+    b : array_like (n_classes,), optional
+        Bias.
+    scale : float
+        Multiplies X; 1/255 turns pixels into numbers from 0 to 1.
+    out : ndarray (n_samples, n_classes), optional
+        Where the result goes, of the result's dtype.
+    n_threads : int, optional
+        At most so many threads.
+
+    Returns
+    -------
+    ndarray (n_samples, n_classes)
+        float32 or float64.
+
+    Raises
+    ------
+    TypeError
+        Unsupported dtype.
+    ValueError
+        Shapes that do not fit together.
+
+    Notes
+    -----
+    D2L section 3.6, ``torch.matmul(X.reshape((-1, W.shape[0])), W) + b``.
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> pixels = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    >>> print(cs.linear(pixels, np.float32([[1, 2], [3, 4]]), np.float32([0, 10]), scale=1 / 255))
+    [[ 3. 14.]
+     [ 1. 12.]]
+    """
+    features, weights, bias, dtype = as_linear(X, W, b)
+    scale = check_number(scale, "scale")
+    threads = check_threads(n_threads)
+    result, place = _result(out, (len(features), weights.shape[1]), dtype, features, weights, bias)
+    stored = as_stored(features, dtype)
+    _kernels.row_pass(
+        stored,
+        class_major(weights, dtype),
+        _bias(bias, weights, dtype),
+        scale,
+        logits=result,
+        n_threads=threads,
+    )
+    result = _placed(result, place)
+    if not (is_recorded(W) or is_recorded(b) or node_of(X)):
+        return result
+
+    def backward(dlogits: Array) -> None:
+        # Class-major, the layout of the gradient kernel; dW.T and W.T are then contiguous.
+        dW, db = np.empty(weights.shape[::-1], dtype), np.empty(weights.shape[1], dtype)
+        rows = stored if stored.flags.c_contiguous and stored.dtype.isnative else stored.copy("C")
+        _kernels.linear_gradient(rows, np.array(dlogits.T, dtype, order="C"), scale, dW, db)
+        send(W, dW.T)
+        send(b, db)
+        if node_of(X):  # X was itself computed from Parameters
+            send(X, (scale * dlogits @ weights.T).reshape(np.shape(X)))
+
+    return record(result, Node("linear", features, backward))
+
+
+def softmax(
+    x: ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None
+) -> Array:
+    """Return ``exp(x) / sum exp(x)`` along `axis`, stable at any magnitude.
+
+    Parameters
+    ----------
+    x : array_like, any number of dimensions
+        Logits.
+    axis : int
+        The class axis.
+    out : ndarray of x's shape, optional
+        Where the result goes, of the result's dtype; may be x itself.
+    n_threads : int, optional
+        At most so many threads.
+
+    Returns
+    -------
+    ndarray of x's shape
+        Probabilities, float32 or float64. A row with NaN or +inf is NaN; -inf has probability 0; a row of
+        nothing but -inf is NaN.
+
+    Raises
+    ------
+    TypeError
+        Unsupported dtype.
+    ValueError
+        No such axis, or no class on it.
+
+    Notes
+    -----
+    D2L section 3.6, ``softmax``; 3.7 for why the maximum is subtracted first.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> print(cs.softmax([1000.0, 1000.0, -1000.0]))
+    [0.5 0.5 0. ]
+    """
+    logits, axis = as_logits(x, axis, "x")
+    probs = _along_axis("softmax", logits, axis, out, n_threads)
+    if not node_of(x):
+        return probs
+
+    def backward(dprobs: Array) -> None:
+        send(x, probs * (dprobs - (probs * dprobs).sum(axis=axis, keepdims=True)))
+
+    source = node_of(x)
+    name = "softmax" if source and axis == logits.ndim - 1 == 1 else "softmax along another axis"
+    return record(probs, Node(name, x, backward))  # type: ignore[arg-type]
+
+
+def log_softmax(
+    x: ArrayLike, axis: int = -1, *, out: Array | None = None, n_threads: int | None = None
+) -> Array:
+    """Return ``x - max - log(sum exp(x - max))`` along `axis`, the logarithm of `softmax`.
+
+    Parameters, special values and errors are those of `softmax`; -inf stays -inf.
+
+    Parameters
+    ----------
+    x : array_like, any number of dimensions
+        Logits.
+    axis : int
+        The class axis.
+    out : ndarray of x's shape, optional
+        Where the result goes, of the result's dtype; may be x itself.
+    n_threads : int, optional
+        At most so many threads.
+
+    Returns
+    -------
+    ndarray of x's shape
+        Log-probabilities in nats, float32 or float64.
+
+    Raises
+    ------
+    TypeError
+        Unsupported dtype.
+    ValueError
+        No such axis, or no class on it.
+
+    Notes
+    -----
+    D2L section 3.7, "Softmax Implementation Revisited".
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> print(cs.log_softmax([0.0, -1000.0]))
+    [    0. -1000.]
+    """
+    logits, axis = as_logits(x, axis, "x")
+    return _along_axis("log_softmax", logits, axis, out, n_threads)
+
+
+def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the book's ``-log(probs[i, y[i]])`` for each sample.
+
+    Parameters
+    ----------
+    probs : array_like (n_samples, n_classes)
+        Probabilities, taken as they are.
+    y : array_like (n_samples,)
+        Integer labels 0..n_classes-1.
+    out : ndarray (n_samples,), optional
+        Where the result goes, of the result's dtype.
+
+    Returns
+    -------
+    ndarray (n_samples,)
+        Losses in nats, float32 or float64; inf where the probability is 0. If probs is the recorded
+        output of `softmax`, the losses are computed stably from its logits.
+
+    Raises
+    ------
+    TypeError
+        Unsupported dtype, labels that are not integers.
+    ValueError
+        Shapes that do not fit together, a label out of range.
+
+    Notes
+    -----
+    D2L section 3.6, ``cross_entropy``. From logits, use `softmax_cross_entropy`.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> print(cs.cross_entropy([[0.1, 0.3, 0.6], [0.3, 0.2, 0.5]], [0, 2]).round(3))
+    [2.303 0.693]
+    """
+    p = as_array(probs, "probs")
+    if p.ndim != 2:
+        raise ValueError(f"probs has shape {p.shape}, expected (n_samples, n_classes)")
+    if p.shape[1] == 0:
+        raise ValueError("probs has 0 columns, expected at least one class")
+    labels = as_labels(y, *p.shape)
+    dtype = compute_dtype(p)
+    if out is not None:
+        check_out(out, labels.shape, dtype)
+    node = node_of(probs)
+    if node is None or node.name != "softmax":
+        with np.errstate(divide="ignore", invalid="ignore"):  # inf and NaN are results here
+            losses = 0 - np.log(p[np.arange(len(p)), labels].astype(dtype))
+    else:
+        losses = softmax_cross_entropy(node.source, labels, reduction="none", ignore_index=-1)
+    losses = _placed(losses, out)
+    if node is None:
+        return losses
+    softmax_node = node
+
+    def backward(dlosses: Array) -> None:
+        if softmax_node.name == "softmax":
+            dlogits = p.copy()
+            dlogits[np.arange(len(p)), labels] -= 1
+            send(softmax_node.source, dlogits * dlosses[:, np.newaxis])
+        else:
+            dprobs = np.zeros_like(p)
+            dprobs[np.arange(len(p)), labels] = -dlosses / p[np.arange(len(p)), labels]
+            softmax_node.backward(dprobs)
+
+    return record(losses, Node("cross_entropy", p, backward))
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    axis: int = -1,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> float | Array:
+    """Return the cross-entropy of `softmax` of the logits, ``-sum_k weight[k] target[k] log p[k]``.
+
+    The semantics are those of PyTorch's ``cross_entropy``.
+
+    Parameters
+    ----------
+    logits : array_like, any number of dimensions
+        Logits, stable at any magnitude: ``log(sum exp(x - max)) - (x[y] - max)``.
+    y : array_like
+        Integer labels of the logits' shape without the class axis, or class probabilities of the logits'
+        shape, finite and >= 0.
+    weight : array_like (n_classes,), optional
+        Class weights >= 0.
+    ignore_index : int
+        A label that counts for nothing.
+    label_smoothing : float in [0, 1]
+        The target becomes ``(1 - label_smoothing) * target + label_smoothing / n_classes``.
+    reduction : "mean", "sum" or "none"
+        "mean" divides by the number of labels that count, each times its class's weight; with class
+        probabilities, by the number of rows. It is NaN where that is 0.
+    axis : int
+        The class axis.
+    out : ndarray, optional
+        Where the losses go if `reduction` is "none", of the result's dtype.
+    n_threads : int, optional
+        At most so many threads.
+
+    Returns
+    -------
+    float, or ndarray of y's shape
+        Loss in nats, summed in float64; per row in the compute type if `reduction` is "none".
+
+    Raises
+    ------
+    TypeError
+        Unsupported dtype, floating labels.
+    ValueError
+        A label out of range, shapes that do not fit, a bad weight or smoothing.
+
+    Notes
+    -----
+    D2L sections 3.4 (the loss) and 3.7 (its stable form).
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> round(cs.softmax_cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [0, 0]), 4)
+    0.3466
+    """
+    loss, _ = _softmax_cross_entropy(
+        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads, out, None, False
+    )
+    return loss
+
+
+def softmax_cross_entropy_grad(
+    logits: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    axis: int = -1,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> tuple[float | Array, Array]:
+    """Return `softmax_cross_entropy` and its gradient ``p - target`` by the logits, in one pass.
+
+    Parameters
+    ----------
+    logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads
+        As in `softmax_cross_entropy`.
+    out : ndarray of the logits' shape, optional
+        Where the gradient goes, of its dtype; may be `logits` itself.
+
+    Returns
+    -------
+    loss : float, or ndarray of y's shape
+        In nats.
+    dlogits : ndarray of the logits' shape
+        Gradient of the loss; for reduction "none", of the sum of the losses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax_cross_entropy`.
+
+    Notes
+    -----
+    D2L section 3.4, the derivative of the softmax cross-entropy.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> loss, dlogits = cs.softmax_cross_entropy_grad([[0.0, 0.0]], [1])
+    >>> print(round(loss, 4), dlogits)
+    0.6931 [[ 0.5 -0.5]]
+    """
+    loss, dlogits = _softmax_cross_entropy(
+        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads, None, out, True
+    )
+    return loss, dlogits
+
+
+def linear_cross_entropy(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    *,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> float | Array:
+    """Return the loss of softmax regression, `softmax_cross_entropy` of `linear`, without the logits.
+
+    Memory: a block of rows, never an array of n_samples x n_classes.
+
+    Parameters
+    ----------
+    X, W, b, scale, n_threads
+        As in `linear`.
+    y : array_like (n_samples,)
+        Integer labels 0..n_classes-1.
+    sample_weight : array_like (n_samples,), optional
+        Weights >= 0 of the samples.
+    reduction : "mean", "sum" or "none"
+        "mean" is ``sum_i s_i loss_i / sum_i s_i``, NaN where that is 0 / 0; "none" returns ``s_i loss_i``.
+    out : ndarray (n_samples,), optional
+        Where the losses go if `reduction` is "none", of the result's dtype.
+
+    Returns
+    -------
+    float, or ndarray (n_samples,)
+        Loss in nats, summed in float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `linear`; labels that are no integers or out of range, bad weights.
+
+    Notes
+    -----
+    D2L section 3.4.
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> X = np.eye(3, dtype=np.float32)
+    >>> round(cs.linear_cross_entropy(X, 10 * np.eye(3), None, [0, 1, 2]), 6)
+    9.1e-05
+    """
+    args = _LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
+    losses = None
+    if reduction == "none":
+        losses, place = _result(out, args.y.shape, args.dtype, args.X, args.W, args.b)
+    elif out is not None:
+        raise ValueError('out is given but reduction is not "none": there is no array to return')
+    total, _ = args.run(losses=losses)
+    return args.reduced(total) if losses is None else _placed(losses, place)
+
+
+def linear_cross_entropy_grad(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    *,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: tuple[Array, Array] | None = None,
+    n_threads: int | None = None,
+) -> tuple[float | Array, Array, Array]:
+    """Return `linear_cross_entropy` and its gradients by W and b, in one pass over X.
+
+    ``dW = scale * X.T @ dlogits``, ``db = sum_i dlogits[i]``, ``dlogits = s (p - onehot(y))``.
+
+    Parameters
+    ----------
+    X, W, b, y, scale, sample_weight, reduction, n_threads
+        As in `linear_cross_entropy`.
+    out : (dW, db), optional
+        Where the gradients go, of their dtype.
+
+    Returns
+    -------
+    loss : float, or ndarray (n_samples,)
+        In nats.
+    dW : ndarray (n_features, n_classes)
+        Gradient of the loss by W; for reduction "none", of the sum of the losses. ``dW.T`` is C-contiguous.
+    db : ndarray (n_classes,)
+        Gradient by b.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `linear_cross_entropy`.
+
+    Notes
+    -----
+    D2L section 3.4.
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> loss, dW, db = cs.linear_cross_entropy_grad(np.eye(2), np.zeros((2, 2)), None, [0, 1])
+    >>> print(round(loss, 4), dW, db)
+    0.6931 [[-0.25  0.25]
+     [ 0.25 -0.25]] [0. 0.]
+    """
+    args = _LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
+    n_features, n_classes = args.W.shape
+    dW, db = np.zeros((n_classes, n_features), args.dtype), np.zeros(n_classes, args.dtype)
+    if out is not None:
+        if not isinstance(out, tuple) or len(out) != 2:
+            raise TypeError("out: expected the pair (dW, db)")
+        check_out(out[0], (n_features, n_classes), args.dtype, "out[0]")
+        check_out(out[1], (n_classes,), args.dtype, "out[1]")
+    losses = np.empty(len(args.y), args.dtype) if reduction == "none" else None
+    total, _ = args.run(losses=losses, gradient=(dW, db))
+    loss = args.reduced(total) if losses is None else losses
+    return (loss, dW.T, db) if out is None else (loss, _placed(dW.T, out[0]), _placed(db, out[1]))
+
+
+# ---- arguments of the compiled passes -------------------------------------------------------------
+
+
+class _LinearArguments:
+    """The checked arguments of the two linear_cross_entropy functions."""
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        W: ArrayLike,
+        b: ArrayLike | None,
+        y: ArrayLike,
+        scale: float,
+        sample_weight: ArrayLike | None,
+        reduction: str,
+        n_threads: int | None,
+    ) -> None:
+        self.X, self.W, self.b, self.dtype = as_linear(X, W, b)
+        self.y = as_labels(y, len(self.X), self.W.shape[1])
+        self.scale = check_number(scale, "scale")
+        check_reduction(reduction)
+        self.reduction = reduction
+        self.threads = check_threads(n_threads)
+        self.weight: Array | None = None
+        self.divisor = float(len(self.y))
+        if sample_weight is not None:
+            self.weight = as_weights(
+                sample_weight, len(self.y), "sample_weight", np.dtype(np.float64)
+            )
+            self.divisor = float(self.weight.sum())
+
+    def run(self, **results: Any) -> tuple[float, int]:
+        factor = 1.0
+        if self.reduction == "mean":
+            factor = 1 / self.divisor if self.divisor else 0.0
+        return _kernels.row_pass(
+            as_stored(self.X, self.dtype),
+            class_major(self.W, self.dtype),
+            _bias(self.b, self.W, self.dtype),
+            self.scale,
+            y=self.y,
+            sample_weight=self.weight,
+            factor=factor,
+            n_threads=self.threads,
+            **results,
+        )
+
+    def reduced(self, total: float) -> float:
+        return _reduced(total, self.divisor, self.reduction)
+
+
+def _softmax_cross_entropy(
+    logits: ArrayLike,
+    y: ArrayLike,
+    weight: ArrayLike | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: str,
+    axis: int,
+    n_threads: int | None,
+    out: Array | None,
+    dlogits_out: Array | None,
+    wants_gradient: bool,
+) -> tuple[float | Array, Array]:
+    x, axis = as_logits(logits, axis)
+    dtype = compute_dtype(x)
+    check_reduction(reduction)
+    ignored = check_ignore_index(ignore_index)
+    smoothing = check_label_smoothing(label_smoothing)
+    threads = check_threads(n_threads)
+    target = as_target(y, x.shape, axis, dtype, ignored)
+    n_classes = x.shape[axis]
+    class_weight = None if weight is None else as_weights(weight, n_classes, "weight", dtype)
+    if out is not None and reduction != "none":
+        raise ValueError('out is given but reduction is not "none": there is no array to return')
+    losses, place = _result(out, x.shape[:axis] + x.shape[axis + 1 :], dtype, x, target)
+    dlogits, gradient_place = None, None
+    if wants_gradient:
+        dlogits, gradient_place = _result(dlogits_out, x.shape, dtype, x, target, in_place=x)
+
+    # target[k] = dense[k], plus label_weight[k] where k is the label
+    along_axis = [1] * x.ndim
+    along_axis[axis] = n_classes
+    dense, labels, label_weight = None, None, class_weight
+    if smoothing:
+        share = np.full(n_classes, smoothing / n_classes, dtype)
+        dense = (share if class_weight is None else share * class_weight).reshape(along_axis)
+        label_weight = (np.ones_like(share) if class_weight is None else class_weight) * (
+            dtype.type(1 - smoothing)
+        )
+    if target.dtype.kind == "f":
+        scaled = target if label_weight is None else target * label_weight.reshape(along_axis)
+        dense = scaled if dense is None else scaled + dense
+        divisor = float(target.size // n_classes)
+        label_weight = None
+    else:
+        labels = target
+        divisor = _label_mass(labels, ignored, class_weight)
+    factor = 1.0
+    if reduction == "mean":
+        factor = 1 / divisor if divisor else 0.0
+    _kernels.softmax_pass(
+        "cross_entropy",
+        _three_dimensions(np.asarray(x, dtype), axis),
+        None if dlogits is None else _three_dimensions(dlogits, axis),
+        dense=None if dense is None else _three_dimensions(np.broadcast_to(dense, x.shape), axis),
+        y=None if labels is None else labels.reshape(-1),
+        ignored=None if labels is None else ignored,
+        label_weight=label_weight,
+        losses=losses.reshape(-1),
+        factor=factor,
+        n_threads=threads,
+    )
+    if dlogits is not None:
+        dlogits = _placed(dlogits, gradient_place)
+    if reduction == "none":
+        return _placed(losses, place), dlogits  # type: ignore[return-value]
+    return _reduced(float(losses.sum(dtype=np.float64)), divisor, reduction), dlogits  # type: ignore[return-value]
+
+
+def _label_mass(labels: Array, ignored: int, class_weight: Array | None) -> float:
+    """The divisor of the mean: how much the labels that count weigh."""
+    if class_weight is None:
+        return float(labels.size - np.count_nonzero(labels == ignored))
+    return float(class_weight[labels[labels != ignored]].sum(dtype=np.float64))
+
+
+def _reduced(total: float, divisor: float, reduction: str) -> float:
+    if reduction == "sum":
+        return total
+    return total / divisor if divisor else math.nan
+
+
+def _along_axis(
+    kind: str, x: Array, axis: int, out: Array | None, n_threads: int | None
+) -> Array:
+    threads = check_threads(n_threads)
+    dtype = compute_dtype(x)
+    result, place = _result(out, x.shape, dtype, x, in_place=x)
+    _kernels.softmax_pass(
+        kind,
+        _three_dimensions(np.asarray(x, dtype), axis),
+        _three_dimensions(result, axis),
+        n_threads=threads,
+    )
+    return _placed(result, place)
+
+
+def _three_dimensions(x: Array, axis: int) -> Array:
+    """View x as (everything before the axis, the axis, everything after), a copy if need be."""
+    shape = x.shape
+    return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+
+
+# ---- layouts --------------------------------------------------------------------------------------
+
+
+def forward(
+    features: Array,
+    weight: Array,
+    bias: Array,
+    scale: float,
+    n_threads: int | None,
+    **results: Array,
+) -> None:
+    """Fill `logits` or `predictions` for a model's own class-major parameters, in their dtype."""
+    threads = check_threads(n_threads)
+    stored = as_stored(features, weight.dtype)
+    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[arg-type]
+
+
+def as_stored(X: Array, dtype: np.dtype[Any]) -> Array:
+    """Return X as the kernels read it: itself, unless its dtype is one they do not know."""
+    if X.dtype.kind == "f":
+        return X
+    if X.dtype == np.uint8:
+        return X
+    if X.dtype == np.bool_:
+        return X.view(np.uint8)
+    return X.astype(dtype)
+
+
+def class_major(W: Array, dtype: np.dtype[Any]) -> Array:
+    """Return W.T as a C-contiguous array of the compute type, without a copy if W is stored so."""
+    transposed = W.T
+    flags = transposed.flags
+    if transposed.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return transposed
+    return np.array(transposed, dtype, order="C")
+
+
+def _bias(b: Array | None, W: Array, dtype: np.dtype[Any]) -> Array:
+    if b is None:
+        return np.zeros(W.shape[1], dtype)
+    if b.dtype == dtype and b.flags.c_contiguous and b.flags.aligned:
+        return b
+    return np.array(b, dtype, order="C")
+
+
+def _result(
+    out: Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *inputs: Array | None,
+    in_place: Array | None = None,
+) -> tuple[Array, Array | None]:
+    """Return the array that the kernel fills, and `out` if the result must be copied there after."""
+    if out is None:
+        return np.empty(shape, dtype), None
+    check_out(out, shape, dtype)
+    flags = out.flags
+    if not (flags.c_contiguous and flags.aligned):
+        return np.empty(shape, dtype), out
+    for array in inputs:
+        same = array is in_place and array is not None and array.dtype == dtype
+        if array is None or (same and _same_place(array, out)):
+            continue
+        if np.may_share_memory(array, out):
+            return np.empty(shape, dtype), out
+    return out, None
+
+
+def _same_place(a: Array, b: Array) -> bool:
+    return (
+        a.strides == b.strides
+        and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    )
+
+
+def _placed(result: Array, place: Array | None) -> Array:
+    if place is None:
+        return result
+    np.copyto(place, result)
+    return place

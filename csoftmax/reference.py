@@ -1,0 +1,700 @@
+r"""Softmax regression in plain NumPy: every function of csoftmax, formula by formula.
+
+Read this page first. The compiled functions of the same names promise these results; the tests
+compare the two, and the benchmarks measure the one against the other.
+
+Throughout, ``i`` counts samples, ``j`` features and ``k`` classes:
+
+- ``X`` (n_samples, n_features) are the features, ``W`` (n_features, n_classes) the weights and
+  ``b`` (n_classes,) the bias, as in *Dive into Deep Learning* (D2L), section "Softmax Regression";
+- ``logits = scale * X @ W + b`` (n_samples, n_classes) is what the linear layer says;
+- ``p[i, k] = exp(logits[i, k]) / sum_c exp(logits[i, c])`` turns it into probabilities;
+- ``loss[i] = -log p[i, y[i]]``, in nats, is the price of the true label ``y[i]``;
+- ``dlogits = p - onehot(y)`` is the loss's gradient, from which ``dW = scale * X.T @ dlogits`` and
+  ``db = sum_i dlogits[i]`` follow.
+
+Small input types are computed in float32; float64 and wide integers in float64. Sums of losses are
+float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax._validate import (
+    as_array,
+    as_labels,
+    as_linear,
+    as_logits,
+    as_target,
+    as_weights,
+    check_ignore_index,
+    check_label_smoothing,
+    check_number,
+    check_out,
+    check_positive,
+    check_reduction,
+    compute_dtype,
+)
+
+Array = NDArray[Any]
+
+# In these functions inf and NaN are results, not accidents.
+_quiet = np.errstate(all="ignore")
+
+__all__ = [
+    "cross_entropy",
+    "linear",
+    "linear_cross_entropy",
+    "linear_cross_entropy_grad",
+    "log_softmax",
+    "sgd_epoch",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+]
+
+
+@_quiet
+def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: float = 1.0) -> Array:
+    """Return the logits ``scale * X @ W + b``.
+
+    Source: D2L, section "Softmax Regression", equation of the vectorised minibatch.
+
+    Parameters
+    ----------
+    X : array (n_samples, n_features) or images (n_samples, height, width)
+        Features, of bool, integer or floating dtype.
+    W : array (n_features, n_classes)
+        Weights.
+    b : array (n_classes,), optional
+        Bias; none means zero.
+    scale : float
+        Factor of the features, such as 1/255 for pixels.
+
+    Returns
+    -------
+    array (n_samples, n_classes)
+        Logits, float32 or float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unsupported dtype; for shapes that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax import reference
+    >>> pixels = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    >>> reference.linear(pixels, [[1.0, 2.0], [3.0, 4.0]], [0.0, 10.0], scale=1 / 255)
+    array([[ 3., 14.],
+           [ 1., 12.]])
+    """
+    X, W, b, dtype = as_linear(X, W, b)
+    scale = check_number(scale, "scale")
+    return _linear(np.asarray(X, dtype), np.asarray(W, dtype), b, scale)
+
+
+@_quiet
+def softmax(x: ArrayLike, axis: int = -1) -> Array:
+    """Return ``exp(x[k]) / sum_c exp(x[c])`` along an axis: numbers > 0 that sum to 1.
+
+    The maximum is subtracted first: that changes nothing but keeps exp from overflowing.
+
+    Source: D2L, sections "Softmax Regression" and "Concise Implementation of Softmax Regression"
+    ("Softmax Revisited").
+
+    Parameters
+    ----------
+    x : array, any shape of at least one dimension
+        Logits. -inf means probability 0; a NaN or +inf makes its whole row NaN.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    array of the shape of x
+        Probabilities, float32 or float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unsupported dtype; for a wrong axis, or no class along it.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> reference.softmax([[0.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    x, axis = as_logits(x, axis, "x")
+    _, p, total = _exponentials(np.asarray(x, compute_dtype(x)), axis)
+    p /= total
+    return p
+
+
+@_quiet
+def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
+    """Return ``log softmax(x)``, computed as ``x[k] - max - log(sum_c exp(x[c] - max))``.
+
+    Exact also where the probability itself would round to 0.
+
+    Source: D2L, section "Concise Implementation of Softmax Regression" ("Softmax Revisited").
+
+    Parameters
+    ----------
+    x : array, any shape of at least one dimension
+        Logits. -inf stays -inf; a NaN or +inf makes its whole row NaN.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    array of the shape of x
+        Log probabilities in nats, float32 or float64, all <= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unsupported dtype; for a wrong axis, or no class along it.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> reference.log_softmax([1000.0, 0.0])
+    array([    0., -1000.])
+    """
+    x, axis = as_logits(x, axis, "x")
+    shifted, _, total = _exponentials(np.asarray(x, compute_dtype(x)), axis)
+    shifted -= np.log(total)
+    return shifted
+
+
+@_quiet
+def cross_entropy(probs: ArrayLike, y: ArrayLike) -> Array:
+    """Return ``-log(probs[i, y[i]])`` for each sample.
+
+    Source: D2L, section "Softmax Regression Implementation from Scratch". From logits,
+    `softmax_cross_entropy` is more accurate.
+
+    Parameters
+    ----------
+    probs : array (n_samples, n_classes)
+        Probabilities, taken as they are.
+    y : integer array (n_samples,)
+        Labels 0..n_classes-1.
+
+    Returns
+    -------
+    array (n_samples,)
+        Losses in nats, float32 or float64; inf where the probability is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unsupported dtype; for shapes that do not fit together or a label out of range.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> reference.cross_entropy([[0.1, 0.3, 0.6], [0.3, 0.2, 0.5]], [0, 2])
+    array([2.30258509, 0.69314718])
+    """
+    probs = as_array(probs, "probs")
+    if probs.ndim != 2:
+        raise ValueError(f"probs has shape {probs.shape}, expected (n_samples, n_classes)")
+    n_samples, n_classes = probs.shape
+    if n_classes == 0:
+        raise ValueError("probs has 0 columns, expected at least one class")
+    y = as_labels(y, n_samples, n_classes)
+    p = probs[np.arange(n_samples), y].astype(compute_dtype(probs))
+    losses: Array = 0 - np.log(p)  # not -log(p), which makes a perfect loss -0.0
+    return losses
+
+
+@_quiet
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    axis: int = -1,
+) -> float | Array:
+    r"""Return the cross-entropy between labels and the softmax of logits.
+
+    With one target distribution t over the classes per sample,
+
+        loss[i] = -sum_k weight[k] * t[i, k] * log softmax(logits[i])[k]
+
+    where t is one-hot for a label, or the probabilities given as `y`. Smoothing by eps replaces t
+    by ``(1 - eps) * t + eps / n_classes``.
+
+    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss"). Smoothing:
+    Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
+
+    Parameters
+    ----------
+    logits : array (..., n_classes, ...)
+        Logits; the classes are along `axis`, all other axes count samples.
+    y : integer array of the logits' shape without `axis`, or floating array of the logits' shape
+        Labels 0..n_classes-1, or class probabilities (finite, >= 0).
+    weight : array (n_classes,), optional
+        Weight of each class, finite, >= 0.
+    ignore_index : int
+        Label of samples that do not count (labels only): loss 0, gradient 0.
+    label_smoothing : float in [0, 1]
+        The eps above.
+    reduction : "mean", "sum" or "none"
+        The mean over labels is ``sum_i loss[i] / sum_i weight[y[i]]`` over samples that count; over
+        class probabilities it divides by the number of samples.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    float, or array of the logits' shape without `axis` for reduction "none"
+        Loss in nats. The mean over nothing is nan.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unsupported dtype; for a shape, label, weight or parameter out of range.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> logits = [[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    >>> round(reference.softmax_cross_entropy(logits, [0, 1]), 6)
+    0.669079
+    >>> reference.softmax_cross_entropy(logits, [0, 1], reduction="none")
+    array([0.23954477, 1.09861229])
+    """
+    check_reduction(reduction)
+    rows = _rows(logits, y, weight, ignore_index, label_smoothing, axis)
+    losses, _, _ = _losses(rows)
+    return _reduce(losses, rows.divisor, reduction, rows.shape)
+
+
+@_quiet
+def softmax_cross_entropy_grad(
+    logits: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    axis: int = -1,
+) -> tuple[float | Array, Array]:
+    """Return `softmax_cross_entropy` and its gradient by the logits.
+
+    With the weighted target ``u[i, k] = weight[k] * t[i, k]``,
+
+        dlogits[i, k] = softmax(logits[i])[k] * sum_c u[i, c] - u[i, k]
+
+    which is ``p - onehot(y)`` in the plain case; reduction "mean" divides it by the mean's divisor.
+
+    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss").
+
+    Parameters
+    ----------
+    logits, y, weight, ignore_index, label_smoothing, reduction, axis
+        As in `softmax_cross_entropy`.
+
+    Returns
+    -------
+    loss : float or array
+        As in `softmax_cross_entropy`.
+    dlogits : array of the shape of logits
+        Gradient of the loss (of the sum of the losses for reduction "none").
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softmax_cross_entropy`.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> loss, dlogits = reference.softmax_cross_entropy_grad([[0.0, 0.0]], [1])
+    >>> round(loss, 6), dlogits
+    (0.693147, array([[ 0.5, -0.5]]))
+    """
+    check_reduction(reduction)
+    rows = _rows(logits, y, weight, ignore_index, label_smoothing, axis)
+    losses, exponentials, total = _losses(rows)
+    dlogits = _dlogits(rows, exponentials, total)
+    if reduction == "mean" and rows.divisor > 0:
+        dlogits /= rows.divisor
+    dlogits = np.moveaxis(dlogits.reshape(*rows.shape, rows.logits.shape[1]), -1, axis)
+    return _reduce(losses, rows.divisor, reduction, rows.shape), dlogits
+
+
+@_quiet
+def linear_cross_entropy(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    *,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> float | Array:
+    """Return the cross-entropy of labels and the softmax of ``scale * X @ W + b``.
+
+    Source: D2L, section "Softmax Regression" ("The Log-Likelihood").
+
+    Parameters
+    ----------
+    X, W, b, scale
+        As in `linear`.
+    y : integer array (n_samples,)
+        Labels 0..n_classes-1.
+    sample_weight : array (n_samples,), optional
+        Weight s of each sample, finite, >= 0.
+    reduction : "mean", "sum" or "none"
+        ``sum_i s[i] loss[i] / sum_i s[i]``, ``sum_i s[i] loss[i]``, or each ``s[i] loss[i]``.
+
+    Returns
+    -------
+    float, or array (n_samples,) for reduction "none"
+        Loss in nats. The mean over nothing is nan.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `linear` and `softmax_cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax import reference
+    >>> X, W, b, y = np.eye(3), np.zeros((3, 4)), np.zeros(4), [0, 1, 2]
+    >>> round(reference.linear_cross_entropy(X, W, b, y), 6)  # log 4
+    1.386294
+    """
+    check_reduction(reduction)
+    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
+    losses, _, _ = _label_losses(_linear(X, W, b, scale), y)
+    losses *= s
+    return _reduce(losses, _sum(s), reduction, y.shape)
+
+
+@_quiet
+def linear_cross_entropy_grad(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    *,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[float | Array, Array, Array]:
+    """Return `linear_cross_entropy` and its gradients by W and b.
+
+    With ``dlogits[i, k] = s[i] * (p[i, k] - onehot(y)[i, k])``, divided by ``sum_i s[i]`` for the
+    mean, ``dW = scale * X.T @ dlogits`` and ``db[k] = sum_i dlogits[i, k]``.
+
+    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss"); chain rule.
+
+    Parameters
+    ----------
+    X, W, b, y, scale, sample_weight, reduction
+        As in `linear_cross_entropy`.
+
+    Returns
+    -------
+    loss : float or array
+        As in `linear_cross_entropy`.
+    dW : array (n_features, n_classes)
+        Gradient of the loss by W (of the sum of the losses for reduction "none").
+    db : array (n_classes,)
+        Gradient of the loss by b, also where b is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `linear_cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax import reference
+    >>> X, W, b = np.array([[1.0, 2.0]]), np.zeros((2, 2)), np.zeros(2)
+    >>> loss, dW, db = reference.linear_cross_entropy_grad(X, W, b, [1])
+    >>> round(loss, 6), dW, db
+    (0.693147, array([[ 0.5, -0.5],
+           [ 1. , -1. ]]), array([ 0.5, -0.5]))
+    """
+    check_reduction(reduction)
+    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
+    losses, p, total = _label_losses(_linear(X, W, b, scale), y)
+    losses *= s
+    dlogits = _label_dlogits(p, total, y)
+    divisor = _sum(s)
+    if reduction == "mean" and divisor > 0:
+        s = s / divisor
+    dlogits *= s[:, np.newaxis]
+    dW = X.T @ dlogits
+    dW *= scale
+    db = dlogits.sum(axis=0)
+    return _reduce(losses, divisor, reduction, y.shape), dW, db
+
+
+@_quiet
+def sgd_epoch(
+    X: ArrayLike,
+    y: ArrayLike,
+    W: Array,
+    b: Array,
+    order: ArrayLike | None,
+    batch_size: int,
+    lr: float,
+    *,
+    scale: float = 1.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    velocity: tuple[Array, Array] | None = None,
+) -> tuple[float, float]:
+    """Train one epoch of minibatch stochastic gradient descent; W and b change in place.
+
+    For each batch, with g the gradient of its mean loss (plus ``weight_decay * W`` for W, not b):
+
+        v = momentum * v + g
+        W = W - lr * (g + momentum * v if nesterov else v)
+
+    Source: D2L, sections "Softmax Regression Implementation from Scratch" and "Minibatch Stochastic
+    Gradient Descent". Momentum as in Sutskever et al. 2013, with v in units of the gradient.
+
+    Parameters
+    ----------
+    X, y, scale
+        As in `linear_cross_entropy`.
+    W : float32 or float64 array (n_features, n_classes)
+        Weights, updated in place; they set the dtype of the computation.
+    b : array (n_classes,) of the dtype of W
+        Bias, updated in place.
+    order : integer array, or None
+        Samples in the order of the epoch; None for the order of X.
+    batch_size : int
+        Samples per batch; the last batch may be short.
+    lr, momentum, nesterov, weight_decay
+        Step size and the rule above.
+    velocity : pair of arrays like (W, b), optional
+        v from the epoch before, updated in place; zeros if none are given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss in nats over the samples, each taken before the update of its batch.
+    accuracy : float
+        Share of samples whose largest logit, likewise before the update, is that of their label.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `linear_cross_entropy`; W and b are then unchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax import reference
+    >>> X, y, W, b = np.eye(2), np.array([0, 1]), np.zeros((2, 2)), np.zeros(2)
+    >>> loss, accuracy = reference.sgd_epoch(X, y, W, b, [0, 1], batch_size=1, lr=1.0)
+    >>> W.round(3), b.round(3)
+    (array([[ 0.5  , -0.5  ],
+           [-0.731,  0.731]]), array([-0.231,  0.231]))
+    """
+    X, _, _, _ = as_linear(X, W, b)
+    vW, vb = (np.zeros_like(W), np.zeros_like(b)) if velocity is None else velocity
+    _check_parameters(W, b, vW, vb)
+    y = as_labels(y, len(X), W.shape[1])
+    order = np.arange(len(X)) if order is None else order
+    order = as_labels(order, np.size(order), len(X), name="order")
+    batch_size, scale = check_positive(batch_size, "batch_size"), check_number(scale, "scale")
+    lr, momentum = check_number(lr, "lr"), check_number(momentum, "momentum")
+    weight_decay = check_number(weight_decay, "weight_decay")
+    loss, correct = 0.0, 0
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        X_batch, y_batch = np.asarray(X[batch], W.dtype), y[batch]
+        logits = _linear(X_batch, W, b, scale)
+        losses, p, total = _label_losses(logits, y_batch)
+        loss += _sum(losses)
+        correct += int(np.count_nonzero(logits.argmax(axis=1) == y_batch))
+        dlogits = _label_dlogits(p, total, y_batch)
+        dlogits /= len(batch)
+        dW = X_batch.T @ dlogits
+        dW *= scale
+        if weight_decay:
+            dW += weight_decay * W
+        for parameter, g, v in ((W, dW, vW), (b, dlogits.sum(axis=0), vb)):
+            if momentum:
+                v *= momentum
+                v += g
+                g = g + momentum * v if nesterov else v
+            parameter -= lr * g
+    if len(order) == 0:
+        return math.nan, math.nan
+    return loss / len(order), correct / len(order)
+
+
+# ---------------------------------------------------------------- the formulas
+
+
+def _linear(X: Array, W: Array, b: Array | None, scale: float) -> Array:
+    logits: Array = X @ W
+    if scale != 1:
+        logits *= scale
+    if b is not None:
+        logits += b
+    return logits
+
+
+def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Return ``x - max``, its exp, and the sum of that along the axis, which is at least 1."""
+    shifted = x - x.max(axis=axis, keepdims=True)
+    exponentials = np.exp(shifted)
+    return shifted, exponentials, exponentials.sum(axis=axis, keepdims=True)
+
+
+def _label_losses(logits: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Return each row's loss, and the exponentials and their sum for the gradient."""
+    shifted, exponentials, total = _exponentials(logits, axis=1)
+    # Adding the maximum back to the logarithm would lose everything at logits around 1e8.
+    losses = np.log(total[:, 0]) - shifted[np.arange(y.size), y]
+    return losses, exponentials, total
+
+
+def _label_dlogits(exponentials: Array, total: Array, y: Array) -> Array:
+    """Return ``p - onehot(y)``, in place of the exponentials."""
+    exponentials /= total
+    exponentials[np.arange(y.size), y] -= 1
+    return exponentials
+
+
+class _Rows(NamedTuple):
+    """A checked softmax cross-entropy with the classes along the last of two axes."""
+
+    shape: tuple[int, ...]  # of the samples
+    logits: Array  # (n_samples, n_classes)
+    y: Array | None  # labels, 0 where ignored; None if u says it all
+    u: Array  # weight of each sample (n_samples,); or weighted targets (n_samples, n_classes)
+    divisor: float  # of the mean
+
+
+def _rows(
+    logits: ArrayLike,
+    y: ArrayLike,
+    weight: ArrayLike | None,
+    ignore_index: int,
+    label_smoothing: float,
+    axis: int,
+) -> _Rows:
+    logits, axis = as_logits(logits, axis)
+    dtype = compute_dtype(logits)
+    ignore_index = check_ignore_index(ignore_index)
+    eps = check_label_smoothing(label_smoothing)
+    target = as_target(y, logits.shape, axis, dtype, ignore_index)
+    x = np.moveaxis(np.asarray(logits, dtype), axis, -1)
+    n_classes = x.shape[-1]
+    shape, x = x.shape[:-1], x.reshape(-1, n_classes)
+    w = np.ones(n_classes, dtype)
+    if weight is not None:
+        w = as_weights(weight, n_classes, "weight", dtype)
+
+    if target.dtype.kind == "f":
+        t = np.moveaxis(target, axis, -1).reshape(-1, n_classes)
+        return _Rows(shape, x, None, w * ((1 - eps) * t + eps / n_classes), float(len(x)))
+    counts = target.reshape(-1) != ignore_index
+    labels = np.where(counts, target.reshape(-1), 0)
+    u = w[labels] * counts
+    if eps == 0:
+        return _Rows(shape, x, labels, u, _sum(u))
+    t = (labels[:, np.newaxis] == np.arange(n_classes)).astype(dtype)
+    smooth = w * ((1 - eps) * t + eps / n_classes) * counts[:, np.newaxis]
+    return _Rows(shape, x, None, smooth, _sum(u))
+
+
+def _losses(rows: _Rows) -> tuple[Array, Array, Array]:
+    """Return each row's weighted loss, and the exponentials and their sum for the gradient."""
+    if rows.y is None:
+        shifted, exponentials, total = _exponentials(rows.logits, axis=1)
+        losses = np.log(total) - shifted
+    else:
+        losses, exponentials, total = _label_losses(rows.logits, rows.y)
+    # Weight 0 means left out, even where the loss is inf or NaN.
+    losses = np.where(rows.u > 0, rows.u * losses, 0)
+    return losses.sum(axis=1) if rows.y is None else losses, exponentials, total
+
+
+def _dlogits(rows: _Rows, exponentials: Array, total: Array) -> Array:
+    """Return the gradient of the sum of the losses, in place of the exponentials."""
+    if rows.y is None:
+        row_weight = rows.u.sum(axis=1)
+        exponentials /= total
+        exponentials *= row_weight[:, np.newaxis]
+        exponentials -= rows.u
+    else:
+        row_weight = rows.u
+        exponentials = _label_dlogits(exponentials, total, rows.y)
+        exponentials *= row_weight[:, np.newaxis]
+    exponentials[row_weight == 0] = 0
+    return exponentials
+
+
+def _sum(losses: Array) -> float:
+    return float(losses.sum(dtype=np.float64))
+
+
+def _reduce(losses: Array, divisor: float, reduction: str, shape: tuple[int, ...]) -> float | Array:
+    if reduction == "none":
+        return losses.reshape(shape)
+    if reduction == "sum":
+        return _sum(losses)
+    return _sum(losses) / divisor if divisor > 0 else math.nan
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _linear_arguments(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    scale: float,
+    sample_weight: ArrayLike | None,
+) -> tuple[Array, Array, Array | None, Array, Array, float]:
+    X, W, b, dtype = as_linear(X, W, b)
+    n_samples, n_classes = len(X), W.shape[1]
+    y = as_labels(y, n_samples, n_classes)
+    s = np.ones(n_samples, dtype)
+    if sample_weight is not None:
+        s = as_weights(sample_weight, n_samples, "sample_weight", dtype)
+    return np.asarray(X, dtype), np.asarray(W, dtype), b, y, s, check_number(scale, "scale")
+
+
+def _check_parameters(W: Array, b: Array, vW: Array, vb: Array) -> None:
+    """Check that an epoch can update W (n_features, n_classes), b and their velocities in place."""
+    if not isinstance(W, np.ndarray) or W.dtype not in (np.float32, np.float64):
+        raise TypeError(f"W is {np.asarray(W).dtype}, expected a float32 or float64 array")
+    for array, shape, name in (
+        (W, W.shape, "W"),
+        (b, W.shape[1:], "b"),
+        (vW, W.shape, "velocity[0]"),
+        (vb, W.shape[1:], "velocity[1]"),
+    ):
+        check_out(array, shape, W.dtype, name)

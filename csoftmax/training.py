@@ -1,0 +1,406 @@
+"""Training and evaluation: one epoch is one call into compiled code.
+
+The minibatches of an epoch are gathered by index from the array as it is stored, each goes through
+forward, softmax, gradient and update without a copy, and no Python runs between them. A Python loop
+over `csoftmax.functional` gives the same weights to rounding (tests/test_training.py holds the two
+together).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax import _kernels
+from csoftmax._validate import (
+    as_labels,
+    check_number,
+    check_positive,
+    check_threads,
+)
+from csoftmax.data import DataLoader, Dataset, write_atomically
+from csoftmax.functional import as_stored
+from csoftmax.model import SoftmaxRegression, is_integer
+
+Array = NDArray[Any]
+Data: TypeAlias = "DataLoader | Dataset | tuple[Any, Any]"
+Callback: TypeAlias = "Callable[[SoftmaxRegression, History], object]"
+DEFAULT_BATCH_SIZE = 256  # the book's
+
+
+class SGD:
+    """Minibatch stochastic gradient descent.
+
+    With the gradient ``g`` of a minibatch's mean loss: ``g += weight_decay * W`` (not for the bias),
+    ``v = momentum * v + g``, ``step = g + momentum * v`` if nesterov else ``v``, ``W -= lr * step``.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, >= 0.
+    momentum : float
+        In [0, 1). The velocities live as long as this object and the model they belong to.
+    nesterov : bool
+        Nesterov's momentum; needs momentum > 0.
+    weight_decay : float
+        >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+
+    Notes
+    -----
+    D2L section 3.4; momentum as in PyTorch's ``optim.SGD`` and D2L section 12.6.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> cs.SGD(lr=0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    """
+
+    def __init__(
+        self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        self.lr = check_number(lr, "lr")
+        self.momentum = check_number(momentum, "momentum")
+        self.weight_decay = check_number(weight_decay, "weight_decay")
+        self.nesterov = bool(nesterov)
+        if self.lr < 0:
+            raise ValueError(f"lr is {self.lr}, expected at least 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}, expected at least 0")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is True but momentum is 0, expected momentum > 0")
+        self._velocities: WeakKeyDictionary[SoftmaxRegression, tuple[Array, Array]] = (
+            WeakKeyDictionary()
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"SGD(lr={self.lr}, momentum={self.momentum}, nesterov={self.nesterov}, "
+            f"weight_decay={self.weight_decay})"
+        )
+
+    def velocities_of(self, model: SoftmaxRegression) -> tuple[Array, Array] | None:
+        """Return the model's velocities, zero at first; None without momentum."""
+        if self.momentum == 0:
+            return None
+        if model not in self._velocities:
+            self._velocities[model] = (np.zeros_like(model.W.T), np.zeros_like(model.b))
+        return self._velocities[model]
+
+
+@dataclass
+class History:
+    """What each epoch of `train` came to.
+
+    ``train_loss`` and ``train_accuracy`` are means over the epoch's minibatches as they were met, the
+    parameters moving on meanwhile (the book's figures); ``validation_loss`` and
+    ``validation_accuracy`` are of the parameters after the epoch, and empty without validation data.
+    Losses are means in nats; ``seconds`` is training alone.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> history = cs.train(cs.SoftmaxRegression(784, 10, seed=0), train, epochs=2)
+    >>> len(history), sorted(history.to_dict())[:3]
+    (2, ['epoch', 'samples_per_second', 'seconds'])
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    samples_per_second: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.train_loss)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return one list per column, "epoch" (1, 2, ...) first."""
+        columns: dict[str, list[float]] = {"epoch": list(range(1, len(self) + 1))}
+        columns.update({name: list(values) for name, values in vars(self).items()})
+        return columns
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one line per epoch, whole or not at all; columns without values are left out."""
+        columns = {name: values for name, values in self.to_dict().items() if values}
+        lines = [",".join(columns)]
+        lines += [",".join(map(repr, row)) for row in zip(*columns.values(), strict=True)]
+        text = "\n".join(lines) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good a model is on some data; ``str(metrics)`` is a table.
+
+    ``loss`` is the mean in nats. ``confusion[t, p]`` counts samples of true class t predicted as p;
+    ``precision[k] = confusion[k, k] / sum_t confusion[t, k]``, ``recall[k] = confusion[k, k] / sum_p
+    confusion[k, p]``, NaN where the sum is 0.
+    """
+
+    loss: float
+    accuracy: float
+    precision: Array
+    recall: Array
+    confusion: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    n_samples: int
+
+    def __str__(self) -> str:
+        width = max([len("class"), *map(len, self.class_names)])
+        lines = [f"{'class':<{width}}  precision  recall  samples"]
+        for k, name in enumerate(self.class_names):
+            precision, recall = (
+                "-" if math.isnan(value) else f"{value:.3f}"
+                for value in (self.precision[k], self.recall[k])
+            )
+            count = self.confusion[k].sum()
+            lines.append(f"{name:<{width}}  {precision:>9}  {recall:>6}  {count:>7}")
+        lines.append(f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, {self.n_samples} samples")
+        return "\n".join(lines)
+
+
+def train(
+    model: SoftmaxRegression,
+    train_data: Data,
+    *,
+    validation: Data | None = None,
+    epochs: int = 10,
+    optimizer: SGD | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool | None = None,
+    n_threads: int | None = None,
+) -> History:
+    """Train a model by minibatch SGD on the mean cross-entropy.
+
+    Parameters
+    ----------
+    model : SoftmaxRegression
+        Updated in place. Its scale becomes that of the data if these are integers.
+    train_data : DataLoader, Dataset or (X, y)
+        A `DataLoader` says batch size and order; anything else is shuffled in batches of 256.
+    validation : DataLoader, Dataset or (X, y), optional
+        Evaluated after each epoch.
+    epochs : int
+        How often to go through the data, at least 1.
+    optimizer : SGD
+        ``SGD(lr=0.1)`` if None.
+    callbacks : iterable of callables
+        ``callback(model, history)`` is called after each epoch; one that returns True stops training.
+    progress : bool, optional
+        Show a progress bar on stderr; None: if stderr is a terminal.
+    n_threads : int, optional
+        At most so many threads; None: all CPUs that this process may use. The result is bitwise the
+        same for any number.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that do not fit; the model is then as it was.
+    KeyboardInterrupt
+        Ctrl-C is answered within a moment; the model is then as after the last finished epoch.
+
+    Notes
+    -----
+    D2L section 3.6, ``train_ch3``.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> model = cs.SoftmaxRegression(784, 10, seed=0)
+    >>> loader = cs.DataLoader.from_dataset(train, 256, shuffle=True, seed=0)
+    >>> history = cs.train(model, loader, validation=test, epochs=5)
+    >>> history.validation_accuracy[-1] > 0.75
+    True
+    """
+    loader = _as_loader(train_data, "train_data")
+    check_labelled(model, loader.X, loader.y, "train_data")
+    if len(loader.y) == 0:
+        raise ValueError("train_data has 0 samples, expected at least one")
+    if validation is not None:
+        validation = _as_loader(validation, "validation")
+        check_labelled(model, validation.X, validation.y, "validation")
+    epochs = check_positive(epochs, "epochs")
+    optimizer = SGD(lr=0.1) if optimizer is None else optimizer
+    if not isinstance(optimizer, SGD):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected csoftmax.SGD")
+    check_threads(n_threads)
+    callbacks = tuple(callbacks)
+    history = History()
+    with _progress_bar(epochs, progress) as bar:
+        for _ in range(epochs):
+            loss, accuracy, seconds = train_epoch(model, loader, optimizer, n_threads=n_threads)
+            history.train_loss.append(loss)
+            history.train_accuracy.append(accuracy)
+            history.seconds.append(seconds)
+            history.samples_per_second.append(len(loader.y) / seconds)
+            if validation is not None:
+                loss, accuracy, _ = _evaluate(model, validation, None, n_threads)
+                history.validation_loss.append(loss)
+                history.validation_accuracy.append(accuracy)
+            bar.set_postfix_str(f"loss {history.train_loss[-1]:.3f}, accuracy {accuracy:.3f}")
+            bar.update()
+            # every callback sees every epoch, also one that another callback stops at
+            if any([callback(model, history) is True for callback in callbacks]):
+                break
+    return history
+
+
+def train_epoch(
+    model: SoftmaxRegression, loader: DataLoader, optimizer: SGD, *, n_threads: int | None = None
+) -> tuple[float, float, float]:
+    """Train for one epoch; return the mean loss in nats, the accuracy and the seconds it took.
+
+    Interrupted, it puts the parameters back to where the epoch began.
+    """
+    features = check_labelled(model, loader.X, loader.y, "train_data")
+    velocities = optimizer.velocities_of(model)
+    state = (model.W.T, model.b, *(velocities or ()))
+    before = [array.copy() for array in state]
+    old_scale = model.scale
+    started = time.perf_counter()
+    try:
+        if is_integer(features):
+            model.scale = loader.scale
+        loss, n_correct = _kernels.row_pass(
+            as_stored(features, model.dtype),
+            model.W.T,
+            model.b,
+            loader.scale,
+            y=loader.y,
+            order=loader.epoch_order(),
+            batch_rows=loader.batch_size,
+            sgd=(
+                optimizer.lr,
+                optimizer.momentum,
+                optimizer.nesterov,
+                optimizer.weight_decay,
+                *(velocities or (None, None)),
+            ),
+            n_threads=check_threads(n_threads),
+        )
+    except BaseException:
+        model.scale = old_scale
+        for array, copy in zip(state, before, strict=True):
+            array[...] = copy
+        raise
+    seconds = time.perf_counter() - started
+    return loss / len(loader.y), n_correct / len(loader.y), seconds
+
+
+def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = None) -> Metrics:
+    """Return loss, accuracy, precision and recall by class, and the confusion matrix.
+
+    Parameters
+    ----------
+    model : SoftmaxRegression
+        The model.
+    data : DataLoader, Dataset or (X, y)
+        Integer X of a bare pair is multiplied by the model's scale.
+    n_threads : int, optional
+        At most so many threads; None: all CPUs that this process may use.
+
+    Returns
+    -------
+    Metrics
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data that do not fit the model.
+
+    Notes
+    -----
+    D2L section 3.6, ``evaluate_accuracy``.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> _, test = cs.fashion_mnist_sample()
+    >>> metrics = cs.evaluate(cs.SoftmaxRegression(784, 10, seed=0), test)
+    >>> metrics.n_samples, round(metrics.loss)
+    (1000, 2)
+    """
+    loader = _as_loader(data, "data", model.scale)
+    check_labelled(model, loader.X, loader.y, "data")
+    predictions = np.empty(len(loader.y), np.int64)
+    loss, accuracy, _ = _evaluate(model, loader, predictions, n_threads)
+    n_classes = model.n_classes
+    pairs = np.bincount(loader.y * n_classes + predictions, minlength=n_classes**2)
+    confusion = pairs.reshape(n_classes, n_classes)
+    right = np.diagonal(confusion)
+    with np.errstate(invalid="ignore"):
+        precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
+    names = loader.class_names if len(loader.class_names) == n_classes else model.class_names
+    return Metrics(loss, accuracy, precision, recall, confusion, names, len(loader.y))
+
+
+def _evaluate(
+    model: SoftmaxRegression, loader: DataLoader, predictions: Array | None, n_threads: int | None
+) -> tuple[float, float, float]:
+    started = time.perf_counter()
+    features = model.features_of(loader.X)
+    loss, n_correct = _kernels.row_pass(
+        as_stored(features, model.dtype),
+        model.W.T,
+        model.b,
+        loader.scale,
+        y=loader.y,
+        predictions=predictions,
+        n_threads=check_threads(n_threads),
+    )
+    n = len(loader.y)
+    seconds = time.perf_counter() - started
+    return (loss / n, n_correct / n, seconds) if n else (math.nan, math.nan, seconds)
+
+
+def check_labelled(model: SoftmaxRegression, X: Array, y: Array, name: str) -> Array:
+    """Return X as (n_samples, n_features) if X and y fit the model: labels are C array indices."""
+    features = model.features_of(X, f"{name}.X")
+    as_labels(y, len(features), model.n_classes, name=f"{name}.y")
+    return features
+
+
+def _as_loader(data: Data, name: str, scale: float = 1.0) -> DataLoader:
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        return DataLoader.from_dataset(data, DEFAULT_BATCH_SIZE, shuffle=True)
+    if isinstance(data, tuple) and len(data) == 2:
+        X, y = np.asarray(data[0]), np.asarray(data[1])
+        return DataLoader(
+            X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=scale if is_integer(X) else 1.0
+        )
+    raise TypeError(
+        f"{name} is a {type(data).__name__}, expected a DataLoader, a Dataset or a pair (X, y)"
+    )
+
+
+def _progress_bar(epochs: int, progress: bool | None) -> Any:
+    from tqdm import tqdm
+
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    return tqdm(total=epochs, unit="epoch", disable=hidden, file=sys.stderr)

@@ -1,0 +1,44 @@
+"""Fixtures that the test modules share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _kernels() -> Any:
+    return importlib.import_module("csoftmax._kernels")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # Not at import: the tests of plain NumPy modules need no compiled module.
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", _kernels().available(), indirect=True)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once per instruction set that this machine has, with that one in use."""
+    kernels = _kernels()
+    before = kernels.active()
+    kernels.use(request.param)
+    try:
+        assert kernels.active() == request.param
+        yield request.param
+    finally:
+        kernels.use(before)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Any:
+    """(train, test) of Fashion-MNIST where a system package installed it, the sample otherwise."""
+    import csoftmax
+
+    installed = Path("/usr/share/datasets/fashion-mnist")
+    if installed.is_dir():
+        return csoftmax.fashion_mnist(installed)
+    return csoftmax.fashion_mnist_sample()

@@ -1,0 +1,426 @@
+"""The compiled functions against the plain NumPy page and wider arithmetic.
+
+The rule for tolerances: against a truth in a wider type, the compiled result may err no more than
+plain NumPy does in the same type, plus MARGIN units of rounding of the magnitudes it has to add up.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import oracle
+import pytest
+from cases import DTYPES, REDUCTIONS, Array, compute_type, make_case
+from numpy.testing import assert_allclose, assert_array_equal
+
+from csoftmax import functional, reference
+
+MARGIN = 4
+
+# Around the lengths of vectors of 4, 8 and 16 floats and their unrolled loops.
+N_FEATURES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 784]
+N_CLASSES = [1, 2, 3, 5, 7, 9, 10, 11, 16, 17, 33, 100]
+N_SAMPLES = [0, 1, 2, 3, 5, 15, 16, 17, 33, 100, 1025]
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Any:
+    """inf and NaN are results here: no function may warn of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def assert_no_worse(got: Array, plain: Array, truth: Array, magnitude: Array) -> None:
+    """Hold `got` to the rule above; `magnitude` is what one unit of rounding is relative to."""
+    got, plain = np.asarray(got), np.asarray(plain)
+    assert got.shape == plain.shape
+    assert got.dtype == plain.dtype
+    if got.size == 0:
+        return
+    # plain is float64 for a mean or sum of float32 losses; the losses themselves are not.
+    info = np.finfo(np.float32 if np.asarray(truth).dtype == np.float64 else np.float64)
+    unit = np.maximum(magnitude, info.tiny)
+    theirs = float((abs(plain - truth) / unit).max() / info.eps)
+    ours = float((abs(got - truth) / unit).max() / info.eps)
+    assert ours <= theirs + MARGIN, f"off by {ours:.2f} units of rounding, NumPy by {theirs:.2f}"
+
+
+# ---------------------------------------------------------------- the linear functions
+
+
+class Truth(NamedTuple):
+    """Wider results and their magnitudes."""
+
+    logits: Array
+    logits_size: Array
+    loss: oracle.Loss
+    loss_size: Array  # of each loss
+    dW: Array  # of the sum of the losses
+    dW_size: Array
+    db: Array
+    db_size: Array
+
+
+@functools.cache
+def truth_of(dtype: Any, n: int, j: int, k: int, weighted: bool) -> Truth:
+    X, W, b, y, s, scale = make_case(dtype, n, j, k)
+    wide = oracle.wider(W.dtype)
+    s = s if weighted else np.ones_like(s)
+    logits = oracle.linear(X, W, b, scale, wide)
+    logits_size = oracle.linear(abs(X), abs(W), abs(b), scale, wide)
+    loss = oracle.cross_entropy(logits, y, sample_weight=s)
+    row_size = 1 + logits_size.max(axis=1, initial=0)  # how far rounding can move a row's logits
+    p, onehot = oracle.softmax(logits), y[:, None] == np.arange(k)
+    dlogits_size = s[:, None] * (p * row_size[:, None] + onehot)
+    X_wide, factor = X.astype(wide), wide(scale)
+    return Truth(
+        logits, logits_size, loss, s * row_size + loss.losses,
+        factor * (X_wide.T @ loss.dlogits), factor * (abs(X_wide).T @ dlogits_size),
+        loss.dlogits.sum(axis=0), dlogits_size.sum(axis=0),
+    )  # fmt: skip
+
+
+def check_linear(dtype: Any, n: int, j: int, k: int, weighted: bool, reduction: str) -> None:
+    X, W, b, y, s, scale = make_case(dtype, n, j, k)
+    truth = truth_of(dtype, n, j, k, weighted)
+    assert_no_worse(
+        functional.linear(X, W, b, scale=scale),
+        reference.linear(X, W, b, scale=scale), truth.logits, truth.logits_size,
+    )  # fmt: skip
+    options: Any = {
+        "scale": scale, "sample_weight": s if weighted else None, "reduction": reduction,
+    }  # fmt: skip
+    loss, dW, db = functional.linear_cross_entropy_grad(X, W, b, y, **options)
+    plain, dW_plain, db_plain = reference.linear_cross_entropy_grad(X, W, b, y, **options)
+    forward = functional.linear_cross_entropy(X, W, b, y, **options)
+    if reduction == "mean" and n == 0:
+        assert np.isnan(loss)
+        assert np.isnan(forward)
+    else:
+        loss_size = oracle.reduce(truth.loss._replace(losses=truth.loss_size), reduction)
+        for got in (loss, forward):
+            assert type(got) is type(plain)
+            assert_no_worse(got, plain, oracle.reduce(truth.loss, reduction), loss_size)
+    divisor = truth.loss.divisor if reduction == "mean" and n else 1
+    assert_no_worse(dW, dW_plain, truth.dW / divisor, truth.dW_size / divisor)
+    assert_no_worse(db, db_plain, truth.db / divisor, truth.db_size / divisor)
+
+
+@pytest.mark.parametrize("n_features", N_FEATURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_and_its_loss(isa: str, dtype: Any, n_features: int) -> None:
+    """Every pair of (features, classes), (features, samples) and (classes, samples) occurs."""
+    at = N_FEATURES.index(n_features)
+    for index, n_classes in enumerate(N_CLASSES):
+        n_samples = N_SAMPLES[(at + index) % len(N_SAMPLES)]
+        weighted, reduction = (at + index) % 2 == 1, REDUCTIONS[index % 3]
+        check_linear(dtype, n_samples, n_features, n_classes, weighted, reduction)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 1000])
+def test_linear_of_other_shapes(isa: str, n_classes: int) -> None:
+    case = make_case(np.uint8, 37, 28 * 28, n_classes)
+    for images in (case.X.reshape(37, 28, 28), case.X.reshape(37, 1, 28, 28)):
+        assert_array_equal(functional.linear(images, case.W), functional.linear(case.X, case.W))
+    no_features = functional.linear(np.ones((3, 0)), np.ones((0, n_classes)), np.ones(n_classes))
+    assert_array_equal(no_features, np.ones((3, n_classes)))
+    loss, dW, db = functional.linear_cross_entropy_grad(
+        case.X, case.W, None, case.y, scale=case.scale
+    )
+    zero = np.zeros(n_classes, np.float32)
+    expected = functional.linear_cross_entropy_grad(case.X, case.W, zero, case.y, scale=case.scale)
+    assert loss == expected[0]
+    assert_array_equal(dW, expected[1])
+    assert_array_equal(db, expected[2])
+    assert functional.linear(case.X.tolist(), case.W.tolist()).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "types", list(itertools.product(DTYPES, [np.float32, np.float64, np.float16]))
+)
+def test_result_type_is_numpys_promotion(types: Any) -> None:
+    X, W, b = np.ones((3, 2), types[0]), np.ones((2, 4), types[1]), np.ones(4, np.float32)
+    expected = np.result_type(np.float32, *types)
+    assert functional.linear(X, W, b).dtype == expected
+    loss, dW, db = functional.linear_cross_entropy_grad(X, W, b, [0, 1, 2], reduction="none")
+    assert loss.dtype == dW.dtype == db.dtype == expected
+    assert functional.softmax(X).dtype == functional.log_softmax(X).dtype == compute_type(types[0])
+    assert functional.cross_entropy(X, [0, 1, 0]).dtype == compute_type(types[0])
+
+
+# ---------------------------------------------------------------- functions of logits
+
+
+def make_logits(dtype: Any, n: int, k: int) -> Array:
+    rng = np.random.default_rng([n, k])
+    if np.dtype(dtype).kind == "f":
+        return (6 * rng.normal(size=(n, k))).astype(dtype)
+    return rng.integers(0, 30, (n, k)).astype(dtype)
+
+
+@pytest.mark.parametrize("n_classes", N_CLASSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_and_log_softmax(isa: str, dtype: Any, n_classes: int) -> None:
+    for n in N_SAMPLES:
+        x = make_logits(dtype, n, n_classes)
+        wide = x.astype(oracle.wider(compute_type(dtype)))
+        p, log_p = oracle.softmax(wide), oracle.log_softmax(wide)
+        assert_no_worse(functional.softmax(x), reference.softmax(x), p, p)
+        assert_no_worse(
+            functional.log_softmax(x), reference.log_softmax(x), log_p, np.maximum(1, -log_p)
+        )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("target", ["labels", "ignored", "probabilities"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_cross_entropy(isa: str, dtype: Any, target: str, smoothing: float) -> None:
+    """Every pair of (classes, samples) with both settings of weight, reductions in turn."""
+    pairs = itertools.product(N_CLASSES, N_SAMPLES, [False, True])
+    for index, (k, n, weighted) in enumerate(pairs):
+        rng = np.random.default_rng([n, k, index])
+        logits, t = make_logits(dtype, n, k), compute_type(dtype)
+        y: Array = rng.integers(0, k, n)
+        if target == "ignored":
+            y[::3] = -7
+        elif target == "probabilities":
+            y = rng.dirichlet(np.ones(k), n).astype(t)
+        weight = rng.uniform(0.1, 2, k).astype(t) if weighted else None
+        reduction = REDUCTIONS[index % 3]
+        options: Any = {"weight": weight, "ignore_index": -7, "label_smoothing": smoothing}
+        wide = logits.astype(oracle.wider(t))
+        truth = oracle.cross_entropy(wide, y, **options)
+        options["reduction"] = reduction
+        loss, dlogits = functional.softmax_cross_entropy_grad(logits, y, **options)
+        plain, dlogits_plain = reference.softmax_cross_entropy_grad(logits, y, **options)
+        assert_array_equal(functional.softmax_cross_entropy(logits, y, **options), loss)
+        assert type(loss) is type(plain)
+        heaviest = 1.0 if weight is None else weight.max()
+        mean_of_nothing = reduction == "mean" and truth.divisor == 0
+        if mean_of_nothing:
+            assert np.isnan(loss)
+        else:
+            each = heaviest * np.maximum(1, -oracle.log_softmax(wide).min(axis=1))
+            loss_size = oracle.reduce(truth._replace(losses=each), reduction)
+            assert_no_worse(loss, plain, oracle.reduce(truth, reduction), loss_size)
+        divisor = truth.divisor if reduction == "mean" and not mean_of_nothing else 1
+        assert_no_worse(dlogits, dlogits_plain, truth.dlogits / divisor, heaviest / divisor)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 5, 4), (2, 3, 5, 2), (0, 3, 2), (2, 3, 0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_dimensions_any_axis(isa: str, dtype: Any, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=shape).astype(dtype)
+    tolerance: Any = {"atol": 8 * np.finfo(dtype).eps}
+    for axis in range(-len(shape), len(shape)):
+        k = shape[axis]
+        if k == 0:
+            continue
+        p = functional.softmax(x, axis)
+        assert_allclose(p, reference.softmax(x, axis), **tolerance)
+        assert_allclose(
+            functional.log_softmax(x, axis), reference.log_softmax(x, axis), **tolerance
+        )
+        labels = rng.integers(0, k, x.max(axis=axis).shape)
+        for y in (labels, p):
+            for reduction in REDUCTIONS:
+                loss, dlogits = functional.softmax_cross_entropy_grad(
+                    x, y, axis=axis, reduction=reduction
+                )
+                plain, dlogits_plain = reference.softmax_cross_entropy_grad(
+                    x, y, axis=axis, reduction=reduction
+                )
+                assert np.shape(loss) == np.shape(plain)
+                assert dlogits.shape == shape
+                assert_allclose(loss, plain, rtol=1e-5 if dtype == np.float32 else 1e-13)
+                assert_allclose(dlogits, dlogits_plain, **tolerance)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
+def test_segmentation_masks_are_torchs(soft: bool, reduction: str) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(2, 5, 7, 3))
+    y: Array = rng.integers(0, 5, (2, 7, 3))
+    y[0, ::2] = 255
+    if soft:
+        y = oracle.softmax(rng.normal(size=logits.shape), axis=1)
+    weight = rng.uniform(0, 2, 5)
+    options: Any = {"label_smoothing": 0.2, "reduction": reduction}
+    if not soft:  # PyTorch refuses an ignore_index together with probabilities
+        options["ignore_index"] = 255
+    x = torch.tensor(logits, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        x, torch.tensor(y), weight=torch.tensor(weight), **options
+    )
+    expected.sum().backward()
+    loss, dlogits = functional.softmax_cross_entropy_grad(
+        logits, y, weight=weight, axis=1, **options
+    )
+    assert_allclose(loss, expected.detach().numpy(), rtol=1e-12)
+    assert_allclose(dlogits, x.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_of_probabilities(isa: str, dtype: Any) -> None:
+    for n, k in itertools.product(N_SAMPLES, [1, 2, 10, 33]):
+        probs = functional.softmax(make_logits(np.float64, n, k)).astype(dtype)
+        y = np.random.default_rng(n).integers(0, k, n)
+        with np.errstate(divide="ignore"):
+            truth = -np.log(probs[np.arange(n), y].astype(oracle.wider(compute_type(dtype))))
+        got, plain = functional.cross_entropy(probs, y), reference.cross_entropy(probs, y)
+        assert_array_equal(np.isinf(got), np.isinf(truth))
+        fine = np.isfinite(truth)
+        assert_no_worse(got[fine], plain[fine], truth[fine], np.maximum(1, truth[fine]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_to_the_last_bits(isa: str, dtype: Any) -> None:
+    """Of two classes with logits x and 0, exp(x) / (1 + exp(x)): at most 3 units in the last place.
+
+    One unit for exp, one half each for the sum and the quotient, one spare below the normal range.
+    """
+    lowest = -104 if dtype == np.float32 else -745
+    x = np.linspace(lowest, 0, 300_001).astype(dtype)
+    p = functional.softmax(np.stack([x, np.zeros_like(x)], axis=1))[:, 0]
+    e = np.exp(x.astype(oracle.wider(dtype)))
+    truth = e / (1 + e)
+    units = abs(p - truth) / np.spacing(truth.astype(dtype))
+    assert units.max() <= 3
+
+
+# ---------------------------------------------------------------- gradients by differences
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_by_central_differences(isa: str, reduction: str) -> None:
+    X, W, b, y, s, scale = make_case(np.float64, 9, 5, 4)
+    options: Any = {"scale": scale, "sample_weight": s, "reduction": reduction}
+
+    def linear_loss() -> Any:
+        return functional.linear_cross_entropy(X, W, b, y, **options)
+
+    _, dW, db = functional.linear_cross_entropy_grad(X, W, b, y, **options)
+    assert_allclose(dW, oracle.central_difference(linear_loss, W), atol=1e-8)
+    assert_allclose(db, oracle.central_difference(linear_loss, b), atol=1e-8)
+
+    logits = np.random.default_rng(1).normal(size=(3, 4, 2))
+    labels = np.array([[0, 1], [2, -1], [3, 3]])
+    for target in (labels, np.abs(logits[::-1])):
+        settings: Any = {
+            "weight": s[:4] + 0.1, "label_smoothing": 0.2, "ignore_index": -1,
+            "reduction": reduction, "axis": 1,
+        }  # fmt: skip
+
+        def loss(target: Array = target, settings: Any = settings) -> Any:
+            return functional.softmax_cross_entropy(logits, target, **settings)
+
+        _, dlogits = functional.softmax_cross_entropy_grad(logits, target, **settings)
+        assert_allclose(dlogits, oracle.central_difference(loss, logits), atol=1e-9)
+
+
+# ---------------------------------------------------------------- special values
+
+
+@pytest.mark.parametrize("n_classes", [3, 8, 17, 40])
+@pytest.mark.parametrize("big", [1e8, 1e30, 3.4028234e38])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_stable_at_any_magnitude(isa: str, dtype: Any, big: float, n_classes: int) -> None:
+    logits = np.full((5, n_classes), big, dtype)
+    logits[1] = -big
+    logits[2, 1:] = -big
+    logits[3, :-1] = 0
+    logits[4] = np.arange(n_classes) * dtype(big / n_classes)
+    y = np.array([0, 1, 0, 0, n_classes - 1])
+    assert_allclose(functional.softmax(logits), reference.softmax(logits), rtol=1e-5)
+    assert_allclose(functional.log_softmax(logits), reference.log_softmax(logits), rtol=1e-6)
+    loss, dlogits = functional.softmax_cross_entropy_grad(logits, y, reduction="none")
+    plain, dlogits_plain = reference.softmax_cross_entropy_grad(logits, y, reduction="none")
+    assert_allclose(loss, plain, rtol=1e-6)
+    assert_allclose(loss[:2], np.log(n_classes), rtol=1e-6)
+    assert_allclose(dlogits, dlogits_plain, atol=1e-6)
+    W, b = np.eye(n_classes, dtype=dtype), np.zeros(n_classes, dtype)
+    assert_allclose(
+        functional.linear_cross_entropy(logits, W, b, y, reduction="none"), plain, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("n_classes", [3, 8, 17, 40])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_nan_and_infinities(isa: str, dtype: Any, n_classes: int) -> None:
+    inf, nan = np.inf, np.nan
+    for column in (0, n_classes // 2, n_classes - 1):
+        logits = np.zeros((6, n_classes), dtype)
+        logits[0, column] = nan
+        logits[1, column] = inf
+        logits[2] = -inf
+        logits[3, column] = -inf
+        logits[4] = inf
+        y = np.full(6, (column + 1) % n_classes)
+        p = functional.softmax(logits)
+        log_p = functional.log_softmax(logits)
+        loss, dlogits = functional.softmax_cross_entropy_grad(logits, y, reduction="none")
+        for result in (p, log_p, loss, dlogits):
+            assert np.isnan(result[[0, 1, 2, 4]]).all()
+        assert p[3, column] == dlogits[3, column] == 0
+        assert log_p[3, column] == -inf
+        for got, expected in (
+            (p, reference.softmax(logits)),
+            (log_p, reference.log_softmax(logits)),
+            (loss, reference.softmax_cross_entropy(logits, y, reduction="none")),
+        ):
+            assert_allclose(got[[3, 5]], expected[[3, 5]], rtol=1e-6)
+        impossible = functional.softmax_cross_entropy_grad(logits[3:4], [column])
+        assert impossible[0] == inf
+        assert impossible[1][0, column] == -1
+
+
+def test_one_bad_row_does_not_touch_another(isa: str) -> None:
+    X, W, b, y, _, scale = make_case(np.float32, 40, 33, 10)
+    clean = functional.linear_cross_entropy(X, W, b, y, scale=scale, reduction="none")
+    X[7, 5], X[20, 0] = np.nan, np.inf
+    losses = functional.linear_cross_entropy(X, W, b, y, scale=scale, reduction="none")
+    rest = np.delete(np.arange(40), [7, 20])
+    assert np.isnan(losses[[7, 20]]).all()
+    assert_array_equal(losses[rest], clean[rest])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_ignored_rows_and_targets_of_zero_are_left_out(isa: str, smoothing: float) -> None:
+    nan, inf = np.nan, np.inf
+    logits = np.array([[nan, nan], [0.0, 0.0], [inf, 0.0]], np.float32)
+    loss, dlogits = functional.softmax_cross_entropy_grad(
+        logits, [-100, 1, -100], label_smoothing=smoothing
+    )
+    assert_allclose(loss, np.log(2), rtol=1e-6)
+    assert_array_equal(dlogits[[0, 2]], 0)
+    loss, dlogits = functional.softmax_cross_entropy_grad([[0.0, -inf, 0.0]], [[0.5, 0.0, 0.5]])
+    assert_allclose(loss, np.log(2))
+    assert_array_equal(dlogits, [[0, 0, 0]])
+    as_class = functional.softmax_cross_entropy([[1.0, 2.0], [3.0, 5.0]], [0, 1], ignore_index=1)
+    assert_allclose(as_class, np.log1p(np.e))
+
+
+def test_nothing_to_average(isa: str) -> None:
+    assert np.isnan(functional.softmax_cross_entropy(np.zeros((0, 3)), []))
+    assert functional.softmax_cross_entropy(np.zeros((0, 3)), [], reduction="sum") == 0.0
+    assert functional.cross_entropy(np.zeros((0, 3)), []).shape == (0,)
+    for y, weight in ([[-100, -100], None], [[1, 1], [1.0, 0.0, 1.0]]):
+        loss, dlogits = functional.softmax_cross_entropy_grad(np.ones((2, 3)), y, weight=weight)
+        assert np.isnan(loss)
+        assert_array_equal(dlogits, np.zeros((2, 3)))
+    X, W, b = np.ones((2, 4)), np.ones((4, 3)), np.ones(3)
+    for n, s in ((0, None), (2, np.zeros(2))):
+        loss, dW, db = functional.linear_cross_entropy_grad(
+            X[:n], W, b, np.zeros(n, int), sample_weight=s
+        )
+        assert np.isnan(loss)
+        assert_array_equal(dW, np.zeros((4, 3)))
+        assert_array_equal(db, np.zeros(3))
