@@ -8,6 +8,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("CSOFTMAX_DEBUG") == "1"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
@@ -16,6 +17,17 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # of sums matter. No contraction: a product and a sum are fused where the source says so and nowhere else.
 compile_flags = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
+
+
+
+class BuildExtension(build_ext):
+    """Leave the module in the source tree too: there, `python -m csoftmax` imports csoftmax from the tree."""
+
+    def run(self):
+        super().run()
+        if not self.inplace:
+            self.copy_extensions_to_source()
+
 
 extension = Extension(
     "csoftmax._kernels",
@@ -27,6 +39,7 @@ extension = Extension(
 )
 
 setup(
+    cmdclass={"build_ext": BuildExtension},
     ext_modules=cythonize(
         [extension],
         build_dir="build/cython",

@@ -266,7 +266,7 @@ def test_changed_root_is_checked_anew(small: Path) -> None:
 
 
 # ---------------------------------------------------------------- the cache
-@pytest.mark.parametrize("damage", ["cut", "gone", "other type"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "type"])
 def test_damaged_cache_is_made_anew(small: Path, damage: str) -> None:
     root = unpack(small / "root")
     fashion_mnist(root)

@@ -103,6 +103,12 @@ def test_header_by_order(tmp_path: Path) -> None:
         read_csv(text, header=False)
 
 
+def test_digits_of_other_scripts(tmp_path: Path) -> None:
+    data = read_csv(table(tmp_path, "1,３,a\n٤,5,b\n"))
+    assert data.X.tolist() == [[1, 3], [4, 5]]
+    assert data.class_names == ("a", "b")
+
+
 def test_delimiter_by_order(tmp_path: Path) -> None:
     path = table(tmp_path, "1|2|0\n3|4|1\n")
     assert read_csv(path, delimiter="|").X.tolist() == [[1, 2], [3, 4]]

@@ -45,6 +45,8 @@ def _read_header(where: str, file: IO[bytes]) -> _Header:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         else:
             raise ValueError(f"format version {version} is for structured arrays")
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+        raise
     except Exception as error:  # the header is parsed as Python source, which fails in many ways
         reason = str(error).partition("\n")[0]
         raise DataError(f"{where}: byte 0: expected a NumPy .npy header: {reason}") from error

@@ -67,7 +67,7 @@ def check_features(where: str, X: NDArray[Any]) -> None:
 def _clean_labels(
     where: str, labels: NDArray[Any], locate: Callable[[int], str]
 ) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return the labels as int64 or as strings, one per sample."""
+    """Return booleans, integers, floats or strings as int64 or as strings, one per sample."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -89,9 +89,6 @@ def _clean_labels(
             raise DataError(f"{where}: labels are not UTF-8 text: {error}") from error
     elif kind == "U":
         return labels
-    elif kind not in "biu":
-        raise DataError(f"{where}: expected labels that are integers or strings, got dtype "
-                        f"{labels.dtype}")  # fmt: skip
     return np.ascontiguousarray(labels, np.int64)
 
 

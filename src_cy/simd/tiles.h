@@ -106,20 +106,28 @@ INLINE void TILE(gradient_tile)(const int n_classes, const int n_vectors, const 
                                 ptrdiff_t ld, T scale, const gradient_sink *sink, ptrdiff_t at,
                                 ptrdiff_t n_features)
 {
-    V sums[GRADIENT_CLASSES][GRADIENT_VECTORS] = {{{0}}};
-    for (ptrdiff_t i = 0; i < n_rows; i++) {
-        V x[GRADIENT_VECTORS];
-        for (int v = 0; v < n_vectors; v++)
-            x[v] = tail ? TILE(load_tail)(rows[i], tail) : LOAD(rows[i] + j + v * LANES);
-        for (int c = 0; c < n_classes; c++) {
-            const V d = FN(all)(dlogits[c * ld + i]);
+    enum { CHUNK = 256 }; /* rows summed one by one before they join the total: keeps rounding small */
+    V totals[GRADIENT_CLASSES][GRADIENT_VECTORS] = {{{0}}};
+    for (ptrdiff_t begin = 0; begin < n_rows; begin += CHUNK) {
+        const ptrdiff_t end = n_rows - begin < CHUNK ? n_rows : begin + CHUNK;
+        V sums[GRADIENT_CLASSES][GRADIENT_VECTORS] = {{{0}}};
+        for (ptrdiff_t i = begin; i < end; i++) {
+            V x[GRADIENT_VECTORS];
             for (int v = 0; v < n_vectors; v++)
-                sums[c][v] = VOP(fma)(d, x[v], sums[c][v]);
+                x[v] = tail ? TILE(load_tail)(rows[i], tail) : LOAD(rows[i] + j + v * LANES);
+            for (int c = 0; c < n_classes; c++) {
+                const V d = FN(all)(dlogits[c * ld + i]);
+                for (int v = 0; v < n_vectors; v++)
+                    sums[c][v] = VOP(fma)(d, x[v], sums[c][v]);
+            }
         }
+        for (int c = 0; c < n_classes; c++)
+            for (int v = 0; v < n_vectors; v++)
+                totals[c][v] += sums[c][v];
     }
     for (int c = 0; c < n_classes; c++)
         for (int v = 0; v < n_vectors; v++) {
-            V g = sums[c][v] * scale;
+            V g = totals[c][v] * scale;
             if (tail) { /* its features sit in the last lanes: bring them to the front */
                 T lanes[2 * LANES] = {0};
                 FN(store)(lanes, g);
