@@ -352,10 +352,9 @@ class Animator:
         axes.set_ylabel(self.ylabel or "")
         axes.grid(alpha=0.4)
         shown = self.legend[: len(self.X)]
-        letters = sum(len(name) + 6 for name in shown)
-        fits = 12.5 * self._figsize[0] / self._grid[1]  # letters of this size beside each other
-        columns = max(1, int(len(shown) * min(1.0, fits / max(letters, 1))))
-        _legend_above(axes, len(shown), columns, 8.5)
+        widest = max((0.062 * (len(name) + 5) for name in shown), default=1.0)  # inches at 8 points
+        columns = max(1, int(0.85 * self._figsize[0] / self._grid[1] / widest))
+        _legend_above(axes, len(shown), min(columns, max(len(shown), 1)), 8.0)
 
 
 def draw_curves(history: History, path: PathLike | None = None) -> Figure:
@@ -390,7 +389,7 @@ def draw_curves(history: History, path: PathLike | None = None) -> Figure:
     n_epochs = len(history.train_loss)
     if n_epochs == 0:
         raise ValueError("history has no epochs: there is nothing to draw")
-    figure = _new_figure(8.0, 3.4, window=path is None)
+    figure = _new_figure(8.5, 3.4, window=path is None)
     panels = (
         ("mean loss (nats)", history.train_loss, history.validation_loss),
         ("accuracy", history.train_accuracy, history.validation_accuracy),
@@ -402,7 +401,7 @@ def draw_curves(history: History, path: PathLike | None = None) -> Figure:
         for name, values, color, style in curves:
             axes.plot(
                 range(1, n_epochs + 1), values, color=color, linestyle=style,
-                label=f"{name} (last {values[-1]:.3f})", marker="o" if n_epochs <= 20 else None,
+                label=f"{name} {values[-1]:.3f}", marker="o" if n_epochs <= 20 else None,
                 markersize=4,
             )  # fmt: skip
         if n_epochs == 1:
@@ -417,7 +416,7 @@ def draw_curves(history: History, path: PathLike | None = None) -> Figure:
         axes.grid(alpha=0.4)
         axes.spines[["top", "right"]].set_visible(False)
         _integer_ticks(axes)
-        _legend_above(axes, len(curves), 2, 9.5)
+        _legend_above(axes, len(curves), 2, 9.0)
     return _finish(figure, path)
 
 
@@ -547,7 +546,7 @@ def draw_predictions(
     names = _names(class_names, len(class_names))
     n_columns = min(n, 8)
     n_rows = math.ceil(n / n_columns)
-    figure = _new_figure(max(1.25 * n_columns, 4.0), 1.65 * n_rows + 0.4, window=path is None)
+    figure = _new_figure(max(1.25 * n_columns, 4.0), 1.6 * n_rows + 0.35, window=path is None)
     text = _label([name + " ✗" for name in names], 1.2, 9.5)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).reshape(-1)
     for i, axes in enumerate(grid):
@@ -622,7 +621,7 @@ def draw_weights(
     n_columns = min(n, 5) if n <= 10 else min(10, math.ceil(math.sqrt(1.6 * n)))
     n_rows = math.ceil(n / n_columns)
     cell = 1.6 if n <= 25 else 1.0
-    figure = _new_figure(n_columns * cell + 1.2, n_rows * (cell + 0.2) + 0.4, window=path is None)
+    figure = _new_figure(n_columns * cell + 1.2, n_rows * (cell + 0.15) + 0.2, window=path is None)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).reshape(-1)
     finite = np.abs(W[np.isfinite(W)])
     limit = float(finite.max(initial=0.0)) or 1.0
@@ -696,9 +695,10 @@ def draw_confusion(
         text = _label([], 1.0, 9.5 if n <= _MAX_COUNTED_CLASSES else 7.0)
         axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", **text)
         axes.set_yticks(range(n), names, **text)
+    index = "" if n <= _MAX_NAMED_CLASSES else " (index)"
     total, right = int(counts.sum()), int(np.trace(counts))
     axes.set_title(f"accuracy {right / max(total, 1):.3f} ({right:,} of {total:,})", fontsize=11)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set_xlabel(f"predicted class{index}")
+    axes.set_ylabel(f"true class{index}")
     figure.colorbar(image, shrink=0.8, aspect=25).set_label("share of the true class")
     return _finish(figure, path)

@@ -639,3 +639,20 @@ def elementary(str name, x, out):
     cdef elementary_kernel kernel = kernels.exp_nonpositive if name == "exp" else kernels.log_from_one
     with nogil:
         kernel(n, view.buffer.buf, to.buffer.buf)
+
+
+def multiply_adds(str dtype, Py_ssize_t n):
+    """Spend n rounds of multiply-adds in registers ("float32" or "float64"); return their FLOP."""
+    cdef double result = 0.0, flop
+    cdef const kernel_table *kernels = &isa.f64 if dtype == "float64" else &isa.f32
+    with nogil:
+        flop = kernels.multiply_adds(n, &result)
+    return flop
+
+
+def read_all(array):
+    """Read every byte of a contiguous array once (the limit of any pass over it); return its bytes."""
+    cdef View view = View(array, PyBUF_C_CONTIGUOUS)
+    with nogil:
+        isa.f32.read_all(view.buffer.buf, view.buffer.len)
+    return view.buffer.len

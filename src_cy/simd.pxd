@@ -48,6 +48,8 @@ cdef extern from "simd/kernels.h" nogil:
             Py_ssize_t dlogits_stride) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
+        double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil
+        int64_t (*read_all)(const void *block, Py_ssize_t n_bytes) noexcept nogil
 
     ctypedef struct instruction_set:
         const char *name

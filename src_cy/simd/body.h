@@ -400,3 +400,30 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
         FN(into_sink)(sink, k, 1, FN(all)(sums[0]));
     }
 }
+
+/* ---- the limits of the machine ----------------------------------------------------------------- */
+
+static double FN(multiply_adds)(ptrdiff_t n, void *result)
+{
+    enum { CHAINS = 10 }; /* latency of 4 cycles, 2 a cycle: 8 chains suffice; 10 fit every register file */
+    V sums[CHAINS] = {{0}};
+    const V x = FN(all)((T)1.0000001), y = FN(all)(*(T *)result);
+    for (ptrdiff_t round = 0; round < n; round++)
+        for (int c = 0; c < CHAINS; c++)
+            sums[c] = VOP(fma)(sums[c], x, y);
+    for (int c = 1; c < CHAINS; c++)
+        sums[0] += sums[c];
+    *(T *)result = sums[0][0];
+    return 2.0 * CHAINS * LANES * (double)n;
+}
+
+static int64_t FN(read_all)(const void *block, ptrdiff_t n_bytes)
+{
+    const T *p = block;
+    I bits[4] = {{0}};
+    for (ptrdiff_t j = 0; j + 4 * LANES <= n_bytes / (ptrdiff_t)sizeof(T); j += 4 * LANES)
+        for (int v = 0; v < 4; v++)
+            bits[v] ^= (I)FN(load)(p + j + v * LANES);
+    bits[0] ^= bits[1] ^ bits[2] ^ bits[3];
+    return bits[0][0] ^ bits[0][1];
+}

@@ -67,6 +67,10 @@ typedef struct {
                                double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
+    /* the limits of the machine, for the benchmark: n rounds of multiply-adds in registers, returning
+       their FLOP; the sum of all bits of a 64-byte aligned block, read once */
+    double (*multiply_adds)(ptrdiff_t n, void *result);
+    int64_t (*read_all)(const void *block, ptrdiff_t n_bytes);
 } kernel_table;
 
 typedef struct {
