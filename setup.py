@@ -1,6 +1,7 @@
 """The one extension module; everything else about the package is in pyproject.toml.
 
-CSOFTMAX_DEBUG=1 builds it with bounds checks: Cython's, and the address and undefined-behaviour sanitizers.
+CSOFTMAX_DEBUG=1 builds it with bounds checks: Cython's, and the sanitizers of addresses and of
+undefined behaviour.
 """
 
 import os
@@ -13,15 +14,14 @@ from setuptools.command.build_ext import build_ext
 DEBUG = os.environ.get("CSOFTMAX_DEBUG") == "1"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 
-# No -march=native: instruction sets are chosen at run time. No -ffast-math: NaN, infinities and the order
-# of sums matter. No contraction: a product and a sum are fused where the source says so and nowhere else.
+# No -march=native: instruction sets are chosen at run time. No -ffast-math: NaN, infinities and the
+# order of sums matter. No contraction: a product and a sum are fused where the source says so.
 compile_flags = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
 
 
-
 class BuildExtension(build_ext):
-    """Leave the module in the source tree too: there, `python -m csoftmax` imports csoftmax from the tree."""
+    """Leave the module in the source tree too: `python -m csoftmax` typed there imports the tree."""
 
     def run(self):
         super().run()
@@ -51,5 +51,5 @@ setup(
             "cdivision": True,
             "initializedcheck": DEBUG,
         },
-    )
+    ),
 )

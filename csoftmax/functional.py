@@ -1,7 +1,7 @@
 """The compiled functions: validate, allocate, call.
 
-NumPy arrays in, NumPy arrays out. Each has its readable twin in `csoftmax.reference`, which gives the
-formulas line by line; here they run on blocks of rows in compiled code, on `n_threads` threads
+NumPy arrays in, NumPy arrays out. Each has its readable twin in `csoftmax.reference`, which gives
+the formulas line by line; here they run on blocks of rows in compiled code, on `n_threads` threads
 (None: all CPUs that this process may use) with bitwise the same result for any number of them.
 
 `X` is read as it is stored (bool, uint8, float16, float32, float64, any strides and byte order); no
@@ -11,25 +11,29 @@ Given a `Parameter`, linear, softmax and cross_entropy are recorded for ``backwa
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import _kernels
+from csoftmax._passes import (
+    LinearArguments,
+    as_stored,
+    class_major,
+    contiguous_bias,
+    cross_entropy_pass,
+    placed,
+    result_array,
+    softmax_along_axis,
+)
 from csoftmax._validate import (
     as_array,
     as_labels,
     as_linear,
     as_logits,
-    as_target,
-    as_weights,
-    check_ignore_index,
-    check_label_smoothing,
     check_number,
     check_out,
-    check_reduction,
     check_threads,
     compute_dtype,
 )
@@ -102,17 +106,19 @@ def linear(
     features, weights, bias, dtype = as_linear(X, W, b)
     scale = check_number(scale, "scale")
     threads = check_threads(n_threads)
-    result, place = _result(out, (len(features), weights.shape[1]), dtype, features, weights, bias)
+    result, place = result_array(
+        out, (len(features), weights.shape[1]), dtype, features, weights, bias
+    )
     stored = as_stored(features, dtype)
     _kernels.row_pass(
         stored,
         class_major(weights, dtype),
-        _bias(bias, weights, dtype),
+        contiguous_bias(bias, weights, dtype),
         scale,
         logits=result,
         n_threads=threads,
     )
-    result = _placed(result, place)
+    result = placed(result, place)
     if not (is_recorded(W) or is_recorded(b) or node_of(X)):
         return result
 
@@ -148,8 +154,8 @@ def softmax(
     Returns
     -------
     ndarray of x's shape
-        Probabilities, float32 or float64. A row with NaN or +inf is NaN; -inf has probability 0; a row of
-        nothing but -inf is NaN.
+        Probabilities, float32 or float64. A row with NaN or +inf is NaN; -inf has probability 0; a
+        row of nothing but -inf is NaN.
 
     Raises
     ------
@@ -169,7 +175,7 @@ def softmax(
     [0.5 0.5 0. ]
     """
     logits, axis = as_logits(x, axis, "x")
-    probs = _along_axis("softmax", logits, axis, out, n_threads)
+    probs = softmax_along_axis("softmax", logits, axis, out, n_threads)
     if not node_of(x):
         return probs
 
@@ -222,7 +228,7 @@ def log_softmax(
     [    0. -1000.]
     """
     logits, axis = as_logits(x, axis, "x")
-    return _along_axis("log_softmax", logits, axis, out, n_threads)
+    return softmax_along_axis("log_softmax", logits, axis, out, n_threads)
 
 
 def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
@@ -275,7 +281,7 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
             losses = 0 - np.log(p[np.arange(len(p)), labels].astype(dtype))
     else:
         losses = softmax_cross_entropy(node.source, labels, reduction="none", ignore_index=-1)
-    losses = _placed(losses, out)
+    losses = placed(losses, out)
     if node is None:
         return losses
     softmax_node = node
@@ -314,8 +320,8 @@ def softmax_cross_entropy(
     logits : array_like, any number of dimensions
         Logits, stable at any magnitude: ``log(sum exp(x - max)) - (x[y] - max)``.
     y : array_like
-        Integer labels of the logits' shape without the class axis, or class probabilities of the logits'
-        shape, finite and >= 0.
+        Integer labels of the logits' shape without the class axis, or class probabilities of the
+        logits' shape, finite and >= 0.
     weight : array_like (n_classes,), optional
         Class weights >= 0.
     ignore_index : int
@@ -354,8 +360,18 @@ def softmax_cross_entropy(
     >>> round(cs.softmax_cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [0, 0]), 4)
     0.3466
     """
-    loss, _ = _softmax_cross_entropy(
-        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads, out, None, False
+    loss, _ = cross_entropy_pass(
+        logits,
+        y,
+        weight,
+        ignore_index,
+        label_smoothing,
+        reduction,
+        axis,
+        n_threads,
+        out,
+        None,
+        False,
     )
     return loss
 
@@ -404,8 +420,18 @@ def softmax_cross_entropy_grad(
     >>> print(round(loss, 4), dlogits)
     0.6931 [[ 0.5 -0.5]]
     """
-    loss, dlogits = _softmax_cross_entropy(
-        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads, None, out, True
+    loss, dlogits = cross_entropy_pass(
+        logits,
+        y,
+        weight,
+        ignore_index,
+        label_smoothing,
+        reduction,
+        axis,
+        n_threads,
+        None,
+        out,
+        True,
     )
     return loss, dlogits
 
@@ -422,7 +448,7 @@ def linear_cross_entropy(
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> float | Array:
-    """Return the loss of softmax regression, `softmax_cross_entropy` of `linear`, without the logits.
+    """Return the loss of softmax regression, `softmax_cross_entropy` of `linear`, in one pass.
 
     Memory: a block of rows, never an array of n_samples x n_classes.
 
@@ -435,7 +461,8 @@ def linear_cross_entropy(
     sample_weight : array_like (n_samples,), optional
         Weights >= 0 of the samples.
     reduction : "mean", "sum" or "none"
-        "mean" is ``sum_i s_i loss_i / sum_i s_i``, NaN where that is 0 / 0; "none" returns ``s_i loss_i``.
+        "mean" is ``sum_i s_i loss_i / sum_i s_i``, NaN where that is 0 / 0; "none" returns
+        ``s_i loss_i``.
     out : ndarray (n_samples,), optional
         Where the losses go if `reduction` is "none", of the result's dtype.
 
@@ -460,14 +487,14 @@ def linear_cross_entropy(
     >>> round(cs.linear_cross_entropy(X, 10 * np.eye(3), None, [0, 1, 2]), 6)
     9.1e-05
     """
-    args = _LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
+    args = LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
     losses = None
     if reduction == "none":
-        losses, place = _result(out, args.y.shape, args.dtype, args.X, args.W, args.b)
+        losses, place = result_array(out, args.y.shape, args.dtype, args.X, args.W, args.b)
     elif out is not None:
         raise ValueError('out is given but reduction is not "none": there is no array to return')
     total, _ = args.run(losses=losses)
-    return args.reduced(total) if losses is None else _placed(losses, place)
+    return args.reduced(total) if losses is None else placed(losses, place)
 
 
 def linear_cross_entropy_grad(
@@ -498,7 +525,8 @@ def linear_cross_entropy_grad(
     loss : float, or ndarray (n_samples,)
         In nats.
     dW : ndarray (n_features, n_classes)
-        Gradient of the loss by W; for reduction "none", of the sum of the losses. ``dW.T`` is C-contiguous.
+        Gradient of the loss by W; for reduction "none", of the sum of the losses. ``dW.T`` is
+        C-contiguous.
     db : ndarray (n_classes,)
         Gradient by b.
 
@@ -519,7 +547,7 @@ def linear_cross_entropy_grad(
     0.6931 [[-0.25  0.25]
      [ 0.25 -0.25]] [0. 0.]
     """
-    args = _LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
+    args = LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
     n_features, n_classes = args.W.shape
     dW, db = np.zeros((n_classes, n_features), args.dtype), np.zeros(n_classes, args.dtype)
     if out is not None:
@@ -530,164 +558,7 @@ def linear_cross_entropy_grad(
     losses = np.empty(len(args.y), args.dtype) if reduction == "none" else None
     total, _ = args.run(losses=losses, gradient=(dW, db))
     loss = args.reduced(total) if losses is None else losses
-    return (loss, dW.T, db) if out is None else (loss, _placed(dW.T, out[0]), _placed(db, out[1]))
-
-
-# ---- arguments of the compiled passes -------------------------------------------------------------
-
-
-class _LinearArguments:
-    """The checked arguments of the two linear_cross_entropy functions."""
-
-    def __init__(
-        self,
-        X: ArrayLike,
-        W: ArrayLike,
-        b: ArrayLike | None,
-        y: ArrayLike,
-        scale: float,
-        sample_weight: ArrayLike | None,
-        reduction: str,
-        n_threads: int | None,
-    ) -> None:
-        self.X, self.W, self.b, self.dtype = as_linear(X, W, b)
-        self.y = as_labels(y, len(self.X), self.W.shape[1])
-        self.scale = check_number(scale, "scale")
-        check_reduction(reduction)
-        self.reduction = reduction
-        self.threads = check_threads(n_threads)
-        self.weight: Array | None = None
-        self.divisor = float(len(self.y))
-        if sample_weight is not None:
-            self.weight = as_weights(
-                sample_weight, len(self.y), "sample_weight", np.dtype(np.float64)
-            )
-            self.divisor = float(self.weight.sum())
-
-    def run(self, **results: Any) -> tuple[float, int]:
-        factor = 1.0
-        if self.reduction == "mean":
-            factor = 1 / self.divisor if self.divisor else 0.0
-        return _kernels.row_pass(
-            as_stored(self.X, self.dtype),
-            class_major(self.W, self.dtype),
-            _bias(self.b, self.W, self.dtype),
-            self.scale,
-            y=self.y,
-            sample_weight=self.weight,
-            factor=factor,
-            n_threads=self.threads,
-            **results,
-        )
-
-    def reduced(self, total: float) -> float:
-        return _reduced(total, self.divisor, self.reduction)
-
-
-def _softmax_cross_entropy(
-    logits: ArrayLike,
-    y: ArrayLike,
-    weight: ArrayLike | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-    axis: int,
-    n_threads: int | None,
-    out: Array | None,
-    dlogits_out: Array | None,
-    wants_gradient: bool,
-) -> tuple[float | Array, Array]:
-    x, axis = as_logits(logits, axis)
-    dtype = compute_dtype(x)
-    check_reduction(reduction)
-    ignored = check_ignore_index(ignore_index)
-    smoothing = check_label_smoothing(label_smoothing)
-    threads = check_threads(n_threads)
-    target = as_target(y, x.shape, axis, dtype, ignored)
-    n_classes = x.shape[axis]
-    class_weight = None if weight is None else as_weights(weight, n_classes, "weight", dtype)
-    if out is not None and reduction != "none":
-        raise ValueError('out is given but reduction is not "none": there is no array to return')
-    losses, place = _result(out, x.shape[:axis] + x.shape[axis + 1 :], dtype, x, target)
-    dlogits, gradient_place = None, None
-    if wants_gradient:
-        dlogits, gradient_place = _result(dlogits_out, x.shape, dtype, x, target, in_place=x)
-
-    # target[k] = dense[k], plus label_weight[k] where k is the label
-    along_axis = [1] * x.ndim
-    along_axis[axis] = n_classes
-    dense, labels, label_weight = None, None, class_weight
-    if smoothing:
-        share = np.full(n_classes, smoothing / n_classes, dtype)
-        dense = (share if class_weight is None else share * class_weight).reshape(along_axis)
-        label_weight = (np.ones_like(share) if class_weight is None else class_weight) * (
-            dtype.type(1 - smoothing)
-        )
-    if target.dtype.kind == "f":
-        scaled = target if label_weight is None else target * label_weight.reshape(along_axis)
-        dense = scaled if dense is None else scaled + dense
-        divisor = float(target.size // n_classes)
-        label_weight = None
-    else:
-        labels = target
-        divisor = _label_mass(labels, ignored, class_weight)
-    factor = 1.0
-    if reduction == "mean":
-        factor = 1 / divisor if divisor else 0.0
-    _kernels.softmax_pass(
-        "cross_entropy",
-        _three_dimensions(np.asarray(x, dtype), axis),
-        None if dlogits is None else _three_dimensions(dlogits, axis),
-        dense=None if dense is None else _three_dimensions(np.broadcast_to(dense, x.shape), axis),
-        y=None if labels is None else labels.reshape(-1),
-        ignored=None if labels is None else ignored,
-        label_weight=label_weight,
-        losses=losses.reshape(-1),
-        factor=factor,
-        n_threads=threads,
-    )
-    if dlogits is not None:
-        dlogits = _placed(dlogits, gradient_place)
-    if reduction == "none":
-        return _placed(losses, place), dlogits  # type: ignore[return-value]
-    return _reduced(float(losses.sum(dtype=np.float64)), divisor, reduction), dlogits  # type: ignore[return-value]
-
-
-def _label_mass(labels: Array, ignored: int, class_weight: Array | None) -> float:
-    """The divisor of the mean: how much the labels that count weigh."""
-    if class_weight is None:
-        return float(labels.size - np.count_nonzero(labels == ignored))
-    return float(class_weight[labels[labels != ignored]].sum(dtype=np.float64))
-
-
-def _reduced(total: float, divisor: float, reduction: str) -> float:
-    if reduction == "sum":
-        return total
-    return total / divisor if divisor else math.nan
-
-
-def _along_axis(
-    kind: str, x: Array, axis: int, out: Array | None, n_threads: int | None
-) -> Array:
-    threads = check_threads(n_threads)
-    dtype = compute_dtype(x)
-    result, place = _result(out, x.shape, dtype, x, in_place=x)
-    _kernels.softmax_pass(
-        kind,
-        _three_dimensions(np.asarray(x, dtype), axis),
-        _three_dimensions(result, axis),
-        n_threads=threads,
-    )
-    return _placed(result, place)
-
-
-def _three_dimensions(x: Array, axis: int) -> Array:
-    """View x as (everything before the axis, the axis, everything after), a copy if need be."""
-    shape = x.shape
-    return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-
-
-# ---- layouts --------------------------------------------------------------------------------------
+    return (loss, dW.T, db) if out is None else (loss, placed(dW.T, out[0]), placed(db, out[1]))
 
 
 def forward(
@@ -702,68 +573,3 @@ def forward(
     threads = check_threads(n_threads)
     stored = as_stored(features, weight.dtype)
     _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[arg-type]
-
-
-def as_stored(X: Array, dtype: np.dtype[Any]) -> Array:
-    """Return X as the kernels read it: itself, unless its dtype is one they do not know."""
-    if X.dtype.kind == "f":
-        return X
-    if X.dtype == np.uint8:
-        return X
-    if X.dtype == np.bool_:
-        return X.view(np.uint8)
-    return X.astype(dtype)
-
-
-def class_major(W: Array, dtype: np.dtype[Any]) -> Array:
-    """Return W.T as a C-contiguous array of the compute type, without a copy if W is stored so."""
-    transposed = W.T
-    flags = transposed.flags
-    if transposed.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return transposed
-    return np.array(transposed, dtype, order="C")
-
-
-def _bias(b: Array | None, W: Array, dtype: np.dtype[Any]) -> Array:
-    if b is None:
-        return np.zeros(W.shape[1], dtype)
-    if b.dtype == dtype and b.flags.c_contiguous and b.flags.aligned:
-        return b
-    return np.array(b, dtype, order="C")
-
-
-def _result(
-    out: Array | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *inputs: Array | None,
-    in_place: Array | None = None,
-) -> tuple[Array, Array | None]:
-    """Return the array that the kernel fills, and `out` if the result must be copied there after."""
-    if out is None:
-        return np.empty(shape, dtype), None
-    check_out(out, shape, dtype)
-    flags = out.flags
-    if not (flags.c_contiguous and flags.aligned):
-        return np.empty(shape, dtype), out
-    for array in inputs:
-        same = array is in_place and array is not None and array.dtype == dtype
-        if array is None or (same and _same_place(array, out)):
-            continue
-        if np.may_share_memory(array, out):
-            return np.empty(shape, dtype), out
-    return out, None
-
-
-def _same_place(a: Array, b: Array) -> bool:
-    return (
-        a.strides == b.strides
-        and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-    )
-
-
-def _placed(result: Array, place: Array | None) -> Array:
-    if place is None:
-        return result
-    np.copyto(place, result)
-    return place

@@ -28,7 +28,7 @@ from csoftmax._validate import (
     check_threads,
 )
 from csoftmax.data import DataLoader, Dataset, write_atomically
-from csoftmax.functional import as_stored
+from csoftmax._passes import as_stored
 from csoftmax.model import SoftmaxRegression, is_integer
 
 Array = NDArray[Any]
