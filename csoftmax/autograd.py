@@ -1,8 +1,8 @@
 """The tape behind the book's ``l.sum().backward()``.
 
-Three operations are recorded: linear, softmax and cross_entropy (csoftmax.functional says how each is
-differentiated). That is all of softmax regression; the result of any other operation is an ordinary
-array, and ``backward`` on one says so.
+Three operations are recorded: linear, softmax and cross_entropy (csoftmax.functional says how each
+is differentiated). That is all of softmax regression; the result of any other operation is an
+ordinary array, and ``backward`` on one says so.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from csoftmax._validate import as_array
+
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One recorded operation: its name, its input, and the map from dresult to its inputs' gradients."""
+    """One recorded operation: its name, its input, and what sends a gradient on to its inputs."""
 
     name: str
     source: Array
@@ -42,6 +44,11 @@ class Parameter(np.ndarray[Any, Any]):
     grad : ndarray or None
         Gradient of the same shape and dtype; None until the first ``backward``.
 
+    Raises
+    ------
+    TypeError
+        Another dtype, data that are no real numbers.
+
     Examples
     --------
     >>> import numpy as np, csoftmax as cs
@@ -63,7 +70,7 @@ class Parameter(np.ndarray[Any, Any]):
         chosen = np.dtype(dtype)
         if chosen not in (np.float32, np.float64):
             raise TypeError(f"dtype is {chosen}, expected float32 or float64")
-        parameter = np.array(data, dtype=chosen, order="F").view(cls)
+        parameter = np.array(as_array(data, "data"), dtype=chosen, order="F").view(cls)
         parameter._is_leaf = True
         return parameter
 
@@ -79,7 +86,8 @@ class Parameter(np.ndarray[Any, Any]):
                 "a gradient reached an array that was computed from a Parameter, such as W.T or "
                 "2 * W: the tape does not go through that, so pass the Parameter itself"
             )
-        self.grad = np.array(gradient, dtype=self.dtype) if self.grad is None else self.grad + gradient
+        gradient = np.array(gradient, dtype=self.dtype)
+        self.grad = gradient if self.grad is None else self.grad + gradient
 
 
 class Recorded(np.ndarray[Any, Any]):
@@ -90,27 +98,26 @@ class Recorded(np.ndarray[Any, Any]):
     def __array_finalize__(self, source: Array | None) -> None:
         self._node = None
 
-    def sum(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Sum, as ndarray.sum; of a whole loss: recorded."""
+    def sum(self, *args: Any, **kwargs: Any) -> Any:
+        """Sum, as ndarray.sum; of a whole recorded array: recorded."""
         return self._reduced("sum", 1.0, args, kwargs)
 
-    def mean(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Mean, as ndarray.mean; of a whole loss: recorded."""
+    def mean(self, *args: Any, **kwargs: Any) -> Any:
+        """Mean, as ndarray.mean; of a whole recorded array: recorded."""
         return self._reduced("mean", 1.0 / max(self.size, 1), args, kwargs)
 
     def _reduced(self, name: str, share: float, args: Any, kwargs: Any) -> Any:
-        plain = self.view(np.ndarray)
-        result = getattr(plain, name)(*args, **kwargs)
-        if args or kwargs:
-            return result
+        reduced = getattr(self.view(np.ndarray), name)(*args, **kwargs)
+        result = np.asarray(reduced).view(Recorded)
         node, shape, dtype = self._node, self.shape, self.dtype
-        if node is None:
-            return np.asarray(result).view(Recorded)
+        # numpy.sum(l) comes here with axis=None and out=None
+        if node is None or any(option is not None for option in (*args, *kwargs.values())):
+            return result
 
         def backward(dresult: Array) -> None:
             node.backward(np.full(shape, float(dresult) * share, dtype))
 
-        return record(np.asarray(result), Node(name, self, backward))
+        return record(result, Node(name, self, backward))
 
     def backward(self) -> None:
         """Fill the gradients of the Parameters that this number was computed from.
@@ -122,8 +129,8 @@ class Recorded(np.ndarray[Any, Any]):
         """
         if self._node is None:
             raise RuntimeError(
-                "backward() on an ordinary array: it was not made from a Parameter by linear, softmax, "
-                "cross_entropy and a final .sum() or .mean() alone, the operations that are recorded"
+                "backward() on an ordinary array: it was not made from a Parameter by linear, "
+                "softmax, cross_entropy and a final .sum() or .mean() alone, which are recorded"
             )
         if self.ndim != 0:
             raise RuntimeError(
@@ -144,9 +151,13 @@ def node_of(array: object) -> Node | None:
 
 
 def record(result: Array, node: Node) -> Recorded:
-    """Return `result` with the operation that made it."""
+    """Return `result`, read-only, with the operation that made it.
+
+    An update in place, such as ``l *= 2``, would be an operation that backward does not know of.
+    """
     recorded = result.view(Recorded)
     recorded._node = node
+    recorded.flags.writeable = False
     return recorded
 
 

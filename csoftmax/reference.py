@@ -361,7 +361,7 @@ def linear_cross_entropy(
     y : integer array (n_samples,)
         Labels 0..n_classes-1.
     sample_weight : array (n_samples,), optional
-        Weight s of each sample, finite, >= 0.
+        Weight s of each sample, finite, >= 0. A sample of weight 0 is left out, whatever it holds.
     reduction : "mean", "sum" or "none"
         ``sum_i s[i] loss[i] / sum_i s[i]``, ``sum_i s[i] loss[i]``, or each ``s[i] loss[i]``.
 
@@ -386,7 +386,7 @@ def linear_cross_entropy(
     check_reduction(reduction)
     X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
     losses, _, _ = _label_losses(_linear(X, W, b, scale), y)
-    losses *= s
+    losses = _weighted(losses, s)
     return _reduce(losses, _sum(s), reduction, y.shape)
 
 
@@ -440,13 +440,13 @@ def linear_cross_entropy_grad(
     check_reduction(reduction)
     X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
     losses, p, total = _label_losses(_linear(X, W, b, scale), y)
-    losses *= s
+    losses = _weighted(losses, s)
     dlogits = _label_dlogits(p, total, y)
     divisor = _sum(s)
     if reduction == "mean" and divisor > 0:
         s = s / divisor
-    dlogits *= s[:, np.newaxis]
-    dW = X.T @ dlogits
+    dlogits = _weighted(dlogits, s[:, np.newaxis])
+    dW = np.where(s[:, np.newaxis] > 0, X, 0).T @ dlogits
     dW *= scale
     db = dlogits.sum(axis=0)
     return _reduce(losses, divisor, reduction, y.shape), dW, db
@@ -635,9 +635,13 @@ def _losses(rows: _Rows) -> tuple[Array, Array, Array]:
         losses = np.log(total) - shifted
     else:
         losses, exponentials, total = _label_losses(rows.logits, rows.y)
-    # Weight 0 means left out, even where the loss is inf or NaN.
-    losses = np.where(rows.u > 0, rows.u * losses, 0)
+    losses = _weighted(losses, rows.u)
     return losses.sum(axis=1) if rows.y is None else losses, exponentials, total
+
+
+def _weighted(values: Array, weight: Array) -> Array:
+    """Return ``weight * values``; weight 0 means left out, even where the value is inf or NaN."""
+    return np.where(weight > 0, weight * values, 0)
 
 
 def _dlogits(rows: _Rows, exponentials: Array, total: Array) -> Array:

@@ -408,6 +408,32 @@ def test_ignored_rows_and_targets_of_zero_are_left_out(isa: str, smoothing: floa
     assert_allclose(as_class, np.log1p(np.e))
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_samples_of_weight_zero_are_left_out(isa: str, dtype: Any, reduction: str) -> None:
+    """Even where their loss is NaN or inf; the others are as if those had never been there."""
+    X, W, b, y, s, scale = make_case(dtype, 40, 33, 10)
+    left_out = [0, 7, 20, 39]
+    X[0], X[7, 5], X[20, 0], X[39] = np.nan, np.inf, -np.inf, 3  # the last is an ordinary one
+    s[left_out] = 0
+    options: Any = {"scale": scale, "reduction": reduction}
+    kept = np.delete(np.arange(40), left_out)
+    expected = reference.linear_cross_entropy_grad(
+        X[kept], W, b, y[kept], sample_weight=s[kept], **options
+    )
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if compute_type(dtype) == np.float32 else {}
+    for module in (reference, functional):
+        loss, dW, db = module.linear_cross_entropy_grad(X, W, b, y, sample_weight=s, **options)
+        forward = module.linear_cross_entropy(X, W, b, y, sample_weight=s, **options)
+        for losses in (loss, forward):
+            if reduction == "none":
+                assert_array_equal(losses[left_out], 0)
+                losses = losses[kept]
+            assert_allclose(losses, expected[0], **tolerance)
+        assert_allclose(dW, expected[1], **tolerance)
+        assert_allclose(db, expected[2], **tolerance)
+
+
 def test_nothing_to_average(isa: str) -> None:
     assert np.isnan(functional.softmax_cross_entropy(np.zeros((0, 3)), []))
     assert functional.softmax_cross_entropy(np.zeros((0, 3)), [], reduction="sum") == 0.0

@@ -21,7 +21,7 @@
 
 INLINE V FN(all)(T x)
 {
-    return (V){0} + x;
+    return x - (V){0}; /* exact, and folded into a broadcast, as 0 + x is not: it turns -0 into 0 */
 }
 INLINE V FN(load)(const T *p)
 {
