@@ -164,16 +164,17 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 
 # Rows of a row piece, features of a gradient piece: enough work for a ticket, enough tickets for a team.
 cdef enum:
-    PIECE_ROWS = 32
+    FEW_ROWS = 32            # of a row piece where W stays in the second-level cache,
+    MANY_ROWS = 128          # and where it must be read anew for every piece
     PIECE_FEATURES = 64
     BLOCK_ROWS = 1024
-    BLOCK_BYTES = 1 << 20    # of dlogits, so that they and their rows of X stay in the second-level cache
+    BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
 
 
 cdef class RowPass(Team):
     """One pass over rows of X in blocks; per block, row pieces, then feature pieces.
 
-    Row pieces: logits, then loss and dlogits (or predictions) of PIECE_ROWS rows. Feature pieces: the
+    Row pieces: logits, then loss and dlogits (or predictions) of piece_rows rows. Feature pieces: the
     gradient of PIECE_FEATURES features summed over the block, stored or applied to W. Without a
     gradient there are only row pieces, and nobody waits.
     """
@@ -197,13 +198,15 @@ cdef class RowPass(Team):
     cdef char *losses
     cdef int64_t *predictions
     # the plan
-    cdef Py_ssize_t batch_rows, block_rows, blocks_per_batch, n_row_pieces, n_feature_pieces, group_rows
+    cdef Py_ssize_t batch_rows, block_rows, piece_rows, blocks_per_batch, n_row_pieces, n_feature_pieces
     # the scratch of a block (with a gradient) or of a thread (without)
     cdef Scratch scratch
     cdef char *slots
-    cdef Py_ssize_t slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
+    cdef char *panels                           # one per thread
+    cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
     cdef Py_ssize_t slot_rows, ld, row_bytes
-    cdef Scratch totals, partial
+    cdef Scratch totals, partial, zero_row
+    cdef const void *zeros                      # a row that stands in for rows of weight 0
     cdef double *loss_of_piece
     cdef int64_t *correct_of_piece
 
@@ -243,21 +246,22 @@ cdef class RowPass(Team):
 
     cdef void plan(self, Py_ssize_t batch_rows, int n_threads) except *:
         """Cut the work. Nothing here that shapes a sum may depend on n_threads."""
-        cdef Py_ssize_t block = BLOCK_BYTES // (self.n_classes * self.size) // PIECE_ROWS * PIECE_ROWS
+        cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
+        self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
+        self.piece_rows = max(FEW_ROWS, min(self.piece_rows, fitting // FEW_ROWS * FEW_ROWS))
         self.batch_rows = batch_rows if batch_rows > 0 else max(self.n_rows, 1)
-        self.block_rows = min(self.batch_rows, max(2 * PIECE_ROWS, min(block, BLOCK_ROWS)))
+        self.block_rows = min(self.batch_rows, max(
+            2 * self.piece_rows, min(fitting, BLOCK_ROWS) // self.piece_rows * self.piece_rows))
         if not self.has_gradient:
-            self.block_rows = self.batch_rows = PIECE_ROWS
+            self.block_rows = self.batch_rows = self.piece_rows
         self.blocks_per_batch = ceil_div(self.batch_rows, self.block_rows)
         cdef Py_ssize_t n_batches = ceil_div(self.n_rows, self.batch_rows)
         cdef Py_ssize_t n_blocks = n_batches * self.blocks_per_batch
-        self.n_row_pieces = ceil_div(self.block_rows, PIECE_ROWS)
+        self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
         self.n_feature_pieces = 0
         if self.has_gradient:
             self.n_feature_pieces = max(1, ceil_div(self.n_features, PIECE_FEATURES))
         self.n_tickets = n_blocks * (self.n_row_pieces + self.n_feature_pieces)
-        # few classes: W stays in the first cache, so go row group by row group, fetching the next block
-        self.group_rows = PIECE_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else 8
         cdef double work = 2.0 * self.n_features * self.n_classes
         cdef Py_ssize_t rows_at_once = min(self.n_rows, self.block_rows if self.has_gradient else self.n_rows)
         # a thread pays from some 50 us of all its work and some 5 us of one phase
@@ -266,20 +270,27 @@ cdef class RowPass(Team):
 
     cdef void allocate(self, Py_ssize_t n_blocks) except *:
         cdef Py_ssize_t at = 0, rows = self.block_rows
-        self.slot_rows = round_up(rows, 16)
+        self.slot_rows = round_up(rows, 32)
         self.ld = self.slot_rows
-        at = self.slot_rows * sizeof(void *)
+        at = 2 * self.slot_rows * sizeof(void *)   # rows, and those of the next block
         self.at_logits = round_up(at, 64)
         at = self.at_logits + self.n_classes * self.ld * self.size
         self.at_packed = round_up(at, 64)
         at = self.at_packed + (rows * self.row_bytes if self.packed else 0)
+        if self.weight != NULL:
+            self.zero_row = Scratch()
+            self.zeros = self.zero_row.take(self.row_bytes)
         self.at_labels = round_up(at, 64)
         self.at_predictions = self.at_labels + self.slot_rows * sizeof(int64_t)
         self.at_factors = self.at_predictions + self.slot_rows * sizeof(int64_t)
         self.at_losses = self.at_factors + self.slot_rows * self.size
         self.slot_bytes = round_up(self.at_losses + self.slot_rows * self.size, 64)
+        self.panel_bytes = self.size * max(
+            <Py_ssize_t>FORWARD_PANEL * round_up(self.piece_rows, 32), <Py_ssize_t>GRADIENT_PANEL * self.slot_rows)
+        cdef Py_ssize_t n_slots = 1 if self.has_gradient else self.n_threads
         self.scratch = Scratch()
-        self.slots = self.scratch.take(self.slot_bytes * (1 if self.has_gradient else self.n_threads))
+        self.slots = self.scratch.take(self.slot_bytes * n_slots + self.panel_bytes * self.n_threads)
+        self.panels = self.slots + self.slot_bytes * n_slots
         cdef Py_ssize_t n_pieces = n_blocks * self.n_row_pieces
         self.totals = Scratch()
         self.loss_of_piece = <double *>self.totals.take(n_pieces * (sizeof(double) + sizeof(int64_t)))
@@ -311,28 +322,24 @@ cdef class RowPass(Team):
         cdef Py_ssize_t begin, end, batch_size
         self.block_span(block, &begin, &end, &batch_size)
         cdef char *scratch = self.slots + (0 if self.has_gradient else slot * self.slot_bytes)
+        cdef char *panel = self.panels + slot * self.panel_bytes
         if part < self.n_row_pieces:
-            self.row_piece(scratch, block, part, begin, end, batch_size)
+            self.row_piece(scratch, panel, block, part, begin, end, batch_size)
         elif end > begin:
-            self.feature_piece(scratch, block, part - self.n_row_pieces, end - begin)
+            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin)
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
 
-    cdef void row_piece(self, char *scratch, int64_t block, Py_ssize_t part, Py_ssize_t begin, Py_ssize_t end,
-                        Py_ssize_t batch_size) noexcept nogil:
-        cdef Py_ssize_t at = part * PIECE_ROWS              # of the piece, within the block
-        cdef Py_ssize_t n = min(end - begin - at, <Py_ssize_t>PIECE_ROWS)
+    cdef void row_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part, Py_ssize_t begin,
+                        Py_ssize_t end, Py_ssize_t batch_size) noexcept nogil:
+        cdef Py_ssize_t at = part * self.piece_rows              # of the piece, within the block
+        cdef Py_ssize_t n = min(end - begin - at, self.piece_rows)
         if n <= 0:
             return
         cdef Py_ssize_t i, row_begin = begin + at
         cdef const void **rows = <const void **>scratch + at
         cdef char *logits = scratch + self.at_logits + at * self.size
-        cdef Py_ssize_t row_stride = 1, class_stride = self.ld
-        cdef int64_t *predictions = <int64_t *>(scratch + self.at_predictions) + at
-        if self.logits != NULL:  # the caller's array, row-major
-            logits = self.logits + row_begin * self.n_classes * self.size
-            row_stride, class_stride = self.n_classes, 1
         for i in range(n):
             rows[i] = self.row(row_begin + i)
             if self.packed:
@@ -340,32 +347,30 @@ cdef class RowPass(Team):
                            <const char *>rows[i], self.column_stride, self.n_features, self.item_size,
                            self.reversed)
                 rows[i] = scratch + self.at_packed + (at + i) * self.row_bytes
-        i = 0
-        while i < n:
-            self.prefetch(end + at + i)
-            self.kernels.forward[self.source](
-                rows + i, min(n - i, self.group_rows), self.n_features, self.W, self.b, self.n_classes, self.scale,
-                logits + i * row_stride * self.size, row_stride, class_stride)
-            i += self.group_rows
+        # A row of the next block is a cache miss: start it while this block computes.
+        cdef const void **later = NULL
+        if not self.packed and end + at + n <= self.n_rows:
+            later = rows + self.slot_rows
+            for i in range(n):
+                later[i] = self.row(end + at + i)
+        self.kernels.forward[self.source](
+            rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
+        if self.logits != NULL:
+            self.kernels.transpose(self.n_classes, n, logits, self.ld,
+                                   self.logits + row_begin * self.n_classes * self.size, self.n_classes)
         if self.y != NULL:
             self.losses_of(scratch, block, part, row_begin, n, batch_size)
         elif self.predictions != NULL:
-            self.kernels.argmax_columns(n, self.n_classes, logits, self.ld, predictions)
+            self.kernels.argmax_columns(n, self.n_classes, logits, self.ld,
+                                        <int64_t *>(scratch + self.at_predictions) + at)
         if self.predictions != NULL:
             for i in range(n):
-                self.predictions[row_begin + i] = predictions[i]
-
-    cdef void prefetch(self, Py_ssize_t begin) noexcept nogil:
-        """A shuffled row of the next block is a cache miss: start it while this block computes."""
-        cdef Py_ssize_t i
-        if self.order != NULL and not self.packed:
-            for i in range(begin, min(begin + self.group_rows, self.n_rows)):
-                prefetch_row(self.row(i), self.row_bytes)
+                self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
     cdef void losses_of(self, char *scratch, int64_t block, Py_ssize_t part, Py_ssize_t row_begin, Py_ssize_t n,
                         Py_ssize_t batch_size) noexcept nogil:
         """Softmax, loss and dlogits of the rows of a piece, whose logits are there."""
-        cdef Py_ssize_t i, stored, at = part * PIECE_ROWS
+        cdef Py_ssize_t i, stored, at = part * self.piece_rows
         cdef int64_t *labels = <int64_t *>(scratch + self.at_labels) + at
         cdef int64_t *predictions = <int64_t *>(scratch + self.at_predictions) + at
         cdef char *factors = scratch + self.at_factors + at * self.size
@@ -391,6 +396,8 @@ cdef class RowPass(Team):
             loss = weight * loss if weight != 0.0 else 0.0   # left out, even if it is NaN
             total += loss
             correct += predictions[i] == labels[i]
+            if weight == 0.0:   # nor may a NaN in its row reach the gradient, as 0 * NaN
+                (<const void **>scratch)[at + i] = self.zeros
             if self.losses != NULL and self.size == 4:
                 (<float *>self.losses)[row_begin + i] = <float>loss
             elif self.losses != NULL:
@@ -398,7 +405,8 @@ cdef class RowPass(Team):
         self.loss_of_piece[block * self.n_row_pieces + part] = total
         self.correct_of_piece[block * self.n_row_pieces + part] = correct
 
-    cdef void feature_piece(self, char *scratch, int64_t block, Py_ssize_t part, Py_ssize_t n) noexcept nogil:
+    cdef void feature_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part,
+                            Py_ssize_t n) noexcept nogil:
         cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
         cdef Py_ssize_t in_batch = block % self.blocks_per_batch, begin, end, batch_size
         W_sink.first = b_sink.first = in_batch == 0
@@ -409,7 +417,7 @@ cdef class RowPass(Team):
         self.kernels.gradient[self.source](
             <const void **>scratch, n, self.n_features, part * PIECE_FEATURES,
             min((part + 1) * PIECE_FEATURES, self.n_features), scratch + self.at_logits, self.ld, self.n_classes,
-            self.scale, &W_sink)
+            self.scale, &W_sink, panel)
         if part == 0:
             self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
 
@@ -486,13 +494,15 @@ def linear_gradient(X, dlogits, double scale, dW, db):
     p.b_sink.gradient = p.take(db, p.n_classes, kind, True, "db")
     p.W_sink.first = p.b_sink.first = p.W_sink.last = p.b_sink.last = 1
     cdef Scratch scratch = Scratch()
+    cdef Scratch panel = Scratch()
     cdef const void **rows = <const void **>scratch.take(p.n_rows * sizeof(void *))
+    cdef void *panel_block = panel.take(p.n_rows * GRADIENT_PANEL * sizeof(double))
     cdef Py_ssize_t i
     with nogil:
         for i in range(p.n_rows):
             rows[i] = p.row(i)
         kernels.gradient[p.source](rows, p.n_rows, p.n_features, 0, p.n_features, d, p.n_rows, p.n_classes, scale,
-                                   &p.W_sink)
+                                   &p.W_sink, panel_block)
         kernels.bias_gradient(p.n_rows, d, p.n_rows, p.n_classes, &p.b_sink)
 
 

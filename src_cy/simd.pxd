@@ -3,7 +3,8 @@ from libc.stdint cimport int64_t
 
 cdef extern from "simd/kernels.h" nogil:
     enum:
-        N_SOURCES
+        FORWARD_PANEL
+        GRADIENT_PANEL
 
     ctypedef struct gradient_sink:
         void *W
@@ -17,11 +18,13 @@ cdef extern from "simd/kernels.h" nogil:
         int nesterov
 
     ctypedef void (*forward_kernel)(
-        const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, const void *W, const void *b,
-        Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t row_stride, Py_ssize_t class_stride) noexcept nogil
+        const void *const *rows, const void *const *later, Py_ssize_t n_rows, Py_ssize_t n_features,
+        const void *W, const void *b,
+        Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld, void *panel) noexcept nogil
     ctypedef void (*gradient_kernel)(
         const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end,
-        const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink) noexcept nogil
+        const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
+        void *panel) noexcept nogil
     ctypedef void (*rows_kernel)(
         Py_ssize_t n_rows, Py_ssize_t n_classes, const void *x, Py_ssize_t x_stride, void *out,
         Py_ssize_t out_stride) noexcept nogil
@@ -36,6 +39,9 @@ cdef extern from "simd/kernels.h" nogil:
         void (*cross_entropy_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
             const void *factors, void *losses, int64_t *predictions) noexcept nogil
+        void (*transpose)(
+            Py_ssize_t n_rows, Py_ssize_t n_columns, const void *source, Py_ssize_t ld_in, void *out,
+            Py_ssize_t ld_out) noexcept nogil
         void (*argmax_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, const void *logits, Py_ssize_t ld,
             int64_t *predictions) noexcept nogil
@@ -73,7 +79,6 @@ cdef extern from "team.h" nogil:
     int wait_for_done(ticket_office *office, int64_t pieces)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
-    void prefetch_row(const char *row, Py_ssize_t n_bytes)
     void copy_items(
         char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,
         Py_ssize_t item_size, int reversed)

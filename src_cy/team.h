@@ -85,13 +85,6 @@ static inline double monotonic_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Brings a row into the cache ahead of its use. */
-static inline void prefetch_row(const char *row, ptrdiff_t bytes)
-{
-    for (ptrdiff_t offset = 0; offset < bytes; offset += 64)
-        __builtin_prefetch(row + offset, 0, 2);
-}
-
 /* n items of 1, 2, 4 or 8 bytes, `from_stride` and `to_stride` bytes apart, their bytes reversed or not */
 static inline void copy_items(char *to, ptrdiff_t to_stride, const char *from, ptrdiff_t from_stride,
                               ptrdiff_t n, ptrdiff_t item_size, int reversed)

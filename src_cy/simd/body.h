@@ -6,11 +6,13 @@
 #undef I
 #undef LANES
 #undef INTEGER
+#undef WIDE
 #define FN(name) PASTE(name, TYPE)
 #define VOP(operation) PASTE(TYPE, operation)
 #define V VOP(vector)
 #define I VOP(integers)
 #define LANES VOP(lanes)
+#define WIDE (TILE_VECTORS * LANES)
 #if F32
 #define INTEGER int32_t
 #else
@@ -36,13 +38,11 @@ INLINE void FN(store)(T *p, V v)
 /* the first n < LANES elements, the other lanes filled */
 INLINE V FN(load_first)(const T *p, ptrdiff_t n, T fill)
 {
-    V v = FN(all)(fill);
-    memcpy(&v, p, (size_t)n * sizeof(T));
-    return v;
+    return VOP(load_first)(p, n, FN(all)(fill));
 }
 INLINE void FN(store_first)(T *p, V v, ptrdiff_t n)
 {
-    memcpy(p, &v, (size_t)n * sizeof(T));
+    VOP(store_first)(p, v, n);
 }
 INLINE V FN(select)(I mask, V yes, V no)
 {
@@ -51,7 +51,26 @@ INLINE V FN(select)(I mask, V yes, V no)
 INLINE V FN(larger)(V a, V b)
 {
     return FN(select)(a > b, a, b);
+}/* horizontal: halves are folded onto each other, in one order everywhere */
+INLINE T FN(sum_lanes)(V v)
+{
+    T lanes[LANES];
+    FN(store)(lanes, v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    return lanes[0];
 }
+INLINE T FN(largest_lane)(V v)
+{
+    T lanes[LANES];
+    FN(store)(lanes, v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            lanes[lane] = lanes[lane] > lanes[lane + half] ? lanes[lane] : lanes[lane + half];
+    return lanes[0];
+}
+
 /* ---- exp and log ------------------------------------------------------------------------------- */
 
 /* exp(x) for x <= 0, NaN for NaN: x = n ln 2 + r, |r| <= ln 2 / 2, a minimax polynomial in r
@@ -178,9 +197,6 @@ static void FN(argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void
     }
 }
 
-/* Sums run over at most this many vectors before they join a total, which keeps rounding small. */
-enum { FN(chunk) = 64 };
-
 /* Cost per element: one exp, 3 loads and 2 stores of cache-resident data. Probabilities are never
  * stored: the exponentials turn into dlogits in place. */
 static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits_, ptrdiff_t ld,
@@ -197,8 +213,8 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
             predictions[i + lane] = argmax[lane];
         }
         V total = {0};
-        for (ptrdiff_t begin = 0; begin < n_classes; begin += FN(chunk)) {
-            const ptrdiff_t end = n_classes - begin < FN(chunk) ? n_classes : begin + FN(chunk);
+        for (ptrdiff_t begin = 0; begin < n_classes; begin += SUM_CHUNK) {
+            const ptrdiff_t end = n_classes - begin < SUM_CHUNK ? n_classes : begin + SUM_CHUNK;
             V part = {0};
             for (ptrdiff_t k = begin; k < end; k++) {
                 const V e = FN(exp)(FN(load)(logits + k * ld) - largest);
@@ -230,12 +246,7 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
         largest = FN(larger)(FN(load)(x + k), largest);
     if (k < n_classes)
         largest = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest);
-    T lanes[LANES];
-    FN(store)(lanes, largest);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            lanes[lane] = lanes[lane] > lanes[lane + half] ? lanes[lane] : lanes[lane + half];
-    return lanes[0];
+    return FN(largest_lane)(largest);
 }
 
 /* sum_k exp(x[k] - shift); the exponentials go to out unless it is NULL */
@@ -245,7 +256,7 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
     ptrdiff_t k = 0;
     while (k + LANES <= n_classes) {
         V part = {0};
-        for (int step = 0; step < FN(chunk) && k + LANES <= n_classes; step++, k += LANES) {
+        for (int step = 0; step < SUM_CHUNK && k + LANES <= n_classes; step++, k += LANES) {
             const V e = FN(exp)(FN(load)(x + k) - shift);
             if (out)
                 FN(store)(out + k, e);
@@ -261,10 +272,7 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
         memcpy(&kept, &e, (size_t)(n_classes - k) * sizeof(T)); /* a filled lane is NaN if shift is -inf */
         total += kept;
     }
-    const V four[4] = {total};
-    T sums[4];
-    VOP(sum4)(four, sums);
-    return sums[0];
+    return FN(sum_lanes)(total);
 }
 
 /* out[k] = a * x[k] + b, the tail like the rest; out may be x */
@@ -317,11 +325,8 @@ INLINE T FN(dense_loss)(ptrdiff_t n_classes, const T *dense, const T *x, T shift
         products += FN(select)(target == 0, (V){0}, term);
         masses += target;
     }
-    const V four[4] = {products, masses};
-    T sums[4];
-    VOP(sum4)(four, sums);
-    *mass = sums[1];
-    return sums[0];
+    *mass = FN(sum_lanes)(masses);
+    return FN(sum_lanes)(products);
 }
 
 static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
@@ -394,11 +399,81 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
             total += FN(load)(column + i);
         if (i < n_rows)
             total += FN(load_first)(column + i, n_rows - i, 0);
-        const V four[4] = {total};
-        T sums[4];
-        VOP(sum4)(four, sums);
-        FN(into_sink)(sink, k, 1, FN(all)(sums[0]));
+        FN(into_sink)(sink, k, 1, FN(all)(FN(sum_lanes)(total)));
     }
+}
+
+/* ---- matrix products --------------------------------------------------------------------------- */
+
+/* Classes k .. group_end(k) make a tile: groups of nearly equal size, 12 classes are 6 + 6, not 10 + 2. */
+INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes)
+{
+    const ptrdiff_t n_groups = (n_classes - k + TILE_CLASSES - 1) / TILE_CLASSES;
+    return k + (n_classes - k + n_groups - 1) / n_groups;
+}
+
+/* sums[c][v] += a[c * lda + t] * panel[t][v] over t: one loop serves both products,
+ *   forward:  t runs over features, a is W,       the panel's lanes are rows of X,
+ *   gradient: t runs over rows,     a is dlogits, the panel's lanes are features.
+ * Per t: TILE_VECTORS loads, n_classes broadcasts, their product of multiply-adds. */
+INLINE void FN(accumulate)(const int n_classes, const T *a, ptrdiff_t lda, const T *panel, ptrdiff_t n,
+                           V sums[TILE_CLASSES][TILE_VECTORS])
+{
+    for (ptrdiff_t t = 0; t < n; t++) {
+        V x[TILE_VECTORS];
+        for (int v = 0; v < TILE_VECTORS; v++)
+            x[v] = FN(load)(panel + t * WIDE + v * LANES);
+        for (int c = 0; c < n_classes; c++) {
+            const V d = FN(all)(a[c * lda + t]);
+            for (int v = 0; v < TILE_VECTORS; v++)
+                sums[c][v] = VOP(fma)(d, x[v], sums[c][v]);
+        }
+    }
+}
+
+static void FN(forward_tile)(int n_classes, const T *W, ptrdiff_t ldw, const T *panel, ptrdiff_t n, int first,
+                             int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+{
+    V totals[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+    for (int c = 0; c < n_classes && !first; c++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            totals[c][v] = FN(load)(logits + c * ld + v * LANES);
+#define PRODUCT(size, sums) FN(accumulate)(size, W, ldw, panel, n, sums)
+    FOR_SIZE(n_classes, PRODUCT, totals)
+#undef PRODUCT
+    for (int c = 0; c < n_classes; c++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            FN(store)(logits + c * ld + v * LANES, last ? totals[c][v] * scale + b[c] : totals[c][v]);
+}
+
+static void FN(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel, ptrdiff_t n_rows,
+                              V totals[TILE_CLASSES][TILE_VECTORS])
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
+        const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
+#define PRODUCT(size, sums) FN(accumulate)(size, dlogits + i, ld, panel + i * WIDE, n, sums)
+        FOR_SIZE(n_classes, PRODUCT, totals)
+#undef PRODUCT
+    }
+}
+
+/* out[c * ld_out + r] = in[r * ld_in + c] */
+static void FN(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in_, ptrdiff_t ld_in, void *out_,
+                          ptrdiff_t ld_out)
+{
+    for (ptrdiff_t r = 0; r < n_rows; r += LANES)
+        for (ptrdiff_t c = 0; c < n_columns; c += LANES) {
+            const ptrdiff_t rows = n_rows - r < LANES ? n_rows - r : LANES;
+            const ptrdiff_t columns = n_columns - c < LANES ? n_columns - c : LANES;
+            const T *in = (const T *)in_ + r * ld_in + c;
+            T *out = (T *)out_ + c * ld_out + r;
+            V v[LANES];
+            for (int lane = 0; lane < LANES; lane++)
+                v[lane] = lane < rows ? FN(load_first)(in + lane * ld_in, columns, 0) : (V){0};
+            VOP(transpose)(v);
+            for (ptrdiff_t t = 0; t < columns; t++)
+                FN(store_first)(out + t * ld_out, v[t], rows);
+        }
 }
 
 /* ---- the limits of the machine ----------------------------------------------------------------- */

@@ -8,6 +8,37 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators. The chunks keep rounding small: so many terms are
+ * summed one by one before they join a total. */
+enum {
+    TILE_VECTORS = 2,
+    PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
+    CHUNK = 256,     /* rows of a gradient */
+    SUM_CHUNK = 64,  /* exponentials of a row */
+};
+
+/* totals += PRODUCT, the tile's loops unrolled for its number of classes */
+#define SIZE_CASE(size, PRODUCT, totals)                                  \
+    case size: {                                                          \
+        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};                     \
+        PRODUCT(size, sums);                                              \
+        for (int c = 0; c < size; c++)                                    \
+            for (int v = 0; v < TILE_VECTORS; v++)                        \
+                totals[c][v] += sums[c][v];                               \
+        break;                                                            \
+    }
+#define SIZES_TO_6(PRODUCT, totals)                                                                      \
+    SIZE_CASE(1, PRODUCT, totals) SIZE_CASE(2, PRODUCT, totals) SIZE_CASE(3, PRODUCT, totals)            \
+    SIZE_CASE(4, PRODUCT, totals) SIZE_CASE(5, PRODUCT, totals) SIZE_CASE(6, PRODUCT, totals)
+#if TILE_CLASSES == 6
+#define SIZES SIZES_TO_6
+#else
+#define SIZES(PRODUCT, totals)                                                                           \
+    SIZES_TO_6(PRODUCT, totals) SIZE_CASE(7, PRODUCT, totals) SIZE_CASE(8, PRODUCT, totals)              \
+    SIZE_CASE(9, PRODUCT, totals) SIZE_CASE(10, PRODUCT, totals)
+#endif
+#define FOR_SIZE(n_classes, PRODUCT, totals) switch (n_classes) { SIZES(PRODUCT, totals) }
+
 #define F32 1
 #define T float
 #define TYPE f32
@@ -50,7 +81,7 @@
 
 #define ROW_KERNELS(type)                                                                          \
     .bias_gradient = bias_gradient_##type, .cross_entropy_columns = cross_entropy_columns_##type,  \
-    .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
+    .transpose = transpose_##type, .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type

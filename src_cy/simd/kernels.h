@@ -2,9 +2,9 @@
  *
  * n_rows x n_features   a block of X, given as one pointer per row (rows may lie anywhere, unaligned)
  * W                     class-major: W[k * n_features + j]
- * logits, dlogits       element (i, k) at [i * row_stride + k * class_stride]; the fused pass keeps them
- *                       class-major (row_stride 1), so that softmax runs along the rows and wastes no
- *                       vector lane on few classes
+ * logits, dlogits       class-major: logits[k * ld + i], so that softmax runs along the rows and wastes no
+ *                       vector lane on few classes; ld is a multiple of 32, and the rows up to the next
+ *                       multiple of 32 may be written
  *
  * Every element is summed in one order that depends on n_features, n_rows and the instruction set alone,
  * never on which tile it fell into: that is what makes results bitwise equal for any thread count.
@@ -15,6 +15,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Scratch, in elements of the compute type per row: what the widest tiles need. */
+enum { FORWARD_PANEL = 128, GRADIENT_PANEL = 32 };
 
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
 enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
@@ -29,30 +32,37 @@ typedef struct {
     int nesterov;
 } gradient_sink;
 
-typedef void (*forward_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
-                               const void *W, const void *b, ptrdiff_t n_classes, double scale,
-                               void *logits, ptrdiff_t row_stride, ptrdiff_t class_stride);
+typedef void (*forward_kernel)(const void *const *rows, const void *const *later, ptrdiff_t n_rows,
+                               ptrdiff_t n_features, const void *W, const void *b, ptrdiff_t n_classes, double scale,
+                               void *logits, ptrdiff_t ld, void *panel);
 typedef void (*gradient_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
                                 ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
-                                ptrdiff_t n_classes, double scale, const gradient_sink *sink);
+                                ptrdiff_t n_classes, double scale, const gradient_sink *sink,
+                                void *panel);
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
 typedef struct {
-    /* logits[i,k] = scale * sum_j X[i,j] W[k,j] + b[k] */
+    /* logits[k * ld + i] = scale * sum_j X[i,j] W[k,j] + b[k];
+       later: n_rows rows that come next, whose first features are fetched at the end, or NULL;
+       panel: scratch for FORWARD_PANEL elements per row, n_rows rounded up to a multiple of 32 */
     forward_kernel forward[N_SOURCES];
     /* g[k,j] = scale * sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, then into the sink;
-       begin is a multiple of 64, end another or n_features */
+       begin is a multiple of 64, end another or n_features;
+       panel: scratch for GRADIENT_PANEL elements per row */
     gradient_kernel gradient[N_SOURCES];
     /* g[k] = sum_i dlogits[k * ld + i], into the sink as one feature (n_features = 1) */
     void (*bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
                           const gradient_sink *sink);
-    /* class-major logits -> losses (nats) and, if factors is not NULL, dlogits in place:
-       factors[i] * (softmax(logits[i]) - onehot(y[i])). ld is a multiple of 16. */
+    /* class-major logits -> losses (nats) and predictions and, if factors is not NULL, dlogits in place:
+       factors[i] * (softmax(logits[i]) - onehot(y[i])) */
     void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,
                                   const int64_t *y, const void *factors, void *losses,
                                   int64_t *predictions);
+    /* out[c * ld_out + r] = in[r * ld_in + c] */
+    void (*transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in, ptrdiff_t ld_in, void *out,
+                      ptrdiff_t ld_out);
     /* predictions[i] = the first k with the largest logit (or the first NaN), as numpy.argmax */
     void (*argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
                            int64_t *predictions);

@@ -1,5 +1,6 @@
 /* AVX2 with FMA and F16C: 16 registers of 32 bytes. */
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -9,11 +10,8 @@ typedef double f64_vector __attribute__((vector_size(32)));
 typedef int64_t f64_integers __attribute__((vector_size(32)));
 
 enum { f32_lanes = 8, f64_lanes = 4 };
-/* 10 accumulators + 2 of x + 1 of w or of a broadcast: 13 of the 16 registers */
-#define FORWARD_ROWS 2
-#define FORWARD_CLASSES 5
-#define GRADIENT_CLASSES 5
-#define GRADIENT_VECTORS 2
+/* 12 accumulators, 2 vectors of the panel, 1 broadcast: 15 of the 16 registers */
+#define TILE_CLASSES 6
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
 {
@@ -58,15 +56,58 @@ static inline f64_vector f64_fma(f64_vector a, f64_vector b, f64_vector c)
 {
     return _mm256_fmadd_pd(a, b, c);
 }
-/* four horizontal sums at once: pairwise adds that transpose as they go */
-static inline void f32_sum4(const f32_vector v[4], float out[4])
+/* lanes 0 .. n - 1 */
+static inline __m256i f32_first(ptrdiff_t n)
 {
-    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-static inline void f64_sum4(const f64_vector v[4], double out[4])
+static inline __m256i f64_first(ptrdiff_t n)
 {
-    const __m256d ab = _mm256_hadd_pd(v[0], v[1]), cd = _mm256_hadd_pd(v[2], v[3]);
-    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20),
-                                        _mm256_permute2f128_pd(ab, cd, 0x31)));
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+static inline f32_vector f32_load_first(const float *p, ptrdiff_t n, f32_vector fill)
+{
+    const __m256i mask = f32_first(n);
+    return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+}
+static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector fill)
+{
+    const __m256i mask = f64_first(n);
+    return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
+}
+static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
+{
+    _mm256_maskstore_ps(p, f32_first(n), v);
+}
+static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
+{
+    _mm256_maskstore_pd(p, f64_first(n), v);
+}
+/* within 16-byte lanes first, then the lanes themselves */
+static inline void f32_transpose(f32_vector v[8])
+{
+    __m256 u[2][4];
+    for (int i = 0; i < 2; i++) {
+        const __m256 a = _mm256_unpacklo_ps(v[4 * i], v[4 * i + 1]);
+        const __m256 b = _mm256_unpackhi_ps(v[4 * i], v[4 * i + 1]);
+        const __m256 c = _mm256_unpacklo_ps(v[4 * i + 2], v[4 * i + 3]);
+        const __m256 d = _mm256_unpackhi_ps(v[4 * i + 2], v[4 * i + 3]);
+        u[i][0] = _mm256_shuffle_ps(a, c, 0x44);
+        u[i][1] = _mm256_shuffle_ps(a, c, 0xee);
+        u[i][2] = _mm256_shuffle_ps(b, d, 0x44);
+        u[i][3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int c = 0; c < 4; c++) {
+        v[c] = _mm256_permute2f128_ps(u[0][c], u[1][c], 0x20);
+        v[4 + c] = _mm256_permute2f128_ps(u[0][c], u[1][c], 0x31);
+    }
+}
+static inline void f64_transpose(f64_vector v[4])
+{
+    const __m256d a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
+    const __m256d c = _mm256_unpacklo_pd(v[2], v[3]), d = _mm256_unpackhi_pd(v[2], v[3]);
+    v[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    v[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    v[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    v[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }

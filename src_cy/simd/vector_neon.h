@@ -1,5 +1,6 @@
 /* NEON of AArch64: 32 registers of 16 bytes, fused multiply-add, half precision loads. */
 #include <arm_neon.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -9,10 +10,7 @@ typedef double f64_vector __attribute__((vector_size(16)));
 typedef int64_t f64_integers __attribute__((vector_size(16)));
 
 enum { f32_lanes = 4, f64_lanes = 2 };
-#define FORWARD_ROWS 4
-#define FORWARD_CLASSES 5
-#define GRADIENT_CLASSES 10
-#define GRADIENT_VECTORS 2
+#define TILE_CLASSES 10
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
 {
@@ -67,14 +65,38 @@ static inline f64_vector f64_fma(f64_vector a, f64_vector b, f64_vector c)
 {
     return vfmaq_f64(c, a, b);
 }
-static inline void f32_sum4(const f32_vector v[4], float out[4])
+static inline f32_vector f32_load_first(const float *p, ptrdiff_t n, f32_vector fill)
 {
-    const f32_vector sums = vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
-    memcpy(out, &sums, sizeof sums);
+    memcpy(&fill, p, (size_t)n * sizeof *p);
+    return fill;
 }
-static inline void f64_sum4(const f64_vector v[4], double out[4])
+static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
 {
-    const f64_vector ab = vpaddq_f64(v[0], v[1]), cd = vpaddq_f64(v[2], v[3]);
-    memcpy(out, &ab, sizeof ab);
-    memcpy(out + 2, &cd, sizeof cd);
+    memcpy(p, &v, (size_t)n * sizeof *p);
+}
+static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector fill)
+{
+    memcpy(&fill, p, (size_t)n * sizeof *p);
+    return fill;
+}
+static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
+{
+    memcpy(p, &v, (size_t)n * sizeof *p);
+}
+static inline void f32_transpose(f32_vector v[4])
+{
+    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(v[0], v[1]));
+    const float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(v[0], v[1]));
+    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(v[2], v[3]));
+    const float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(v[2], v[3]));
+    v[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+    v[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    v[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+    v[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
+}
+static inline void f64_transpose(f64_vector v[2])
+{
+    const float64x2_t first = vtrn1q_f64(v[0], v[1]);
+    v[1] = vtrn2q_f64(v[0], v[1]);
+    v[0] = first;
 }

@@ -1,5 +1,6 @@
 /* No instruction set beyond the platform's own: GCC's generic vectors of 16 bytes, which the compiler
  * lowers to whatever the base architecture has, and no fused multiply-add (each step rounds). */
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -9,10 +10,7 @@ typedef double f64_vector __attribute__((vector_size(16)));
 typedef int64_t f64_integers __attribute__((vector_size(16)));
 
 enum { f32_lanes = 4, f64_lanes = 2 };
-#define FORWARD_ROWS 2
-#define FORWARD_CLASSES 5
-#define GRADIENT_CLASSES 5
-#define GRADIENT_VECTORS 2
+#define TILE_CLASSES 6
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
 {
@@ -69,13 +67,36 @@ static inline f64_vector f64_fma(f64_vector a, f64_vector b, f64_vector c)
 {
     return a * b + c;
 }
-static inline void f32_sum4(const f32_vector v[4], float out[4])
+static inline f32_vector f32_load_first(const float *p, ptrdiff_t n, f32_vector fill)
 {
-    for (int r = 0; r < 4; r++)
-        out[r] = (v[r][0] + v[r][1]) + (v[r][2] + v[r][3]);
+    memcpy(&fill, p, (size_t)n * sizeof *p);
+    return fill;
 }
-static inline void f64_sum4(const f64_vector v[4], double out[4])
+static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
+{
+    memcpy(p, &v, (size_t)n * sizeof *p);
+}
+static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector fill)
+{
+    memcpy(&fill, p, (size_t)n * sizeof *p);
+    return fill;
+}
+static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
+{
+    memcpy(p, &v, (size_t)n * sizeof *p);
+}
+static inline void f32_transpose(f32_vector v[4])
 {
     for (int r = 0; r < 4; r++)
-        out[r] = v[r][0] + v[r][1];
+        for (int c = r + 1; c < 4; c++) {
+            const float corner = v[r][c];
+            v[r][c] = v[c][r];
+            v[c][r] = corner;
+        }
+}
+static inline void f64_transpose(f64_vector v[2])
+{
+    const double corner = v[0][1];
+    v[0][1] = v[1][0];
+    v[1][0] = corner;
 }
