@@ -12,6 +12,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
 
 from simd cimport *
 
@@ -508,10 +509,18 @@ def linear_gradient(X, dlogits, double scale, dW, db):
 
 # ---- rows of logits -----------------------------------------------------------------------------
 
-cdef class SoftmaxPass(Team):
-    """Softmax along the middle axis of (n_outer, n_classes, n_inner) logits, a few rows a ticket.
+cdef enum:
+    TILE_ROWS = 32
+    FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
+    SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
 
-    A row whose classes are not next to each other in memory is copied into scratch and back.
+
+cdef class SoftmaxPass(Team):
+    """Softmax along the middle axis of (n_outer, n_classes, n_inner) logits, in one of two ways.
+
+    Few classes, or rows next to each other: tiles of TILE_ROWS rows are brought into
+    class-major scratch and back, their lanes are rows. Otherwise row by row, the lanes are classes; a row
+    whose classes are not next to each other is copied into scratch and back.
     """
     cdef const kernel_table *kernels
     cdef rows_kernel kernel                   # softmax or log_softmax; NULL: cross-entropy
@@ -530,7 +539,9 @@ cdef class SoftmaxPass(Team):
     cdef double factor
     cdef Scratch scratch
     cdef char *slots
-    cdef Py_ssize_t row_bytes
+    cdef Py_ssize_t row_bytes, slot_bytes
+    cdef bint tiled
+    cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
 
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
         cdef View view = View(array, PyBUF_STRIDES)
@@ -544,12 +555,87 @@ cdef class SoftmaxPass(Team):
         self.views.append(view)
         return <char *>view.buffer.buf
 
+    cdef void plan(self, int n_threads) except *:
+        cdef Py_ssize_t n_rows = self.n_outer * self.n_inner
+        cdef bint plain = self.kernel != NULL or (self.dense == NULL and self.label_weight == NULL)
+        # by the shape alone: the same numbers in another layout give the same bits
+        self.tiled = plain and (self.n_classes <= FEW_CLASSES if self.n_inner == 1 else
+                                self.n_classes <= SCRATCH_CLASSES and self.n_inner >= TILE_ROWS // 2)
+        self.row_bytes = round_up(self.n_classes * self.size, 64)
+        if self.tiled:
+            self.tiles_per_outer = ceil_div(self.n_inner, TILE_ROWS)
+            self.n_tickets = ceil_div(self.n_outer, TILE_ROWS) if self.n_inner == 1 else (
+                self.n_outer * self.tiles_per_outer)
+            self.slot_bytes = TILE_ROWS * (self.n_classes + 1) * self.size + 2 * TILE_ROWS * sizeof(int64_t)
+        else:
+            self.piece_rows = max(1, min(256, (1 << 14) // self.n_classes))
+            self.n_tickets = ceil_div(n_rows, self.piece_rows)
+            self.slot_bytes = 3 * self.row_bytes
+        # a thread pays from some 50 us of work, at about 1 ns an element
+        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 5e4, 1e6)))
+        self.slot_bytes = round_up(self.slot_bytes, 64)
+        self.scratch = Scratch()
+        self.slots = self.scratch.take(self.slot_bytes * self.n_threads)
+
     cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
-        cdef Py_ssize_t begin = ticket * self.piece_rows, r
-        cdef Py_ssize_t end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
-        cdef char *scratch = self.slots + slot * 3 * self.row_bytes
+        cdef char *scratch = self.slots + slot * self.slot_bytes
+        cdef Py_ssize_t begin = ticket * self.piece_rows, end, r
+        if self.tiled:
+            self.tile(ticket, scratch)
+            return
+        end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
+
+    cdef void tile(self, int64_t ticket, char *scratch) noexcept nogil:
+        cdef Py_ssize_t n, k, row, a = 0, b = 0, size = self.size
+        if self.n_inner == 1:
+            a = row = ticket * TILE_ROWS
+            n = min(<Py_ssize_t>TILE_ROWS, self.n_outer - a)
+        else:
+            a, b = ticket // self.tiles_per_outer, ticket % self.tiles_per_outer * TILE_ROWS
+            row = a * self.n_inner + b
+            n = min(<Py_ssize_t>TILE_ROWS, self.n_inner - b)
+        cdef const char *x = self.x + a * self.x_strides[0] + b * self.x_strides[2]
+        cdef Py_ssize_t across = self.x_strides[0] if self.n_inner == 1 else self.x_strides[2]
+        if self.x_strides[1] == size and (<uintptr_t>x | <uintptr_t>across) % size == 0:
+            self.kernels.transpose(n, self.n_classes, x, across // size, scratch, TILE_ROWS)
+        else:
+            for k in range(self.n_classes):
+                copy_items(scratch + k * TILE_ROWS * size, size, x + k * self.x_strides[1], across, n, size, False)
+        if self.kernel != NULL:
+            self.kernels.softmax_columns(n, self.n_classes, scratch, TILE_ROWS,
+                                         self.kernel == self.kernels.log_softmax_rows)
+        else:
+            self.tile_losses(row, n, scratch)
+        if self.out == NULL:
+            return
+        cdef char *out = self.out + (a * self.n_classes * self.n_inner + b) * size
+        if self.n_inner == 1:
+            self.kernels.transpose(self.n_classes, n, scratch, TILE_ROWS, out, self.n_classes)
+        else:
+            for k in range(self.n_classes):
+                memcpy(out + k * self.n_inner * size, scratch + k * TILE_ROWS * size, n * size)
+
+    cdef void tile_losses(self, Py_ssize_t row, Py_ssize_t n, char *scratch) noexcept nogil:
+        """Losses of n rows and, in place of their logits, the gradient; an ignored row has neither."""
+        cdef char *factors = scratch + TILE_ROWS * self.n_classes * self.size
+        cdef int64_t *labels = <int64_t *>(factors + TILE_ROWS * self.size)
+        cdef char *losses = self.losses + row * self.size
+        cdef Py_ssize_t i
+        cdef bint counts
+        for i in range(n):
+            counts = self.y[row + i] != self.ignored
+            labels[i] = self.y[row + i] if counts else 0
+            if self.size == 4:
+                (<float *>factors)[i] = <float>self.factor if counts else 0.0
+            else:
+                (<double *>factors)[i] = self.factor if counts else 0.0
+        self.kernels.cross_entropy_columns(n, self.n_classes, scratch, TILE_ROWS, labels,
+                                           factors if self.out != NULL else NULL, losses, labels + TILE_ROWS)
+        for i in range(n):
+            if self.y[row + i] == self.ignored:
+                memset(losses + i * self.size, 0, self.size)
 
     cdef const char *contiguous_row(self, const char *array, const Py_ssize_t *strides, Py_ssize_t a, Py_ssize_t b,
                                     char *scratch) noexcept nogil:
@@ -627,13 +713,9 @@ def softmax_pass(str kind, logits, out, *, dense=None, y=None, ignored=None, lab
         p.factor = factor
     if kind != "cross_entropy" and out is None or kind not in ("softmax", "log_softmax", "cross_entropy"):
         raise ValueError("expected a known kind of pass and somewhere to put its result")
-    p.piece_rows = max(1, min(256, (1 << 14) // p.n_classes))
-    p.n_tickets = ceil_div(n_rows, p.piece_rows)
-    # a thread pays from some 50 us of work, at about 1 ns an element
-    p.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * p.n_classes / 5e4, 1e6)))
-    p.row_bytes = round_up(p.n_classes * p.size, 64)
-    p.scratch = Scratch()
-    p.slots = p.scratch.take(3 * p.row_bytes * p.n_threads)
+    if kind == "cross_entropy" and y is None and dense is None:
+        raise ValueError("expected labels or a dense target")
+    p.plan(n_threads)
     p.run()
 
 

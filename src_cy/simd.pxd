@@ -39,6 +39,8 @@ cdef extern from "simd/kernels.h" nogil:
         void (*cross_entropy_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
             const void *factors, void *losses, int64_t *predictions) noexcept nogil
+        void (*softmax_columns)(
+            Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, int logarithm) noexcept nogil
         void (*transpose)(
             Py_ssize_t n_rows, Py_ssize_t n_columns, const void *source, Py_ssize_t ld_in, void *out,
             Py_ssize_t ld_out) noexcept nogil

@@ -197,6 +197,43 @@ static void FN(argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void
     }
 }
 
+/* sum_k exp(x[k] - shift) in each lane; the exponentials replace x if `keep` */
+INLINE V FN(column_sum_exp)(ptrdiff_t n_classes, T *x, ptrdiff_t ld, V shift, const int keep)
+{
+    V total = {0};
+    for (ptrdiff_t begin = 0; begin < n_classes; begin += SUM_CHUNK) {
+        const ptrdiff_t end = n_classes - begin < SUM_CHUNK ? n_classes : begin + SUM_CHUNK;
+        V part = {0};
+        for (ptrdiff_t k = begin; k < end; k++) {
+            const V e = FN(exp)(FN(load)(x + k * ld) - shift);
+            if (keep)
+                FN(store)(x + k * ld, e);
+            part += e;
+        }
+        total += part;
+    }
+    return total;
+}
+
+static void FN(softmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld, int logarithm)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
+        T *x = (T *)logits + i;
+        V largest = FN(load)(x);
+        for (ptrdiff_t k = 1; k < n_classes; k++)
+            largest = FN(larger)(FN(load)(x + k * ld), largest);
+        if (logarithm) {
+            const V log_sum = FN(log)(FN(column_sum_exp)(n_classes, x, ld, largest, 0));
+            for (ptrdiff_t k = 0; k < n_classes; k++) /* largest first: exact near the maximum */
+                FN(store)(x + k * ld, FN(load)(x + k * ld) - largest - log_sum);
+        } else {
+            const V share = 1 / FN(column_sum_exp)(n_classes, x, ld, largest, 1);
+            for (ptrdiff_t k = 0; k < n_classes; k++)
+                FN(store)(x + k * ld, FN(load)(x + k * ld) * share);
+        }
+    }
+}
+
 /* Cost per element: one exp, 3 loads and 2 stores of cache-resident data. Probabilities are never
  * stored: the exponentials turn into dlogits in place. */
 static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits_, ptrdiff_t ld,
@@ -212,17 +249,7 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
             own[lane] = logits[y[i + lane] * ld + lane];
             predictions[i + lane] = argmax[lane];
         }
-        V total = {0};
-        for (ptrdiff_t begin = 0; begin < n_classes; begin += SUM_CHUNK) {
-            const ptrdiff_t end = n_classes - begin < SUM_CHUNK ? n_classes : begin + SUM_CHUNK;
-            V part = {0};
-            for (ptrdiff_t k = begin; k < end; k++) {
-                const V e = FN(exp)(FN(load)(logits + k * ld) - largest);
-                FN(store)(logits + k * ld, e);
-                part += e;
-            }
-            total += part;
-        }
+        const V total = FN(column_sum_exp)(n_classes, logits, ld, largest, 1);
         FN(store_first)((T *)losses + i, FN(log)(total) - (FN(load)(own) - largest), n);
         if (!factors)
             continue;

@@ -81,7 +81,8 @@ enum {
 
 #define ROW_KERNELS(type)                                                                          \
     .bias_gradient = bias_gradient_##type, .cross_entropy_columns = cross_entropy_columns_##type,  \
-    .transpose = transpose_##type, .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
+    .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
+    .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type

@@ -60,6 +60,8 @@ typedef struct {
     void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,
                                   const int64_t *y, const void *factors, void *losses,
                                   int64_t *predictions);
+    /* class-major logits -> softmax or log_softmax, in place */
+    void (*softmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld, int logarithm);
     /* out[c * ld_out + r] = in[r * ld_in + c] */
     void (*transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in, ptrdiff_t ld_in, void *out,
                       ptrdiff_t ld_out);
