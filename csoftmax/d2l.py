@@ -2,22 +2,24 @@
 
 The book's program runs with csoftmax in the place of the tensor library (`cs.Parameter`,
 `cs.linear`, `cs.softmax`); sections are those of the book's first edition, "Softmax Regression",
-"The Image Classification Dataset" and "Implementation of Softmax Regression from Scratch". Given a
-`SoftmaxRegression` and an `SGD`, `train_ch3` trains in compiled code instead.
+"The Image Classification Dataset" and "Implementation of Softmax Regression from Scratch". Given
+a `SoftmaxRegression` and an `SGD`, `train_ch3` trains in compiled code instead.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import training
-from csoftmax.autograd import Parameter
+from csoftmax._validate import check_positive
+from csoftmax.autograd import Parameter, Recorded
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
 from csoftmax.functional import cross_entropy
 from csoftmax.model import SoftmaxRegression
@@ -27,6 +29,7 @@ Array = NDArray[Any]
 Net: TypeAlias = "Callable[[Array], Array] | SoftmaxRegression"
 Loss: TypeAlias = "Callable[[Array, Array], Array]"
 Batches: TypeAlias = "Iterable[tuple[Array, Array]]"
+Updater: TypeAlias = "Callable[[int], object] | training.SGD"
 
 __all__ = [
     "Accumulator",
@@ -45,6 +48,11 @@ __all__ = [
     "train_ch3",
     "train_epoch_ch3",
 ]
+
+LABELS = (
+    "t-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
 
 
 class Timer:
@@ -142,27 +150,15 @@ def get_fashion_mnist_labels(labels: Iterable[int]) -> list[str]:
     >>> d2l.get_fashion_mnist_labels([0, 9])
     ['t-shirt', 'ankle boot']
     """
-    names = (
-        "t-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    )
     found = [int(label) for label in labels]
     for label in found:
-        if not 0 <= label < len(names):
-            raise ValueError(f"labels has {label}, expected 0..{len(names) - 1}")
-    return [names[label] for label in found]
+        if not 0 <= label < len(LABELS):
+            raise ValueError(f"labels has {label}, expected 0..{len(LABELS) - 1}")
+    return [LABELS[label] for label in found]
 
 
 def load_data_fashion_mnist(
-    batch_size: int, resize: int | None = None
+    batch_size: int, resize: int | tuple[int, int] | None = None
 ) -> tuple[DataLoader, DataLoader]:
     """Return the loaders of Fashion-MNIST's train and test images, the first shuffled.
 
@@ -172,34 +168,38 @@ def load_data_fashion_mnist(
     ----------
     batch_size : int
         Samples per batch, at least 1.
-    resize : int, optional
-        Resize the images to resize x resize pixels (bilinear).
+    resize : int or (height, width), optional
+        Resize the images to so many pixels (bilinear); one number makes squares.
 
     Raises
     ------
     DataNotFoundError
         If the data are neither installed nor to be downloaded; says how to get them.
+
+    Examples
+    --------
+    >>> from csoftmax import d2l
+    >>> train_iter, test_iter = d2l.load_data_fashion_mnist(256)  # doctest: +SKIP
     """
+    if resize is not None:
+        sides = resize if isinstance(resize, tuple) else (resize, resize)
+        height, width = (check_positive(side, "resize") for side in sides)
     train, test = fashion_mnist()
     if resize is not None:
-        train, test = _resized(train, resize), _resized(test, resize)
+        train, test = _resized(train, height, width), _resized(test, height, width)
     return (
         DataLoader.from_dataset(train, batch_size, shuffle=True),
         DataLoader.from_dataset(test, batch_size),
     )
 
 
-def _resized(dataset: Dataset, side: int) -> Dataset:
+def _resized(dataset: Dataset, height: int, width: int) -> Dataset:
     from PIL import Image
 
-    if isinstance(side, (tuple, list)):
-        raise TypeError(f"resize is {side!r}, expected one number of pixels")
-    if side < 1:
-        raise ValueError(f"resize is {side}, expected at least 1")
-    images = np.empty((len(dataset), side, side), np.uint8)
+    images = np.empty((len(dataset), height, width), np.uint8)
     for i, image in enumerate(dataset.X):
-        bilinear = Image.Resampling.BILINEAR
-        images[i] = np.asarray(Image.fromarray(image).resize((side, side), bilinear))
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        images[i] = np.asarray(resized)
     return Dataset(images, dataset.y, dataset.scale, dataset.class_names, dataset.name)
 
 
@@ -233,17 +233,24 @@ def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
     Parameters
     ----------
     net : callable or SoftmaxRegression
-        Maps X to scores (n_samples, n_classes). A `SoftmaxRegression` on a `DataLoader` is evaluated
-        in one compiled pass.
+        Maps X to scores (n_samples, n_classes). A `SoftmaxRegression` on a `DataLoader` is
+        evaluated in one compiled pass.
     data_iter : iterable of (X, y)
         Batches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax import d2l
+    >>> d2l.evaluate_accuracy(lambda X: X, [(np.eye(3), np.array([0, 1, 1]))])
+    0.6666666666666666
     """
     if isinstance(net, SoftmaxRegression) and isinstance(data_iter, DataLoader):
         return training.evaluate(net, data_iter).accuracy
     metric = Accumulator(2)  # correct predictions, predictions
     for X, y in data_iter:
-        metric.add(accuracy(net(X), y), y.size)
-    return metric[0] / metric[1] if metric[1] else float("nan")
+        metric.add(accuracy(net(X), y), np.size(y))
+    return metric[0] / metric[1] if metric[1] else math.nan
 
 
 def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
@@ -252,44 +259,79 @@ def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
     Parameters
     ----------
     net : callable or SoftmaxRegression
-        Maps X to what `loss` takes.
+        Maps X to what `loss` takes. With a `DataLoader` and `cross_entropy`, a `SoftmaxRegression`
+        is evaluated in one compiled pass.
     data_iter : iterable of (X, y)
         Batches.
     loss : callable
         ``loss(net(X), y)``, one number per sample.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax import d2l
+    >>> test_iter = cs.DataLoader.from_dataset(cs.fashion_mnist_sample()[1], 256)
+    >>> net = cs.SoftmaxRegression(784, 10, seed=0)
+    >>> round(d2l.evaluate_loss(net, test_iter, d2l.cross_entropy), 1)  # log(10)
+    2.3
     """
+    if (
+        isinstance(net, SoftmaxRegression)
+        and isinstance(data_iter, DataLoader)
+        and loss is cross_entropy
+    ):
+        return training.evaluate(net, data_iter).loss
     metric = Accumulator(2)  # sum of losses, samples
     for X, y in data_iter:
         losses = np.asarray(loss(net(X), y))
         metric.add(losses.sum(dtype=np.float64), losses.size)
-    return metric[0] / metric[1] if metric[1] else float("nan")
+    return metric[0] / metric[1] if metric[1] else math.nan
 
 
-def sgd(params: Sequence[Parameter], lr: float, batch_size: int) -> None:
+def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     """Step against the gradients of a batch's summed loss, and set them to 0.
 
     ``param -= lr * param.grad / batch_size``.
 
     Parameters
     ----------
-    params : sequence of Parameter
+    params : iterable of Parameter
         Updated in place.
     lr : float
         Learning rate.
     batch_size : int
         Samples in the batch.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        Something that is no Parameter, or has no gradient yet; then nothing is updated.
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> from csoftmax import d2l
+    >>> b = cs.Parameter([0.0, 0.0])
+    >>> b.grad = np.float32([2, -2])
+    >>> d2l.sgd([b], lr=0.1, batch_size=2)
+    >>> print(b, b.grad)
+    [-0.1  0.1] [0. 0.]
     """
+    step = lr / check_positive(batch_size, "batch_size")
+    updates = []
     for param in params:
         if not isinstance(param, Parameter):
             raise TypeError(f"params has a {type(param).__name__}, expected csoftmax.Parameter")
         if param.grad is None:
             raise RuntimeError("a parameter has no gradient yet: call backward() on the loss first")
-        param -= np.asarray(lr / batch_size * param.grad, dtype=param.dtype)
-        param.grad[...] = 0
+        updates.append((param, param.grad))
+    for param, grad in updates:
+        param -= np.asarray(step * grad, param.dtype)
+        grad[...] = 0
 
 
 def train_epoch_ch3(
-    net: Net, train_iter: Batches, loss: Loss, updater: Callable[[int], object] | training.SGD
+    net: Net, train_iter: Batches, loss: Loss, updater: Updater
 ) -> tuple[float, float]:
     """Train for one epoch; return mean loss (nats) and accuracy over the epoch, as in the book.
 
@@ -302,8 +344,25 @@ def train_epoch_ch3(
     loss : callable
         ``loss(y_hat, y)``, recorded for backward.
     updater : callable, or SGD
-        ``updater(batch_size)`` applies the gradients; a `SoftmaxRegression` goes with an `SGD`, and the
-        epoch is then one call into compiled code.
+        ``updater(batch_size)`` applies the gradients; a `SoftmaxRegression` goes with an `SGD`,
+        and the epoch is then one call into compiled code.
+
+    Raises
+    ------
+    TypeError
+        A net and an updater that do not go together.
+    RuntimeError
+        A loss that was not computed from Parameters by the operations that are recorded.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax import d2l
+    >>> train_iter = cs.DataLoader.from_dataset(cs.fashion_mnist_sample()[0], 256)
+    >>> net, updater = cs.SoftmaxRegression(784, 10, seed=0), cs.SGD(lr=0.1)
+    >>> loss, accuracy = d2l.train_epoch_ch3(net, train_iter, d2l.cross_entropy, updater)
+    >>> loss < 2, accuracy > 0.4
+    (True, True)
     """
     if isinstance(net, SoftmaxRegression) or isinstance(updater, training.SGD):
         return _compiled_epoch(net, train_iter, loss, updater)
@@ -311,9 +370,14 @@ def train_epoch_ch3(
     for X, y in train_iter:
         y_hat = net(X)
         l = loss(y_hat, y)  # noqa: E741 (the book's name)
+        if not isinstance(l, Recorded):
+            raise RuntimeError(
+                f"loss(net(X), y) is a {type(l).__name__} without a backward: compute it from "
+                "csoftmax.Parameters by linear, softmax and cross_entropy alone"
+            )
         l.sum().backward()
-        updater(X.shape[0])
-        metric.add(np.asarray(l).sum(dtype=np.float64), accuracy(y_hat, y), y.size)
+        updater(len(X))
+        metric.add(np.asarray(l).sum(dtype=np.float64), accuracy(y_hat, y), np.size(y))
     if metric[2] == 0:
         raise ValueError("train_iter has no batches, expected at least one")
     return metric[0] / metric[2], metric[1] / metric[2]
@@ -322,15 +386,15 @@ def train_epoch_ch3(
 def _compiled_epoch(net: Any, train_iter: Any, loss: Any, updater: Any) -> tuple[float, float]:
     if not isinstance(net, SoftmaxRegression) or not isinstance(updater, training.SGD):
         raise TypeError(
-            f"net is a {type(net).__name__} and updater a {type(updater).__name__}: a SoftmaxRegression "
-            "goes with csoftmax.SGD, a function of Parameters with an updater(batch_size)"
+            f"net is a {type(net).__name__} and updater a {type(updater).__name__}, expected a "
+            "SoftmaxRegression and an SGD, or a function of Parameters and an updater(batch_size)"
         )
     if not isinstance(train_iter, DataLoader):
-        raise TypeError(f"train_iter is a {type(train_iter).__name__}, expected a csoftmax.DataLoader")
+        raise TypeError(f"train_iter is a {type(train_iter).__name__}, expected a DataLoader")
     if loss is not cross_entropy:
-        raise TypeError("loss: a SoftmaxRegression is trained on d2l.cross_entropy only")
-    mean_loss, correct, _ = training.train_epoch(net, train_iter, updater)
-    return mean_loss, correct
+        raise TypeError("loss is another than d2l.cross_entropy, on which SoftmaxRegression trains")
+    epoch = training.train_epoch(net, train_iter, updater)
+    return epoch.loss, epoch.accuracy
 
 
 def train_ch3(
@@ -339,7 +403,7 @@ def train_ch3(
     test_iter: Batches,
     loss: Loss,
     num_epochs: int,
-    updater: Callable[[int], object] | training.SGD,
+    updater: Updater,
 ) -> None:
     """Train a model, drawing loss and accuracy epoch by epoch.
 
@@ -358,14 +422,15 @@ def train_ch3(
     --------
     >>> import csoftmax as cs
     >>> from csoftmax import d2l
-    >>> train, test = (cs.DataLoader.from_dataset(part, 64) for part in cs.fashion_mnist_sample())
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> train_iter = cs.DataLoader.from_dataset(train, 64, shuffle=True, seed=0)
+    >>> test_iter = cs.DataLoader.from_dataset(test, 256)
     >>> net = cs.SoftmaxRegression(784, 10, seed=0)
-    >>> d2l.train_ch3(net, train, test, d2l.cross_entropy, 5, cs.SGD(lr=0.1))
-    >>> d2l.evaluate_accuracy(net, test) > 0.75
+    >>> d2l.train_ch3(net, train_iter, test_iter, d2l.cross_entropy, 10, cs.SGD(lr=0.1))
+    >>> d2l.evaluate_accuracy(net, test_iter) > 0.75
     True
     """
-    if num_epochs < 1:
-        raise ValueError(f"num_epochs is {num_epochs}, expected at least 1")
+    num_epochs = check_positive(num_epochs, "num_epochs")
     animator = Animator(
         xlabel="epoch",
         xlim=[1, num_epochs],
@@ -397,16 +462,26 @@ def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
 
     Returns
     -------
-    ndarray
+    ndarray (n,)
         The predicted labels of the images shown.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax import d2l
+    >>> test_iter = cs.DataLoader.from_dataset(cs.fashion_mnist_sample()[1], 256)
+    >>> len(d2l.predict_ch3(cs.SoftmaxRegression(784, 10, seed=0), test_iter))
+    6
     """
-    for X, y in test_iter:
-        break
-    else:
+    n = check_positive(n, "n")
+    X, y = next(iter(test_iter), (None, None))
+    if X is None or y is None:
         raise ValueError("test_iter has no batches, expected at least one")
-    n = min(n, len(X))
-    predicted = np.asarray(net(X[:n])).argmax(axis=1)
-    trues, preds = get_fashion_mnist_labels(y[:n]), get_fashion_mnist_labels(predicted)
+    if X.ndim < 3:
+        raise ValueError(f"X has shape {X.shape}, expected images such as (n, 1, 28, 28)")
+    X, y = X[:n], y[:n]
+    predicted: NDArray[np.int64] = np.asarray(net(X)).argmax(axis=1)
+    trues, preds = get_fashion_mnist_labels(y), get_fashion_mnist_labels(predicted)
     titles = [true + "\n" + pred for true, pred in zip(trues, preds, strict=True)]
-    show_images(np.asarray(X[:n]).reshape(n, *X.shape[-2:]), 1, n, titles=titles)
+    show_images(np.asarray(X).reshape(len(X), *X.shape[-2:]), 1, len(X), titles=titles)
     return predicted

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
-from csoftmax._validate import as_features, check_number, check_positive
+from csoftmax._validate import as_array, as_features, check_number, check_positive
 from csoftmax.data import DataError, write_atomically
 
 Array = NDArray[Any]
-FORMAT = "csoftmax.SoftmaxRegression"
-FORMAT_VERSION = "1"
+# One entry of the file's metadata, so that the same model gives the same bytes.
+METADATA_KEY = "csoftmax.SoftmaxRegression"
+FORMAT_VERSION = 1
 
 
 class SoftmaxRegression:
@@ -29,21 +29,14 @@ class SoftmaxRegression:
     n_features, n_classes : int
         The shape of ``W``.
     scale : float
-        Multiplies integer input (1/255 for pixels); float input is taken as already scaled. `train` sets
-        it from its data.
+        Multiplies integer input (1/255 for pixels), > 0; float input is taken as already scaled.
+        `train` sets it from its data.
     seed : int, optional
         For the initial ``W`` ~ N(0, 0.01^2); ``b`` starts at 0.
     dtype : "float32" or "float64"
         The type of the parameters and of all computation.
-    class_names : sequence of str, optional
+    class_names : iterable of str, optional
         One name per class; "0", "1", ... if none are given.
-
-    Attributes
-    ----------
-    W : ndarray (n_features, n_classes)
-        Weights, a writable view of the class-major storage.
-    b : ndarray (n_classes,)
-        Bias.
 
     Raises
     ------
@@ -52,7 +45,8 @@ class SoftmaxRegression:
 
     Notes
     -----
-    D2L sections 3.4 and 3.6. Chance of n_classes equal classes at the start: a loss of log(n_classes).
+    D2L sections 3.4 and 3.6. At the start all classes are about equally probable: the loss is about
+    log(n_classes).
 
     Examples
     --------
@@ -71,20 +65,21 @@ class SoftmaxRegression:
         scale: float = 1.0,
         seed: int | None = None,
         dtype: DTypeLike = "float32",
-        class_names: Sequence[str] | None = None,
+        class_names: Iterable[str] | None = None,
     ) -> None:
-        n_features = check_positive(n_features, "n_features")
-        n_classes = check_positive(n_classes, "n_classes")
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype is {self.dtype}, expected float32 or float64")
-        self.scale = check_number(scale, "scale")
-        self.class_names = _class_names(class_names, n_classes)
-        generator = np.random.default_rng(seed)
+        shape = check_positive(n_classes, "n_classes"), check_positive(n_features, "n_features")
+        chosen = np.dtype(dtype)
+        if chosen not in (np.float32, np.float64):
+            raise TypeError(f"dtype is {chosen}, expected float32 or float64")
+        try:
+            generator = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise ValueError(f"seed is {seed!r}, expected an integer of 0 or more") from None
         # Class-major storage: what the kernels read, and PyTorch's nn.Linear.weight.
-        initial = 0.01 * generator.standard_normal((n_classes, n_features))
-        self._weight: Array = initial.astype(self.dtype)
-        self._bias: Array = np.zeros(n_classes, self.dtype)
+        self._weight: Array = (0.01 * generator.standard_normal(shape)).astype(chosen)
+        self._bias: Array = np.zeros(shape[0], chosen)
+        self.scale = scale
+        self.class_names = () if class_names is None else class_names
 
     @property
     def n_features(self) -> int:
@@ -94,12 +89,18 @@ class SoftmaxRegression:
     @property
     def n_classes(self) -> int:
         """How many classes there are."""
-        return int(self._weight.shape[0])
+        return len(self._bias)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the parameters and of all computation."""
+        return self._bias.dtype
 
     @property
     def W(self) -> Array:
-        """The weights (n_features, n_classes), a view that can be assigned into."""
-        return self._weight.T
+        """The weights (n_features, n_classes), a writable view of the class-major storage."""
+        view: Array = self._weight.T
+        return view
 
     @W.setter
     def W(self, value: ArrayLike) -> None:
@@ -114,6 +115,34 @@ class SoftmaxRegression:
     def b(self, value: ArrayLike) -> None:
         _assign(self._bias, value, "b")
 
+    @property
+    def scale(self) -> float:
+        """The number that integer input is multiplied by, > 0."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        scale = check_number(value, "scale")
+        if scale <= 0:
+            raise ValueError(f"scale is {scale}, expected a number > 0")
+        self._scale = scale
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Iterable[str]) -> None:
+        if isinstance(names, str):
+            raise TypeError(f"class_names is {names!r}, expected one name per class")
+        given = tuple(map(str, names))
+        if given and len(given) != self.n_classes:
+            raise ValueError(
+                f"class_names has {len(given)} names but n_classes is {self.n_classes}"
+            )
+        self._class_names = given or tuple(map(str, range(self.n_classes)))
+
     def __repr__(self) -> str:
         return f"SoftmaxRegression({self.n_features}, {self.n_classes}, dtype={self.dtype.name!r})"
 
@@ -122,7 +151,7 @@ class SoftmaxRegression:
         return self.predict_proba(X, n_threads=n_threads)
 
     def decision_function(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
-        """Return the logits ``scale * X @ W + b``, float array (n_samples, n_classes).
+        """Return the logits ``scale * X @ W + b``, (n_samples, n_classes) of the model's dtype.
 
         Parameters
         ----------
@@ -135,6 +164,14 @@ class SoftmaxRegression:
         ------
         TypeError, ValueError
             Unsupported dtype, another number of features.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> model = cs.SoftmaxRegression(2, 2)
+        >>> model.W, model.b = [[1, 0], [0, 1]], [0, 10]
+        >>> model.decision_function([[1.0, 2.0]])
+        array([[ 1., 12.]], dtype=float32)
         """
         features = self.features_of(X)
         logits = np.empty((len(features), self.n_classes), self.dtype)
@@ -142,12 +179,30 @@ class SoftmaxRegression:
         return logits
 
     def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
-        """Return the probabilities of the classes, (n_samples, n_classes); arguments as `decision_function`."""
+        """Return the probabilities of the classes, `softmax` of `decision_function`.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> model = cs.SoftmaxRegression(2, 2)
+        >>> model.W = [[3, 0], [0, 3]]
+        >>> model.predict_proba([[0.0, 1.0]]).round(2)
+        array([[0.05, 0.95]], dtype=float32)
+        """
         logits = self.decision_function(X, n_threads=n_threads)
         return functional.softmax(logits, out=logits, n_threads=n_threads)
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.int64]:
-        """Return the most probable label of each sample, (n_samples,); arguments as `decision_function`."""
+        """Return the most probable label of each sample, (n_samples,); see `decision_function`.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> model = cs.SoftmaxRegression(2, 2)
+        >>> model.W = [[1, 0], [0, 1]]
+        >>> model.predict([[0.0, 1.0], [3.0, 2.0]])
+        array([1, 0])
+        """
         features = self.features_of(X)
         labels = np.empty(len(features), np.int64)
         self._pass(features, n_threads, predictions=labels)
@@ -169,8 +224,8 @@ class SoftmaxRegression:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
-        Tensors ``weight`` (n_classes, n_features) and ``bias`` (n_classes,), named and laid out as in
-        PyTorch's ``nn.Linear``; class names, scale and version in the metadata.
+        Tensors ``weight`` (n_classes, n_features) and ``bias`` (n_classes,), named and laid out as
+        in PyTorch's ``nn.Linear``; class names, scale and versions in the metadata.
 
         Parameters
         ----------
@@ -186,14 +241,14 @@ class SoftmaxRegression:
 
         import csoftmax
 
-        metadata = {
-            "format": FORMAT,
+        description = {
             "format_version": FORMAT_VERSION,
             "csoftmax_version": csoftmax.__version__,
-            "scale": repr(self.scale),
-            "class_names": json.dumps(self.class_names),
+            "scale": self.scale,
+            "class_names": self.class_names,
         }
-        content = save({"weight": self._weight, "bias": self._bias}, metadata)
+        tensors = {"weight": self._weight, "bias": self._bias}
+        content = save(tensors, {METADATA_KEY: json.dumps(description)})
         write_atomically(path, lambda file: file.write(content))
 
     @classmethod
@@ -214,7 +269,7 @@ class SoftmaxRegression:
         FileNotFoundError
             If there is no such file.
         DataError
-            If it is not a safetensors file, or not of a model: says what was expected and what came.
+            If it is not a safetensors file, or not of a model; says what was expected, what came.
 
         Examples
         --------
@@ -224,57 +279,26 @@ class SoftmaxRegression:
         >>> cs.SoftmaxRegression.load(path).class_names
         ('a', 'b', 'c')
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such model file")
+        description, weight, bias = _read(Path(path))
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                names = set(file.keys())
-                tensors = {name: file.get_tensor(name) for name in names & {"weight", "bias"}}
-        except (SafetensorError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: expected a safetensors file, got: {error}") from None
-        if metadata.get("format") != FORMAT or names != {"weight", "bias"}:
-            raise DataError(
-                f"{path}: expected a model saved by csoftmax (tensors weight, bias), got tensors "
-                f"{', '.join(sorted(names)) or 'none'} of format {metadata.get('format')!r}"
-            )
-        return cls._from_parts(path, tensors["weight"], tensors["bias"], metadata)
-
-    @classmethod
-    def _from_parts(
-        cls, path: object, weight: Array, bias: Array, metadata: dict[str, str]
-    ) -> SoftmaxRegression:
-        version = metadata.get("format_version")
-        if version != FORMAT_VERSION:
-            raise DataError(f"{path}: expected format version {FORMAT_VERSION}, got {version!r}")
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
-            raise DataError(
-                f"{path}: expected weight (n_classes, n_features) and bias (n_classes,), "
-                f"got {weight.shape} and {bias.shape}"
-            )
-        if weight.dtype not in (np.float32, np.float64) or bias.dtype != weight.dtype:
-            raise DataError(
-                f"{path}: expected weight and bias both float32 or both float64, "
-                f"got {weight.dtype} and {bias.dtype}"
-            )
-        try:
-            scale = float(metadata["scale"])
-            names = json.loads(metadata["class_names"])
-            if not math.isfinite(scale) or not all(isinstance(name, str) for name in names):
-                raise ValueError("a scale that is not finite, or class names that are not text")
+            version = description["format_version"]
+            if version != FORMAT_VERSION:
+                raise ValueError(f"format version {version!r}, not {FORMAT_VERSION}")
+            names = description["class_names"]
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise TypeError(f"class_names {names!r}, not a list of names")
             model = cls(
                 weight.shape[1],
                 weight.shape[0],
-                scale=scale,
-                seed=0,
+                scale=description["scale"],
                 dtype=weight.dtype,
                 class_names=names,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: expected metadata scale and class_names, got: {error}") from None
-        model.W, model.b = weight.T, bias
+        except KeyError as error:
+            raise DataError(f"{path}: the metadata of the model lack {error}") from None
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: the metadata do not fit a model: {error}") from None
+        model._weight[...], model._bias[...] = weight, bias
         return model
 
 
@@ -283,16 +307,46 @@ def is_integer(features: Array) -> bool:
     return features.dtype.kind in "iub"
 
 
-def _class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:
-    if not names:
-        return tuple(map(str, range(n_classes)))
-    if isinstance(names, str) or len(names) != n_classes:
-        raise ValueError(f"class_names has {len(names)} names but n_classes is {n_classes}")
-    return tuple(map(str, names))
-
-
 def _assign(view: Array, value: ArrayLike, name: str) -> None:
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.shape != view.shape:
         raise ValueError(f"{name} has shape {view.shape}, got a value of shape {array.shape}")
     view[...] = array
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Array, Array]:
+    """Return what the file says of the model, and its checked weight and bias."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such model file")
+    if path.is_dir():
+        raise DataError(f"{path}: expected a safetensors file, got a folder")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY, "null")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    # TypeError, AttributeError: a type of number that NumPy does not have, such as bfloat16
+    except (SafetensorError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: expected a safetensors file of a model, got: {error}") from None
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected JSON of a model as metadata, got: {error}") from None
+    if not isinstance(description, dict) or set(tensors) != {"weight", "bias"}:
+        raise DataError(
+            f"{path}: expected a model saved by csoftmax, with tensors weight and bias; got "
+            f"{', '.join(sorted(tensors)) or 'none'}"
+        )
+    weight, bias = tensors["weight"], tensors["bias"]
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
+        raise DataError(
+            f"{path}: expected weight (n_classes, n_features) and bias (n_classes,), "
+            f"got {weight.shape} and {bias.shape}"
+        )
+    if weight.dtype not in (np.float32, np.float64) or bias.dtype != weight.dtype:
+        raise DataError(
+            f"{path}: expected weight and bias both float32 or both float64, "
+            f"got {weight.dtype} and {bias.dtype}"
+        )
+    return description, weight, bias

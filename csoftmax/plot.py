@@ -366,9 +366,16 @@ def draw_confusion(
     names = class_labels(class_names, n)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 7.5 if n > _MAX_COUNTED_CLASSES else max(2.6, 0.52 * n)
-    figure = new_figure(side + 2.4, side + 1.2, window=path is None)
+    size = 9.5 if n <= _MAX_COUNTED_CLASSES else 7.0
+    longest = max(map(len, names)) if n <= _MAX_NAMED_CLASSES else 3
+    room = longest * 0.58 * size / 72  # inches that the names take
+    figure = new_figure(side + room + 1.8, side + 0.7 * room + 1.0, window=path is None)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+    # The figure's size makes the cells square to a few percent; a fixed aspect would push the
+    # labels over the edge.
+    image = axes.imshow(
+        shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest"
+    )
     if n <= _MAX_COUNTED_CLASSES:
         text = text_that_fits([f"{counts.max():,}"], 0.85 * side / n, 9.5)
         for row, column in np.ndindex(n, n):
@@ -377,7 +384,7 @@ def draw_confusion(
             label = f"{counts[row, column]:,}"
             axes.text(column, row, label, ha="center", va="center", color=color, **text)
     if n <= _MAX_NAMED_CLASSES:
-        text = text_that_fits([], 1.0, 9.5 if n <= _MAX_COUNTED_CLASSES else 7.0)
+        text = text_that_fits([], 1.0, size)
         axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", **text)
         axes.set_yticks(range(n), names, **text)
     index = "" if n <= _MAX_NAMED_CLASSES else " (index)"

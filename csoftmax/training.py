@@ -14,21 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._validate import (
-    as_labels,
-    check_number,
-    check_positive,
-    check_threads,
-)
-from csoftmax.data import DataLoader, Dataset, write_atomically
 from csoftmax._passes import as_stored
+from csoftmax._validate import as_labels, check_number, check_positive, check_threads
+from csoftmax.data import DataLoader, Dataset, write_atomically
 from csoftmax.model import SoftmaxRegression, is_integer
 
 Array = NDArray[Any]
@@ -37,18 +32,21 @@ Callback: TypeAlias = "Callable[[SoftmaxRegression, History], object]"
 DEFAULT_BATCH_SIZE = 256  # the book's
 
 
+@dataclass(eq=False)
 class SGD:
     """Minibatch stochastic gradient descent.
 
-    With the gradient ``g`` of a minibatch's mean loss: ``g += weight_decay * W`` (not for the bias),
-    ``v = momentum * v + g``, ``step = g + momentum * v`` if nesterov else ``v``, ``W -= lr * step``.
+    With the gradient ``g`` of a minibatch's mean loss: ``g += weight_decay * W`` (not for the
+    bias), ``v = momentum * v + g``, ``step = g + momentum * v`` if nesterov else ``v``,
+    ``W -= lr * step``.
 
     Parameters
     ----------
     lr : float
-        Learning rate, >= 0.
+        Learning rate, >= 0. Like the others, it may be changed between epochs.
     momentum : float
-        In [0, 1). The velocities live as long as this object and the model they belong to.
+        In [0, 1). The velocities live as long as this object and the model they belong to; a copy
+        starts without any.
     nesterov : bool
         Nesterov's momentum; needs momentum > 0.
     weight_decay : float
@@ -70,13 +68,16 @@ class SGD:
     SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
 
-    def __init__(
-        self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
-    ) -> None:
-        self.lr = check_number(lr, "lr")
-        self.momentum = check_number(momentum, "momentum")
-        self.weight_decay = check_number(weight_decay, "weight_decay")
-        self.nesterov = bool(nesterov)
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.lr = check_number(self.lr, "lr")
+        self.momentum = check_number(self.momentum, "momentum")
+        self.nesterov = bool(self.nesterov)
+        self.weight_decay = check_number(self.weight_decay, "weight_decay")
         if self.lr < 0:
             raise ValueError(f"lr is {self.lr}, expected at least 0")
         if not 0 <= self.momentum < 1:
@@ -85,20 +86,16 @@ class SGD:
             raise ValueError(f"weight_decay is {self.weight_decay}, expected at least 0")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True but momentum is 0, expected momentum > 0")
-        self._velocities: WeakKeyDictionary[SoftmaxRegression, tuple[Array, Array]] = (
-            WeakKeyDictionary()
-        )
+        self._velocities: WeakKeyDictionary[SoftmaxRegression, tuple[Array, Array]]
+        self._velocities = WeakKeyDictionary()
 
-    def __repr__(self) -> str:
-        return (
-            f"SGD(lr={self.lr}, momentum={self.momentum}, nesterov={self.nesterov}, "
-            f"weight_decay={self.weight_decay})"
-        )
+    def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float]]:
+        return SGD, (self.lr, self.momentum, self.nesterov, self.weight_decay)
 
-    def velocities_of(self, model: SoftmaxRegression) -> tuple[Array, Array] | None:
-        """Return the model's velocities, zero at first; None without momentum."""
+    def velocities_of(self, model: SoftmaxRegression) -> tuple[Array, Array] | tuple[()]:
+        """Return the model's velocities as stored, zero at first; none without momentum."""
         if self.momentum == 0:
-            return None
+            return ()
         if model not in self._velocities:
             self._velocities[model] = (np.zeros_like(model.W.T), np.zeros_like(model.b))
         return self._velocities[model]
@@ -108,10 +105,10 @@ class SGD:
 class History:
     """What each epoch of `train` came to.
 
-    ``train_loss`` and ``train_accuracy`` are means over the epoch's minibatches as they were met, the
-    parameters moving on meanwhile (the book's figures); ``validation_loss`` and
-    ``validation_accuracy`` are of the parameters after the epoch, and empty without validation data.
-    Losses are means in nats; ``seconds`` is training alone.
+    ``train_loss`` and ``train_accuracy`` are means over the epoch's minibatches as they were met,
+    the parameters moving on meanwhile (the book's figures); ``validation_loss`` and
+    ``validation_accuracy`` are of the parameters after the epoch, and empty without validation
+    data. Losses are means in nats; ``seconds`` is training alone.
 
     Examples
     --------
@@ -132,6 +129,15 @@ class History:
     def __len__(self) -> int:
         return len(self.train_loss)
 
+    def _add(self, epoch: Epoch, validation: Epoch | None) -> None:
+        self.train_loss.append(epoch.loss)
+        self.train_accuracy.append(epoch.accuracy)
+        self.seconds.append(epoch.seconds)
+        self.samples_per_second.append(epoch.n_samples / epoch.seconds)
+        if validation is not None:
+            self.validation_loss.append(validation.loss)
+            self.validation_accuracy.append(validation.accuracy)
+
     def to_dict(self) -> dict[str, list[float]]:
         """Return one list per column, "epoch" (1, 2, ...) first."""
         columns: dict[str, list[float]] = {"epoch": list(range(1, len(self) + 1))}
@@ -139,21 +145,32 @@ class History:
         return columns
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one line per epoch, whole or not at all; columns without values are left out."""
-        columns = {name: values for name, values in self.to_dict().items() if values}
+        """Write one line per epoch, whole or not at all; validation only where there was one."""
+        columns = self.to_dict()
+        if not self.validation_loss:
+            del columns["validation_loss"], columns["validation_accuracy"]
         lines = [",".join(columns)]
         lines += [",".join(map(repr, row)) for row in zip(*columns.values(), strict=True)]
         text = "\n".join(lines) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))
 
 
-@dataclass(frozen=True)
+class Epoch(NamedTuple):
+    """What one pass over the data came to: mean loss in nats, accuracy, time, samples."""
+
+    loss: float
+    accuracy: float
+    seconds: float
+    n_samples: int
+
+
+@dataclass(frozen=True, eq=False)
 class Metrics:
     """How good a model is on some data; ``str(metrics)`` is a table.
 
     ``loss`` is the mean in nats. ``confusion[t, p]`` counts samples of true class t predicted as p;
-    ``precision[k] = confusion[k, k] / sum_t confusion[t, k]``, ``recall[k] = confusion[k, k] / sum_p
-    confusion[k, p]``, NaN where the sum is 0.
+    ``precision[k] = confusion[k, k] / sum_t confusion[t, k]``,
+    ``recall[k] = confusion[k, k] / sum_p confusion[k, p]``, NaN where the sum is 0.
     """
 
     loss: float
@@ -174,7 +191,9 @@ class Metrics:
             )
             count = self.confusion[k].sum()
             lines.append(f"{name:<{width}}  {precision:>9}  {recall:>6}  {count:>7}")
-        lines.append(f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, {self.n_samples} samples")
+        lines.append(
+            f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, {self.n_samples} samples"
+        )
         return "\n".join(lines)
 
 
@@ -197,14 +216,15 @@ def train(
         Updated in place. Its scale becomes that of the data if these are integers.
     train_data : DataLoader, Dataset or (X, y)
         A `DataLoader` says batch size and order; anything else is shuffled in batches of 256.
+        Integer X of a bare pair is multiplied by the model's scale.
     validation : DataLoader, Dataset or (X, y), optional
-        Evaluated after each epoch.
+        Evaluated after each epoch; a bare pair is scaled as the model will be.
     epochs : int
         How often to go through the data, at least 1.
     optimizer : SGD
         ``SGD(lr=0.1)`` if None.
     callbacks : iterable of callables
-        ``callback(model, history)`` is called after each epoch; one that returns True stops training.
+        ``callback(model, history)`` is called after each epoch; if one returns True, training ends.
     progress : bool, optional
         Show a progress bar on stderr; None: if stderr is a terminal.
     n_threads : int, optional
@@ -220,7 +240,8 @@ def train(
     TypeError, ValueError
         For arguments that do not fit; the model is then as it was.
     KeyboardInterrupt
-        Ctrl-C is answered within a moment; the model is then as after the last finished epoch.
+        Ctrl-C is answered within a moment; model and velocities are then as after the last
+        finished epoch.
 
     Notes
     -----
@@ -233,66 +254,74 @@ def train(
     >>> model = cs.SoftmaxRegression(784, 10, seed=0)
     >>> loader = cs.DataLoader.from_dataset(train, 256, shuffle=True, seed=0)
     >>> history = cs.train(model, loader, validation=test, epochs=5)
-    >>> history.validation_accuracy[-1] > 0.75
+    >>> history.validation_accuracy[-1] > 0.7
     True
     """
-    loader = _as_loader(train_data, "train_data")
+    _check_model(model)
+    loader = _as_loader(train_data, "train_data", model.scale)
     check_labelled(model, loader.X, loader.y, "train_data")
     if len(loader.y) == 0:
         raise ValueError("train_data has 0 samples, expected at least one")
     if validation is not None:
-        validation = _as_loader(validation, "validation")
+        scale = loader.scale if is_integer(loader.X) else model.scale
+        validation = _as_loader(validation, "validation", scale)
         check_labelled(model, validation.X, validation.y, "validation")
     epochs = check_positive(epochs, "epochs")
     optimizer = SGD(lr=0.1) if optimizer is None else optimizer
     if not isinstance(optimizer, SGD):
         raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected csoftmax.SGD")
+    callbacks = _as_callbacks(callbacks)
     check_threads(n_threads)
-    callbacks = tuple(callbacks)
     history = History()
     with _progress_bar(epochs, progress) as bar:
         for _ in range(epochs):
-            loss, accuracy, seconds = train_epoch(model, loader, optimizer, n_threads=n_threads)
-            history.train_loss.append(loss)
-            history.train_accuracy.append(accuracy)
-            history.seconds.append(seconds)
-            history.samples_per_second.append(len(loader.y) / seconds)
+            epoch = train_epoch(model, loader, optimizer, n_threads=n_threads)
+            after = None
             if validation is not None:
-                loss, accuracy, _ = _evaluate(model, validation, None, n_threads)
-                history.validation_loss.append(loss)
-                history.validation_accuracy.append(accuracy)
-            bar.set_postfix_str(f"loss {history.train_loss[-1]:.3f}, accuracy {accuracy:.3f}")
+                after = _evaluate(model, validation, None, n_threads)
+            history._add(epoch, after)
+            shown = after or epoch
+            bar.set_postfix_str(f"loss {shown.loss:.3f}, accuracy {shown.accuracy:.3f}", False)
             bar.update()
             # every callback sees every epoch, also one that another callback stops at
-            if any([callback(model, history) is True for callback in callbacks]):
+            answers = [callback(model, history) for callback in callbacks]
+            if any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers):
                 break
     return history
 
 
 def train_epoch(
     model: SoftmaxRegression, loader: DataLoader, optimizer: SGD, *, n_threads: int | None = None
-) -> tuple[float, float, float]:
-    """Train for one epoch; return the mean loss in nats, the accuracy and the seconds it took.
+) -> Epoch:
+    """Train for one epoch: one call into compiled code.
 
-    Interrupted, it puts the parameters back to where the epoch began.
+    Interrupted or refused, it leaves the model and its velocities as they were.
     """
-    features = check_labelled(model, loader.X, loader.y, "train_data")
+    features, labels = check_labelled(model, loader.X, loader.y, "train_data")
+    order = loader.epoch_order()
+    if order is not None:
+        order = as_labels(order, (np.size(order),), len(labels), name="train_data.epoch_order()")
+    n_samples = len(labels) if order is None else len(order)
+    if n_samples == 0:
+        raise ValueError("train_data has an epoch of 0 samples, expected at least one")
+    batch_size = min(check_positive(loader.batch_size, "train_data.batch_size"), n_samples)
+    scale = check_number(loader.scale, "train_data.scale")
+    threads = check_threads(n_threads)
     velocities = optimizer.velocities_of(model)
-    state = (model.W.T, model.b, *(velocities or ()))
-    before = [array.copy() for array in state]
-    old_scale = model.scale
+    state = (model.W.T, model.b, *velocities)
+    before, scale_before = [array.copy() for array in state], model.scale
     started = time.perf_counter()
     try:
         if is_integer(features):
-            model.scale = loader.scale
+            model.scale = scale
         loss, n_correct = _kernels.row_pass(
             as_stored(features, model.dtype),
             model.W.T,
             model.b,
-            loader.scale,
-            y=loader.y,
-            order=loader.epoch_order(),
-            batch_rows=loader.batch_size,
+            scale,
+            y=labels,
+            order=order,
+            batch_rows=batch_size,
             sgd=(
                 optimizer.lr,
                 optimizer.momentum,
@@ -300,15 +329,15 @@ def train_epoch(
                 optimizer.weight_decay,
                 *(velocities or (None, None)),
             ),
-            n_threads=check_threads(n_threads),
+            n_threads=threads,
         )
     except BaseException:
-        model.scale = old_scale
+        model.scale = scale_before
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
         raise
     seconds = time.perf_counter() - started
-    return loss / len(loader.y), n_correct / len(loader.y), seconds
+    return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
 
 
 def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = None) -> Metrics:
@@ -344,10 +373,10 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     >>> metrics.n_samples, round(metrics.loss)
     (1000, 2)
     """
+    _check_model(model)
     loader = _as_loader(data, "data", model.scale)
-    check_labelled(model, loader.X, loader.y, "data")
     predictions = np.empty(len(loader.y), np.int64)
-    loss, accuracy, _ = _evaluate(model, loader, predictions, n_threads)
+    loss, accuracy, _, n_samples = _evaluate(model, loader, predictions, n_threads)
     n_classes = model.n_classes
     pairs = np.bincount(loader.y * n_classes + predictions, minlength=n_classes**2)
     confusion = pairs.reshape(n_classes, n_classes)
@@ -355,45 +384,64 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     with np.errstate(invalid="ignore"):
         precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
     names = loader.class_names if len(loader.class_names) == n_classes else model.class_names
-    return Metrics(loss, accuracy, precision, recall, confusion, names, len(loader.y))
+    return Metrics(loss, accuracy, precision, recall, confusion, names, n_samples)
 
 
 def _evaluate(
     model: SoftmaxRegression, loader: DataLoader, predictions: Array | None, n_threads: int | None
-) -> tuple[float, float, float]:
+) -> Epoch:
     started = time.perf_counter()
-    features = model.features_of(loader.X)
+    features, labels = check_labelled(model, loader.X, loader.y, "data")
     loss, n_correct = _kernels.row_pass(
         as_stored(features, model.dtype),
         model.W.T,
         model.b,
-        loader.scale,
-        y=loader.y,
+        check_number(loader.scale, "data.scale"),
+        y=labels,
         predictions=predictions,
         n_threads=check_threads(n_threads),
     )
-    n = len(loader.y)
+    n = len(labels)
     seconds = time.perf_counter() - started
-    return (loss / n, n_correct / n, seconds) if n else (math.nan, math.nan, seconds)
+    return Epoch(loss / n if n else math.nan, n_correct / n if n else math.nan, seconds, n)
 
 
-def check_labelled(model: SoftmaxRegression, X: Array, y: Array, name: str) -> Array:
-    """Return X as (n_samples, n_features) if X and y fit the model: labels are C array indices."""
+# ---- arguments ---------------------------------------------------------------------------------
+
+
+def check_labelled(
+    model: SoftmaxRegression, X: Array, y: Array, name: str
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return X as (n_samples, n_features) and y, if they fit the model: labels index C arrays."""
     features = model.features_of(X, f"{name}.X")
-    as_labels(y, len(features), model.n_classes, name=f"{name}.y")
-    return features
+    return features, as_labels(y, len(features), model.n_classes, name=f"{name}.y")
 
 
-def _as_loader(data: Data, name: str, scale: float = 1.0) -> DataLoader:
+def _check_model(model: object) -> None:
+    if not isinstance(model, SoftmaxRegression):
+        raise TypeError(f"model is a {type(model).__name__}, expected a SoftmaxRegression")
+
+
+def _as_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks is a {type(callbacks).__name__}, expected a list of functions")
+    given = tuple(callbacks)
+    for callback in given:
+        if not callable(callback):
+            raise TypeError(f"callbacks has a {type(callback).__name__}, expected functions")
+    return given
+
+
+def _as_loader(data: Data, name: str, scale: float) -> DataLoader:
+    """Return data as a loader; `scale` is for integers that come without one."""
     if isinstance(data, DataLoader):
         return data
     if isinstance(data, Dataset):
         return DataLoader.from_dataset(data, DEFAULT_BATCH_SIZE, shuffle=True)
     if isinstance(data, tuple) and len(data) == 2:
         X, y = np.asarray(data[0]), np.asarray(data[1])
-        return DataLoader(
-            X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=scale if is_integer(X) else 1.0
-        )
+        own_scale = scale if is_integer(X) else 1.0
+        return DataLoader(X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=own_scale)
     raise TypeError(
         f"{name} is a {type(data).__name__}, expected a DataLoader, a Dataset or a pair (X, y)"
     )

@@ -1,0 +1,144 @@
+"""A run at the command line: its lines, the folder with its results, and its mistakes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import csoftmax as cs
+
+_PREDICTED_ROWS = 8192  # at a time: bounds the memory for the probabilities of many classes
+_DRAWN_IMAGES = 24
+
+
+class UserError(Exception):
+    """A message for the user in place of a traceback."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def users_mistakes() -> Iterator[None]:
+    """Within this, what the library refuses is what the user gave."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            raise UserError(f"{error.filename}: {error.strerror}") from error
+        raise UserError(one_line(str(error))) from error
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def image_shape(data: cs.Dataset) -> tuple[int, ...] | None:
+    shape = data.X.shape[1:]
+    return shape[-2:] if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1) else None
+
+
+@dataclass
+class Run:
+    """What a training run has come to, and where its results go."""
+
+    model: cs.SoftmaxRegression
+    folder: Path
+    epochs: int
+    unit: str
+    say: Callable[[str], None]
+    history: cs.History | None = None
+    finished: int = 0
+
+    def after_epoch(self, model: cs.SoftmaxRegression, history: cs.History) -> bool:
+        """Print the epoch's line; stop a training that has nothing left to learn from."""
+        if self.history is None:
+            self.say(
+                f"{'epoch':>9}  train loss  train accuracy  test accuracy  seconds  {self.unit:>12}"
+            )
+        self.history, self.finished = history, len(history)
+        epoch = f"{self.finished}/{self.epochs}"
+        self.say(
+            f"{epoch:>9}  {history.train_loss[-1]:>10.4f}  {history.train_accuracy[-1]:>14.4f}  "
+            f"{history.validation_accuracy[-1]:>13.4f}  {history.seconds[-1]:>7.3f}  "
+            f"{history.samples_per_second[-1]:>12,.0f}"
+        )
+        return not math.isfinite(history.train_loss[-1])
+
+    def save(self) -> None:
+        """Write the model and the finished epochs."""
+        if self.history is None:
+            return
+        for values in vars(self.history).values():
+            del values[self.finished :]  # of an epoch that was interrupted
+        with users_mistakes():
+            self.model.save(self.folder / "model.safetensors")
+            self.history.to_csv(self.folder / "history.csv")
+
+    def interrupted(self) -> str:
+        """Save what there is, and say so."""
+        if self.finished == 0:
+            return "interrupted before the end of the first epoch: nothing was saved"
+        self.save()
+        path = self.folder / "model.safetensors"
+        return f"interrupted: the model after epoch {self.finished} is saved in {path}"
+
+
+def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float) -> None:
+    loss, guessing = history.train_loss[-1], math.log(model.n_classes)
+    if not loss < 2 * guessing:
+        print(
+            f"csoftmax: warning: training diverged: the loss is {loss:.4g} nats, that of guessing "
+            f"is {guessing:.4g}; try a smaller --lr (it was {lr:g}), features scaled to about "
+            "-1..1, or --dtype uint8 if they are pixels 0..255 in a table",
+            file=sys.stderr,
+        )
+
+
+def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int | None) -> None:
+    from csoftmax import plot
+
+    names = run.model.class_names
+    with users_mistakes():
+        plot.draw_curves(history, run.folder / "curves.png")
+        metrics = cs.evaluate(run.model, test, n_threads=threads)
+        plot.draw_confusion(metrics.confusion, names, run.folder / "confusion.png")
+        shape = image_shape(test)
+        if shape is None:
+            run.say("predictions.png and weights.png are left out: the samples are not images")
+            return
+        # Spread over the set: files may be sorted by class.
+        rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
+        images = test.X[rows].reshape(-1, *shape)
+        labels = run.model.predict(images)
+        plot.draw_predictions(
+            images, test.y[rows], labels, names, run.folder / "predictions.png", _DRAWN_IMAGES
+        )
+        plot.draw_weights(run.model.W, shape, names, run.folder / "weights.png")
+
+
+def write_predictions(
+    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None
+) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("label", "probability"))
+    for start in range(0, len(X), _PREDICTED_ROWS):
+        probabilities = model.predict_proba(X[start : start + _PREDICTED_ROWS], n_threads=threads)
+        labels = probabilities.argmax(axis=1)
+        best = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        writer.writerows(
+            (model.class_names[k], f"{p:.6f}") for k, p in zip(labels, best, strict=True)
+        )
+    file.flush()

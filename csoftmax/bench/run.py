@@ -1,0 +1,98 @@
+"""Put the work and the peers together: build the sides, check each against the reference, time them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from csoftmax import reference
+
+from . import peers
+from .experiments import all_experiments
+from .measure import OtherLoad, Side, alternate, check
+from .peers import Problem
+from .processes import all_processes
+from .results import Result, Run, describe_machine
+from .settings import Settings
+from .work import Work, all_work, images
+
+EXPECTED: dict[str, Callable[[Problem], Any]] = {
+    "epoch": lambda p: _first_epoch_loss(p),
+    "loss_and_gradient": lambda p: reference.linear_cross_entropy_grad(
+        p.X, p.W, p.b, p.y, scale=p.scale
+    )[:2],
+    "linear": lambda p: reference.linear(p.X, p.W, p.b, scale=p.scale),
+    "softmax": lambda p: reference.softmax(p.X),
+    "small_call": lambda p: reference.softmax(p.X),
+    "log_softmax": lambda p: reference.log_softmax(p.X),
+    "softmax_cross_entropy_grad": lambda p: reference.softmax_cross_entropy_grad(p.X, p.y),
+    "predict": lambda p: reference.linear(p.X, p.W, p.b, scale=p.scale).argmax(axis=1),
+}
+EXPECTED["predict_one"] = EXPECTED["predict"]
+
+
+def _first_epoch_loss(p: Problem) -> float:
+    order = np.random.default_rng(0).permutation(len(p.X))
+    return reference.sgd_epoch(
+        p.X, p.y, p.W.copy(), p.b.copy(), order, p.batch_size, 0.1, scale=p.scale
+    )[0]
+
+
+def names_of(settings: Settings) -> Iterator[str]:
+    """Yield the names of everything that could be measured, in order."""
+    yield from (work.name for work in all_work(settings.quick))
+    yield from (name for name, _ in (*all_experiments(settings), *all_processes(settings)))
+
+
+def describe(settings: Settings) -> Run:
+    """Return a run that knows its machine, and no results yet."""
+    X, _, name = images(settings.quick)
+    dataset = f"{name}, {len(X):,} x {X.shape[1]} uint8"
+    return Run(describe_machine(settings.threads, dataset, settings.rounds))
+
+
+def measure_all(run: Run, settings: Settings, show: Callable[[Result], None]) -> None:
+    """Measure all that is wanted; `show` sees each result as it comes, `run` keeps them."""
+    load = OtherLoad()
+    steps: list[tuple[str, Callable[[], Iterator[Result]]]] = [
+        (work.name, functools.partial(measure, work, settings))
+        for work in all_work(settings.quick)
+    ]
+    for name, step in (*steps, *all_experiments(settings), *all_processes(settings)):
+        for result in step() if settings.wants(name) else ():
+            run.results.append(result)
+            show(result)
+    run.limits = settings.limits.to_json()
+    run.missing = {peers.label(name): why for name, why in settings.missing.items()}
+    run.machine["other_load"] = load.fraction()
+
+
+def measure(work: Work, settings: Settings) -> Iterator[Result]:
+    """Yield the result for each number of threads."""
+    problem = work.problem()
+    sides = list(_sides(work, problem, settings))
+    expected = EXPECTED[work.kind](problem)
+    most = settings.threads[-1]
+    for side, _ in sides:
+        check(side, expected, most)
+    for threads in settings.threads:
+        if work.kind in ("predict_one", "small_call") and threads > 1:
+            continue  # nobody uses a second thread for these
+        settings.limits.measure_peak(threads)
+        timed = [side for side, can_pin in sides if can_pin or threads == most]
+        samples = alternate(timed, settings.rounds, threads)
+        limit, bound = None, ""
+        if work.n_bytes:
+            limit, bound = settings.limits.seconds(work.flop, work.n_bytes, work.traffic, threads)
+        yield Result(work.name, threads, samples, "s", work.flop, work.n_bytes, limit, bound)
+
+
+def _sides(work: Work, problem: Problem, settings: Settings) -> Iterator[tuple[Side, bool]]:
+    for peer in settings.all_peers():
+        for kind in work.kinds:
+            make = getattr(peer, kind, None)
+            if make is not None:
+                yield make(problem), getattr(peer, "can_pin", True)

@@ -1,0 +1,59 @@
+"""What one run measures, with whom, and what it has found out about the machine."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from csoftmax._validate import usable_cpus
+
+from . import peers
+from .limits import Limits
+from .peers import CSoftmax, NumPy
+from .results import OURS
+
+
+@dataclass
+class Settings:
+    """The choices of the command line, the peers made for them, and the limits measured so far."""
+
+    peers: list[str]
+    rounds: int
+    quick: bool = False
+    only: str = ""
+    limits: Limits = field(default_factory=Limits)
+    missing: dict[str, str] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def threads(self) -> list[int]:
+        """One, and all that this process may use."""
+        return sorted({1, usable_cpus()})
+
+    def wants(self, name: str) -> bool:
+        """Does --only choose this name? Each of its comma-separated terms is a part or a pattern.
+
+        Examples
+        --------
+        >>> Settings([], 1, only="epoch,call/*10").wants("call/softmax 256x10")
+        True
+        """
+        terms = [term.strip() for term in self.only.split(",") if term.strip()]
+        return not terms or any(t in name or fnmatch.fnmatchcase(name, t) for t in terms)
+
+    def all_peers(self) -> Iterator[Any]:
+        """Yield csoftmax, NumPy and the chosen peers that are installed; import them now."""
+        if not self._made:
+            self._made = {OURS: CSoftmax(), "NumPy": NumPy()}
+        yield from list(self._made.values())[:2]
+        for name in self.peers:
+            if name in self.missing:
+                continue
+            if not peers.is_installed(name):
+                self.missing[name] = "not installed"
+                continue
+            if name not in self._made:
+                self._made[name] = peers.make(name)
+            yield self._made[name]
