@@ -21,7 +21,7 @@ compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
 
 
 class BuildExtension(build_ext):
-    """Leave the module in the source tree too: `python -m csoftmax` typed there imports the tree."""
+    """Leave the module in the source tree too: `python -m csoftmax` typed there imports that."""
 
     def run(self):
         super().run()

@@ -54,6 +54,7 @@ __all__ = [
     "Parameter",
     "SoftmaxRegression",
     "cross_entropy",
+    "dataset_locations",
     "evaluate",
     "fashion_mnist",
     "fashion_mnist_sample",

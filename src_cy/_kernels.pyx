@@ -302,7 +302,8 @@ cdef class RowPass(Team):
             self.W_sink.gradient = self.partial.take(n_parameters * self.size)
             self.b_sink.gradient = <char *>self.W_sink.gradient + self.n_features * self.n_classes * self.size
 
-    cdef void block_span(self, int64_t block, Py_ssize_t *begin, Py_ssize_t *end, Py_ssize_t *batch_size) noexcept nogil:
+    cdef void block_span(self, int64_t block, Py_ssize_t *begin, Py_ssize_t *end,
+                         Py_ssize_t *batch_size) noexcept nogil:
         """Rows begin..end of a block, and how many rows its batch has."""
         cdef Py_ssize_t batch = block // self.blocks_per_batch
         cdef Py_ssize_t batch_end = min((batch + 1) * self.batch_rows, self.n_rows)

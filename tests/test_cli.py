@@ -454,14 +454,19 @@ def test_info_prints_all_facts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from csoftmax import bench
 
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(bench, "main", lambda **options: calls.append(options), raising=False)
-    json = tmp_path / "new" / "b.json"
-    words = command("bench", "--json", json, "--chart", tmp_path / "b.png", "--rounds", 2)
-    assert main([*words, "--quick"]) == 0
-    expected = {"json": json, "chart": tmp_path / "b.png", "rounds": 2, "quick": True}
-    assert calls == [expected]
-    assert json.parent.is_dir()
+    calls: list[bench.Options] = []
+    monkeypatch.setattr(bench, "main", calls.append)
+    json, chart = tmp_path / "new" / "b.json", tmp_path / "c.png"
+    words = command(
+        "bench", "--only", "epoch", "--peers", "none", "--rounds", 2, "--quick",
+        "--json", json, "--chart", chart,
+    )  # fmt: skip
+    assert main(words) == 0
+    (options,) = calls
+    assert (options.only, options.peers, options.rounds) == ("epoch", "none", 2)
+    assert (options.quick, options.goals) == (True, False)
+    assert (options.json, options.chart) == (json, chart)
+    assert json.parent.is_dir()  # found writable before the measuring, not after it
 
 
 # --- help and mistakes ---------------------------------------------------------------------------
@@ -477,7 +482,7 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("evaluate", "data label-column threads"),
         ("predict", "output label-column threads"),
-        ("bench", "json chart rounds quick"),
+        ("bench", "only peers rounds quick goals json chart compare readme from"),
         ("info", ""),
     ],
 )
@@ -556,6 +561,7 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         "other classes than Fashion-MNIST's": (
             ["evaluate", folder / "pixels.safetensors"], ["has 10 classes but the model has 2"],
         ),
+        "bench against nothing": (["bench", "--compare", folder / "old.json"], ["old.json"]),
         "no model": (["evaluate"], ["MODEL"]),
         "evaluate nothing": (["evaluate", folder / "no"], ["no: no such model file"]),
         "evaluate other features": (

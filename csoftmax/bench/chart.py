@@ -12,7 +12,8 @@ from csoftmax.data import DataError
 from .results import OURS, Result, Run
 
 COLORS = {
-    "NumPy": "#4477aa", "JAX": "#aa3377", "PyTorch": "#ee6677", "PyTorch, the book's loop": "#ff99aa",
+    "NumPy": "#4477aa", "JAX": "#aa3377", "PyTorch": "#ee6677",
+    "PyTorch, the book's loop": "#ff99aa",
     "scikit-learn": "#ccbb44", "scikit-learn, L-BFGS iteration": "#998800",
     "scikit-learn-intelex, L-BFGS iteration": "#66ccee",
 }  # fmt: skip
@@ -21,7 +22,7 @@ MARKERS = ("o", "s", "^", "D")
 
 
 def draw(run: Run, path: str | os.PathLike[str]) -> Any:
-    """Draw ratio bars and the roofline picture; write it (the name's ending says how); return the figure.
+    """Draw ratio bars and the roofline picture, write it, return the figure.
 
     Raises
     ------
@@ -96,11 +97,16 @@ def _roofline(axes: Any, points: list[Result], limits: dict[str, Any]) -> None:
     axes.legend(fontsize=7, loc="lower right", title="filled: all threads", title_fontsize=7)
 
 
-def _roof(axes: Any, limits: dict[str, Any], threads: int, ends: tuple[float, float], line: str) -> None:
-    peak = max((p["flop_per_second"] for p in limits["flops"] if p["threads"] == threads), default=0)
+def _roof(
+    axes: Any, limits: dict[str, Any], threads: int, ends: tuple[float, float], line: str
+) -> None:
+    peak = max(
+        (p["flop_per_second"] for p in limits["flops"] if p["threads"] == threads), default=0
+    )
     reads = [b for b in limits["bandwidths"] if b["threads"] == threads and b["traffic"] == "read"]
-    if not peak or not reads:
+    if not peaks or not reads:
         return
+    peak = max(peaks)
     # Memory's roof: the largest array that was read, hardly in any cache.
     bandwidth = max(reads, key=lambda b: float(b["bytes"]))["bytes_per_second"]
     x = [ends[0], *([peak / bandwidth] if ends[0] < peak / bandwidth < ends[1] else []), ends[1]]

@@ -51,10 +51,10 @@ class ScikitLearn:
                 p.matrix, fitted.coef_.T.astype(np.float32), fitted.intercept_, p.y
             )
             start = reference.linear_cross_entropy(p.matrix, 0 * p.W, 0 * p.b, p.y)
-            if done != ITERATIONS or not float(loss) < 0.9 * float(start):  # type: ignore[arg-type]
+            if done != ITERATIONS or not float(loss) < 0.9 * float(start):
                 raise WrongResultError(
                     f"{self.name}: loss {loss} after {done} iterations, expected below "
-                    f"{0.9 * float(start)} after {ITERATIONS}"  # type: ignore[arg-type]
+                    f"{0.9 * float(start)} after {ITERATIONS}"
                 )
 
         name = f"{self.name}, L-BFGS iteration"

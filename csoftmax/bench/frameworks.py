@@ -179,7 +179,6 @@ class JAX:
 
         full = n // size * size
 
-        @jax.jit
         def all_batches(parameters: Any, order: Any) -> Any:
             batches = order[:full].reshape(-1, size)
             parameters, losses = jax.lax.scan(step, parameters, batches)
@@ -189,11 +188,12 @@ class JAX:
                 total += loss
             return parameters, total / n
 
+        compiled = jax.jit(all_batches)
         random, state = np.random.default_rng(0), [(jnp.asarray(p.W), jnp.asarray(p.b))]
 
         def run() -> float:
             order = random.permutation(n).astype(np.int32)
-            state[0], loss = jax.block_until_ready(all_batches(state[0], order))
+            state[0], loss = jax.block_until_ready(compiled(state[0], order))
             return float(loss)
 
         return self._side(run)

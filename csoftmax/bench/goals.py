@@ -69,7 +69,7 @@ def _epoch(run: Run, most: int) -> Iterator[Goal]:
 
 def _full_pass(run: Run, most: int) -> Iterator[Goal]:
     result = run.find("pass/uint8", most)
-    goals = {LBFGS: 15, "scikit-learn": 7, INTEL_LBFGS: 6, "PyTorch": 10}
+    goals: dict[str, float] = {LBFGS: 15, "scikit-learn": 7, INTEL_LBFGS: 6, "PyTorch": 10}
     yield from _ratios(result, goals)
     yield from _fraction(result, 0.65)
 
@@ -122,8 +122,8 @@ def _others(run: Run, most: int) -> Iterator[Goal]:
     ]
     at_most.append(("growth/powers of two", "times its neighbours", _largest_fact, 1.15))
     for name, what, figure, goal in at_most:
-        result = run.find(name)
-        value = figure(result) if result else None
+        found = run.find(name)
+        value = figure(found) if found else None
         if value is not None:
             yield Goal(f"{what}: {name}", value, goal, at_most=True)
 

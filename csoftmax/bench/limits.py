@@ -31,22 +31,22 @@ class Limits:
     bandwidths: dict[tuple[str, int, int], float] = field(default_factory=dict)
 
     def measure_peak(self, threads: int) -> float:
-        """Measure the float32 peak of `threads` threads on the instruction set in use; keep the best."""
+        """Measure the float32 peak on the instruction set in use; keep the best."""
         run = [lambda: _kernels.multiply_adds("float32", PEAK_ROUNDS)] * threads
         return _keep_best(self.flops, (_kernels.active(), threads), _best_rate(run))
 
     def measure_bandwidth(self, traffic: str, n_bytes: int, threads: int) -> float:
-        """Measure "read", or "copy" (half of the bytes read, half written), over `n_bytes`."""
-        n_bytes = max(n_bytes, SMALLEST_FOOTPRINT * threads)
-        key = (traffic, n_bytes, threads)
-        if key not in self.bandwidths:
-            _keep_best(self.bandwidths, key, _best_rate(_traffic(traffic, n_bytes, threads)))
-        return self.bandwidths[key]
+        """Measure "read", or "copy" (half of the bytes read, half written); keep the best."""
+        rate = _best_rate(_traffic(traffic, n_bytes, threads))
+        return _keep_best(self.bandwidths, (traffic, n_bytes, threads), rate)
 
     def seconds(self, flop: float, n_bytes: int, traffic: str, threads: int) -> tuple[float, str]:
-        """Return the least time that the work can take, and which limit says so."""
+        """Return the least time that the work can take, and which limit says so.
+
+        Peak and bandwidth must have been measured.
+        """
         arithmetic = flop / self.flops[_kernels.active(), threads]
-        memory = n_bytes / self.measure_bandwidth(traffic, n_bytes, threads)
+        memory = n_bytes / self.bandwidths[traffic, n_bytes, threads]
         return (arithmetic, "FLOP") if arithmetic >= memory else (memory, "bytes")
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _keep_best(best: dict[Any, float], key: Any, rate: float) -> float:
 
 def _traffic(traffic: str, n_bytes: int, threads: int) -> list[Callable[[], float]]:
     """Return what each thread does: its own part of the array, so that parts stay in its caches."""
-    part = n_bytes // threads
+    part = max(n_bytes, SMALLEST_FOOTPRINT) // threads
     if traffic == "read":
         return [_reader(np.ones(part, np.uint8)) for _ in range(threads)]
     return [

@@ -250,19 +250,23 @@ def chosen(peers: str) -> list[str]:
     names = [ALIASES.get(name, name) for name in names]
     for name in names:
         if name not in OTHERS:
-            raise ValueError(f'peers has "{name}", expected all, none or some of {", ".join(OTHERS)}')
+            raise ValueError(
+                f'peers has "{name}", expected all, none or some of {", ".join(OTHERS)}'
+            )
     return names
 
 
 def versions() -> dict[str, str | None]:
     """Return the version of each peer and of threadpoolctl, None where it is not installed."""
-    result: dict[str, str | None] = {"numpy": np.__version__}
-    for distribution in [*(entry.distribution for entry in OTHERS.values()), "threadpoolctl"]:
-        try:
-            result[distribution] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            result[distribution] = None
-    return result
+    distributions = [*(entry.distribution for entry in OTHERS.values()), "threadpoolctl"]
+    return {"numpy": np.__version__, **{name: _version(name) for name in distributions}}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def is_installed(name: str) -> bool:

@@ -31,9 +31,7 @@ def line_of(result: Result) -> str:
         return line.rstrip() + "  " + ", ".join(_sizes(result)) + _facts(result)
     minimum, median = (_quantity(v, result.unit) for v in (result.ours.min, result.ours.median))
     line += f"{minimum:>10} {f'({median})':>11} {amounts[0]:>7} {amounts[1]:>7} {limit:>10}  "
-    others = [
-        f"{side} {result.ratio(side):.3g}x" for side in result.sides if side != OURS
-    ]
+    others = [f"{side} {result.ratio(side):.3g}x" for side in result.sides if side != OURS]
     return (line + "  ".join(others) + _facts(result)).rstrip()
 
 
@@ -92,16 +90,19 @@ def lines_of_limits(run: Run) -> list[str]:
     load = run.machine.get("other_load") or 0.0
     if load > BUSY:
         lines.append(f"other processes had {load:.0%} of the CPUs: trust the ratios with care")
-    for peak in run.limits["flops"]:
-        lines.append(
-            f"float32 peak, {peak['instruction_set']}, {peak['threads']} thread(s): "
-            f"{peak['flop_per_second'] / 1e9:.0f} GFLOP/s"
-        )
-    for b in sorted(run.limits["bandwidths"], key=lambda b: (b["traffic"], b["threads"], b["bytes"])):
-        lines.append(
-            f"{b['traffic']} {b['bytes'] / 1e6:.3g} MB, {b['threads']} thread(s): "
-            f"{b['bytes_per_second'] / 1e9:.1f} GB/s"
-        )
+    lines += [
+        f"peak, float32, {peak['instruction_set']}, {peak['threads']} thread(s): "
+        f"{peak['flop_per_second'] / 1e9:.0f} GFLOP/s"
+        for peak in run.limits["flops"]
+    ]
+    bandwidths = sorted(run.limits["bandwidths"], key=lambda b: float(b["bytes"]))
+    for kind, threads in sorted({(b["traffic"], b["threads"]) for b in bandwidths}):
+        rates = [
+            f"{b['bytes'] / 1e6:.3g} MB {b['bytes_per_second'] / 1e9:.1f}"
+            for b in bandwidths
+            if (b["traffic"], b["threads"]) == (kind, threads)
+        ]
+        lines.append(f"{kind}, {threads} thread(s), GB/s by size: {', '.join(rates)}")
     return lines
 
 

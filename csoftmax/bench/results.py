@@ -15,6 +15,7 @@ import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.data import DataError, write_atomically
 
+from .limits import Limits
 from .measure import Samples
 from .peers import versions
 
@@ -35,6 +36,7 @@ class Result:
     unit: str = "s"
     flop: float = 0.0
     n_bytes: int = 0
+    traffic: str = ""  # "read", or "copy" where as many bytes are written as read
     limit: float | None = None  # seconds, the larger of the two limits
     bound: str = ""  # which one it is: "FLOP" or "bytes"
     facts: dict[str, float] = field(default_factory=dict)  # what else was found, by name
@@ -53,13 +55,20 @@ class Result:
             return None
         return self.sides[side].min / self.ours.min
 
+    def measure_against(self, limits: Limits) -> None:
+        """Say what the limits, as they are known by now, allow at best."""
+        if self.n_bytes:
+            self.limit, self.bound = limits.seconds(
+                self.flop, self.n_bytes, self.traffic, self.threads
+            )
+
     @property
     def fraction(self) -> float | None:
         """Return the share of the limit that csoftmax reaches."""
         return self.limit / self.ours.min if self.limit and self.ours else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, with the figures that a reader wants to see spelled out."""
+        """Return what `from_json` reads, with the figures that a reader wants spelled out."""
         sides = {
             name: {
                 "min": s.min,
@@ -72,8 +81,8 @@ class Result:
         }
         return {
             "name": self.name, "threads": self.threads, "unit": self.unit, "flop": self.flop,
-            "bytes": self.n_bytes, "limit": self.limit, "bound": self.bound,
-            "fraction": self.fraction, "facts": self.facts, "sides": sides,
+            "bytes": self.n_bytes, "traffic": self.traffic, "limit": self.limit,
+            "bound": self.bound, "fraction": self.fraction, "facts": self.facts, "sides": sides,
         }  # fmt: skip
 
     @classmethod
@@ -85,7 +94,7 @@ class Result:
         }
         return cls(
             entry["name"], entry["threads"], sides, entry["unit"], entry["flop"], entry["bytes"],
-            entry["limit"], entry["bound"], dict(entry["facts"]),
+            entry["traffic"], entry["limit"], entry["bound"], dict(entry["facts"]),
         )  # fmt: skip
 
 
@@ -173,7 +182,7 @@ def _cpu_model() -> str:
 
 
 def compare(old: Run, new: Run) -> list[str]:
-    """Return a line for each result of csoftmax that became slower, then for each that became faster."""
+    """Return a line for each result of csoftmax that became slower, then for each faster one."""
     before = {(r.name, r.threads): r.ours for r in old.results}
     slower, faster = [], []
     for result in new.results:

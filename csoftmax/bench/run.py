@@ -1,4 +1,4 @@
-"""Put the work and the peers together: build the sides, check each against the reference, time them."""
+"""Put work and peers together: build the sides, check each against the reference, time them."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def measure_all(run: Run, settings: Settings, show: Callable[[Result], None]) ->
     """Measure all that is wanted; `show` sees each result as it comes, `run` keeps them."""
     load = OtherLoad()
     steps: list[tuple[str, Callable[[], Iterator[Result]]]] = [
-        (work.name, functools.partial(measure, work, settings))
-        for work in all_work(settings.quick)
+        (work.name, functools.partial(measure, work, settings)) for work in all_work(settings.quick)
     ]
     for name, step in (*steps, *all_experiments(settings), *all_processes(settings)):
         for result in step() if settings.wants(name) else ():
             run.results.append(result)
             show(result)
+    for result in run.results:
+        result.measure_against(settings.limits)  # which may have been seen higher since
     run.limits = settings.limits.to_json()
     run.missing = {peers.label(name): why for name, why in settings.missing.items()}
     run.machine["other_load"] = load.fraction()
@@ -82,12 +83,14 @@ def measure(work: Work, settings: Settings) -> Iterator[Result]:
         if work.kind in ("predict_one", "small_call") and threads > 1:
             continue  # nobody uses a second thread for these
         settings.limits.measure_peak(threads)
+        if work.n_bytes:
+            settings.limits.measure_bandwidth(work.traffic, work.n_bytes, threads)
         timed = [side for side, can_pin in sides if can_pin or threads == most]
         samples = alternate(timed, settings.rounds, threads)
-        limit, bound = None, ""
-        if work.n_bytes:
-            limit, bound = settings.limits.seconds(work.flop, work.n_bytes, work.traffic, threads)
-        yield Result(work.name, threads, samples, "s", work.flop, work.n_bytes, limit, bound)
+        amounts = (work.flop, work.n_bytes, work.traffic)
+        result = Result(work.name, threads, samples, "s", *amounts)
+        result.measure_against(settings.limits)
+        yield result
 
 
 def _sides(work: Work, problem: Problem, settings: Settings) -> Iterator[tuple[Side, bool]]:

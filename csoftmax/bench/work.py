@@ -95,10 +95,12 @@ def epochs(quick: bool) -> Iterator[Work]:
     """(a) A shuffled minibatch epoch, as the book trains."""
     n, j = images(quick)[0].shape
     for dtype, batch_size in (("uint8", 256), ("float32", 256), ("uint8", 32), ("uint8", 4096)):
-        kinds = ("epoch", "epoch_of_the_book") if (dtype, batch_size) == ("uint8", 256) else ("epoch",)
+        kinds = (
+            ("epoch", "epoch_of_the_book") if (dtype, batch_size) == ("uint8", 256) else ("epoch",)
+        )
         yield Work(
             f"epoch/{dtype}/batch {batch_size}",
-            kinds,
+            ("epoch", "epoch_of_the_book") if of_the_book else ("epoch",),
             functools.partial(image_problem, quick, dtype, batch_size),
             4 * n * j * 10,
             n * j * np.dtype(dtype).itemsize + 16 * n,
@@ -166,4 +168,6 @@ def predictions(quick: bool) -> Iterator[Work]:
 
     yield Work("predict/one image", ("predict_one",), one)
     for n, k in ((1, 10), (256, 10)):
-        yield Work(f"call/softmax {n}x{k}", ("small_call",), functools.partial(logits_problem, n, k))
+        yield Work(
+            f"call/softmax {n}x{k}", ("small_call",), functools.partial(logits_problem, n, k)
+        )
