@@ -139,6 +139,7 @@ def test_the_fused_path_reaches_the_same(installed: Any, drawn: Drawn) -> None:
     assert 0.825 <= np.median(test_accuracies) <= 0.840
 
 
+@pytest.mark.filterwarnings("ignore:.*expected above 0.7")
 def test_both_paths_are_the_same_training(drawn: Drawn) -> None:
     loaders = small_loaders(), small_loaders()
     net, updater, W, b = scratch_net()
@@ -205,7 +206,7 @@ def test_the_loss_of_a_model_on_a_loader_is_stable() -> None:
 def test_a_failing_training_warns_where_the_book_asserts(drawn: Drawn) -> None:
     loaders = small_loaders()
     net, _, W, b = scratch_net()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="expected") as caught:
         d2l.train_ch3(net, *loaders, d2l.cross_entropy, 1, lambda n: d2l.sgd([W, b], 0.0, n))
     messages = sorted(str(warning.message) for warning in caught)
     assert [message.split(" is ")[0] for message in messages] == [
@@ -249,13 +250,13 @@ def test_mixtures_that_do_not_go_together(case: str, drawn: Drawn) -> None:
 
 def test_a_loss_that_cannot_go_back_says_so() -> None:
     train_iter, _ = small_loaders()
-    net, updater, W, b = scratch_net()
+    net, updater, W, _ = scratch_net()
     plain = np.asarray(W)
     with pytest.raises(RuntimeError, match="is a ndarray without a backward"):
         d2l.train_epoch_ch3(
             lambda X: cs.softmax(cs.linear(X, plain)), train_iter, d2l.cross_entropy, updater
         )
-    with pytest.raises(RuntimeError, match="the operations|which are recorded"):
+    with pytest.raises(RuntimeError, match="which are recorded"):
         d2l.train_epoch_ch3(net, train_iter, lambda p, y: 2 * d2l.cross_entropy(p, y), updater)
     with pytest.raises(ValueError, match="train_iter has no batches"):
         d2l.train_epoch_ch3(net, [], d2l.cross_entropy, updater)

@@ -18,7 +18,7 @@ COLORS = {
     "scikit-learn-intelex, L-BFGS iteration": "#66ccee",
 }  # fmt: skip
 BARS = ("epoch", "pass", "classes", "function", "predict")
-MARKERS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D", "v")
 
 
 def draw(run: Run, path: str | os.PathLike[str]) -> Any:
@@ -100,9 +100,7 @@ def _roofline(axes: Any, points: list[Result], limits: dict[str, Any]) -> None:
 def _roof(
     axes: Any, limits: dict[str, Any], threads: int, ends: tuple[float, float], line: str
 ) -> None:
-    peak = max(
-        (p["flop_per_second"] for p in limits["flops"] if p["threads"] == threads), default=0
-    )
+    peaks = [p["flop_per_second"] for p in limits["flops"] if p["threads"] == threads]
     reads = [b for b in limits["bandwidths"] if b["threads"] == threads and b["traffic"] == "read"]
     if not peaks or not reads:
         return

@@ -77,12 +77,13 @@ def growth(what: str, settings: Settings) -> Iterator[Result]:
     if what == "threads":
         yield _thread_growth(settings)
         return
-    decade = 1 if settings.quick else 10
     sizes = {
-        "n_samples": [200, 600, 2000, 6000, 20000, *[60000, 200000][: decade // 5]],
-        "n_features": [10, 30, 100, 300, 1000, *[3000, 10000][: decade // 5]],
-        "n_classes": [2, 5, 10, 30, 100, 300, 1000, *[3000, 10000][: decade // 5]],
+        "n_samples": [200, 600, 2000, 6000, 20000, 60000, 200000],
+        "n_features": [10, 30, 100, 300, 1000, 3000, 10000],
+        "n_classes": [2, 5, 10, 30, 100, 300, 1000, 3000, 10000],
     }[what]
+    if settings.quick:
+        sizes = sizes[:-2]
     problem = {"n_samples": _samples, "n_features": _features, "n_classes": _classes}[what]
     samples = _alternate_sizes([(str(size), problem(size)) for size in sizes], settings)
     seconds = [samples[str(size)].min for size in sizes]

@@ -95,9 +95,7 @@ def epochs(quick: bool) -> Iterator[Work]:
     """(a) A shuffled minibatch epoch, as the book trains."""
     n, j = images(quick)[0].shape
     for dtype, batch_size in (("uint8", 256), ("float32", 256), ("uint8", 32), ("uint8", 4096)):
-        kinds = (
-            ("epoch", "epoch_of_the_book") if (dtype, batch_size) == ("uint8", 256) else ("epoch",)
-        )
+        of_the_book = (dtype, batch_size) == ("uint8", 256)
         yield Work(
             f"epoch/{dtype}/batch {batch_size}",
             ("epoch", "epoch_of_the_book") if of_the_book else ("epoch",),

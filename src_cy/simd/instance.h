@@ -45,6 +45,9 @@ enum {
 #include "body.h"
 #define SOURCE u8
 #define S uint8_t
+#if defined(HAS_PACK_U8)
+#define PACK_WHOLE f32_pack_u8
+#endif
 #include "tiles.h"
 #define SOURCE f16
 #define S uint16_t

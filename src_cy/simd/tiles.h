@@ -28,7 +28,12 @@ static void TILE(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptr
             for (ptrdiff_t j = later_begin; later && j < later_end; j += 64 / (ptrdiff_t)sizeof(S))
                 __builtin_prefetch((const S *)later[row] + j, 0, 2);
         }
-        for (ptrdiff_t j = 0; j < n; j += LANES) {
+        ptrdiff_t j = 0;
+#if defined(PACK_WHOLE)
+        for (; j + 64 <= n; j += 64)
+            PACK_WHOLE(lane_rows, begin + j, panel + j * WIDE + r, WIDE);
+#endif
+        for (; j < n; j += LANES) {
             /* the last few features are read together with those before them, never past the row's end */
             const ptrdiff_t left = n - j < LANES ? n - j : LANES, from = begin + j + left - LANES;
             V v[LANES];
@@ -136,5 +141,6 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
 #undef SUFFIX
 #undef TILE
 #undef LOAD
+#undef PACK_WHOLE
 #undef SOURCE
 #undef S

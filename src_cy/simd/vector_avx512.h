@@ -114,3 +114,26 @@ static inline void f64_transpose(f64_vector v[8])
         v[6 + c] = _mm512_shuffle_f64x2(b, e, 0xdd);
     }
 }
+
+/* 16 rows x 64 bytes -> panel[j * stride + r]: transposed as bytes, four lanes of 16 x 16 at once, which takes
+ * a quarter of the shuffles. Each step moves the rows' top bit to the end of the address (row, byte). */
+#define HAS_PACK_U8
+static inline void f32_pack_u8(const uint8_t *const rows[16], ptrdiff_t from, float *panel, ptrdiff_t stride)
+{
+    __m512i v[16], zipped[16];
+    for (int r = 0; r < 16; r++)
+        v[r] = _mm512_loadu_si512(rows[r] + from);
+    for (int step = 0; step < 4; step++) {
+        for (int r = 0; r < 8; r++) {
+            zipped[2 * r] = _mm512_unpacklo_epi8(v[r], v[r + 8]);
+            zipped[2 * r + 1] = _mm512_unpackhi_epi8(v[r], v[r + 8]);
+        }
+        memcpy(v, zipped, sizeof v);
+    }
+    uint8_t bytes[16][64]; /* through memory: extracting lanes would cost the port that shuffles */
+    for (int t = 0; t < 16; t++)
+        _mm512_storeu_si512(bytes[t], v[t]);
+    for (int q = 0; q < 4; q++)
+        for (int t = 0; t < 16; t++)
+            _mm512_storeu_ps(panel + (16 * q + t) * stride, f32_load_u8(bytes[t] + 16 * q));
+}
