@@ -216,7 +216,7 @@ def predict(
 @app.command()
 def bench(
     only: Annotated[
-        str, typer.Option(help="Parts of names, such as epoch,softmax. [default: all]")
+        str, typer.Option(help="Starts or patterns of names: epoch,*softmax*. [default: all]")
     ] = "",
     peers: Annotated[
         str, typer.Option(help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.")

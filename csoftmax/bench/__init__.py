@@ -29,7 +29,7 @@ class Options:
     Parameters
     ----------
     only : str
-        Parts or patterns of names, separated by commas; all work if empty.
+        Starts or patterns of names, separated by commas; all work if empty.
     peers : str
         "all", "none" (only NumPy), or some of torch, jax, sklearn, sklearnex, separated by commas.
     rounds : int, optional
@@ -86,7 +86,9 @@ class Options:
         for path in self.readme:
             check_markers(path)
         if not any(map(self.settings.wants, names_of(self.settings))):
-            raise ValueError(f'only is "{self.only}", expected part of a name like epoch/uint8')
+            raise ValueError(
+                f'only is "{self.only}", expected the start of a name like epoch/uint8'
+            )
 
 
 def main(options: Options) -> Run:

@@ -33,15 +33,15 @@ class Settings:
         return sorted({1, usable_cpus()})
 
     def wants(self, name: str) -> bool:
-        """Does --only choose this name? Each of its comma-separated terms is a part or a pattern.
+        """Does --only choose this name? Each of its comma-separated terms is a start or a pattern.
 
         Examples
         --------
-        >>> Settings([], 1, only="epoch,call/*10").wants("call/softmax 256x10")
+        >>> Settings([], 1, only="epoch,*/softmax*10").wants("call/softmax 256x10")
         True
         """
         terms = [term.strip() for term in self.only.split(",") if term.strip()]
-        return not terms or any(t in name or fnmatch.fnmatchcase(name, t) for t in terms)
+        return not terms or any(name.startswith(t) or fnmatch.fnmatchcase(name, t) for t in terms)
 
     def all_peers(self) -> Iterator[Any]:
         """Yield csoftmax, NumPy and the chosen peers that are installed; import them now."""
