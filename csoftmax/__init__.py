@@ -3,7 +3,8 @@
 >>> import csoftmax as cs
 >>> train, test = cs.fashion_mnist_sample()
 >>> model = cs.SoftmaxRegression(784, 10, seed=0)
->>> history = cs.train(model, train, validation=test, epochs=5)
+>>> loader = cs.DataLoader.from_dataset(train, 256, shuffle=True, seed=0)
+>>> history = cs.train(model, loader, validation=test, epochs=5)
 >>> cs.evaluate(model, test).accuracy > 0.7
 True
 
@@ -70,7 +71,7 @@ __all__ = [
     "train",
 ]
 
-if "CSOFTMAX_ISA" in os.environ:
+if os.environ.get("CSOFTMAX_ISA"):
     _kernels.use(os.environ["CSOFTMAX_ISA"])
 
 

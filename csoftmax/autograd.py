@@ -145,6 +145,16 @@ def is_recorded(array: object) -> bool:
     return isinstance(array, Parameter) or (isinstance(array, Recorded) and array._node is not None)
 
 
+def records(out: Array | None, *inputs: object) -> bool:
+    """Is this operation recorded? Then its result is kept for backward, and `out` has no place."""
+    recorded = any(map(is_recorded, inputs))
+    if recorded and out is not None:
+        raise ValueError(
+            "out is given but the operation is recorded for backward, which keeps its own result"
+        )
+    return recorded
+
+
 def node_of(array: object) -> Node | None:
     """Return the operation that made `array`, if it was recorded."""
     return array._node if isinstance(array, Recorded) else None

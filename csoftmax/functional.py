@@ -37,7 +37,7 @@ from csoftmax._validate import (
     check_threads,
     compute_dtype,
 )
-from csoftmax.autograd import Node, is_recorded, node_of, record, send
+from csoftmax.autograd import Node, is_recorded, node_of, record, records, send
 
 Array = NDArray[Any]
 
@@ -99,13 +99,14 @@ def linear(
     --------
     >>> import numpy as np, csoftmax as cs
     >>> pixels = np.array([[0, 255], [255, 0]], dtype=np.uint8)
-    >>> print(cs.linear(pixels, np.float32([[1, 2], [3, 4]]), np.float32([0, 10]), scale=1 / 255))
-    [[ 3. 14.]
-     [ 1. 12.]]
+    >>> cs.linear(pixels, [[1.0, 2.0], [3.0, 4.0]], [0.0, 10.0], scale=1 / 255).round(6)
+    array([[ 3., 14.],
+           [ 1., 12.]])
     """
     features, weights, bias, dtype = as_linear(X, W, b)
     scale = check_number(scale, "scale")
     threads = check_threads(n_threads)
+    recorded = records(out, X, W, b)
     result, place = result_array(
         out, (len(features), weights.shape[1]), dtype, features, weights, bias
     )
@@ -119,17 +120,17 @@ def linear(
         n_threads=threads,
     )
     result = placed(result, place)
-    if not (is_recorded(W) or is_recorded(b) or node_of(X)):
+    if not recorded:
         return result
 
     def backward(dlogits: Array) -> None:
         # Class-major, the layout of the gradient kernel; dW.T and W.T are then contiguous.
         dW, db = np.empty(weights.shape[::-1], dtype), np.empty(weights.shape[1], dtype)
-        rows = stored if stored.flags.c_contiguous and stored.dtype.isnative else stored.copy("C")
+        rows = np.require(stored, stored.dtype.newbyteorder("="), ["C", "A"])
         _kernels.linear_gradient(rows, np.array(dlogits.T, dtype, order="C"), scale, dW, db)
         send(W, dW.T)
         send(b, db)
-        if node_of(X):  # X was itself computed from Parameters
+        if is_recorded(X):  # X was itself computed from Parameters, or is one
             send(X, (scale * dlogits @ weights.T).reshape(np.shape(X)))
 
     return record(result, Node("linear", features, backward))
@@ -175,15 +176,15 @@ def softmax(
     [0.5 0.5 0. ]
     """
     logits, axis = as_logits(x, axis, "x")
+    recorded = records(out, x)
     probs = softmax_along_axis("softmax", logits, axis, out, n_threads)
-    if not node_of(x):
+    if not recorded:
         return probs
 
     def backward(dprobs: Array) -> None:
         send(x, probs * (dprobs - (probs * dprobs).sum(axis=axis, keepdims=True)))
 
-    source = node_of(x)
-    name = "softmax" if source and axis == logits.ndim - 1 == 1 else "softmax along another axis"
+    name = "softmax" if axis == logits.ndim - 1 == 1 else "softmax along another axis"
     return record(probs, Node(name, x, backward))  # type: ignore[arg-type]
 
 
@@ -275,6 +276,7 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
     dtype = compute_dtype(p)
     if out is not None:
         check_out(out, labels.shape, dtype)
+    records(out, probs)
     node = node_of(probs)
     if node is None or node.name != "softmax":
         with np.errstate(divide="ignore", invalid="ignore"):  # inf and NaN are results here

@@ -11,6 +11,7 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -60,9 +61,10 @@ cdef class View:
             PyBuffer_Release(&self.buffer)
 
     cdef char kind(self):
-        """The type character of the struct module, without the byte order."""
+        """The type character of the struct module, without the byte order; 0 for anything longer."""
         cdef bytes text = self.buffer.format
-        return text[len(text) - 1]
+        text = text.lstrip(b"@=<>")
+        return text[0] if len(text) == 1 else 0
 
     cdef bint reversed(self):
         return self.buffer.format[0] == c'>'
@@ -71,7 +73,8 @@ cdef class View:
 cdef View contiguous(array, Py_ssize_t size, char kind, bint writable, str name):
     """A C-contiguous view of `size` items of this kind; the caller's promise, checked."""
     cdef View view = View(array, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
-    if view.kind() != kind or view.reversed() or view.buffer.len != size * view.buffer.itemsize:
+    if (view.kind() != kind or view.reversed() or view.buffer.len // max(view.buffer.itemsize, 1) != size
+            or <uintptr_t>view.buffer.buf % max(view.buffer.itemsize, 1) != 0):
         raise ValueError(f"{name}: expected {size} contiguous items of kind {chr(kind)}")
     return view
 
@@ -215,7 +218,7 @@ cdef class RowPass(Team):
         cdef View view = View(X, PyBUF_STRIDES)
         cdef bytes kinds = b"Befd"
         self.views = [view]
-        self.source = kinds.find(view.kind())
+        self.source = kinds.find(view.kind()) if view.kind() else -1
         if self.source < 0 or view.buffer.ndim != 2:
             raise TypeError("X: expected two dimensions of uint8, float16, float32 or float64")
         self.X = <const char *>view.buffer.buf
@@ -250,7 +253,7 @@ cdef class RowPass(Team):
         cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
         self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
         self.piece_rows = max(FEW_ROWS, min(self.piece_rows, fitting // FEW_ROWS * FEW_ROWS))
-        self.batch_rows = batch_rows if batch_rows > 0 else max(self.n_rows, 1)
+        self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
         self.block_rows = min(self.batch_rows, max(
             2 * self.piece_rows, min(fitting, BLOCK_ROWS) // self.piece_rows * self.piece_rows))
         if not self.has_gradient:
@@ -440,6 +443,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     p.updates, p.has_gradient = updates, updates or gradient is not None
     p.take_data(X, y, order, sample_weight)
     p.n_classes = len(b)
+    if p.n_features > PY_SSIZE_T_MAX // 64 // max(p.n_classes, 1):
+        raise ValueError(f"{p.n_features} features of {p.n_classes} classes: too many")
     cdef Py_ssize_t n_parameters = p.n_classes * p.n_features
     cdef char kind = View(b, PyBUF_STRIDES).kind()
     p.kernels = &isa.f64 if kind == c"d" else &isa.f32
@@ -457,15 +462,19 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     if predictions is not None:
         p.predictions = <int64_t *>p.take(predictions, p.n_rows, INT64, True, "predictions")
     if gradient is not None:
-        p.W_sink.gradient = p.take(gradient[0], n_parameters, kind, True, "dW")
-        p.b_sink.gradient = p.take(gradient[1], p.n_classes, kind, True, "db")
+        dW, db = gradient
+        p.W_sink.gradient = p.take(dW, n_parameters, kind, True, "dW")
+        p.b_sink.gradient = p.take(db, p.n_classes, kind, True, "db")
     if updates:
         p.W_sink.W, p.b_sink.W = <void *>p.W, <void *>p.b
-        p.W_sink.learning_rate, p.W_sink.momentum, p.W_sink.nesterov, p.W_sink.weight_decay = sgd[:4]
-        p.b_sink.learning_rate, p.b_sink.momentum, p.b_sink.nesterov = sgd[:3]
-        if sgd[4] is not None:
-            p.W_sink.velocity = p.take(sgd[4], n_parameters, kind, True, "velocity of W")
-            p.b_sink.velocity = p.take(sgd[5], p.n_classes, kind, True, "velocity of b")
+        learning_rate, momentum, nesterov, weight_decay, W_velocity, b_velocity = sgd
+        p.W_sink.learning_rate = p.b_sink.learning_rate = learning_rate
+        p.W_sink.momentum = p.b_sink.momentum = momentum
+        p.W_sink.nesterov = p.b_sink.nesterov = nesterov
+        p.W_sink.weight_decay = weight_decay
+        if W_velocity is not None:
+            p.W_sink.velocity = p.take(W_velocity, n_parameters, kind, True, "velocity of W")
+            p.b_sink.velocity = p.take(b_velocity, p.n_classes, kind, True, "velocity of b")
     p.plan(batch_rows, n_threads)
     cdef Py_ssize_t n_pieces = p.n_tickets // (p.n_row_pieces + p.n_feature_pieces) * p.n_row_pieces
     p.allocate(n_pieces // p.n_row_pieces)
@@ -547,7 +556,7 @@ cdef class SoftmaxPass(Team):
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
         cdef View view = View(array, PyBUF_STRIDES)
         cdef int d
-        if view.buffer.ndim != 3 or view.buffer.itemsize != self.size or view.reversed():
+        if view.buffer.ndim != 3 or view.kind() != (c"d" if self.size == 8 else c"f") or view.reversed():
             raise ValueError("expected (n_outer, n_classes, n_inner) of the compute type")
         for d in range(3):
             strides[d] = view.buffer.strides[d]
@@ -724,11 +733,13 @@ def elementary(str name, x, out):
     """exp (of x <= 0) or log (of x >= 1) of a contiguous array: the functions inside, for their tests."""
     cdef View view = View(x, PyBUF_C_CONTIGUOUS)
     cdef char kind = view.kind()
+    if kind != c"f" and kind != c"d" or view.reversed():
+        raise TypeError("x: expected float32 or float64")
+    if name not in ("exp", "log"):
+        raise ValueError(f"name is {name!r}, expected 'exp' or 'log'")
     cdef Py_ssize_t n = view.buffer.len // view.buffer.itemsize
     cdef const kernel_table *kernels = &isa.f64 if kind == c"d" else &isa.f32
     cdef View to = contiguous(out, n, kind, True, "out")
-    if kind != c"f" and kind != c"d":
-        raise TypeError("x: expected float32 or float64")
     cdef elementary_kernel kernel = kernels.exp_nonpositive if name == "exp" else kernels.log_from_one
     with nogil:
         kernel(n, view.buffer.buf, to.buffer.buf)

@@ -63,12 +63,12 @@ static inline void pause_waiting(int64_t *spins)
 static inline int wait_for_done(ticket_office *office, int64_t pieces)
 {
     int64_t spins = 0;
-    while (__atomic_load_n(&office->done, __ATOMIC_ACQUIRE) < pieces) {
-        if (__atomic_load_n(&office->closed, __ATOMIC_RELAXED))
-            return 0;
+    while (!__atomic_load_n(&office->closed, __ATOMIC_RELAXED)) {
+        if (__atomic_load_n(&office->done, __ATOMIC_ACQUIRE) >= pieces)
+            return 1;
         pause_waiting(&spins);
     }
-    return 1;
+    return 0;
 }
 
 static inline void wait_until_empty(ticket_office *office)

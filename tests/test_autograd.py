@@ -333,8 +333,24 @@ def test_recorded_results_cannot_change_behind_the_tape() -> None:
             array *= 2
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
-    with pytest.raises(ValueError, match="read-only"):
-        cs.softmax(logits, out=logits)
     free = losses.copy()
     free *= 2
     assert_allclose(free, 2 * losses)
+
+
+def test_parameter_as_input_gets_its_gradient() -> None:
+    X, W = cs.Parameter(np.ones((2, 3))), cs.Parameter(np.eye(3))
+    cs.cross_entropy(cs.softmax(cs.linear(X, W)), [0, 1]).sum().backward()
+    assert X.grad is not None
+    np.testing.assert_allclose(X.grad, [[-2 / 3, 1 / 3, 1 / 3], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
+    logits = cs.Parameter(np.zeros((1, 2)))
+    cs.cross_entropy(cs.softmax(logits), [0]).sum().backward()
+    np.testing.assert_allclose(logits.grad, [[-0.5, 0.5]])
+
+
+def test_out_of_a_recorded_operation_is_refused() -> None:
+    W = cs.Parameter(np.eye(3))
+    with pytest.raises(ValueError, match="recorded"):
+        cs.linear(np.ones((2, 3)), W, out=np.empty((2, 3)))
+    with pytest.raises(ValueError, match="recorded"):
+        cs.softmax(cs.linear(np.ones((2, 3)), W), out=np.empty((2, 3), np.float32))

@@ -195,9 +195,7 @@ def test_scikit_learns_fit_is_checked() -> None:
     pytest.importorskip("sklearn")
     from csoftmax.bench.estimators import ScikitLearn
 
-    train, _ = cs.fashion_mnist_sample()
-    W, b = work.parameters(784, 10)
-    p = peers.Problem(train.X.reshape(-1, 784), train.y, W, b, train.scale)
+    p = work.image_problem(quick=True, dtype="uint8")
     side = ScikitLearn().loss_and_gradient_by_fit(p)
     measure.check(side, None, threads=1)
     assert side.units == 10
@@ -209,7 +207,7 @@ def test_scikit_learns_fit_is_checked() -> None:
 
 def test_the_books_loop_trains() -> None:
     pytest.importorskip("torch")
-    p = problem(n=240)
+    p = work.image_problem(quick=True, dtype="uint8")  # noise would not train
     side = memory.make_peer("torch").epoch_of_the_book(p)
     measure.check(side, runs.EXPECTED["epoch"](p), threads=1)
 

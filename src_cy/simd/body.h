@@ -397,13 +397,13 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
 /* Up to LANES elements of the gradient, at offset `at` of the parameters, go where the sink says. */
 INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g)
 {
-    T *gradient = (T *)sink->gradient + at, *W = (T *)sink->W + at;
     if (!sink->first)
-        g += FN(load_first)(gradient, n, 0);
+        g += FN(load_first)((T *)sink->gradient + at, n, 0);
     if (!sink->last || !sink->W) {
-        FN(store_first)(gradient, g, n);
+        FN(store_first)((T *)sink->gradient + at, g, n);
         return;
     }
+    T *W = (T *)sink->W + at;
     const V w = FN(load_first)(W, n, 0);
     V step = g + w * (T)sink->weight_decay;
     if (sink->velocity) {
