@@ -9,7 +9,7 @@ from typing import Any
 from csoftmax._figure import new_figure, write
 from csoftmax.data import DataError
 
-from .results import OURS, Result, Run
+from .results import OURS, Result, Run, n_threads
 
 COLORS = {
     "NumPy": "#4477aa", "JAX": "#aa3377", "PyTorch": "#ee6677",
@@ -35,17 +35,19 @@ def draw(run: Run, path: str | os.PathLike[str]) -> Any:
     if not bars and not points:
         raise DataError("the run has neither ratios nor limits to draw, expected results of work")
     n_bars = sum(len(r.sides) for r in bars)
-    figure = new_figure(15, max(6.0, 0.17 * n_bars + 1.5), window=False)
-    left, right = figure.subplots(1, 2)
-    _ratio_bars(left, bars, most)
-    _roofline(right, points, run.limits)
+    figure = new_figure(15, max(6.0, 0.13 * n_bars + 2), window=False)
+    axes = figure.subplot_mosaic(
+        [["bars", "roofline"], ["bars", "."]], height_ratios=[6, max(0.1, 0.13 * n_bars - 4)]
+    )
+    _ratio_bars(axes["bars"], bars, most)
+    _roofline(axes["roofline"], points, run.limits)
     figure.suptitle(f"csoftmax {run.machine['csoftmax']} on {run.machine['cpu']}", fontsize=11)
     write(figure, path)
     return figure
 
 
 def _ratio_bars(axes: Any, results: list[Result], threads: int) -> None:
-    axes.set_title(f"times as long as csoftmax ({threads} threads each)", fontsize=10)
+    axes.set_title(f"times as long as csoftmax ({n_threads(threads)} each)", fontsize=10)
     position, ticks, labels, seen = 0.0, [], [], set()
     for result in results:
         sides = [side for side in result.sides if side != OURS]
@@ -65,7 +67,7 @@ def _ratio_bars(axes: Any, results: list[Result], threads: int) -> None:
     axes.axvline(1, color="black", linewidth=1)
     if results:
         axes.set_xscale("log")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.02), ncols=3)
     axes.margins(y=0.01)
 
 
@@ -109,5 +111,5 @@ def _roof(
     bandwidth = max(reads, key=lambda b: float(b["bytes"]))["bytes_per_second"]
     x = [ends[0], *([peak / bandwidth] if ends[0] < peak / bandwidth < ends[1] else []), ends[1]]
     y = [min(peak, bandwidth * i) / 1e9 for i in x]
-    label = f"{threads} thread(s): {peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s"
+    label = f"{n_threads(threads)}: {peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s"
     axes.plot(x, y, line, color="black", linewidth=1, label=label)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .results import Result, Run
+from .results import Result, Run, n_threads
 
 MEGABYTE = 1e6
 LBFGS = "scikit-learn, L-BFGS iteration"
@@ -57,7 +57,7 @@ def _fraction(result: Result | None, goal: float) -> Iterator[Goal]:
 
 
 def _what(result: Result) -> str:
-    return f"{result.name}, {result.threads} thread{'s' * (result.threads > 1)}"
+    return f"{result.name}, {n_threads(result.threads)}"
 
 
 def _epoch(run: Run, most: int) -> Iterator[Goal]:

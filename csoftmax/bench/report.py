@@ -10,7 +10,7 @@ from pathlib import Path
 from csoftmax.data import DataError, write_atomically
 
 from .goals import BOOK, INTEL_LBFGS, LBFGS
-from .results import OURS, Result, Run
+from .results import OURS, Result, Run, n_threads
 
 # Other processes with more of the CPUs than this bend the figures.
 BUSY = 0.03
@@ -91,7 +91,7 @@ def lines_of_limits(run: Run) -> list[str]:
     if load > BUSY:
         lines.append(f"other processes had {load:.0%} of the CPUs: trust the ratios with care")
     lines += [
-        f"peak, float32, {peak['instruction_set']}, {peak['threads']} thread(s): "
+        f"peak, float32, {peak['instruction_set']}, {n_threads(peak['threads'])}: "
         f"{peak['flop_per_second'] / 1e9:.0f} GFLOP/s"
         for peak in run.limits["flops"]
     ]
@@ -102,7 +102,7 @@ def lines_of_limits(run: Run) -> list[str]:
             for b in bandwidths
             if (b["traffic"], b["threads"]) == (kind, threads)
         ]
-        lines.append(f"{kind}, {threads} thread(s), GB/s by size: {', '.join(rates)}")
+        lines.append(f"{kind}, {n_threads(threads)}, GB/s by size: {', '.join(rates)}")
     return lines
 
 

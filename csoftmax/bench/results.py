@@ -181,6 +181,11 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def n_threads(n: int) -> str:
+    """Return "1 thread" or "2 threads"."""
+    return f"{n} thread{'s' * (n > 1)}"
+
+
 def compare(old: Run, new: Run) -> list[str]:
     """Return a line for each result of csoftmax that became slower, then for each faster one."""
     before = {(r.name, r.threads): r.ours for r in old.results}
@@ -190,7 +195,7 @@ def compare(old: Run, new: Run) -> list[str]:
         if was is None or now is None or was.min <= 0:
             continue
         factor = now.min / was.min
-        what = f"{result.name}, {result.threads} thread{'s' * (result.threads > 1)}"
+        what = f"{result.name}, {n_threads(result.threads)}"
         if factor > SLOWER:
             slower.append((factor, f"slower x{factor:.2f}: {what}"))
         elif factor < 1 / SLOWER:

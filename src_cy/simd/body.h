@@ -508,7 +508,9 @@ static void FN(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in_
 static double FN(multiply_adds)(ptrdiff_t n, void *result)
 {
     enum { CHAINS = 10 }; /* latency of 4 cycles, 2 a cycle: 8 chains suffice; 10 fit every register file */
-    V sums[CHAINS] = {{0}};
+    V sums[CHAINS];
+    for (int c = 0; c < CHAINS; c++) /* different, or the compiler sees that one chain is enough */
+        sums[c] = FN(all)((T)c);
     const V x = FN(all)((T)1.0000001), y = FN(all)(*(T *)result);
     for (ptrdiff_t round = 0; round < n; round++)
         for (int c = 0; c < CHAINS; c++)

@@ -8,32 +8,34 @@
 #include "simd/kernels.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { N_REGIONS = 16, REGION = 1 << 20, GUARD = 1 << 16, CANARY = 0xa5, LD = 32 };
+enum { N_REGIONS = 24, REGION = 1 << 20, GUARD = 1 << 16, CANARY = 0xa5, LD = 32 };
 
 static char *regions[N_REGIONS], *places[N_REGIONS];
-static int n_taken, f64, n_checks;
+static int n_taken, f64, size, n_checks; /* size: bytes of a number of the compute type */
+static double tiny;
 static const instruction_set *set;
-static const kernel_table *kernels, *scalar;
+static const kernel_table *tables[2]; /* of the set under test, and of scalar */
 static char what[200];
 
 /* ---- arrays of the compute type ---- */
 
-static void *take(ptrdiff_t n, ptrdiff_t size)
+static void *take(ptrdiff_t n, ptrdiff_t item)
 {
-    if (n_taken == N_REGIONS || n * size > REGION - 64)
+    if (n_taken == N_REGIONS || n * item > REGION - 64)
         abort();
-    char *place = regions[n_taken] + REGION - n * size;
+    char *place = regions[n_taken] + REGION - n * item;
     memset(place - 64, CANARY, 64);
     return places[n_taken++] = place;
 }
 static void *reals(ptrdiff_t n)
 {
-    return take(n, f64 ? 8 : 4);
+    return take(n, size);
 }
 static double at(const void *p, ptrdiff_t i)
 {
@@ -61,7 +63,7 @@ static void *eighths(ptrdiff_t n)
 }
 static void *copy(const void *p, ptrdiff_t n)
 {
-    return memcpy(reals(n), p, (size_t)n * (f64 ? 8 : 4));
+    return memcpy(reals(n), p, (size_t)(n * size));
 }
 
 /* ---- checks ---- */
@@ -72,19 +74,25 @@ static void fail(const char *name, ptrdiff_t i, double got, double expected)
             what, name, i, got, expected);
     exit(1);
 }
-/* within `roundings` units of the larger of |expected| and `size`; 0 roundings: equal */
-static void check(const char *name, ptrdiff_t i, double got, double expected, double roundings, double size)
+/* within `roundings` units of the larger of |expected| and `least`; 0 roundings: equal */
+static void check(const char *name, ptrdiff_t i, double got, double expected, double roundings, double least)
 {
     n_checks++;
-    const double unit = f64 ? 0x1p-52 : 0x1p-23, allowed = roundings * unit * fmax(fabs(expected), size);
+    const double unit = f64 ? 0x1p-52 : 0x1p-23, allowed = roundings * unit * fmax(fabs(expected), least);
     if (!(got == expected || fabs(got - expected) <= allowed || (isnan(got) && isnan(expected))))
         fail(name, i, got, expected);
 }
 static void check_all(const char *name, const void *got, const void *expected, ptrdiff_t n, double roundings,
-                      double size)
+                      double least)
 {
     for (ptrdiff_t i = 0; i < n; i++)
-        check(name, i, at(got, i), at(expected, i), roundings, size);
+        check(name, i, at(got, i), at(expected, i), roundings, least);
+}
+static void out_of_bounds(int number)
+{
+    fprintf(stderr, "%s %s %s: signal %d, a byte outside of an array was touched\n", set->name,
+            f64 ? "float64" : "float32", what, number);
+    _Exit(1);
 }
 static void release(void)
 {
@@ -131,45 +139,44 @@ static void test_forward(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t 
     const ptrdiff_t ld = (n + LD - 1) / LD * LD;
     const void **rows = random_rows(source, n, features), **later = uniform(2) ? rows : NULL;
     const void *W = eighths(classes * features), *b = eighths(classes);
-    void *mine = reals(classes * ld), *theirs = reals(classes * ld), *panel = reals(FORWARD_PANEL * ld);
-    kernels->forward[source](rows, later, n, features, W, b, classes, 0.5, mine, ld, panel);
-    scalar->forward[source](rows, later, n, features, W, b, classes, 0.5, theirs, ld, panel);
+    void *logits[2], *panel = reals(FORWARD_PANEL * ld);
+    for (int t = 0; t < 2; t++) {
+        logits[t] = reals(classes * ld);
+        tables[t]->forward[source](rows, later, n, features, W, b, classes, 0.5, logits[t], ld, panel);
+    }
     for (ptrdiff_t k = 0; k < classes; k++)
-        for (ptrdiff_t i = 0; i < n; i++)
-            check("logits", k * ld + i, at(mine, k * ld + i), at(theirs, k * ld + i), 0, 0);
+        check_all("logits", (char *)logits[0] + k * ld * size, (char *)logits[1] + k * ld * size, n, 0, 0);
     release();
 }
 
 static void test_gradient(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t classes, int variant)
 {
-    const ptrdiff_t ld = (n + LD - 1) / LD * LD, size = classes * features;
+    const ptrdiff_t ld = (n + LD - 1) / LD * LD, n_weights = classes * features;
     const void **rows = random_rows(source, n, features);
-    void *dlogits = eighths(classes * ld), *panel = reals(GRADIENT_PANEL * n);
-    void *g = eighths(size), *W = eighths(size), *v = eighths(size);
-    gradient_sink mine = {.first = variant & 1, .last = variant >> 1 & 1, .nesterov = variant >> 4 & 1,
-                          .learning_rate = 0.5, .momentum = 0.5, .weight_decay = variant & 32 ? 0.25 : 0};
-    gradient_sink theirs = mine;
-    mine.gradient = g, theirs.gradient = copy(g, size);
-    if (variant & 4)
-        mine.W = W, theirs.W = copy(W, size);
-    if (variant & 4 && variant & 8)
-        mine.velocity = v, theirs.velocity = copy(v, size);
-    for (ptrdiff_t begin = 0; begin < features; begin += 64) {
-        const ptrdiff_t end = begin + 64 < features ? begin + 64 : features;
-        kernels->gradient[source](rows, n, features, begin, end, dlogits, ld, classes, 0.5, &mine, panel);
-        scalar->gradient[source](rows, n, features, begin, end, dlogits, ld, classes, 0.5, &theirs, panel);
-    }
-    check_all("gradient", g, theirs.gradient, size, 0, 0);
-    if (mine.W)
-        check_all("W", W, theirs.W, size, 0, 0);
-    if (mine.velocity)
-        check_all("velocity", v, theirs.velocity, size, 0, 0);
-    if (features > 0) { /* the bias goes into a sink like one feature of W */
-        kernels->bias_gradient(n, dlogits, ld, classes, &mine);
-        scalar->bias_gradient(n, dlogits, ld, classes, &theirs);
-        check_all("gradient of b", g, theirs.gradient, size, 0, 0);
-        if (mine.W)
-            check_all("b", W, theirs.W, size, 0, 0);
+    const void *dlogits = eighths(classes * ld);
+    void *panel = reals(GRADIENT_PANEL * n);
+    gradient_sink sinks[2] = {{.gradient = eighths(n_weights), .W = eighths(n_weights), .velocity = eighths(n_weights),
+                               .first = variant & 1, .last = variant & 2, .nesterov = variant & 16,
+                               .learning_rate = 0.5, .momentum = 0.5, .weight_decay = variant & 32 ? 0.25 : 0}};
+    const gradient_sink all = sinks[1] = sinks[0];
+    sinks[1].gradient = copy(all.gradient, n_weights);
+    sinks[1].W = copy(all.W, n_weights), sinks[1].velocity = copy(all.velocity, n_weights);
+    for (int bias = 0; bias <= (features > 0); bias++) { /* the bias is a sink's one feature */
+        for (int t = 0; t < 2; t++) {
+            gradient_sink sink = sinks[t];
+            if (!(variant & 4))
+                sink.W = NULL;
+            if (!(variant & 8))
+                sink.velocity = NULL;
+            for (ptrdiff_t j = 0; j < features && !bias; j += 64)
+                tables[t]->gradient[source](rows, n, features, j, j + 64 < features ? j + 64 : features, dlogits,
+                                            ld, classes, 0.5, &sink, panel);
+            if (bias)
+                tables[t]->bias_gradient(n, dlogits, ld, classes, &sink);
+        }
+        check_all("gradient", sinks[0].gradient, sinks[1].gradient, n_weights, 0, 0);
+        check_all("W", sinks[0].W, sinks[1].W, n_weights, 0, 0);
+        check_all("velocity", sinks[0].velocity, sinks[1].velocity, n_weights, 0, 0);
     }
     release();
 }
@@ -179,13 +186,13 @@ static void test_every_half(void)
     for (int first = 0; first < 1 << 16; first += LD) {
         uint16_t *halves = take(LD, 2);
         const void **rows = take(LD, sizeof *rows);
-        void *W = reals(1), *b = reals(1), *mine = reals(LD), *theirs = reals(LD), *panel = reals(FORWARD_PANEL * LD);
-        put(W, 0, 1), put(b, 0, 0);
+        void *one = reals(1), *zero = reals(1), *values[2], *panel = reals(FORWARD_PANEL * LD);
+        put(one, 0, 1), put(zero, 0, 0);
         for (int i = 0; i < LD; i++)
             halves[i] = (uint16_t)(first + i), rows[i] = halves + i;
-        kernels->forward[FROM_F16](rows, NULL, LD, 1, W, b, 1, 1.0, mine, LD, panel);
-        scalar->forward[FROM_F16](rows, NULL, LD, 1, W, b, 1, 1.0, theirs, LD, panel);
-        check_all("float16", mine, theirs, LD, 0, 0);
+        for (int t = 0; t < 2; t++)
+            tables[t]->forward[FROM_F16](rows, NULL, LD, 1, one, zero, 1, 1.0, values[t] = reals(LD), LD, panel);
+        check_all("float16", values[0], values[1], LD, 0, 0);
         release();
     }
 }
@@ -203,59 +210,61 @@ static void *random_logits(ptrdiff_t n)
 }
 static void test_columns(ptrdiff_t n, ptrdiff_t classes)
 {
-    const ptrdiff_t ld = (n + LD - 1) / LD * LD, size = classes * ld;
-    void *logits = random_logits(size), *mine = copy(logits, size), *theirs = copy(logits, size);
-    void *losses = reals(n), *expected = reals(n), *factors = uniform(4) ? eighths(n) : NULL;
-    int64_t *y = take(n, 8), *predictions = take(n, 8), *p = take(n, 8), *again = take(n, 8);
+    const ptrdiff_t ld = (n + LD - 1) / LD * LD;
+    void *x = random_logits(classes * ld), *factors = uniform(4) ? eighths(n) : NULL;
+    void *losses[2], *dlogits[2], *probs[2], *log_probs[2], *flipped = reals(classes * ld);
+    int64_t *y = take(n, 8), *argmax[2], *predictions[2];
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = uniform((int)classes);
-    void *flipped = reals(size);
-    kernels->transpose(classes, ld, logits, ld, flipped, classes);
-    for (ptrdiff_t i = 0; i < size; i++)
-        check("transposed", i, at(flipped, i % ld * classes + i / ld), at(logits, i), 0, 0);
-    kernels->argmax_columns(n, classes, logits, ld, again);
-    kernels->cross_entropy_columns(n, classes, mine, ld, y, factors, losses, predictions);
-    scalar->cross_entropy_columns(n, classes, theirs, ld, y, factors, expected, p);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        check("argmax", i, (double)again[i], (double)p[i], 0, 0);
-        check("predictions", i, (double)predictions[i], (double)p[i], 0, 0);
+    for (int t = 0; t < 2; t++) {
+        argmax[t] = take(n, 8), predictions[t] = take(n, 8), losses[t] = reals(n);
+        tables[t]->argmax_columns(n, classes, x, ld, argmax[t]);
+        tables[t]->cross_entropy_columns(n, classes, dlogits[t] = copy(x, classes * ld), ld, y, factors, losses[t],
+                                         predictions[t]);
+        tables[t]->softmax_columns(n, classes, probs[t] = copy(x, classes * ld), ld, 0);
+        tables[t]->softmax_columns(n, classes, log_probs[t] = copy(x, classes * ld), ld, 1);
     }
-    check_all("losses", losses, expected, n, 8, 1);
-    for (ptrdiff_t k = 0; factors && k < classes; k++)
-        for (ptrdiff_t i = 0; i < n; i++)
-            check("dlogits", k * ld + i, at(mine, k * ld + i), at(theirs, k * ld + i), 32, 0.5);
+    tables[0]->transpose(classes, ld, x, ld, flipped, classes);
+    check_all("losses", losses[0], losses[1], n, 8, 1);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        check("argmax", i, (double)argmax[0][i], (double)argmax[1][i], 0, 0);
+        check("predictions", i, (double)predictions[0][i], (double)argmax[1][i], 0, 0);
+        for (ptrdiff_t k = 0, p = i; k < classes; k++, p += ld) {
+            check("transposed", p, at(flipped, i * classes + k), at(x, p), 0, 0);
+            check("softmax", p, at(probs[0], p), at(probs[1], p), 32, tiny);
+            check("log_softmax", p, at(log_probs[0], p), at(log_probs[1], p), 8, 1);
+            if (factors)
+                check("dlogits", p, at(dlogits[0], p), at(dlogits[1], p), 32, 0.5);
+        }
+    }
     release();
 }
 
 static void test_rows(ptrdiff_t n, ptrdiff_t classes)
 {
-    const ptrdiff_t size = n * classes;
-    void *x = random_logits(size), *mine = reals(size), *theirs = reals(size);
-    kernels->softmax_rows(n, classes, x, classes, mine, classes);
-    scalar->softmax_rows(n, classes, x, classes, theirs, classes);
-    check_all("softmax", mine, theirs, size, 32, f64 ? 1e-290 : 1e-30);
-    kernels->log_softmax_rows(n, classes, x, classes, mine, classes);
-    scalar->log_softmax_rows(n, classes, x, classes, theirs, classes);
-    check_all("log_softmax", mine, theirs, size, 8, 1);
-    void *dense = eighths(size), *weight = eighths(classes), *losses = reals(n), *expected = reals(n);
-    for (ptrdiff_t i = 0; i < size; i++)
+    const ptrdiff_t n_logits = n * classes;
+    void *x = random_logits(n_logits), *dense = eighths(n_logits), *weight = eighths(classes);
+    void *out[2] = {reals(n_logits), reals(n_logits)}, *losses[2] = {reals(n), reals(n)};
+    int64_t *y = take(n, 8);
+    for (ptrdiff_t i = 0; i < n_logits; i++)
         put(dense, i, fmax(at(dense, i), 0));
     for (ptrdiff_t k = 0; k < classes; k++)
         put(weight, k, fabs(at(weight, k)));
-    int64_t *y = take(n, 8);
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = uniform(8) ? uniform((int)classes) : -100;
+    for (int t = 0; t < 2; t++)
+        tables[t]->softmax_rows(n, classes, x, classes, out[t], classes);
+    check_all("softmax", out[0], out[1], n_logits, 32, tiny);
+    for (int t = 0; t < 2; t++)
+        tables[t]->log_softmax_rows(n, classes, x, classes, out[t], classes);
+    check_all("log_softmax", out[0], out[1], n_logits, 8, 1);
     for (int variant = 0; variant < 16; variant++) {
-        const void *target = variant & 1 ? dense : NULL, *w = variant & 2 ? weight : NULL;
-        const int64_t *labels = variant & 4 ? y : NULL;
-        void *dmine = variant & 8 ? mine : NULL, *dtheirs = variant & 8 ? theirs : NULL;
-        kernels->cross_entropy_rows(n, classes, x, classes, target, classes, labels, -100, w, 0.5, losses, dmine,
-                                    classes);
-        scalar->cross_entropy_rows(n, classes, x, classes, target, classes, labels, -100, w, 0.5, expected,
-                                   dtheirs, classes);
-        check_all("losses", losses, expected, n, 32, 64.0 * (double)classes);
-        if (dmine)
-            check_all("dlogits", mine, theirs, size, 32, 2.0 * (double)classes);
+        for (int t = 0; t < 2; t++)
+            tables[t]->cross_entropy_rows(n, classes, x, classes, variant & 1 ? dense : NULL, classes,
+                                          variant & 4 ? y : NULL, -100, variant & 2 ? weight : NULL, 0.5, losses[t],
+                                          variant & 8 ? out[t] : NULL, classes);
+        check_all("losses", losses[0], losses[1], n, 32, 64.0 * (double)classes);
+        check_all("dlogits", out[0], out[1], n_logits, 32, 2.0 * (double)classes);
     }
     release();
 }
@@ -274,7 +283,7 @@ static void test_elementary(void)
                 const double u = uniform(1 << 30) * 0x1p-30;
                 put(x, i, is_log ? exp(round % 2 ? 20 * u : u * u) : round % 2 ? lowest * u : -exp(8 * u - 5));
             }
-            (is_log ? kernels->log_from_one : kernels->exp_nonpositive)(N, x, out);
+            (is_log ? tables[0]->log_from_one : tables[0]->exp_nonpositive)(N, x, out);
             for (int i = 0; i < N; i++) {
                 const long double truth = is_log ? logl(at(x, i)) : expl(at(x, i));
                 int exponent;
@@ -291,8 +300,8 @@ static void test_elementary(void)
     }
     double *result = take(1, 8);
     *result = 0;
-    check("FLOP", 0, fmod(kernels->multiply_adds(3, result), 6), 0, 0, 0);
-    check("bits of zeros", 0, (double)kernels->read_all(memset(take(4096, 1), 0, 4096), 4096), 0, 0, 0);
+    check("FLOP", 0, fmod(tables[0]->multiply_adds(3, result), 6), 0, 0, 0);
+    check("bits of zeros", 0, (double)tables[0]->read_all(memset(take(4096, 1), 0, 4096), 4096), 0, 0, 0);
     release();
 }
 
@@ -329,13 +338,14 @@ int main(void)
         if (regions[r] == MAP_FAILED || mprotect(regions[r] + REGION, GUARD, PROT_NONE))
             return perror("mmap"), 2;
     }
+    signal(SIGSEGV, out_of_bounds);
     const instruction_set *found[4];
     const int n_found = available_instruction_sets(found);
     for (int s = 0; s < n_found; s++)
         for (f64 = 0; f64 < 2; f64++) {
-            set = found[s];
-            kernels = f64 ? &set->f64 : &set->f32;
-            scalar = f64 ? &kernels_scalar.f64 : &kernels_scalar.f32;
+            set = found[s], size = f64 ? 8 : 4, tiny = f64 ? 0x1p-960 : 0x1p-100;
+            tables[0] = f64 ? &set->f64 : &set->f32;
+            tables[1] = f64 ? &kernels_scalar.f64 : &kernels_scalar.f32;
             test_set();
         }
     printf("%d values checked\n", n_checks);
