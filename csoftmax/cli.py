@@ -222,7 +222,7 @@ def bench(
         str, typer.Option(help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.")
     ] = "all",
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Samples of each. [default: 7, or 3 with --quick]")
+        int | None, typer.Option(min=1, help="Samples of each. [default: 7, or 2 with --quick]")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small shapes only. [default: off]")

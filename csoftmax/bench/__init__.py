@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "main"]
 
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS = 7, 2
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Options:
     peers : str
         "all", "none" (only NumPy), or some of torch, jax, sklearn, sklearnex, separated by commas.
     rounds : int, optional
-        Samples of each side; 7, or 3 if quick.
+        Samples of each side; 7, or 2 if quick.
     quick : bool
         Small sizes, in less than half a minute.
     goals : bool

@@ -19,7 +19,7 @@ from csoftmax import _kernels
 
 PEAK_ROUNDS = 2_000_000
 SAMPLE_SECONDS = 0.01
-SAMPLES = 5
+SAMPLES = 3
 SMALLEST_FOOTPRINT = 1 << 16
 
 

@@ -8,6 +8,7 @@ getrusage's: that one starts from the process that it was forked from.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import resource
 import sys
@@ -36,10 +37,13 @@ def resident(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def reset_peak() -> None:
-    """Let the high-water mark begin anew, where the system can."""
+def begin() -> int:
+    """Let the high-water mark begin anew, where the system can; return what is resident now."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # or memory that was freed before would be used unseen
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
 
 
 def make_peer(name: str) -> Any:
@@ -79,8 +83,7 @@ def main(name: str, work: str) -> dict[str, int]:
     """Measure one side at "epoch", or at loss and gradient of a shape like 4096x512x100xfloat32."""
     peer = make_peer(name)
     if work == "epoch":
-        before = resident("VmRSS")
-        reset_peak()
+        before = begin()
         data = epoch(peer)
         return {"peak": resident("VmHWM") - before, "data": data}
     n, j, k, dtype = work.split("x")
@@ -88,8 +91,7 @@ def main(name: str, work: str) -> dict[str, int]:
     run_twice(peer.loss_and_gradient(rows_problem(64, 64, 16, "float32")))
     problem = rows_problem(int(n), int(j), int(k), dtype)
     side = peer.loss_and_gradient(problem)  # its data and parameters are there already
-    before = resident("VmRSS")
-    reset_peak()
+    before = begin()
     run_twice(side)
     return {"peak": resident("VmHWM") - before, "data": int(problem.X.nbytes)}
 

@@ -6,6 +6,7 @@
 #undef I
 #undef LANES
 #undef INTEGER
+#undef SMALLEST_NORMAL
 #undef WIDE
 #define FN(name) PASTE(name, TYPE)
 #define VOP(operation) PASTE(TYPE, operation)
@@ -15,8 +16,10 @@
 #define WIDE (TILE_VECTORS * LANES)
 #if F32
 #define INTEGER int32_t
+#define SMALLEST_NORMAL FLT_MIN
 #else
 #define INTEGER int64_t
+#define SMALLEST_NORMAL DBL_MIN
 #endif
 
 /* ---- the vector type's small change ------------------------------------------------------------ */
@@ -255,8 +258,11 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
             continue;
         const V factor = FN(load_first)((const T *)factors + i, n, 0), share = factor / total;
         const I counts = factor != 0; /* weight 0 is left out, even where its loss is NaN */
-        for (ptrdiff_t k = 0; k < n_classes; k++)
-            FN(store)(logits + k * ld, (V)((I)(FN(load)(logits + k * ld) * share) & counts));
+        for (ptrdiff_t k = 0; k < n_classes; k++) {
+            /* below the normal numbers it is 0: a subnormal operand costs a product some 100 cycles */
+            const V d = FN(load)(logits + k * ld) * share;
+            FN(store)(logits + k * ld, (V)((I)d & counts & ~(d < SMALLEST_NORMAL)));
+        }
         for (ptrdiff_t lane = 0; lane < n; lane++)
             logits[y[i + lane] * ld + lane] -= factor[lane];
     }
@@ -458,30 +464,46 @@ INLINE void FN(accumulate)(const int n_classes, const T *a, ptrdiff_t lda, const
     }
 }
 
+INLINE void FN(forward_tile_of)(const int n_classes, const T *W, ptrdiff_t ldw, const T *panel, ptrdiff_t n,
+                                int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+{
+    V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+    FN(accumulate)(n_classes, W, ldw, panel, n, sums);
+    for (int c = 0; c < n_classes; c++)
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            T *to = logits + c * ld + v * LANES;
+            const V sum = first ? sums[c][v] : FN(load)(to) + sums[c][v];
+            FN(store)(to, last ? sum * scale + b[c] : sum);
+        }
+}
+
 static void FN(forward_tile)(int n_classes, const T *W, ptrdiff_t ldw, const T *panel, ptrdiff_t n, int first,
                              int last, T scale, const T *b, T *logits, ptrdiff_t ld)
 {
-    V totals[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
-    for (int c = 0; c < n_classes && !first; c++)
-        for (int v = 0; v < TILE_VECTORS; v++)
-            totals[c][v] = FN(load)(logits + c * ld + v * LANES);
-#define PRODUCT(size, sums) FN(accumulate)(size, W, ldw, panel, n, sums)
-    FOR_SIZE(n_classes, PRODUCT, totals)
-#undef PRODUCT
-    for (int c = 0; c < n_classes; c++)
-        for (int v = 0; v < TILE_VECTORS; v++)
-            FN(store)(logits + c * ld + v * LANES, last ? totals[c][v] * scale + b[c] : totals[c][v]);
+#define TILE_OF(size) FN(forward_tile_of)(size, W, ldw, panel, n, first, last, scale, b, logits, ld)
+    FOR_SIZE(n_classes, TILE_OF)
+#undef TILE_OF
+}
+
+INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel,
+                                 ptrdiff_t n_rows, V totals[TILE_CLASSES][TILE_VECTORS])
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
+        const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
+        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+        FN(accumulate)(n_classes, dlogits + i, ld, panel + i * WIDE, n, sums);
+        for (int c = 0; c < n_classes; c++)
+            for (int v = 0; v < TILE_VECTORS; v++)
+                totals[c][v] += sums[c][v];
+    }
 }
 
 static void FN(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel, ptrdiff_t n_rows,
                               V totals[TILE_CLASSES][TILE_VECTORS])
 {
-    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
-        const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
-#define PRODUCT(size, sums) FN(accumulate)(size, dlogits + i, ld, panel + i * WIDE, n, sums)
-        FOR_SIZE(n_classes, PRODUCT, totals)
-#undef PRODUCT
-    }
+#define TILE_OF(size) FN(gradient_tile_of)(size, dlogits, ld, panel, n_rows, totals)
+    FOR_SIZE(n_classes, TILE_OF)
+#undef TILE_OF
 }
 
 /* out[c * ld_out + r] = in[r * ld_in + c] */

@@ -1,6 +1,7 @@
 /* One instruction set: the body once for float and once for double, then the table of both. */
 #include "kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -17,27 +18,18 @@ enum {
     SUM_CHUNK = 64,  /* exponentials of a row */
 };
 
-/* totals += PRODUCT, the tile's loops unrolled for its number of classes */
-#define SIZE_CASE(size, PRODUCT, totals)                                  \
-    case size: {                                                          \
-        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};                     \
-        PRODUCT(size, sums);                                              \
-        for (int c = 0; c < size; c++)                                    \
-            for (int v = 0; v < TILE_VECTORS; v++)                        \
-                totals[c][v] += sums[c][v];                               \
-        break;                                                            \
-    }
-#define SIZES_TO_6(PRODUCT, totals)                                                                      \
-    SIZE_CASE(1, PRODUCT, totals) SIZE_CASE(2, PRODUCT, totals) SIZE_CASE(3, PRODUCT, totals)            \
-    SIZE_CASE(4, PRODUCT, totals) SIZE_CASE(5, PRODUCT, totals) SIZE_CASE(6, PRODUCT, totals)
+/* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
+#define CASE(size, TILE_OF) case size: TILE_OF(size); break;
 #if TILE_CLASSES == 6
-#define SIZES SIZES_TO_6
+#define MORE_CASES(TILE_OF)
 #else
-#define SIZES(PRODUCT, totals)                                                                           \
-    SIZES_TO_6(PRODUCT, totals) SIZE_CASE(7, PRODUCT, totals) SIZE_CASE(8, PRODUCT, totals)              \
-    SIZE_CASE(9, PRODUCT, totals) SIZE_CASE(10, PRODUCT, totals)
+#define MORE_CASES(TILE_OF) CASE(7, TILE_OF) CASE(8, TILE_OF) CASE(9, TILE_OF) CASE(10, TILE_OF)
 #endif
-#define FOR_SIZE(n_classes, PRODUCT, totals) switch (n_classes) { SIZES(PRODUCT, totals) }
+#define FOR_SIZE(n_classes, TILE_OF)                                                                   \
+    switch (n_classes) {                                                                               \
+        CASE(1, TILE_OF) CASE(2, TILE_OF) CASE(3, TILE_OF) CASE(4, TILE_OF) CASE(5, TILE_OF)           \
+        CASE(6, TILE_OF) MORE_CASES(TILE_OF)                                                           \
+    }
 
 #define F32 1
 #define T float

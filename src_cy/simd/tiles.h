@@ -100,15 +100,26 @@ INLINE void TILE(accumulate_rows)(const int n_classes, const T *dlogits, ptrdiff
     }
 }
 
-static void TILE(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const void *const *rows,
-                                ptrdiff_t n_rows, ptrdiff_t j, V totals[TILE_CLASSES][TILE_VECTORS])
+INLINE void TILE(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld,
+                                   const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j,
+                                   V totals[TILE_CLASSES][TILE_VECTORS])
 {
     for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
-#define PRODUCT(size, sums) TILE(accumulate_rows)(size, dlogits + i, ld, rows + i, n, j, sums)
-        FOR_SIZE(n_classes, PRODUCT, totals)
-#undef PRODUCT
+        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+        TILE(accumulate_rows)(n_classes, dlogits + i, ld, rows + i, n, j, sums);
+        for (int c = 0; c < n_classes; c++)
+            for (int v = 0; v < TILE_VECTORS; v++)
+                totals[c][v] += sums[c][v];
     }
+}
+
+static void TILE(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const void *const *rows,
+                                ptrdiff_t n_rows, ptrdiff_t j, V totals[TILE_CLASSES][TILE_VECTORS])
+{
+#define TILE_OF(size) TILE(gradient_tile_of)(size, dlogits, ld, rows, n_rows, j, totals)
+    FOR_SIZE(n_classes, TILE_OF)
+#undef TILE_OF
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP. With few classes a tile of X is used once or twice and read as it is;
