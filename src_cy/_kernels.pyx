@@ -10,7 +10,7 @@ from _thread import start_new_thread
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
@@ -60,14 +60,15 @@ cdef class View:
         if self.held:
             PyBuffer_Release(&self.buffer)
 
-    cdef char kind(self):
+    cdef char kind(self) noexcept:
         """The type character of the struct module, without the byte order; 0 for anything longer."""
-        cdef bytes text = self.buffer.format
-        text = text.lstrip(b"@=<>")
-        return text[0] if len(text) == 1 else 0
+        cdef const char *text = self.buffer.format
+        if text[0] in (c"@", c"=", c"<", c">"):
+            text += 1
+        return text[0] if text[0] != 0 and text[1] == 0 else 0
 
-    cdef bint reversed(self):
-        return self.buffer.format[0] == c'>'
+    cdef bint reversed(self) noexcept:
+        return self.buffer.format[0] == c">"
 
 
 cdef View contiguous(array, Py_ssize_t size, char kind, bint writable, str name):
@@ -140,14 +141,14 @@ cdef class Team:
 
 
 cdef class Scratch:
-    """Zeroed memory, aligned to cache lines, freed with its owner."""
+    """Memory aligned to cache lines, freed with its owner."""
     cdef void *block
 
     def __cinit__(self):
         self.block = NULL
 
-    cdef char *take(self, Py_ssize_t n_bytes) except NULL:
-        self.block = PyMem_RawCalloc(n_bytes + 64, 1)
+    cdef char *take(self, Py_ssize_t n_bytes, bint zeroed=True) except NULL:
+        self.block = PyMem_RawCalloc(n_bytes + 64, 1) if zeroed else PyMem_RawMalloc(n_bytes + 64)
         if self.block == NULL:
             raise MemoryError(f"no memory for {n_bytes} bytes of scratch")
         return <char *>((<uintptr_t>self.block + 63) & ~<uintptr_t>63)
@@ -209,17 +210,20 @@ cdef class RowPass(Team):
     cdef char *panels                           # one per thread
     cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
     cdef Py_ssize_t slot_rows, ld, row_bytes
-    cdef Scratch totals, partial, zero_row
+    cdef Scratch totals, partial, zero_row, panel_block
     cdef const void *zeros                      # a row that stands in for rows of weight 0
     cdef double *loss_of_piece
     cdef int64_t *correct_of_piece
 
     cdef void take_data(self, X, y, order, sample_weight) except *:
         cdef View view = View(X, PyBUF_STRIDES)
-        cdef bytes kinds = b"Befd"
+        cdef const char *kinds = b"Befd"          # in the order of kernels.h
+        cdef char kind = view.kind()
         self.views = [view]
-        self.source = kinds.find(view.kind()) if view.kind() else -1
-        if self.source < 0 or view.buffer.ndim != 2:
+        self.source = 0
+        while self.source < 4 and kinds[self.source] != kind:
+            self.source += 1
+        if self.source == 4 or view.buffer.ndim != 2:
             raise TypeError("X: expected two dimensions of uint8, float16, float32 or float64")
         self.X = <const char *>view.buffer.buf
         self.n_features = view.buffer.shape[1]
@@ -293,8 +297,9 @@ cdef class RowPass(Team):
             <Py_ssize_t>FORWARD_PANEL * round_up(self.piece_rows, 32), <Py_ssize_t>GRADIENT_PANEL * self.slot_rows)
         cdef Py_ssize_t n_slots = 1 if self.has_gradient else self.n_threads
         self.scratch = Scratch()
-        self.slots = self.scratch.take(self.slot_bytes * n_slots + self.panel_bytes * self.n_threads)
-        self.panels = self.slots + self.slot_bytes * n_slots
+        self.slots = self.scratch.take(self.slot_bytes * n_slots)
+        self.panel_block = Scratch()
+        self.panels = self.panel_block.take(self.panel_bytes * self.n_threads, zeroed=False)
         cdef Py_ssize_t n_pieces = n_blocks * self.n_row_pieces
         self.totals = Scratch()
         self.loss_of_piece = <double *>self.totals.take(n_pieces * (sizeof(double) + sizeof(int64_t)))

@@ -448,41 +448,46 @@ INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes)
 /* sums[c][v] += a[c * lda + t] * panel[t][v] over t: one loop serves both products,
  *   forward:  t runs over features, a is W,       the panel's lanes are rows of X,
  *   gradient: t runs over rows,     a is dlogits, the panel's lanes are features.
- * Per t: TILE_VECTORS loads, n_classes broadcasts, their product of multiply-adds. */
-INLINE void FN(accumulate)(const int n_classes, const T *a, ptrdiff_t lda, const T *panel, ptrdiff_t n,
-                           V sums[TILE_CLASSES][TILE_VECTORS])
+ * Per t: n_vectors loads, n_classes broadcasts, their product of multiply-adds. */
+INLINE void FN(accumulate)(const int n_classes, const int n_vectors, const T *a, ptrdiff_t lda, const T *panel,
+                           ptrdiff_t n, V sums[TILE_CLASSES][TILE_VECTORS])
 {
     for (ptrdiff_t t = 0; t < n; t++) {
         V x[TILE_VECTORS];
-        for (int v = 0; v < TILE_VECTORS; v++)
+        for (int v = 0; v < n_vectors; v++)
             x[v] = FN(load)(panel + t * WIDE + v * LANES);
         for (int c = 0; c < n_classes; c++) {
             const V d = FN(all)(a[c * lda + t]);
-            for (int v = 0; v < TILE_VECTORS; v++)
+            for (int v = 0; v < n_vectors; v++)
                 sums[c][v] = VOP(fma)(d, x[v], sums[c][v]);
         }
     }
 }
 
-INLINE void FN(forward_tile_of)(const int n_classes, const T *W, ptrdiff_t ldw, const T *panel, ptrdiff_t n,
-                                int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+INLINE void FN(forward_tile_of)(const int n_classes, const int n_vectors, const T *W, ptrdiff_t ldw,
+                                const T *panel, ptrdiff_t n, int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
 {
     V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
-    FN(accumulate)(n_classes, W, ldw, panel, n, sums);
+    FN(accumulate)(n_classes, n_vectors, W, ldw, panel, n, sums);
     for (int c = 0; c < n_classes; c++)
-        for (int v = 0; v < TILE_VECTORS; v++) {
+        for (int v = 0; v < n_vectors; v++) {
             T *to = logits + c * ld + v * LANES;
             const V sum = first ? sums[c][v] : FN(load)(to) + sums[c][v];
             FN(store)(to, last ? sum * scale + b[c] : sum);
         }
 }
 
-static void FN(forward_tile)(int n_classes, const T *W, ptrdiff_t ldw, const T *panel, ptrdiff_t n, int first,
-                             int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdiff_t ldw, const T *panel,
+                             ptrdiff_t n, int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
 {
-#define TILE_OF(size) FN(forward_tile_of)(size, W, ldw, panel, n, first, last, scale, b, logits, ld)
-    FOR_SIZE(n_classes, TILE_OF)
+#define TILE_OF(size) FN(forward_tile_of)(size, TILE_VECTORS, W, ldw, panel, n, first, last, scale, b, logits, ld)
+#define NARROW_TILE_OF(size) FN(forward_tile_of)(size, 1, W, ldw, panel, n, first, last, scale, b, logits, ld)
+    if (n_rows > LANES)
+        FOR_SIZE(n_classes, TILE_OF)
+    else /* one image is half the work */
+        FOR_SIZE(n_classes, NARROW_TILE_OF)
 #undef TILE_OF
+#undef NARROW_TILE_OF
 }
 
 INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel,
@@ -491,7 +496,7 @@ INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_
     for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
         V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
-        FN(accumulate)(n_classes, dlogits + i, ld, panel + i * WIDE, n, sums);
+        FN(accumulate)(n_classes, TILE_VECTORS, dlogits + i, ld, panel + i * WIDE, n, sums);
         for (int c = 0; c < n_classes; c++)
             for (int v = 0; v < TILE_VECTORS; v++)
                 totals[c][v] += sums[c][v];

@@ -20,7 +20,7 @@ static void TILE(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptr
                                   ptrdiff_t n_features)
 {
     const ptrdiff_t later_end = n_features - later_begin < PANEL ? n_features : later_begin + PANEL;
-    for (ptrdiff_t r = 0; r < WIDE; r += LANES) {
+    for (ptrdiff_t r = 0; r < WIDE && r < n_rows; r += LANES) {
         const S *lane_rows[LANES];
         for (int lane = 0; lane < LANES; lane++) {
             const ptrdiff_t row = r + lane < n_rows ? r + lane : n_rows - 1;
@@ -64,7 +64,7 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
             next = FN(group_end)(k, n_classes);
             for (ptrdiff_t i = 0; i < n_rows; i += WIDE)
-                FN(forward_tile)((int)(next - k), (const T *)W + k * n_features + begin, n_features,
+                FN(forward_tile)((int)(next - k), n_rows - i, (const T *)W + k * n_features + begin, n_features,
                                  panel + i * PANEL, n, begin == 0, last, (T)scale,
                                  (const T *)b + k, (T *)logits + k * ld + i, ld);
         }
