@@ -4,43 +4,55 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+__all__ = [
+    "active",
+    "available",
+    "elementary",
+    "linear_gradient",
+    "multiply_adds",
+    "read_all",
+    "row_pass",
+    "softmax_pass",
+    "use",
+]
+
+_Array = NDArray[Any]
 
 def available() -> tuple[str, ...]: ...
 def active() -> str: ...
 def use(name: str) -> None: ...
 def row_pass(
-    X: Array,
-    W: Array,
-    b: Array,
+    X: _Array,
+    W: _Array,
+    b: _Array,
     scale: float,
     *,
-    y: Array | None = None,
-    order: Array | None = None,
-    sample_weight: Array | None = None,
+    y: _Array | None = None,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
     batch_rows: int = 0,
     factor: float = 1.0,
-    gradient: tuple[Array, Array] | None = None,
-    sgd: tuple[float, float, bool, float, Array | None, Array | None] | None = None,
-    logits: Array | None = None,
-    losses: Array | None = None,
-    predictions: Array | None = None,
+    gradient: tuple[_Array, _Array] | None = None,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None] | None = None,
+    logits: _Array | None = None,
+    losses: _Array | None = None,
+    predictions: _Array | None = None,
     n_threads: int = 1,
 ) -> tuple[float, int]: ...
-def linear_gradient(X: Array, dlogits: Array, scale: float, dW: Array, db: Array) -> None: ...
+def linear_gradient(X: _Array, dlogits: _Array, scale: float, dW: _Array, db: _Array) -> None: ...
 def softmax_pass(
     kind: str,
-    logits: Array,
-    out: Array | None,
+    logits: _Array,
+    out: _Array | None,
     *,
-    dense: Array | None = None,
-    y: Array | None = None,
+    dense: _Array | None = None,
+    y: _Array | None = None,
     ignored: int | None = None,
-    label_weight: Array | None = None,
-    losses: Array | None = None,
+    label_weight: _Array | None = None,
+    losses: _Array | None = None,
     factor: float = 1.0,
     n_threads: int = 1,
 ) -> None: ...
-def elementary(name: str, x: Array, out: Array) -> None: ...
+def elementary(name: str, x: _Array, out: _Array) -> None: ...
 def multiply_adds(dtype: str, n: int) -> float: ...
-def read_all(array: Array) -> int: ...
+def read_all(array: _Array) -> int: ...
