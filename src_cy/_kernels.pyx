@@ -17,6 +17,10 @@ from libc.string cimport memcpy, memset
 
 from simd cimport *
 
+__all__ = [
+    "active", "available", "elementary", "linear_gradient", "multiply_adds", "read_all", "row_pass", "softmax_pass",
+    "use"]
+
 
 # ---- instruction sets ---------------------------------------------------------------------------
 

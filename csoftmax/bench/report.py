@@ -74,6 +74,8 @@ def lines_of_machine(run: Run) -> list[str]:
         f"Python {machine['python']}, csoftmax {machine['csoftmax']}, {', '.join(installed)}",
         f"data: {machine['dataset']}; {machine['rounds']} rounds, the sides in turn; times and "
         "ratios are of minima",
+        "of limit: by the best peak and bandwidth seen until then; JSON, goals and chart take the "
+        "best of the whole run",
         "threads: " + ", ".join(f"{who} by {how}" for who, how in machine["pinning"].items()),
     ]
     if not machine["versions"].get("threadpoolctl"):
