@@ -25,7 +25,7 @@ class BuildExtension(build_ext):
 
     def run(self):
         super().run()
-        if not self.inplace:
+        if not self.inplace and not DEBUG:
             self.copy_extensions_to_source()
 
 
@@ -38,11 +38,14 @@ extension = Extension(
     extra_link_args=SANITIZE if DEBUG else [],
 )
 
+folder = "build/checked" if DEBUG else "build"  # objects of the two must not meet
+
 setup(
     cmdclass={"build_ext": BuildExtension},
+    options={"build": {"build_base": folder}},
     ext_modules=cythonize(
         [extension],
-        build_dir="build/cython",
+        build_dir=f"{folder}/cython",
         include_path=["src_cy"],
         compiler_directives={
             "language_level": 3,
