@@ -32,7 +32,9 @@ class BuildExtension(build_ext):
 extension = Extension(
     "csoftmax._kernels",
     sources=["src_cy/_kernels.pyx", *sorted(map(str, Path("src_cy/simd").glob("*.c")))],
-    depends=[*map(str, Path("src_cy").rglob("*.h")), "src_cy/simd.pxd"],
+    depends=[
+        str(path) for kind in ("h", "pxd", "pxi") for path in Path("src_cy").rglob(f"*.{kind}")
+    ],
     include_dirs=["src_cy"],
     extra_compile_args=compile_flags,
     extra_link_args=SANITIZE if DEBUG else [],

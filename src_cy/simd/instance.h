@@ -1,4 +1,4 @@
-/* One instruction set: the body once for float and once for double, then the table of both. */
+/* One instruction set: every kernel once for float and once for double, then the table of both. */
 #include "kernels.h"
 
 #include <float.h>
@@ -34,7 +34,9 @@ enum {
 #define F32 1
 #define T float
 #define TYPE f32
-#include "body.h"
+#include "elementary.h"
+#include "softmax.h"
+#include "products.h"
 #define SOURCE u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -57,7 +59,9 @@ enum {
 #define F32 0
 #define T double
 #define TYPE f64
-#include "body.h"
+#include "elementary.h"
+#include "softmax.h"
+#include "products.h"
 #define SOURCE u8
 #define S uint8_t
 #include "tiles.h"

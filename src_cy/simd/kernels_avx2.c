@@ -1,4 +1,4 @@
-/* The kernels for avx2: its vector type, then the one shared body. */
+/* The kernels for avx2: its vector type, then the one shared text. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)

@@ -1,4 +1,4 @@
-/* The kernels for neon: its vector type, then the one shared body. */
+/* The kernels for neon: its vector type, then the one shared text. */
 #if defined(__aarch64__)
 #include "vector_neon.h"
 #define ISA neon

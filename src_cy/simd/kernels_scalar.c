@@ -1,4 +1,4 @@
-/* The kernels for scalar: its vector type, then the one shared body. */
+/* The kernels for scalar: its vector type, then the one shared text. */
 #include "vector_scalar.h"
 #define ISA scalar
 #include "instance.h"

@@ -1,0 +1,355 @@
+# Rows of X: the passes that train, evaluate and predict. Included by _kernels.pyx.
+
+# Rows of a row piece, features of a gradient piece: enough work for a ticket, enough tickets for a team.
+cdef enum:
+    FEW_ROWS = 32            # of a row piece where W stays in the second-level cache,
+    MANY_ROWS = 128          # and where it must be read anew for every piece
+    PIECE_FEATURES = 64
+    BLOCK_ROWS = 1024
+    BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
+
+
+cdef class RowPass(Team):
+    """One pass over rows of X in blocks; per block, row pieces, then feature pieces.
+
+    Row pieces: logits, then loss and dlogits (or predictions) of piece_rows rows. Feature pieces: the
+    gradient of PIECE_FEATURES features summed over the block, stored or applied to W. Without a
+    gradient there are only row pieces, and nobody waits.
+    """
+    cdef const kernel_table *kernels
+    cdef list views
+    cdef int source
+    cdef Py_ssize_t size                        # bytes of a float of the compute type
+    cdef Py_ssize_t n_rows, n_features, n_classes
+    cdef const char *X
+    cdef Py_ssize_t row_stride, column_stride, item_size
+    cdef bint packed, reversed
+    cdef const void *W
+    cdef const void *b
+    cdef double scale, factor
+    cdef const int64_t *y
+    cdef const int64_t *order
+    cdef const double *weight
+    cdef gradient_sink W_sink, b_sink
+    cdef bint has_gradient, updates
+    cdef char *logits
+    cdef char *losses
+    cdef int64_t *predictions
+    # the plan
+    cdef Py_ssize_t batch_rows, block_rows, piece_rows, blocks_per_batch, n_row_pieces, n_feature_pieces
+    # the scratch of a block (with a gradient) or of a thread (without)
+    cdef Scratch scratch
+    cdef char *slots
+    cdef char *panels                           # one per thread
+    cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
+    cdef Py_ssize_t slot_rows, ld, row_bytes
+    cdef Scratch totals, partial, zero_row, panel_block
+    cdef const void *zeros                      # a row that stands in for rows of weight 0
+    cdef double *loss_of_piece
+    cdef int64_t *correct_of_piece
+
+    cdef void take_data(self, X, y, order, sample_weight) except *:
+        cdef View view = View(X, PyBUF_STRIDES)
+        cdef const char *kinds = b"Befd"          # in the order of kernels.h
+        cdef char kind = view.kind()
+        self.views = [view]
+        self.source = 0
+        while self.source < 4 and kinds[self.source] != kind:
+            self.source += 1
+        if self.source == 4 or view.buffer.ndim != 2:
+            raise TypeError("X: expected two dimensions of uint8, float16, float32 or float64")
+        self.X = <const char *>view.buffer.buf
+        self.n_features = view.buffer.shape[1]
+        self.row_stride, self.column_stride = view.buffer.strides[0], view.buffer.strides[1]
+        self.item_size = view.buffer.itemsize
+        self.row_bytes = self.n_features * self.item_size
+        self.reversed = view.reversed()
+        # Rows that are not contiguous, native and aligned are copied, as they are, one block at a time.
+        self.packed = (self.reversed or (self.column_stride != self.item_size and self.n_features > 1)
+                       or (<uintptr_t>self.X | <uintptr_t>self.row_stride) % self.item_size != 0)
+        cdef Py_ssize_t n_stored = view.buffer.shape[0]
+        self.n_rows = n_stored if order is None else len(order)
+        if order is not None:
+            self.order = <const int64_t *>self.take(order, self.n_rows, INT64, False, "order")
+        if y is not None:
+            self.y = <const int64_t *>self.take(y, n_stored, INT64, False, "y")
+        if sample_weight is not None:
+            self.weight = <const double *>self.take(sample_weight, n_stored, c"d", False, "sample_weight")
+        cdef Py_ssize_t i
+        for i in range(self.n_rows if self.order != NULL else 0):
+            if not 0 <= self.order[i] < n_stored:
+                raise ValueError(f"order[{i}] is {self.order[i]}, expected 0..{n_stored - 1}")
+
+    cdef void *take(self, array, Py_ssize_t size, char kind, bint writable, str name) except? NULL:
+        cdef View view = contiguous(array, size, kind, writable, name)
+        self.views.append(view)
+        return view.buffer.buf
+
+    cdef void plan(self, Py_ssize_t batch_rows, int n_threads) except *:
+        """Cut the work. Nothing here that shapes a sum may depend on n_threads."""
+        cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
+        self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
+        self.piece_rows = max(FEW_ROWS, min(self.piece_rows, fitting // FEW_ROWS * FEW_ROWS))
+        self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
+        self.block_rows = min(self.batch_rows, max(
+            2 * self.piece_rows, min(fitting, BLOCK_ROWS) // self.piece_rows * self.piece_rows))
+        if not self.has_gradient:
+            self.block_rows = self.batch_rows = self.piece_rows
+        self.blocks_per_batch = ceil_div(self.batch_rows, self.block_rows)
+        cdef Py_ssize_t n_batches = ceil_div(self.n_rows, self.batch_rows)
+        cdef Py_ssize_t n_blocks = n_batches * self.blocks_per_batch
+        self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
+        self.n_feature_pieces = 0
+        if self.has_gradient:
+            self.n_feature_pieces = max(1, ceil_div(self.n_features, PIECE_FEATURES))
+        self.n_tickets = n_blocks * (self.n_row_pieces + self.n_feature_pieces)
+        cdef double work = 2.0 * self.n_features * self.n_classes
+        cdef Py_ssize_t rows_at_once = min(self.n_rows, self.block_rows if self.has_gradient else self.n_rows)
+        # a thread pays from some 50 us of all its work and some 5 us of one phase
+        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
+                                    <int>min(work * rows_at_once / 4e5, 1e6)))
+
+    cdef void allocate(self, Py_ssize_t n_blocks) except *:
+        cdef Py_ssize_t at = 0, rows = self.block_rows
+        self.slot_rows = round_up(rows, 32)
+        self.ld = self.slot_rows + 32   # never a multiple of 4096 bytes, which would share a cache set
+        at = 2 * self.slot_rows * sizeof(void *)   # rows, and those of the next block
+        self.at_logits = round_up(at, 64)
+        at = self.at_logits + self.n_classes * self.ld * self.size
+        self.at_packed = round_up(at, 64)
+        at = self.at_packed + (rows * self.row_bytes if self.packed else 0)
+        if self.weight != NULL:
+            self.zero_row = Scratch()
+            self.zeros = self.zero_row.take(self.row_bytes)
+        self.at_labels = round_up(at, 64)
+        self.at_predictions = self.at_labels + self.slot_rows * sizeof(int64_t)
+        self.at_factors = self.at_predictions + self.slot_rows * sizeof(int64_t)
+        self.at_losses = self.at_factors + self.slot_rows * self.size
+        self.slot_bytes = round_up(self.at_losses + self.slot_rows * self.size, 64)
+        self.panel_bytes = self.size * max(
+            <Py_ssize_t>FORWARD_PANEL * round_up(self.piece_rows, 32), <Py_ssize_t>GRADIENT_PANEL * self.slot_rows)
+        cdef Py_ssize_t n_slots = 1 if self.has_gradient else self.n_threads
+        self.scratch = Scratch()
+        self.slots = self.scratch.take(self.slot_bytes * n_slots)
+        self.panel_block = Scratch()
+        self.panels = self.panel_block.take(self.panel_bytes * self.n_threads, zeroed=False)
+        cdef Py_ssize_t n_pieces = n_blocks * self.n_row_pieces
+        self.totals = Scratch()
+        self.loss_of_piece = <double *>self.totals.take(n_pieces * (sizeof(double) + sizeof(int64_t)))
+        self.correct_of_piece = <int64_t *>(self.loss_of_piece + n_pieces)
+        cdef Py_ssize_t n_parameters = (self.n_features + 1) * self.n_classes
+        if self.updates and self.blocks_per_batch > 1:  # the gradient of an unfinished batch
+            self.partial = Scratch()
+            self.W_sink.gradient = self.partial.take(n_parameters * self.size)
+            self.b_sink.gradient = <char *>self.W_sink.gradient + self.n_features * self.n_classes * self.size
+
+    cdef void block_span(self, int64_t block, Py_ssize_t *begin, Py_ssize_t *end,
+                         Py_ssize_t *batch_size) noexcept nogil:
+        """Rows begin..end of a block, and how many rows its batch has."""
+        cdef Py_ssize_t batch = block // self.blocks_per_batch
+        cdef Py_ssize_t batch_end = min((batch + 1) * self.batch_rows, self.n_rows)
+        batch_size[0] = batch_end - batch * self.batch_rows
+        begin[0] = min(batch * self.batch_rows + block % self.blocks_per_batch * self.block_rows, batch_end)
+        end[0] = min(begin[0] + self.block_rows, batch_end)
+
+    cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
+        cdef int64_t per_block = self.n_row_pieces + self.n_feature_pieces
+        if self.n_feature_pieces == 0:
+            return 0
+        return ticket - ticket % per_block + (self.n_row_pieces if ticket % per_block >= self.n_row_pieces else 0)
+
+    cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
+        cdef int64_t per_block = self.n_row_pieces + self.n_feature_pieces
+        cdef int64_t block = ticket // per_block
+        cdef Py_ssize_t part = ticket % per_block
+        cdef Py_ssize_t begin, end, batch_size
+        self.block_span(block, &begin, &end, &batch_size)
+        cdef char *scratch = self.slots + (0 if self.has_gradient else slot * self.slot_bytes)
+        cdef char *panel = self.panels + slot * self.panel_bytes
+        if part < self.n_row_pieces:
+            self.row_piece(scratch, panel, block, part, begin, end, batch_size)
+        elif end > begin:
+            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin)
+
+    cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
+        return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
+
+    cdef void row_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part, Py_ssize_t begin,
+                        Py_ssize_t end, Py_ssize_t batch_size) noexcept nogil:
+        cdef Py_ssize_t at = part * self.piece_rows              # of the piece, within the block
+        cdef Py_ssize_t n = min(end - begin - at, self.piece_rows)
+        if n <= 0:
+            return
+        cdef Py_ssize_t i, row_begin = begin + at
+        cdef const void **rows = <const void **>scratch + at
+        cdef char *logits = scratch + self.at_logits + at * self.size
+        for i in range(n):
+            rows[i] = self.row(row_begin + i)
+            if self.packed:
+                copy_items(scratch + self.at_packed + (at + i) * self.row_bytes, self.item_size,
+                           <const char *>rows[i], self.column_stride, self.n_features, self.item_size,
+                           self.reversed)
+                rows[i] = scratch + self.at_packed + (at + i) * self.row_bytes
+        # A row of the next block is a cache miss: start it while this block computes.
+        cdef const void **later = NULL
+        if not self.packed and end + at + n <= self.n_rows:
+            later = rows + self.slot_rows
+            for i in range(n):
+                later[i] = self.row(end + at + i)
+        self.kernels.forward[self.source](
+            rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
+        if self.logits != NULL:
+            self.kernels.transpose(self.n_classes, n, logits, self.ld,
+                                   self.logits + row_begin * self.n_classes * self.size, self.n_classes)
+        if self.y != NULL:
+            self.losses_of(scratch, block, part, row_begin, n, batch_size)
+        elif self.predictions != NULL:
+            self.kernels.argmax_columns(n, self.n_classes, logits, self.ld,
+                                        <int64_t *>(scratch + self.at_predictions) + at)
+        if self.predictions != NULL:
+            for i in range(n):
+                self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
+
+    cdef void losses_of(self, char *scratch, int64_t block, Py_ssize_t part, Py_ssize_t row_begin, Py_ssize_t n,
+                        Py_ssize_t batch_size) noexcept nogil:
+        """Softmax, loss and dlogits of the rows of a piece, whose logits are there."""
+        cdef Py_ssize_t i, stored, at = part * self.piece_rows
+        cdef int64_t *labels = <int64_t *>(scratch + self.at_labels) + at
+        cdef int64_t *predictions = <int64_t *>(scratch + self.at_predictions) + at
+        cdef char *factors = scratch + self.at_factors + at * self.size
+        cdef char *losses = scratch + self.at_losses + at * self.size
+        cdef double weight, loss, factor = 1.0 / batch_size if self.updates else self.factor
+        for i in range(n):
+            stored = self.order[row_begin + i] if self.order != NULL else row_begin + i
+            labels[i] = self.y[stored]
+            weight = self.weight[stored] if self.weight != NULL else 1.0
+            if self.size == 4:
+                (<float *>factors)[i] = <float>(factor * weight)
+            else:
+                (<double *>factors)[i] = factor * weight
+        self.kernels.cross_entropy_columns(
+            n, self.n_classes, scratch + self.at_logits + at * self.size, self.ld, labels,
+            factors if self.has_gradient else NULL, losses, predictions)
+        cdef double total = 0.0
+        cdef int64_t correct = 0
+        for i in range(n):
+            stored = self.order[row_begin + i] if self.order != NULL else row_begin + i
+            weight = self.weight[stored] if self.weight != NULL else 1.0
+            loss = (<float *>losses)[i] if self.size == 4 else (<double *>losses)[i]
+            loss = weight * loss if weight != 0.0 else 0.0   # left out, even if it is NaN
+            total += loss
+            correct += predictions[i] == labels[i]
+            if weight == 0.0:   # nor may a NaN in its row reach the gradient, as 0 * NaN
+                (<const void **>scratch)[at + i] = self.zeros
+            if self.losses != NULL and self.size == 4:
+                (<float *>self.losses)[row_begin + i] = <float>loss
+            elif self.losses != NULL:
+                (<double *>self.losses)[row_begin + i] = loss
+        self.loss_of_piece[block * self.n_row_pieces + part] = total
+        self.correct_of_piece[block * self.n_row_pieces + part] = correct
+
+    cdef void feature_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part,
+                            Py_ssize_t n) noexcept nogil:
+        cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
+        cdef Py_ssize_t in_batch = block % self.blocks_per_batch, begin, end, batch_size
+        W_sink.first = b_sink.first = in_batch == 0
+        W_sink.last = b_sink.last = 1
+        if in_batch + 1 < self.blocks_per_batch:
+            self.block_span(block + 1, &begin, &end, &batch_size)
+            W_sink.last = b_sink.last = begin == end   # the last batch may have fewer blocks
+        self.kernels.gradient[self.source](
+            <const void **>scratch, n, self.n_features, part * PIECE_FEATURES,
+            min((part + 1) * PIECE_FEATURES, self.n_features), scratch + self.at_logits, self.ld, self.n_classes,
+            self.scale, &W_sink, panel)
+        if part == 0:
+            self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
+
+
+def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
+             double factor=1.0, gradient=None, sgd=None, logits=None, losses=None, predictions=None,
+             int n_threads=1):
+    """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
+
+    X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
+    b (n_classes,) contiguous, float32 or float64. What is given is filled or updated in place:
+    logits (n, n_classes); with y (n_stored,) int64 in range: losses (n,); predictions (n,) int64;
+    gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
+    updates W and b after every `batch_rows` rows with the gradient of their mean loss.
+    """
+    cdef RowPass p = RowPass()
+    cdef bint updates = sgd is not None
+    p.updates, p.has_gradient = updates, updates or gradient is not None
+    p.take_data(X, y, order, sample_weight)
+    p.n_classes = len(b)
+    if p.n_features > PY_SSIZE_T_MAX // 64 // max(p.n_classes, 1):
+        raise ValueError(f"{p.n_features} features of {p.n_classes} classes: too many")
+    cdef Py_ssize_t n_parameters = p.n_classes * p.n_features
+    cdef char kind = View(b, PyBUF_STRIDES).kind()
+    p.kernels = &isa.f64 if kind == c"d" else &isa.f32
+    p.size = 8 if kind == c"d" else 4
+    if kind != c"d" and kind != c"f":
+        raise TypeError("b: expected float32 or float64")
+    if p.n_classes == 0 or (p.has_gradient and y is None) or (losses is not None and y is None):
+        raise ValueError("expected at least one class, and labels where there is a loss")
+    p.W, p.b = p.take(W, n_parameters, kind, updates, "W"), p.take(b, p.n_classes, kind, updates, "b")
+    p.scale, p.factor = scale, factor
+    if logits is not None:
+        p.logits = <char *>p.take(logits, p.n_rows * p.n_classes, kind, True, "logits")
+    if losses is not None:
+        p.losses = <char *>p.take(losses, p.n_rows, kind, True, "losses")
+    if predictions is not None:
+        p.predictions = <int64_t *>p.take(predictions, p.n_rows, INT64, True, "predictions")
+    if gradient is not None:
+        dW, db = gradient
+        p.W_sink.gradient = p.take(dW, n_parameters, kind, True, "dW")
+        p.b_sink.gradient = p.take(db, p.n_classes, kind, True, "db")
+    if updates:
+        p.W_sink.W, p.b_sink.W = <void *>p.W, <void *>p.b
+        learning_rate, momentum, nesterov, weight_decay, W_velocity, b_velocity = sgd
+        p.W_sink.learning_rate = p.b_sink.learning_rate = learning_rate
+        p.W_sink.momentum = p.b_sink.momentum = momentum
+        p.W_sink.nesterov = p.b_sink.nesterov = nesterov
+        p.W_sink.weight_decay = weight_decay
+        if W_velocity is not None:
+            p.W_sink.velocity = p.take(W_velocity, n_parameters, kind, True, "velocity of W")
+            p.b_sink.velocity = p.take(b_velocity, p.n_classes, kind, True, "velocity of b")
+    p.plan(batch_rows, n_threads)
+    cdef Py_ssize_t n_pieces = p.n_tickets // (p.n_row_pieces + p.n_feature_pieces) * p.n_row_pieces
+    p.allocate(n_pieces // p.n_row_pieces)
+    p.run()
+    cdef double loss = 0.0
+    cdef int64_t correct = 0
+    cdef Py_ssize_t i
+    for i in range(n_pieces):
+        loss += p.loss_of_piece[i]
+        correct += p.correct_of_piece[i]
+    return loss, correct
+
+
+def linear_gradient(X, dlogits, double scale, dW, db):
+    """dW[k, j] = scale * sum_i dlogits[k, i] X[i, j] and db[k] = sum_i dlogits[k, i], on this thread.
+
+    dlogits is class-major (n_classes, n_samples), as everything here contiguous and of one float type.
+    """
+    cdef RowPass p = RowPass()
+    p.take_data(X, None, None, None)
+    cdef char kind = View(db, PyBUF_STRIDES).kind()
+    cdef const kernel_table *kernels = &isa.f64 if kind == c"d" else &isa.f32
+    p.n_classes = len(db)
+    if p.packed or kind != c"d" and kind != c"f":
+        raise TypeError("expected contiguous native rows of X, and float32 or float64 db")
+    cdef const void *d = p.take(dlogits, p.n_classes * p.n_rows, kind, False, "dlogits")
+    p.W_sink.gradient = p.take(dW, p.n_classes * p.n_features, kind, True, "dW")
+    p.b_sink.gradient = p.take(db, p.n_classes, kind, True, "db")
+    p.W_sink.first = p.b_sink.first = p.W_sink.last = p.b_sink.last = 1
+    cdef Scratch scratch = Scratch()
+    cdef Scratch panel = Scratch()
+    cdef const void **rows = <const void **>scratch.take(p.n_rows * sizeof(void *))
+    cdef void *panel_block = panel.take(p.n_rows * GRADIENT_PANEL * sizeof(double))
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(p.n_rows):
+            rows[i] = p.row(i)
+        kernels.gradient[p.source](rows, p.n_rows, p.n_features, 0, p.n_features, d, p.n_rows, p.n_classes, scale,
+                                   &p.W_sink, panel_block)
+        kernels.bias_gradient(p.n_rows, d, p.n_rows, p.n_classes, &p.b_sink)

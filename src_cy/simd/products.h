@@ -1,0 +1,133 @@
+/* What the matrix products do once X is in a panel, and where a gradient goes. */
+
+/* ---- gradients --------------------------------------------------------------------------------- */
+
+/* Up to LANES elements of the gradient, at offset `at` of the parameters, go where the sink says. */
+INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g)
+{
+    if (!sink->first)
+        g += FN(load_first)((T *)sink->gradient + at, n, 0);
+    if (!sink->last || !sink->W) {
+        FN(store_first)((T *)sink->gradient + at, g, n);
+        return;
+    }
+    T *W = (T *)sink->W + at;
+    const V w = FN(load_first)(W, n, 0);
+    V step = g + w * (T)sink->weight_decay;
+    if (sink->velocity) {
+        T *velocity = (T *)sink->velocity + at;
+        const V v = FN(load_first)(velocity, n, 0) * (T)sink->momentum + step;
+        FN(store_first)(velocity, v, n);
+        step = sink->nesterov ? step + v * (T)sink->momentum : v;
+    }
+    FN(store_first)(W, w - step * (T)sink->learning_rate, n);
+}
+
+static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
+                              const gradient_sink *sink)
+{
+    for (ptrdiff_t k = 0; k < n_classes; k++) {
+        const T *column = (const T *)dlogits + k * ld;
+        V total = {0};
+        ptrdiff_t i = 0;
+        for (; i + LANES <= n_rows; i += LANES)
+            total += FN(load)(column + i);
+        if (i < n_rows)
+            total += FN(load_first)(column + i, n_rows - i, 0);
+        FN(into_sink)(sink, k, 1, FN(all)(FN(sum_lanes)(total)));
+    }
+}
+
+/* ---- matrix products --------------------------------------------------------------------------- */
+
+/* Classes k .. group_end(k) make a tile: groups of nearly equal size, 12 classes are 6 + 6, not 10 + 2. */
+INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes)
+{
+    const ptrdiff_t n_groups = (n_classes - k + TILE_CLASSES - 1) / TILE_CLASSES;
+    return k + (n_classes - k + n_groups - 1) / n_groups;
+}
+
+/* sums[c][v] += a[c * lda + t] * panel[t][v] over t: one loop serves both products,
+ *   forward:  t runs over features, a is W,       the panel's lanes are rows of X,
+ *   gradient: t runs over rows,     a is dlogits, the panel's lanes are features.
+ * Per t: n_vectors loads, n_classes broadcasts, their product of multiply-adds. */
+INLINE void FN(accumulate)(const int n_classes, const int n_vectors, const T *a, ptrdiff_t lda, const T *panel,
+                           ptrdiff_t n, V sums[TILE_CLASSES][TILE_VECTORS])
+{
+    for (ptrdiff_t t = 0; t < n; t++) {
+        V x[TILE_VECTORS];
+        for (int v = 0; v < n_vectors; v++)
+            x[v] = FN(load)(panel + t * WIDE + v * LANES);
+        for (int c = 0; c < n_classes; c++) {
+            const V d = FN(all)(a[c * lda + t]);
+            for (int v = 0; v < n_vectors; v++)
+                sums[c][v] = VOP(fma)(d, x[v], sums[c][v]);
+        }
+    }
+}
+
+INLINE void FN(forward_tile_of)(const int n_classes, const int n_vectors, const T *W, ptrdiff_t ldw,
+                                const T *panel, ptrdiff_t n, int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+{
+    V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+    FN(accumulate)(n_classes, n_vectors, W, ldw, panel, n, sums);
+    for (int c = 0; c < n_classes; c++)
+        for (int v = 0; v < n_vectors; v++) {
+            T *to = logits + c * ld + v * LANES;
+            const V sum = first ? sums[c][v] : FN(load)(to) + sums[c][v];
+            FN(store)(to, last ? sum * scale + b[c] : sum);
+        }
+}
+
+static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdiff_t ldw, const T *panel,
+                             ptrdiff_t n, int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+{
+#define TILE_OF(size) FN(forward_tile_of)(size, TILE_VECTORS, W, ldw, panel, n, first, last, scale, b, logits, ld)
+#define NARROW_TILE_OF(size) FN(forward_tile_of)(size, 1, W, ldw, panel, n, first, last, scale, b, logits, ld)
+    if (n_rows > LANES)
+        FOR_SIZE(n_classes, TILE_OF)
+    else /* one image is half the work */
+        FOR_SIZE(n_classes, NARROW_TILE_OF)
+#undef TILE_OF
+#undef NARROW_TILE_OF
+}
+
+INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel,
+                                 ptrdiff_t n_rows, V totals[TILE_CLASSES][TILE_VECTORS])
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
+        const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
+        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+        FN(accumulate)(n_classes, TILE_VECTORS, dlogits + i, ld, panel + i * WIDE, n, sums);
+        for (int c = 0; c < n_classes; c++)
+            for (int v = 0; v < TILE_VECTORS; v++)
+                totals[c][v] += sums[c][v];
+    }
+}
+
+static void FN(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel, ptrdiff_t n_rows,
+                              V totals[TILE_CLASSES][TILE_VECTORS])
+{
+#define TILE_OF(size) FN(gradient_tile_of)(size, dlogits, ld, panel, n_rows, totals)
+    FOR_SIZE(n_classes, TILE_OF)
+#undef TILE_OF
+}
+
+/* out[c * ld_out + r] = in[r * ld_in + c] */
+static void FN(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in_, ptrdiff_t ld_in, void *out_,
+                          ptrdiff_t ld_out)
+{
+    for (ptrdiff_t r = 0; r < n_rows; r += LANES)
+        for (ptrdiff_t c = 0; c < n_columns; c += LANES) {
+            const ptrdiff_t rows = n_rows - r < LANES ? n_rows - r : LANES;
+            const ptrdiff_t columns = n_columns - c < LANES ? n_columns - c : LANES;
+            const T *in = (const T *)in_ + r * ld_in + c;
+            T *out = (T *)out_ + c * ld_out + r;
+            V v[LANES];
+            for (int lane = 0; lane < LANES; lane++)
+                v[lane] = lane < rows ? FN(load_first)(in + lane * ld_in, columns, 0) : (V){0};
+            VOP(transpose)(v);
+            for (ptrdiff_t t = 0; t < columns; t++)
+                FN(store_first)(out + t * ld_out, v[t], rows);
+        }
+}

@@ -1,0 +1,236 @@
+/* Softmax and cross-entropy, for blocks whose lanes are rows and for rows whose lanes are classes. */
+
+/* ---- class-major blocks: the lanes are rows ---------------------------------------------------- */
+
+/* The largest logit of each lane and the first class that has it, or the first NaN (numpy.argmax). */
+INLINE V FN(column_max)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *logits, ptrdiff_t ld, INTEGER argmax[])
+{
+    V largest = FN(load)(logits);
+    I first = {0}, unordered = largest != largest;
+    for (ptrdiff_t k = 1; k < n_classes; k++) {
+        const V x = FN(load)(logits + k * ld);
+        const I above = x > largest;
+        largest = FN(select)(above, x, largest);
+        first = (first & ~above) | (above & (INTEGER)k);
+        unordered |= x != x;
+    }
+    memcpy(argmax, &first, sizeof first);
+    for (ptrdiff_t lane = 0; lane < n_rows; lane++)
+        if (unordered[lane]) {
+            ptrdiff_t k = 0;
+            while (logits[k * ld + lane] == logits[k * ld + lane])
+                k++;
+            argmax[lane] = (INTEGER)k;
+        }
+    return largest;
+}
+
+static void FN(argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
+                               int64_t *predictions)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
+        const ptrdiff_t n = n_rows - i < LANES ? n_rows - i : LANES;
+        INTEGER argmax[LANES];
+        FN(column_max)(n, n_classes, (const T *)logits + i, ld, argmax);
+        for (ptrdiff_t lane = 0; lane < n; lane++)
+            predictions[i + lane] = argmax[lane];
+    }
+}
+
+/* sum_k exp(x[k] - shift) in each lane; the exponentials replace x if `keep` */
+INLINE V FN(column_sum_exp)(ptrdiff_t n_classes, T *x, ptrdiff_t ld, V shift, const int keep)
+{
+    V total = {0};
+    for (ptrdiff_t begin = 0; begin < n_classes; begin += SUM_CHUNK) {
+        const ptrdiff_t end = n_classes - begin < SUM_CHUNK ? n_classes : begin + SUM_CHUNK;
+        V part = {0};
+        for (ptrdiff_t k = begin; k < end; k++) {
+            const V e = FN(exp)(FN(load)(x + k * ld) - shift);
+            if (keep)
+                FN(store)(x + k * ld, e);
+            part += e;
+        }
+        total += part;
+    }
+    return total;
+}
+
+static void FN(softmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld, int logarithm)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
+        T *x = (T *)logits + i;
+        V largest = FN(load)(x);
+        for (ptrdiff_t k = 1; k < n_classes; k++)
+            largest = FN(larger)(FN(load)(x + k * ld), largest);
+        if (logarithm) {
+            const V log_sum = FN(log)(FN(column_sum_exp)(n_classes, x, ld, largest, 0));
+            for (ptrdiff_t k = 0; k < n_classes; k++) /* largest first: exact near the maximum */
+                FN(store)(x + k * ld, FN(load)(x + k * ld) - largest - log_sum);
+        } else {
+            const V share = 1 / FN(column_sum_exp)(n_classes, x, ld, largest, 1);
+            for (ptrdiff_t k = 0; k < n_classes; k++)
+                FN(store)(x + k * ld, FN(load)(x + k * ld) * share);
+        }
+    }
+}
+
+/* Cost per element: one exp, 3 loads and 2 stores of cache-resident data. Probabilities are never
+ * stored: the exponentials turn into dlogits in place. */
+static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits_, ptrdiff_t ld,
+                                      const int64_t *y, const void *factors, void *losses,
+                                      int64_t *predictions)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
+        T *logits = (T *)logits_ + i, own[LANES] = {0};
+        const ptrdiff_t n = n_rows - i < LANES ? n_rows - i : LANES;
+        INTEGER argmax[LANES];
+        const V largest = FN(column_max)(n, n_classes, logits, ld, argmax);
+        for (ptrdiff_t lane = 0; lane < n; lane++) {
+            own[lane] = logits[y[i + lane] * ld + lane];
+            predictions[i + lane] = argmax[lane];
+        }
+        const V total = FN(column_sum_exp)(n_classes, logits, ld, largest, 1);
+        FN(store_first)((T *)losses + i, FN(log)(total) - (FN(load)(own) - largest), n);
+        if (!factors)
+            continue;
+        const V factor = FN(load_first)((const T *)factors + i, n, 0), share = factor / total;
+        const I counts = factor != 0; /* weight 0 is left out, even where its loss is NaN */
+        for (ptrdiff_t k = 0; k < n_classes; k++) {
+            /* below the normal numbers it is 0: a subnormal operand costs a product some 100 cycles */
+            const V d = FN(load)(logits + k * ld) * share;
+            FN(store)(logits + k * ld, (V)((I)d & counts & ~(d < SMALLEST_NORMAL)));
+        }
+        for (ptrdiff_t lane = 0; lane < n; lane++)
+            logits[y[i + lane] * ld + lane] -= factor[lane];
+    }
+}
+
+/* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
+
+/* max_k x[k]; NaN may be passed over: the sum of exponentials brings it back */
+INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
+{
+    V largest = FN(all)((T)-INFINITY);
+    ptrdiff_t k = 0;
+    for (; k + LANES <= n_classes; k += LANES)
+        largest = FN(larger)(FN(load)(x + k), largest);
+    if (k < n_classes)
+        largest = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest);
+    return FN(largest_lane)(largest);
+}
+
+/* sum_k exp(x[k] - shift); the exponentials go to out unless it is NULL */
+INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
+{
+    V total = {0};
+    ptrdiff_t k = 0;
+    while (k + LANES <= n_classes) {
+        V part = {0};
+        for (int step = 0; step < SUM_CHUNK && k + LANES <= n_classes; step++, k += LANES) {
+            const V e = FN(exp)(FN(load)(x + k) - shift);
+            if (out)
+                FN(store)(out + k, e);
+            part += e;
+        }
+        total += part;
+    }
+    if (k < n_classes) {
+        const V e = FN(exp)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY) - shift);
+        if (out)
+            FN(store_first)(out + k, e, n_classes - k);
+        V kept = {0};
+        memcpy(&kept, &e, (size_t)(n_classes - k) * sizeof(T)); /* a filled lane is NaN if shift is -inf */
+        total += kept;
+    }
+    return FN(sum_lanes)(total);
+}
+
+/* out[k] = a * x[k] + b, the tail like the rest; out may be x */
+INLINE void FN(row_affine)(ptrdiff_t n_classes, const T *x, T a, T b, T *out)
+{
+    ptrdiff_t k = 0;
+    for (; k + LANES <= n_classes; k += LANES)
+        FN(store)(out + k, FN(load)(x + k) * a + b);
+    if (k < n_classes)
+        FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) * a + b, n_classes - k);
+}
+
+static T FN(log_of)(T x)
+{
+    return FN(log)(FN(all)(x))[0];
+}
+
+static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
+                             void *out, ptrdiff_t out_stride)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const T *logits = (const T *)x + i * x_stride;
+        T *probs = (T *)out + i * out_stride;
+        const T sum = FN(row_sum_exp)(n_classes, logits, FN(row_max)(n_classes, logits), probs);
+        FN(row_affine)(n_classes, probs, 1 / sum, 0, probs);
+    }
+}
+
+static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
+                                 void *out, ptrdiff_t out_stride)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const T *logits = (const T *)x + i * x_stride;
+        T *to = (T *)out + i * out_stride;
+        const T largest = FN(row_max)(n_classes, logits);
+        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL));
+        FN(row_affine)(n_classes, logits, 1, -largest, to); /* largest first: exact near the maximum */
+        FN(row_affine)(n_classes, to, 1, -log_sum, to);
+    }
+}
+
+/* sum_k dense[k] (x[k] - shift) and sum_k dense[k]; a target of 0 adds 0 even where x is -inf */
+INLINE T FN(dense_loss)(ptrdiff_t n_classes, const T *dense, const T *x, T shift, T *mass)
+{
+    V products = {0}, masses = {0};
+    for (ptrdiff_t k = 0; k < n_classes; k += LANES) {
+        const ptrdiff_t n = n_classes - k < LANES ? n_classes - k : LANES;
+        const V target = FN(load_first)(dense + k, n, 0);
+        const V term = target * (FN(load_first)(x + k, n, 0) - shift);
+        products += FN(select)(target == 0, (V){0}, term);
+        masses += target;
+    }
+    *mass = FN(sum_lanes)(masses);
+    return FN(sum_lanes)(products);
+}
+
+static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
+                                   ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
+                                   const int64_t *y, int64_t ignored, const void *label_weight,
+                                   double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const T *x = (const T *)logits + i * logits_stride;
+        const T *target = dense ? (const T *)dense + i * dense_stride : NULL;
+        T *dx = dlogits ? (T *)dlogits + i * dlogits_stride : NULL, *loss = (T *)losses + i;
+        const int has_label = y && y[i] != ignored;
+        const T spike = !has_label ? 0 : label_weight ? ((const T *)label_weight)[y[i]] : 1;
+        const T largest = FN(row_max)(n_classes, x);
+        T mass = 0, found = 0;
+        if (target && (has_label || !y))
+            found = FN(dense_loss)(n_classes, target, x, largest, &mass);
+        mass += spike;
+        if (mass == 0) { /* ignored, or all its classes weigh nothing: left out even if x has a NaN */
+            *loss = 0;
+            if (dx)
+                memset(dx, 0, (size_t)n_classes * sizeof(T));
+            continue;
+        }
+        if (spike != 0)
+            found += spike * (x[y[i]] - largest);
+        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx);
+        *loss = mass * FN(log_of)(sum) - found;
+        if (!dx)
+            continue;
+        FN(row_affine)(n_classes, dx, (T)factor * mass / sum, 0, dx);
+        for (ptrdiff_t k = 0; target && k < n_classes; k++)
+            dx[k] -= (T)factor * target[k];
+        if (has_label)
+            dx[y[i]] -= (T)factor * spike;
+    }
+}
