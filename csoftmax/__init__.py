@@ -72,7 +72,10 @@ __all__ = [
 ]
 
 if os.environ.get("CSOFTMAX_ISA"):
-    _kernels.use(os.environ["CSOFTMAX_ISA"])
+    try:
+        _kernels.use(os.environ["CSOFTMAX_ISA"])
+    except ImportError as error:
+        raise ImportError(f"environment variable CSOFTMAX_ISA: {error}") from None
 
 
 def info() -> dict[str, Any]:

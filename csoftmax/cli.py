@@ -10,7 +10,9 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -50,7 +52,8 @@ class Dtype(str, Enum):
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="A folder of IDX or .npy files, or an .npz, .npy, .csv, .tsv or .txt file. "
+        help="A folder of IDX files or of X.npy and y.npy, or an .npz, .npy, .csv, .tsv or .txt "
+        "file. "
         "[default: Fashion-MNIST; the bundled sample of it if it cannot be had]",
         show_default=False,
     ),
@@ -127,9 +130,10 @@ def train(
             train_set, test_set = _fashion_mnist(say)
         else:
             table = _table_options(label_column, (dtype or _stored_dtype(model)).value)
-            train_set, test_set = cs.read(
-                data, class_names=names, test_fraction=test_fraction, seed=seed, **table
-            )
+            with _pixels_expected(model):
+                train_set, test_set = cs.read(
+                    data, class_names=names, test_fraction=test_fraction, seed=seed, **table
+                )
         model = _model_for(train_set, data, model, dtype, seed)
         _make_folder(out)
     say(f"train on {_describe(train_set)}; test on {_describe(test_set)}")
@@ -164,7 +168,8 @@ def evaluate(
             _, test_set = _fashion_mnist(print)
         else:
             table = _table_options(label_column, _stored_dtype(model).value)
-            whole, test = read_parts(data, class_names=model.class_names, **table)
+            with _pixels_expected(model):
+                whole, test = read_parts(data, class_names=model.class_names, **table)
             test_set = whole if test is None else test
         _model_for(test_set, data, model, None, None)
     print(f"{model_file} on {_describe(test_set)}")
@@ -194,7 +199,8 @@ def predict(
     with users_mistakes():
         model = cs.SoftmaxRegression.load(model_file)
         table = _table_options(label_column, _stored_dtype(model).value)
-        X = read_features(file, n_features=model.n_features, **table)
+        with _pixels_expected(model):
+            X = read_features(file, n_features=model.n_features, **table)
         model.features_of(X, str(file))
     if output is None:
         write_predictions(sys.stdout, model, X, threads)
@@ -343,12 +349,25 @@ def _stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
     return Dtype(model.dtype.name) if model.scale == 1 else Dtype.uint8
 
 
+@contextmanager
+def _pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
+    """Say what a model of pixels takes, where a table of something else was read for it."""
+    try:
+        yield
+    except cs.DataError as error:
+        if model is None or _stored_dtype(model) is not Dtype.uint8:
+            raise
+        raise cs.DataError(f"{error} (the model takes {model.n_features} pixels 0..255)") from None
+
+
 def _fashion_mnist(say: Callable[[str], None]) -> tuple[cs.Dataset, cs.Dataset]:
     try:
-        return cs.fashion_mnist()
+        train_set, test_set = cs.fashion_mnist()
     except cs.DataNotFoundError as error:
         say(f"{error}\nUntil then the bundled sample of it will do.")
         return cs.fashion_mnist_sample()
+    place = next(place for place in cs.dataset_locations() if place.found)
+    return replace(train_set, name=f"{train_set.name} of {place.path}"), test_set
 
 
 def _model_for(

@@ -116,7 +116,9 @@ def test_train_without_data_uses_the_whole_set(
     words = command("train", "--epochs", 1, "--out", tmp_path / "run", "--no-plots")
     assert main(words) == 0
     output, error = capsys.readouterr()
-    assert f"{fashion_mnist[0].name}: {len(fashion_mnist[0]):,} x 784" in output
+    first = output.splitlines()[0]
+    assert first.startswith(f"train on {fashion_mnist[0].name} of {os.sep}")  # the place
+    assert f": {len(fashion_mnist[0]):,} x 784" in first
     assert error == ""
 
 
@@ -573,7 +575,7 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         ),
         "predict into nowhere": (
             ["predict", model, table, "--label-column", 0, "--output", folder / "no" / "x.csv"],
-            ["No such file"],
+            ["no such folder, for the file x.csv"],
         ),
     }  # fmt: skip
 

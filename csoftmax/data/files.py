@@ -45,6 +45,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     b'ab'
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder, for the file {path.name}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
