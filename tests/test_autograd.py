@@ -97,7 +97,7 @@ def test_gradients_are_those_of_the_formula(
     W, b = cs.Parameter(W0, dtype), cs.Parameter(b0, dtype)
     loss = getattr(loss_of(X, W, b, y), reduction)()
     loss.backward()
-    wide = (np.float64(a) for a in (X, W0, b0))
+    wide = (a.astype(np.float64) for a in (X, W0, b0))
     expected, dW, db = reference.linear_cross_entropy_grad(*wide, y, reduction=reduction)
     size = 1 if reduction == "mean" else len(X)
     tolerance = 100 * size * np.finfo(dtype).eps
