@@ -112,7 +112,9 @@ cdef class RowPass(Team):
     cdef void allocate(self, Py_ssize_t n_blocks) except *:
         cdef Py_ssize_t at = 0, rows = self.block_rows
         self.slot_rows = round_up(rows, 32)
-        self.ld = self.slot_rows + 32   # never a multiple of 4096 bytes, which would share a cache set
+        self.ld = self.slot_rows + 32
+        if self.ld * self.size % 4096 == 0:   # classes that far apart would share a cache set
+            self.ld += 32
         at = 2 * self.slot_rows * sizeof(void *)   # rows, and those of the next block
         self.at_logits = round_up(at, 64)
         at = self.at_logits + self.n_classes * self.ld * self.size

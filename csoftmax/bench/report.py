@@ -112,7 +112,7 @@ def lines_of_limits(run: Run) -> list[str]:
 
 ROWS = [
     ("epoch/uint8/batch 256", "one training epoch, 60,000 images, uint8, batch 256",
-     "一轮训练，60,000 张图像，uint8，批量 256"),
+     "一个迭代周期，60,000 张图像，uint8，批量大小256"),
     ("pass/uint8", "loss and gradient over all 60,000 images, uint8",
      "全部 60,000 张图像的损失与梯度，uint8"),
     ("classes/float32/4096x768x100", "loss and gradient, 4096 × 768 × 100 classes",

@@ -1,10 +1,11 @@
 /* The table of kernels that each instruction set exports, and what every kernel promises.
  *
- * n_rows x n_features   a block of X, given as one pointer per row (rows may lie anywhere, unaligned)
+ * n_rows x n_features   a block of X, given as one pointer per row (rows may lie anywhere, their items
+ *                       aligned to their own size)
  * W                     class-major: W[k * n_features + j]
  * logits, dlogits       class-major: logits[k * ld + i], so that softmax runs along the rows and wastes no
- *                       vector lane on few classes; ld is a multiple of 32, and the rows up to the next
- *                       multiple of 32 may be written
+ *                       vector lane on few classes; a kernel that writes them may write the rows up to the
+ *                       next multiple of 32, for which ld must have room
  *
  * Every element is summed in one order that depends on n_features, n_rows and the instruction set alone,
  * never on which tile it fell into: that is what makes results bitwise equal for any thread count.
