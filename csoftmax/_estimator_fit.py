@@ -1,0 +1,316 @@
+"""How `SoftmaxClassifier` is fitted: validation data, when to stop, and the two solvers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+
+from csoftmax import solver
+from csoftmax._estimator_base import Gap
+from csoftmax._estimator_data import Labels, MemoryBudgetError, in_units
+from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
+from csoftmax._passes import LinearArguments
+from csoftmax._precondition import BLOCK_BYTES, FULL_FEATURES
+from csoftmax.solver import Progress, Solution
+from csoftmax.training import Epoch
+
+Array = NDArray[Any]
+History = dict[str, list[float]]
+SGD_COLUMNS = ("loss", "accuracy", "seconds")
+
+
+class ConvergenceWarning(SklearnConvergenceWarning, solver.ConvergenceWarning):  # type: ignore[misc]
+    """A fit stopped before it was as near to the optimum as `tol` asks."""
+
+
+class Fitted(NamedTuple):
+    """One head's parameters in softmax form, and how they were found."""
+
+    W: Array
+    b: Array
+    n_iter: int
+    history: History
+    gap: Gap
+
+
+@dataclass
+class Problem:
+    """One fit: checked data, the weights of its rows, and the rows that are in use."""
+
+    X: Array
+    y: Labels
+    n_classes: int
+    weight: Array | None
+    rows: Labels | None  # None: all
+    C: float  # of the softmax form
+    seen: float = 0.0  # weight of samples that came before these
+
+    @property
+    def row_weight(self) -> Array | None:
+        """The weights with 0 for the rows that are not in use."""
+        if self.rows is None:
+            return self.weight
+        weight = np.zeros(len(self.y))
+        weight[self.rows] = 1.0 if self.weight is None else self.weight[self.rows]
+        return weight
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights in use."""
+        if self.weight is None:
+            return float(len(self.y) if self.rows is None else len(self.rows))
+        return float((self.weight if self.rows is None else self.weight[self.rows]).sum())
+
+    @property
+    def penalty(self) -> float:
+        """The strong convexity that the penalty gives: ``1 / (C S)``."""
+        return 1 / (self.C * (self.seen + self.total))
+
+
+@dataclass
+class Monitor:
+    """Validation after each pass: keeps a record and the best parameters, and says when to stop."""
+
+    X: Array
+    y: Labels
+    patience: int | None  # None: never stop
+    tol: float
+    n_threads: int | None
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    best: float = math.inf
+    best_parameters: tuple[Array, Array] | None = None
+    without_progress: int = 0
+
+    def after(self, W: Array, b: Array) -> bool:
+        """Evaluate the parameters; True if there has been no progress for too long."""
+        data = LinearArguments(self.X, W.T, b, self.y, 1.0, None, "sum", self.n_threads)
+        total, correct = data.run()
+        loss = total / len(self.y)
+        self.losses.append(loss)
+        self.accuracies.append(correct / len(self.y))
+        if self.patience is None:
+            return False
+        self.without_progress += 1
+        if loss < self.best * (1 - self.tol):
+            self.without_progress = 0
+        if loss < self.best:
+            self.best, self.best_parameters = loss, (W.copy(), b.copy())
+        return self.without_progress >= self.patience
+
+    def record(self, history: History) -> None:
+        history["validation_loss"] = list(self.losses)
+        history["validation_accuracy"] = list(self.accuracies)
+
+
+# ---- minibatches -------------------------------------------------------------------------------
+
+
+def fit_sgd(
+    problem: Problem,
+    descent: Descent,
+    monitor: Monitor | None,
+    *,
+    learning_rate: float | None,
+    momentum: float,
+    batch_size: int,
+    max_iter: int,
+    tol: float,
+    patience: int,
+    n_threads: int | None,
+    fit_intercept: bool,
+    verbose: int,
+) -> tuple[int, History]:
+    """Descend until the loss stops falling; the descent holds the parameters it ends with."""
+    epoch_of = _epochs(
+        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
+    )
+    history: History = {name: [] for name in SGD_COLUMNS}
+    best, without_progress, stopped = math.inf, 0, False
+    try:
+        while len(history["loss"]) < max_iter and not stopped:
+            epoch = epoch_of()
+            for name in SGD_COLUMNS:
+                history[name].append(getattr(epoch, name))
+            if monitor is not None:
+                stopped = monitor.after(*descent.parameters)
+            if monitor is None or monitor.patience is None:
+                without_progress = 0 if epoch.loss < best * (1 - tol) else without_progress + 1
+                stopped = without_progress >= patience
+            best = min(best, epoch.loss)
+            if verbose:
+                print(_epoch_line(history, monitor), flush=True)
+    except KeyboardInterrupt:
+        if not history["loss"]:
+            raise
+        _warn(f"interrupted: the parameters are those after epoch {len(history['loss'])}")
+        stopped = True
+    if not stopped:
+        _warn(
+            f"the loss is still falling after {max_iter} epochs (loss {history['loss'][-1]:.6g}, "
+            f"tol {tol:g}): increase max_iter, or let the solver be 'lbfgs'"
+        )
+    if monitor is not None:
+        monitor.record(history)
+        if monitor.best_parameters is not None:
+            descent.parameters = monitor.best_parameters
+    return len(history["loss"]), history
+
+
+def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
+    """Go through the samples once."""
+    names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
+    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
+    return {name: [getattr(epoch, name)] for name in SGD_COLUMNS}
+
+
+def _epochs(
+    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
+    batch_size: int, fit_intercept: bool, n_threads: int | None,
+) -> Callable[[], Epoch]:  # fmt: skip
+    """Return what goes through the samples once more at each call."""
+    optimizer = descent.optimizer(
+        learning_rate, momentum, problem.penalty, problem.X, problem.y, problem.row_weight
+    )
+    weight = mean_one(problem.weight, problem.rows)
+    loader = RowsLoader(
+        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
+    )
+
+    def epoch() -> Epoch:
+        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
+        if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
+            raise ValueError(
+                f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
+                'learning_rate, or "auto"'
+            )
+        return done
+
+    return epoch
+
+
+def _epoch_line(history: History, monitor: Monitor | None) -> str:
+    line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
+    if monitor is not None:
+        line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"
+    return line
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+
+# ---- full passes -------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What a fit by L-BFGS keeps in memory besides X."""
+
+    history_size: int
+    preconditioner: str | None
+    n_bytes: float
+
+
+def plan_memory(
+    budget: float, shape: tuple[int, ...], n_classes: int, dtype: np.dtype[Any],
+    n_heads: int = 1, n_weights: int = 1, held_out: int = 0,
+) -> Plan:  # fmt: skip
+    """Choose the best plan that the budget allows.
+
+    Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
+    """
+    n_samples, n_features = shape
+    parameters = n_heads * n_classes * (n_features + 1) * dtype.itemsize
+    # labels, a row of weights for each problem and its copy, and what a pass works in
+    always = 16 * n_samples * (1 + n_weights) + held_out + (8 << 20)
+    wanted = "full" if n_features <= FULL_FEATURES else "diagonal"
+    plans = []
+    for preconditioner in ("full", "diagonal") if wanted == "full" else ("diagonal",):
+        # covariance, eigenvectors, their transpose and the decomposition's workspace
+        square = 8.0 * n_features**2 * (3 + 2 * n_weights) + 3 * BLOCK_BYTES
+        extra = square if preconditioner == "full" else 3.0 * BLOCK_BYTES
+        for history_size in (10, 5, 3):
+            n_bytes = always + extra + parameters * (2 * history_size + 10)
+            plans.append(Plan(history_size, preconditioner, n_bytes))
+    for plan in plans:
+        if plan.n_bytes <= budget:
+            return plan
+    raise MemoryBudgetError(
+        f"max_memory leaves {in_units(max(budget, 0))} besides X, expected at least "
+        f"{in_units(plans[-1].n_bytes)} for {n_samples} samples, {n_features} features and "
+        f"{n_classes} classes" + (f" in {n_heads} fits" if n_heads > 1 else "")
+    )
+
+
+def run_solver(problem: Problem, **options: Any) -> tuple[Solution, list[str]]:
+    """Minimise, and return what the solver would have warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", solver.ConvergenceWarning)
+        solution = solver.minimize(
+            problem.X, problem.y, problem.n_classes, C=problem.C,
+            sample_weight=problem.row_weight, **options,
+        )  # fmt: skip
+    messages = []
+    for warning in caught:
+        if issubclass(warning.category, solver.ConvergenceWarning):
+            messages.append(str(warning.message))
+        else:
+            warnings.warn(warning.message, warning.category, stacklevel=3)
+    return solution, messages
+
+
+def fit_lbfgs(
+    problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
+    **options: Any,
+) -> Fitted:  # fmt: skip
+    """Minimise one head to the optimum, or to where validation says to stop."""
+    stopped, seen = False, (math.nan, math.nan)
+
+    def watch(progress: Progress) -> bool:
+        nonlocal stopped, seen
+        now = float(progress.objective[0]), float(progress.estimate[0])
+        if monitor is not None and now != seen:  # not after a trial step that was no good
+            seen, stopped = now, monitor.after(*progress.parameters(0))
+        return stopped
+
+    if start is not None:
+        options["W"], options["b"] = start[0][None], start[1][None]
+    solution, messages = run_solver(
+        problem, callback=None if monitor is None else watch,
+        history_size=plan.history_size, preconditioner=plan.preconditioner, **options,
+    )  # fmt: skip
+    fitted = fitted_head(solution, 0)
+    if monitor is not None:
+        monitor.record(fitted.history)
+        if monitor.best_parameters is not None:
+            W, b = monitor.best_parameters
+            gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
+            fitted = fitted._replace(W=W, b=b, gap=gap)
+    if not stopped:
+        for message in messages:
+            _warn(message)
+    return fitted
+
+
+def fitted_head(solution: Solution, head: int) -> Fitted:
+    gap = Gap(*(float(v[head]) for v in (solution.objective, solution.bound, solution.estimate)))
+    history = {name: list(values) for name, values in solution.history[head].items()}
+    return Fitted(solution.W[head], solution.b[head], int(solution.iterations[head]), history, gap)
+
+
+def measure_gap(
+    problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
+) -> Gap:
+    """Return how far some parameters are from the optimum: a few passes, no step."""
+    solution, _ = run_solver(
+        problem, W=W[None], b=b[None], callback=lambda progress: True, history_size=1,
+        preconditioner=plan.preconditioner, fit_intercept=fit_intercept, n_threads=n_threads,
+    )  # fmt: skip
+    return fitted_head(solution, 0).gap
