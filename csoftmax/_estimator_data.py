@@ -238,6 +238,22 @@ def conversion_bytes(X: Any) -> int:
     return 8 * math.prod(shape) if len(shape) == 2 else 0
 
 
+def in_rows(X: Array, budget: float) -> Array:
+    """Return X with each row in one piece, which makes a pass twice as fast, if memory allows.
+
+    A column-major array is copied once; one mapped from a file stays there.
+    """
+    if X.strides[1] == X.itemsize or X.shape[1] == 1 or X.nbytes > budget or _is_mapped(X):
+        return X
+    return np.ascontiguousarray(X)
+
+
+def _is_mapped(X: Any) -> bool:
+    while X is not None and not isinstance(X, np.memmap):
+        X = getattr(X, "base", None)
+    return X is not None
+
+
 def in_units(n_bytes: float) -> str:
     """Return a number of bytes as people write it.
 

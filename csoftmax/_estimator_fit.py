@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from csoftmax.training import Epoch
 
 Array = NDArray[Any]
 History = dict[str, list[float]]
+HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
 SGD_COLUMNS = ("loss", "accuracy", "seconds")
 
 
@@ -236,7 +238,7 @@ def plan_memory(
         # covariance, eigenvectors, their transpose and the decomposition's workspace
         square = 8.0 * n_features**2 * (3 + 2 * n_weights) + 3 * BLOCK_BYTES
         extra = square if preconditioner == "full" else 3.0 * BLOCK_BYTES
-        for history_size in (10, 5, 3):
+        for history_size in HISTORY_SIZES:
             n_bytes = always + extra + parameters * (2 * history_size + 10)
             plans.append(Plan(history_size, preconditioner, n_bytes))
     for plan in plans:
@@ -297,6 +299,69 @@ def fit_lbfgs(
         for message in messages:
             _warn(message)
     return fitted
+
+
+def plan_groups(
+    budget: float, shape: tuple[int, ...], n_classes: int, dtype: np.dtype[Any], n_folds: int,
+    n_Cs: int, held_out: int,
+) -> tuple[int, Plan]:  # fmt: skip
+    """Return how many C to solve at a time, all folds of each, and what that takes.
+
+    Without a budget it is a quarter of the machine's memory.
+    """
+    limit = budget
+    if math.isinf(budget):
+        limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    paths = n_folds * n_Cs * n_classes * (shape[1] + 1) * dtype.itemsize
+    for n_at_once in range(n_Cs, 0, -1):
+        last = n_at_once == 1
+        try:
+            plan = plan_memory(
+                budget if last else limit, shape, n_classes, dtype, n_at_once * n_folds, n_folds,
+                held_out + 2 * paths,
+            )  # fmt: skip
+        except MemoryBudgetError:
+            if last:
+                raise
+            continue
+        if plan.history_size == HISTORY_SIZES[0] or last:
+            break
+    return n_at_once, plan
+
+
+def solve_heads(
+    X: Array, y: Labels, n_classes: int, Cs: Array, weights: Array, n_at_once: int, plan: Plan,
+    **options: Any,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Solve every row of weights for every C, `n_at_once` values of C in the same passes.
+
+    Returns W (n_weights, n_Cs, n_classes, n_features), b and the iterations. Groups go from strong
+    to weak penalties, each from where the weakest penalty before it ended.
+    """
+    n_weights, order = len(weights), np.argsort(Cs, kind="stable")
+    W = b = iterations = np.empty(0)
+    for begin in range(0, len(Cs), n_at_once):
+        group = order[begin : begin + n_at_once]
+        start: dict[str, Any] = {}
+        if begin:
+            before = order[begin - 1]
+            start = {
+                "W": np.repeat(W[:, before], len(group), axis=0),
+                "b": np.repeat(b[:, before], len(group), axis=0),
+            }
+        solution = solver.minimize(
+            X, y, n_classes, C=np.tile(Cs[group], n_weights), sample_weight=weights,
+            weight_of_head=np.repeat(np.arange(n_weights), len(group)),
+            history_size=plan.history_size, preconditioner=plan.preconditioner, **start, **options,
+        )  # fmt: skip
+        if not begin:
+            W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
+            b = np.empty(W.shape[:3], W.dtype)
+            iterations = np.empty(W.shape[:2], np.int32)
+        W[:, group] = solution.W.reshape(n_weights, len(group), *W.shape[2:])
+        b[:, group] = solution.b.reshape(n_weights, len(group), -1)
+        iterations[:, group] = solution.iterations.reshape(n_weights, -1)
+    return W, b, iterations
 
 
 def fitted_head(solution: Solution, head: int) -> Fitted:

@@ -34,6 +34,7 @@ from csoftmax._estimator_data import (
     compute_dtype,
     conversion_bytes,
     held_out_rows,
+    in_rows,
     in_units,
     more_samples,
     training_set,
@@ -129,8 +130,9 @@ class SoftmaxClassifier(LinearSoftmax):
 
     Notes
     -----
-    X is read as it is stored: uint8, float16, float32 and float64 arrays in C order, memory-mapped
-    files among them, are not copied. Other numbers become float64. Sparse matrices are refused.
+    X is read as it is stored: uint8, float16, float32 and float64 arrays in C order and
+    memory-mapped files are not copied; arrays in other orders are, if `max_memory` allows. Other
+    numbers become float64. Sparse matrices are refused.
     Pixels from 0 to 255 need no scaling: the preconditioner sees to it (but C counts on
     the features as they are: pixels divided by 255 need 255^2 times the C).
 
@@ -233,8 +235,13 @@ class SoftmaxClassifier(LinearSoftmax):
         plan = plan_memory(
             spare, data.X.shape, len(data.classes), compute_dtype(data.X), held_out=held_bytes
         )
+        rows_in_order = in_rows(data.X, spare - plan.n_bytes)
+        copied = 0 if rows_in_order is data.X else data.X.nbytes
+        problem.X = rows_in_order
         if self.verbose:
-            print(f"the fit takes up to {in_units(plan.n_bytes)} besides X", file=sys.stderr)
+            print(
+                f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X", file=sys.stderr
+            )
         if self.solver == "sgd":
             fitted = self._fit_sgd(problem, start, monitor, seed, plan)
         else:
