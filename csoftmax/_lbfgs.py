@@ -30,6 +30,8 @@ DECREASE = 1e-4
 CURVATURE = 0.9
 MAX_TRIALS = 25
 
+EVALUATE, NEXT = False, True  # what `Lbfgs.steps` yields
+
 
 class Point(NamedTuple):
     """Where a head is: parameters, objective, gradient, P gradient; replaced as a whole."""
@@ -160,66 +162,77 @@ def _cubic(a: tuple[float, float, float], b: tuple[float, float, float]) -> floa
 class Lbfgs:
     """Minimises one function; `steps` is the coroutine.
 
-    `trial` is where to evaluate; the driver fills `trial_gradient` and sends the objective. `point`
+    `trial` is where to evaluate: the driver fills `trial_gradient` and sends the objective. `point`
     is the best point so far, whole at any moment.
     """
 
     def __init__(self, x: Array, history_size: int, precondition: Preconditioner) -> None:
         self.precondition = precondition
-        self.trial, self.trial_gradient = x.copy(), np.empty_like(x)
+        self.trial, self.trial_gradient = x, np.empty_like(x)
         self.history = History(history_size, len(x), x.dtype)
         self.rounding = float(np.finfo(x.dtype).eps)
         self.point: Point | None = None
         self.stalled = False
 
-    def start(self, objective: float) -> Point:
+    def start(self, objective: float) -> None:
         """Take the evaluation of the first trial."""
         preconditioned = np.empty_like(self.trial)
         self.precondition(self.trial_gradient, preconditioned)
         self.point = Point(self.trial, objective, self.trial_gradient, preconditioned)
-        return self.point
+
+    def restart(self, precondition: Preconditioner) -> None:
+        """Go on from the same point with another preconditioner; only where `steps` said NEXT."""
+        assert self.point is not None
+        self.precondition = precondition
+        self.history.clear()
+        preconditioned = np.empty_like(self.point.x)
+        precondition(self.point.gradient, preconditioned)
+        self.point = self.point._replace(preconditioned=preconditioned)
 
     def steps(self) -> Generator[bool, float, None]:
-        """Yield True after each iteration, False where a trial was not good enough.
+        """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.
 
-        At each yield the driver evaluates `trial`; it ends where no step helps (`stalled`).
+        It ends where no step helps: `stalled`.
         """
         assert self.point is not None
         spare = [np.empty_like(self.point.x) for _ in range(4)]
-        iterated = True
         while True:
-            point = self.point
             direction = spare[3]
-            self.history.direction(point, direction)
-            slope = float(np.dot(point.gradient, direction))
-            if not slope < 0:
+            self.history.direction(self.point, direction)
+            step, objective = yield from self._search(direction, *spare[:2])
+            if step is None:
                 if self.history.count == 0:
-                    break
+                    self.stalled = True
+                    return
                 self.history.clear()
                 continue
             x, gradient, preconditioned = spare[:3]
-            self.trial, self.trial_gradient = x, gradient
-            search, step = Search(point.objective, slope, self.rounding), 1.0
-            for _ in range(MAX_TRIALS):
-                np.multiply(direction, step, out=x)
-                np.add(x, point.x, out=x)
-                objective = yield iterated
-                iterated = False
-                slope = float(np.dot(gradient, direction))
-                if search.accepts(step, objective, slope):
-                    break
-                step = search.next(step, objective, slope)
-            else:
-                if self.history.count == 0:
-                    break
-                self.history.clear()
-                continue
+            old = self.point
             self.precondition(gradient, preconditioned)
             self.point = Point(x, objective, gradient, preconditioned)
-            np.subtract(gradient, point.gradient, out=point.gradient)
-            np.subtract(preconditioned, point.preconditioned, out=point.preconditioned)
+            np.subtract(gradient, old.gradient, out=old.gradient)
+            np.subtract(preconditioned, old.preconditioned, out=old.preconditioned)
             np.multiply(direction, step, out=direction)
-            self.history.add(direction, point.gradient, point.preconditioned)
-            spare = [point.x, point.gradient, point.preconditioned, direction]
-            iterated = True
-        self.stalled = True
+            self.history.add(direction, old.gradient, old.preconditioned)
+            spare = [old.x, old.gradient, old.preconditioned, direction]
+            yield NEXT
+
+    def _search(
+        self, direction: Array, x: Array, gradient: Array
+    ) -> Generator[bool, float, tuple[float | None, float]]:
+        """Return (step, objective); the step is None where none is good enough."""
+        assert self.point is not None
+        self.trial, self.trial_gradient = x, gradient
+        start, start_objective = self.point.x, self.point.objective
+        slope = float(np.dot(self.point.gradient, direction))
+        if slope < 0:
+            search, step = Search(start_objective, slope, self.rounding), 1.0
+            for _ in range(MAX_TRIALS):
+                np.multiply(direction, step, out=x)
+                np.add(x, start, out=x)
+                objective = yield EVALUATE
+                slope = float(np.dot(gradient, direction))
+                if search.accepts(step, objective, slope):
+                    return step, objective
+                step = search.next(step, objective, slope)
+        return None, start_objective

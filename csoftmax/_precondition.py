@@ -1,120 +1,200 @@
-"""The preconditioner of the solver: the inverse of the Hessian where all weights are 0.
+"""Preconditioners of the solver: approximate inverse Hessians, from a sample of the rows.
 
-There every row has the same probabilities pi, and the Hessian of the mean loss is the Kronecker
-product of ``A = diag(pi) - pi pi^T`` over the classes and the covariance of the features, centred
-since the intercept is free to follow. With ``A = U diag(alpha) U^T`` and the covariance
-``Q diag(e) Q^T``, one eigendecomposition serves every C:
+The Hessian of the mean loss has the blocks ``mean_i p_ik (delta_kl - p_il) x_i x_i^T``. In the
+basis Q of the eigenvectors of the features' covariance (centred, as the intercept is free to
+follow) two approximations are cheap to invert:
 
-    P = (U x Q) diag(1 / (alpha_k e_j + lambda)) (U x Q)^T.
+- where all weights are 0, every row has the same p, and the Hessian is the Kronecker product of
+  ``A = diag(p) - p p^T = U diag(alpha) U^T`` and the covariance, for any lambda inverted by
+  ``(U x Q) diag(1 / (alpha_k e_j + lambda)) (U x Q)^T``;
+- at the current weights, the blocks k = l: exact on the sample in the leading directions of Q and
+  the intercept, and ``alpha_k e_j + lambda`` with ``alpha_k = mean_i p_ik (1 - p_ik)`` in the rest.
+
+Preconditioned by the second, Fashion-MNIST at C = 1 needs 36 passes instead of 154 to come within
+0.1 % of the optimum; the blocks k != l, or all directions instead of 100, save fewer than they cost.
 """
 
 from __future__ import annotations
 
-import math
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax._problem import Problem
+from csoftmax.functional import linear, softmax
+
 Array = NDArray[Any]
 
-# Rows that the covariance is computed from, at most: more did not lower the number of passes.
 SAMPLED_ROWS = 8192
-BLOCK_BYTES = 1 << 24
-# Above so many features, their variances alone: an eigendecomposition costs about 10 n_features^3.
+SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
+BLOCK_BYTES = 1 << 22
+LEADING = 100
+INVERSE_BYTES = 1 << 25  # of the inverted blocks of all heads
+# Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
 FULL_FEATURES = 4096
+FULL_COST = 70  # and at most so much per n_samples x n_classes
 
 
-def sampled_rows(n_rows: int, weight: Array | None, limit: int) -> Array:
-    """Return row numbers, sorted: all of weight > 0, or `limit` of them drawn at random."""
-    rows = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
-    if len(rows) <= limit:
-        return rows
-    return np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+def wants_full(preconditioner: str | None, problem: Problem) -> bool:
+    """Say whether the covariance of the features is worth its decomposition."""
+    if preconditioner != "auto":
+        return preconditioner == "full"
+    f, size = problem.n_features, problem.n_rows * problem.n_classes
+    return f <= 128 or (f <= FULL_FEATURES and 10 * f * f <= FULL_COST * size)
 
 
-def blocks(X: Array, rows: Array, dtype: np.dtype[Any]) -> Any:
-    """Yield (row numbers, those rows of X in `dtype`) in blocks that stay in cache."""
-    step = max(1, BLOCK_BYTES // max(1, X.shape[1] * dtype.itemsize))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        yield some, X[some].astype(dtype)
+class Sample:
+    """Rows that stand for all rows with a weight > 0: at most SAMPLED_ROWS, drawn at random."""
 
-
-class Spectrum:
-    """Eigenvalues and eigenvectors of the features' covariance; only variances if not `full`."""
-
-    def __init__(
-        self,
-        X: Array,
-        scale: float,
-        weight: Array | None,
-        mean: Array,
-        full: bool,
-        dtype: np.dtype[Any],
-    ) -> None:
-        n_features = X.shape[1]
-        rows = sampled_rows(len(X), weight, max(SAMPLED_ROWS, 4 * n_features))
-        moments = np.zeros((n_features, n_features) if full else n_features)
-        center, total = (mean / scale if scale else mean).astype(dtype), 0.0
-        for some, block in blocks(X, rows, dtype):
-            block -= center
-            share = None if weight is None else weight[some]
-            total += len(some) if share is None else float(share.sum())
-            if share is not None:
-                block *= np.sqrt(share).astype(dtype)[:, None]
-            moments += block.T @ block if full else np.einsum("ij,ij->j", block, block)
-        moments *= scale * scale / (total or 1.0)
-        self.mean = mean.astype(dtype)
+    def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
+        weight = problem.weight(r)
+        rows = np.arange(problem.n_rows) if weight is None else np.flatnonzero(weight)
+        row_bytes = max(problem.n_features * problem.dtype.itemsize, 4 * problem.n_classes)
+        limit = max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // max(1, row_bytes)))
+        self.all_rows = len(rows) <= limit
+        if not self.all_rows:
+            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+        self.X = problem.X if len(rows) == problem.n_rows else problem.X[rows]
+        self.y = problem.y[rows]
+        self.weight = None if weight is None else weight[rows]
+        self.share = np.full(len(rows), 1.0 / len(rows))
+        if self.weight is not None:
+            self.share = self.weight / self.weight.sum()
+        self.problem, self.r = problem, r
+        self.mean = problem.means[r].astype(problem.dtype)
         self.vectors: Array | None = None
-        self.values = moments
+        self.values = np.ones(problem.n_features)
+        self.leading = np.empty((0, 0))
+        if preconditioner is not None:
+            self._decompose(wants_full(preconditioner, problem))
+
+    def _centred(self) -> Iterator[tuple[slice, Array]]:
+        dtype = self.problem.dtype
+        step = max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
+        for start in range(0, len(self.X), step):
+            some = slice(start, start + step)
+            block = self.X[some].astype(dtype)
+            block *= dtype.type(self.problem.scale)
+            block -= self.mean
+            yield some, block
+
+    def _decompose(self, full: bool) -> None:
+        """Set values, vectors (largest first) and the rows in the leading directions."""
+        n_features, dtype = self.X.shape[1], self.problem.dtype
+        moments = np.zeros((n_features, n_features) if full else n_features)
+        for some, block in self._centred():
+            block *= np.sqrt(self.share[some]).astype(dtype)[:, None]
+            moments += block.T @ block if full else np.einsum("ij,ij->j", block, block)
         if full:
             self.values, vectors = np.linalg.eigh(moments)
-            self.vectors = vectors.astype(dtype)
-            self.transposed = np.ascontiguousarray(self.vectors.T)
-        self.values = np.maximum(self.values, 0.0)
-
-
-class Hessian:
-    """The inverse Hessian of one head at W = 0, applied to flat vectors of W and b."""
-
-    def __init__(
-        self, spectrum: Spectrum | None, probabilities: Array, lam: float, n_features: int,
-        intercept: bool, dtype: np.dtype[Any],
-    ) -> None:  # fmt: skip
-        self.spectrum, self.shape = spectrum, (len(probabilities), n_features)
-        self.intercept = intercept
-        present = probabilities > 0
-        A = np.diag(probabilities) - np.outer(probabilities, probabilities)
-        alpha, U = np.linalg.eigh(A)
-        # the null vectors of A: all classes alike, and classes that never occur
-        alive = alpha > 1e-9 * max(alpha[-1], 0.0)
-        self.U = U[:, alive].astype(dtype)
-        self.U_transposed = np.ascontiguousarray(self.U.T)
-        e = np.ones(n_features) if spectrum is None else spectrum.values
-        curvature = alpha[alive, None] * e + lam
-        floor = np.finfo(dtype).eps * (curvature.max() if curvature.size else 1.0) / 64
-        self.weights = (1.0 / np.maximum(curvature, floor or 1.0)).astype(dtype)
-        self.of_bias = np.where(present, 1.0 / np.where(present, probabilities, 1.0), 0.0)
-        self.of_bias = self.of_bias.astype(dtype)
-
-    def apply(self, g: Array, out: Array) -> None:
-        n = math.prod(self.shape)
-        gW, gb, W, b = g[:n].reshape(self.shape), g[n:], out[:n].reshape(self.shape), out[n:]
-        spectrum = self.spectrum
-        if self.intercept and spectrum is not None:
-            gW = gW - gb[:, None] * spectrum.mean
-        v = self.U_transposed @ gW
-        if spectrum is not None and spectrum.vectors is not None:
-            v = v @ spectrum.vectors
-            v *= self.weights
-            v = v @ spectrum.transposed
+            self.values, self.vectors = self.values[::-1], vectors[:, ::-1].astype(dtype)
         else:
-            v *= self.weights
-        np.matmul(self.U, v, out=W)
-        if self.intercept:
-            np.multiply(gb, self.of_bias, out=b)
-            if spectrum is not None:
-                b -= W @ spectrum.mean
+            self.values = moments
+        self.values = np.maximum(self.values, 0.0)
+        K, H, size = self.problem.n_classes, self.problem.n_heads, dtype.itemsize
+        fitting = int((INVERSE_BYTES / (K * H * size)) ** 0.5) - 1
+        n = max(0, min(LEADING, fitting, n_features)) if full else 0
+        self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
+        if n:
+            for some, block in self._centred():
+                np.matmul(block, self.vectors[:, :n], out=self.leading[some, :n])  # type: ignore[index]
+
+    def on(self, problem: Problem) -> Sample:
+        """Return the same sample as all the rows of another problem."""
+        other = copy.copy(self)
+        other.problem, other.r = problem, 0
+        return other
+
+    def rotate(self, v: Array) -> Array:
+        return v if self.vectors is None else v @ self.vectors
+
+    def rotate_back(self, v: Array) -> Array:
+        return v if self.vectors is None else v @ self.vectors.T
+
+
+class AtNull:
+    """The inverse Hessian of a head at its null model."""
+
+    def __init__(self, sample: Sample, lam: float) -> None:
+        problem = self.problem = sample.problem
+        self.sample = sample
+        p = problem.shares[sample.r]
+        alpha, U = np.linalg.eigh(np.diag(p) - np.outer(p, p))
+        # Not the null vectors: all classes alike, and classes that never occur.
+        alive = alpha > 1e-9 * alpha[-1]
+        self.U = U[:, alive].astype(problem.dtype)
+        curvature = alpha[alive, None] * sample.values + lam
+        self.weights = _inverse(curvature, problem.dtype)
+        self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
+        self.of_bias *= problem.fit_intercept
+
+    def __call__(self, g: Array, out: Array) -> None:
+        (gW, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
+        v = self.sample.rotate(self.U.T @ (gW - gb[:, None] * self.sample.mean))
+        v *= self.weights
+        np.matmul(self.U, self.sample.rotate_back(v), out=W)
+        np.multiply(gb, self.of_bias, out=b)
+        b -= W @ self.sample.mean
+
+
+class AtWeights:
+    """The inverse of a head's Hessian at x without what couples the classes."""
+
+    def __init__(self, sample: Sample, x: Array, lam: float) -> None:
+        problem = self.problem = sample.problem
+        self.sample = sample
+        dtype, K = problem.dtype, problem.n_classes
+        W, b = problem.parameters(x)
+        probs = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
+        softmax(probs, out=probs, n_threads=problem.threads)
+        self.present = problem.shares[sample.r] > 0
+        Z, n = sample.leading, sample.leading.shape[1] - problem.fit_intercept
+        alpha, blocks = np.zeros(K), np.zeros((K, Z.shape[1], Z.shape[1]))
+        diagonal = np.arange(Z.shape[1])
+        for k in range(K):
+            q = probs[:, k] * (1 - probs[:, k]) * sample.share
+            alpha[k] = q.sum()
+            weighted = Z * np.sqrt(q).astype(dtype)[:, None]
+            blocks[k] = weighted.T @ weighted
+        alpha = np.maximum(alpha, 1e-30 + 1e-6 * alpha.max(initial=0.0))
+        self.weights = _inverse(alpha[:, None] * sample.values[n:] + lam, dtype)
+        # so much of the coarse approximation keeps the blocks positive definite
+        prior = alpha[:, None] * np.append(sample.values[:n], np.ones(Z.shape[1] - n))
+        blocks[:, diagonal, diagonal] += RIDGE * prior
+        blocks[:, diagonal[:n], diagonal[:n]] += lam
+        self.blocks = np.linalg.inv(blocks).astype(dtype)
+
+    def __call__(self, g: Array, out: Array) -> None:
+        (gW, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
+        sample, intercept = self.sample, self.problem.fit_intercept
+        v = sample.rotate(gW - gb[:, None] * sample.mean)
+        n = v.shape[1] - self.weights.shape[1]
+        if self.blocks.shape[1]:
+            leading = np.concatenate([v[:, :n], gb[:, None]], axis=1) if intercept else v[:, :n]
+            solved = np.matmul(self.blocks, leading[:, :, None])[:, :, 0]
+            v[:, :n] = solved[:, :n]
+            b[:] = solved[:, n] if intercept else 0
         else:
             b[:] = 0
+        v[:, n:] *= self.weights
+        np.copyto(W, sample.rotate_back(v))
+        b -= W @ sample.mean
+        # to where the gradient lives: the classes' weights sum to 0
+        W -= W[self.present].mean(axis=0)
+        b -= b[self.present].mean() if intercept else 0
+        if not self.present.all():
+            W[~self.present], b[~self.present] = 0, 0
+
+
+RIDGE = 0.01
+
+
+def _inverse(curvature: Array, dtype: np.dtype[Any]) -> Array:
+    """Return 1 / curvature; where that is rounding only, as for the smallest that is not."""
+    largest = float(curvature.max(initial=0.0))
+    floor = largest * float(np.finfo(dtype).eps) / 64
+    inverse: Array = (1.0 / np.maximum(curvature, floor or 1.0)).astype(dtype)
+    return inverse
