@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._heads import Head, Settings, Walk
-from csoftmax._problem import Problem, as_parameters, checked_problem
+from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
 from csoftmax._validate import check_number, check_positive
 
 Array = NDArray[Any]
 Callback = Callable[["Progress"], object]
 
-__all__ = ["ConvergenceWarning", "Progress", "Solution", "minimize"]
+__all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
 
