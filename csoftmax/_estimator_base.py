@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from csoftmax import functional
 from csoftmax._estimator_data import features
 from csoftmax._validate import compute_dtype
+from csoftmax.solver import ABSENT_BIAS
 
 Array = NDArray[Any]
 
@@ -43,6 +44,7 @@ UNKNOWN_GAP = Gap(math.nan, math.inf, math.nan)
 class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Predicting with ``coef_`` and ``intercept_``: one row per class, or one for two classes."""
 
+    fit_intercept: bool
     n_threads: int | None
     classes_: Array
     coef_: Array
@@ -101,7 +103,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return functional.log_softmax(logits, out=logits, n_threads=self.n_threads)
 
     def _ready(self, X: Any) -> tuple[Array, Array, Array]:
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         X = features(self, X)
         coef, intercept = np.asarray(self.coef_), np.asarray(self.intercept_)
         dtype = compute_dtype(X, coef, intercept)
@@ -109,7 +111,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
-        self.coef_, self.intercept_ = estimator_form(W, b)
+        self.coef_, self.intercept_ = estimator_form(W, centred(b, self.fit_intercept))
 
 
 def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
@@ -118,6 +120,19 @@ def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
         return np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
     halves = np.array([-0.5, 0.5], coef.dtype)
     return halves[:, None] * coef, halves * intercept
+
+
+def centred(b: Array, fit_intercept: bool) -> Array:
+    """Return the intercepts of the classes, along the last axis, with the sum 0.
+
+    The probabilities do not change. A class that no sample has keeps its huge negative intercept
+    and does not count.
+    """
+    if not fit_intercept:
+        return np.zeros_like(b)
+    present = b > ABSENT_BIAS / 2
+    mean = np.where(present, b, 0).sum(axis=-1, keepdims=True) / present.sum(axis=-1, keepdims=True)
+    return np.where(present, b - mean, b).astype(b.dtype)
 
 
 def estimator_form(W: Array, b: Array) -> tuple[Array, Array]:

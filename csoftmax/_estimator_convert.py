@@ -122,7 +122,7 @@ def from_logistic_regression(classifier: Any) -> tuple[dict[str, Any], dict[str,
         raise TypeError(
             f"classifier is a {type(classifier).__name__}, expected a LogisticRegression"
         )
-    check_is_fitted(classifier)
+    check_is_fitted(classifier, "coef_")
     one_against_rest = getattr(classifier, "multi_class", None) == "ovr"
     if len(classifier.classes_) > 2 and (one_against_rest or classifier.solver == "liblinear"):
         raise ValueError(
@@ -156,7 +156,7 @@ def from_logistic_regression(classifier: Any) -> tuple[dict[str, Any], dict[str,
 
 def as_logistic_regression(estimator: Any) -> LogisticRegression:
     """Return a fitted `LogisticRegression`, its parameters in float64."""
-    check_is_fitted(estimator)
+    check_is_fitted(estimator, "coef_")
     C = estimator.C_ if hasattr(estimator, "C_") else estimator.C
     theirs = LogisticRegression(
         C=C, fit_intercept=estimator.fit_intercept, class_weight=estimator.class_weight,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,12 +20,11 @@ from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
 from csoftmax._passes import LinearArguments
 from csoftmax._precondition import BLOCK_BYTES, FULL_FEATURES
 from csoftmax.solver import Progress, Solution
-from csoftmax.training import Epoch
 
 Array = NDArray[Any]
 History = dict[str, list[float]]
 HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
-SGD_COLUMNS = ("loss", "accuracy", "seconds")
+SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 
 
 class ConvergenceWarning(SklearnConvergenceWarning, solver.ConvergenceWarning):  # type: ignore[misc]
@@ -107,9 +106,11 @@ class Monitor:
             self.best, self.best_parameters = loss, (W.copy(), b.copy())
         return self.without_progress >= self.patience
 
-    def record(self, history: History) -> None:
-        history["validation_loss"] = list(self.losses)
-        history["validation_accuracy"] = list(self.accuracies)
+    def record(self, history: History, order: Sequence[int] | None = None) -> None:
+        """Add the evaluations, in the order of the history's entries."""
+        order = range(len(self.losses)) if order is None else order
+        history["validation_loss"] = [self.losses[i] for i in order]
+        history["validation_accuracy"] = [self.accuracies[i] for i in order]
 
 
 # ---- minibatches -------------------------------------------------------------------------------
@@ -138,15 +139,15 @@ def fit_sgd(
     best, without_progress, stopped = math.inf, 0, False
     try:
         while len(history["loss"]) < max_iter and not stopped:
-            epoch = epoch_of()
-            for name in SGD_COLUMNS:
-                history[name].append(getattr(epoch, name))
+            for name, value in epoch_of().items():
+                history[name].append(value)
+            now = history["objective"][-1]
             if monitor is not None:
                 stopped = monitor.after(*descent.parameters)
             if monitor is None or monitor.patience is None:
-                without_progress = 0 if epoch.loss < best * (1 - tol) else without_progress + 1
+                without_progress = 0 if now < best * (1 - tol) else without_progress + 1
                 stopped = without_progress >= patience
-            best = min(best, epoch.loss)
+            best = min(best, now)
             if verbose:
                 print(_epoch_line(history, monitor), flush=True)
     except KeyboardInterrupt:
@@ -156,8 +157,9 @@ def fit_sgd(
         stopped = True
     if not stopped:
         _warn(
-            f"the loss is still falling after {max_iter} epochs (loss {history['loss'][-1]:.6g}, "
-            f"tol {tol:g}): increase max_iter, or let the solver be 'lbfgs'"
+            f"the objective is still falling after {max_iter} epochs (it is "
+            f"{history['objective'][-1]:.6g}, tol {tol:g}): increase max_iter, or let the solver "
+            'be "lbfgs"'
         )
     if monitor is not None:
         monitor.record(history)
@@ -170,13 +172,13 @@ def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
     """Go through the samples once."""
     names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
     epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
-    return {name: [getattr(epoch, name)] for name in SGD_COLUMNS}
+    return {name: [value] for name, value in epoch.items()}
 
 
 def _epochs(
     problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
     batch_size: int, fit_intercept: bool, n_threads: int | None,
-) -> Callable[[], Epoch]:  # fmt: skip
+) -> Callable[[], dict[str, float]]:  # fmt: skip
     """Return what goes through the samples once more at each call."""
     optimizer = descent.optimizer(
         learning_rate, momentum, problem.penalty, problem.X, problem.y, problem.row_weight
@@ -186,14 +188,17 @@ def _epochs(
         problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
     )
 
-    def epoch() -> Epoch:
+    def epoch() -> dict[str, float]:
         done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
         if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
             raise ValueError(
                 f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
                 'learning_rate, or "auto"'
             )
-        return done
+        with np.errstate(over="ignore"):
+            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+        values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
+        return dict(zip(SGD_COLUMNS, values, strict=True))
 
     return epoch
 
@@ -251,13 +256,15 @@ def plan_memory(
     )
 
 
-def run_solver(problem: Problem, **options: Any) -> tuple[Solution, list[str]]:
+def run_solver(
+    X: Array, y: Labels, n_classes: int, plan: Plan, **options: Any
+) -> tuple[Solution, list[str]]:
     """Minimise, and return what the solver would have warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", solver.ConvergenceWarning)
         solution = solver.minimize(
-            problem.X, problem.y, problem.n_classes, C=problem.C,
-            sample_weight=problem.row_weight, **options,
+            X, y, n_classes, preconditioner=plan.preconditioner,
+            **{"history_size": plan.history_size, **options},
         )  # fmt: skip
     messages = []
     for warning in caught:
@@ -273,24 +280,25 @@ def fit_lbfgs(
     **options: Any,
 ) -> Fitted:  # fmt: skip
     """Minimise one head to the optimum, or to where validation says to stop."""
-    stopped, seen = False, (math.nan, math.nan)
+    stopped, evaluated = False, {}
 
     def watch(progress: Progress) -> bool:
-        nonlocal stopped, seen
-        now = float(progress.objective[0]), float(progress.estimate[0])
-        if monitor is not None and now != seen:  # not after a trial step that was no good
-            seen, stopped = now, monitor.after(*progress.parameters(0))
+        nonlocal stopped
+        now = float(progress.objective[0])
+        if monitor is not None and now not in evaluated:  # a trial step may have been no good
+            evaluated[now] = len(monitor.losses)
+            stopped = monitor.after(*progress.parameters(0))
         return stopped
 
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
     solution, messages = run_solver(
-        problem, callback=None if monitor is None else watch,
-        history_size=plan.history_size, preconditioner=plan.preconditioner, **options,
+        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
+        sample_weight=problem.row_weight, callback=None if monitor is None else watch, **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
     if monitor is not None:
-        monitor.record(fitted.history)
+        monitor.record(fitted.history, [evaluated[f] for f in fitted.history["objective"]])
         if monitor.best_parameters is not None:
             W, b = monitor.best_parameters
             gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
@@ -349,11 +357,12 @@ def solve_heads(
                 "W": np.repeat(W[:, before], len(group), axis=0),
                 "b": np.repeat(b[:, before], len(group), axis=0),
             }
-        solution = solver.minimize(
-            X, y, n_classes, C=np.tile(Cs[group], n_weights), sample_weight=weights,
-            weight_of_head=np.repeat(np.arange(n_weights), len(group)),
-            history_size=plan.history_size, preconditioner=plan.preconditioner, **start, **options,
+        solution, messages = run_solver(
+            X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
+            weight_of_head=np.repeat(np.arange(n_weights), len(group)), **start, **options,
         )  # fmt: skip
+        for message in messages:
+            _warn(message)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
             b = np.empty(W.shape[:3], W.dtype)
@@ -375,7 +384,8 @@ def measure_gap(
 ) -> Gap:
     """Return how far some parameters are from the optimum: a few passes, no step."""
     solution, _ = run_solver(
-        problem, W=W[None], b=b[None], callback=lambda progress: True, history_size=1,
-        preconditioner=plan.preconditioner, fit_intercept=fit_intercept, n_threads=n_threads,
+        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
+        sample_weight=problem.row_weight, W=W[None], b=b[None], callback=lambda progress: True,
+        history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     return fitted_head(solution, 0).gap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -345,10 +346,12 @@ class SoftmaxClassifier(LinearSoftmax):
         >>> print(cs.SoftmaxClassifier.load(path).predict([[0.0], [3.0]]))
         ['cat' 'dog']
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         settings = self.get_params(deep=False)
         if isinstance(self.random_state, np.random.RandomState):
             settings["random_state"] = None
+        if isinstance(self.class_weight, Mapping):  # the keys of JSON are strings
+            settings["class_weight"] = [[*pair] for pair in self.class_weight.items()]
         facts = {"settings": settings, "n_iter": self.n_iter_.tolist(), "gap": list(self.gap_)}
         save_classifier(self, path, facts)
 
@@ -371,6 +374,8 @@ class SoftmaxClassifier(LinearSoftmax):
         names = facts["feature_names"]
         try:
             classifier = cls(**facts["settings"])
+            if isinstance(classifier.class_weight, list):
+                classifier.class_weight = dict(classifier.class_weight)
             classifier.n_iter_ = np.array(facts["n_iter"], np.int32)
             classifier.gap_ = Gap(*map(float, facts["gap"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -22,7 +22,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, centred, softmax_C
 from csoftmax._estimator_data import (
     Labels,
     TrainingSet,
@@ -254,7 +254,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         >>> chosen.C
         0.01
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         names = ("fit_intercept", "class_weight", "tol", "max_iter", "n_threads", "max_memory")
         chosen = SoftmaxClassifier(C=self.C_, **{name: getattr(self, name) for name in names})
         for name in ("classes_", "coef_", "intercept_", "n_features_in_", "feature_names_in_"):
@@ -283,6 +283,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
 
     def _keep_paths(self, W: Array, b: Array) -> None:
         """Keep the parameters of all heads, (n_folds, n_cs, n_classes, n_features) and less."""
+        b = centred(b, self.fit_intercept)
         if W.shape[2] == 2:
             W, b = W[:, :, 1:] - W[:, :, :1], b[:, :, 1:] - b[:, :, :1]
         if self.fit_intercept:
