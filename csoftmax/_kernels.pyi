@@ -1,6 +1,6 @@
 """The compiled module; what each function does is said in src_cy/_kernels.pyx."""
 
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ _Array = NDArray[Any]
 def available() -> tuple[str, ...]: ...
 def active() -> str: ...
 def use(name: str) -> None: ...
+@overload
 def row_pass(
     X: _Array,
     W: _Array,
@@ -37,8 +38,31 @@ def row_pass(
     logits: _Array | None = None,
     losses: _Array | None = None,
     predictions: _Array | None = None,
+    heads: None = None,
+    weight_of_head: None = None,
     n_threads: int = 1,
 ) -> tuple[float, int]: ...
+@overload
+def row_pass(
+    X: _Array,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
+    batch_rows: int = 0,
+    factor: float = 1.0,
+    gradient: tuple[_Array, _Array] | None = None,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None] | None = None,
+    logits: _Array | None = None,
+    losses: _Array | None = None,
+    predictions: _Array | None = None,
+    heads: int,
+    weight_of_head: _Array | None = None,
+    n_threads: int = 1,
+) -> tuple[list[float], list[int]]: ...
 def linear_gradient(X: _Array, dlogits: _Array, scale: float, dW: _Array, db: _Array) -> None: ...
 def softmax_pass(
     kind: str,

@@ -5,8 +5,11 @@ cdef enum:
     FEW_ROWS = 32            # of a row piece where W stays in the second-level cache,
     MANY_ROWS = 128          # and where it must be read anew for every piece
     PIECE_FEATURES = 64
+    LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
+    FEWEST_DIGIT_ROWS = 32       # fewer are not worth rewriting W for
+    DIGIT_ROWS = 512          # of a block that is multiplied by tiles
 
 
 cdef class RowPass(Team):
@@ -20,7 +23,8 @@ cdef class RowPass(Team):
     cdef list views
     cdef int source
     cdef Py_ssize_t size                        # bytes of a float of the compute type
-    cdef Py_ssize_t n_rows, n_features, n_classes
+    cdef Py_ssize_t n_rows, n_features, n_heads
+    cdef Py_ssize_t n_classes                   # of all heads, which lie side by side
     cdef const char *X
     cdef Py_ssize_t row_stride, column_stride, item_size
     cdef bint packed, reversed
@@ -29,26 +33,33 @@ cdef class RowPass(Team):
     cdef double scale, factor
     cdef const int64_t *y
     cdef const int64_t *order
-    cdef const double *weight
+    cdef const double *weight                   # one row of n_stored, or one for each of several heads
+    cdef const int64_t *weight_of_head          # which of these rows is a head's; NULL: all have the first
+    cdef Py_ssize_t n_stored
     cdef gradient_sink W_sink, b_sink
     cdef bint has_gradient, updates
     cdef char *logits
     cdef char *losses
     cdef int64_t *predictions
     # the plan
-    cdef Py_ssize_t batch_rows, block_rows, piece_rows, blocks_per_batch, n_row_pieces, n_feature_pieces
+    cdef Py_ssize_t batch_rows, block_rows, piece_rows, piece_features, blocks_per_batch
+    cdef Py_ssize_t n_row_pieces, n_feature_pieces
+    cdef const tile_kernels *tiles              # NULL: the products of kernels
     # the scratch of a block (with a gradient) or of a thread (without)
     cdef Scratch scratch
     cdef char *slots
-    cdef char *panels                           # one per thread
+    cdef char *panels                           # one per thread: of X, or of W and dlogits for tiles
+    cdef int64_t *weights_of_batch              # per thread: 2 batch + 1 if its panel has W of that batch, 2 batch if it
+                                                # could not: W is not finite
+    cdef Py_ssize_t at_weights, at_rows
     cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
     cdef Py_ssize_t slot_rows, ld, row_bytes
     cdef Scratch totals, partial, zero_row, panel_block
     cdef const void *zeros                      # a row that stands in for rows of weight 0
-    cdef double *loss_of_piece
-    cdef int64_t *correct_of_piece
+    cdef double *loss_of                        # by LOSS_ROWS rows, and head
+    cdef int64_t *correct_of
 
-    cdef void take_data(self, X, y, order, sample_weight) except *:
+    cdef void take_data(self, X, y, order) except *:
         cdef View view = View(X, PyBUF_STRIDES)
         cdef const char *kinds = b"Befd"          # in the order of kernels.h
         cdef char kind = view.kind()
@@ -67,18 +78,28 @@ cdef class RowPass(Team):
         # Rows that are not contiguous, native and aligned are copied, as they are, one block at a time.
         self.packed = (self.reversed or (self.column_stride != self.item_size and self.n_features > 1)
                        or (<uintptr_t>self.X | <uintptr_t>self.row_stride) % self.item_size != 0)
-        cdef Py_ssize_t n_stored = view.buffer.shape[0]
-        self.n_rows = n_stored if order is None else len(order)
+        self.n_stored = view.buffer.shape[0]
+        self.n_rows = self.n_stored if order is None else len(order)
         if order is not None:
             self.order = <const int64_t *>self.take(order, self.n_rows, INT64, False, "order")
         if y is not None:
-            self.y = <const int64_t *>self.take(y, n_stored, INT64, False, "y")
-        if sample_weight is not None:
-            self.weight = <const double *>self.take(sample_weight, n_stored, c"d", False, "sample_weight")
+            self.y = <const int64_t *>self.take(y, self.n_stored, INT64, False, "y")
         cdef Py_ssize_t i
         for i in range(self.n_rows if self.order != NULL else 0):
-            if not 0 <= self.order[i] < n_stored:
-                raise ValueError(f"order[{i}] is {self.order[i]}, expected 0..{n_stored - 1}")
+            if not 0 <= self.order[i] < self.n_stored:
+                raise ValueError(f"order[{i}] is {self.order[i]}, expected 0..{self.n_stored - 1}")
+
+    cdef void take_weights(self, sample_weight, weight_of_head) except *:
+        cdef Py_ssize_t h, n_weights = 1 if sample_weight.ndim == 1 else sample_weight.shape[0]
+        self.weight = <const double *>self.take(
+            sample_weight, n_weights * self.n_stored, c"d", False, "sample_weight")
+        if weight_of_head is None:
+            return
+        self.weight_of_head = <const int64_t *>self.take(
+            weight_of_head, self.n_heads, INT64, False, "weight_of_head")
+        for h in range(self.n_heads):
+            if not 0 <= self.weight_of_head[h] < n_weights:
+                raise ValueError(f"weight_of_head[{h}] is {self.weight_of_head[h]}, expected 0..{n_weights - 1}")
 
     cdef void *take(self, array, Py_ssize_t size, char kind, bint writable, str name) except? NULL:
         cdef View view = contiguous(array, size, kind, writable, name)
@@ -86,30 +107,50 @@ cdef class RowPass(Team):
         return view.buffer.buf
 
     cdef void plan(self, Py_ssize_t batch_rows, int n_threads) except *:
-        """Cut the work. Nothing here that shapes a sum may depend on n_threads."""
-        cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
-        self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
-        self.piece_rows = max(FEW_ROWS, min(self.piece_rows, fitting // FEW_ROWS * FEW_ROWS))
+        """Cut the work. What shapes a sum (blocks of several in a batch) depends on neither n_threads nor n_heads."""
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
-        self.block_rows = min(self.batch_rows, max(
-            2 * self.piece_rows, min(fitting, BLOCK_ROWS) // self.piece_rows * self.piece_rows))
+        self.tiles = self.kernels.tiles[self.source]
+        if self.tiles != NULL and (self.batch_rows < FEWEST_DIGIT_ROWS or self.tiles.row_bytes(self.n_features) == 0):
+            self.tiles = NULL
+        # a thread pays from some 50 us of all its work and some 5 us of one phase
+        cdef double speed = 6.0 if self.tiles != NULL else 1.0
+        cdef double work = 2.0 * self.n_features * self.n_classes / speed
+        if self.tiles != NULL:
+            self.plan_tiles()
+        else:
+            self.plan_panels()
+        cdef Py_ssize_t rows_at_once = min(self.n_rows, self.block_rows if self.has_gradient else self.n_rows)
+        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
+                                    <int>min(work * rows_at_once / 4e5, 1e6)))
+        if self.tiles != NULL:   # sums of integers are exact: these pieces may be as large as they can
+            self.piece_rows = min(DIGIT_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
+            self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
             self.block_rows = self.batch_rows = self.piece_rows
         self.blocks_per_batch = ceil_div(self.batch_rows, self.block_rows)
-        cdef Py_ssize_t n_batches = ceil_div(self.n_rows, self.batch_rows)
-        cdef Py_ssize_t n_blocks = n_batches * self.blocks_per_batch
         self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
-        self.n_feature_pieces = 0
-        if self.has_gradient:
-            self.n_feature_pieces = max(1, ceil_div(self.n_features, PIECE_FEATURES))
-        self.n_tickets = n_blocks * (self.n_row_pieces + self.n_feature_pieces)
-        cdef double work = 2.0 * self.n_features * self.n_classes
-        cdef Py_ssize_t rows_at_once = min(self.n_rows, self.block_rows if self.has_gradient else self.n_rows)
-        # a thread pays from some 50 us of all its work and some 5 us of one phase
-        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
-                                    <int>min(work * rows_at_once / 4e5, 1e6)))
+        self.n_feature_pieces = max(1, ceil_div(self.n_features, self.piece_features)) if self.has_gradient else 0
+        self.n_tickets = self.n_blocks() * (self.n_row_pieces + self.n_feature_pieces)
 
-    cdef void allocate(self, Py_ssize_t n_blocks) except *:
+    cdef void plan_panels(self) except *:
+        cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
+        cdef Py_ssize_t alone = BLOCK_BYTES // max(self.n_classes // self.n_heads * self.size, self.row_bytes)
+        cdef Py_ssize_t rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
+        if rows == 0:
+            rows = GRADIENT_CHUNK if alone >= GRADIENT_CHUNK else max(2 * FEW_ROWS, alone // FEW_ROWS * FEW_ROWS)
+        self.block_rows = min(self.batch_rows, rows)
+        self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
+        self.piece_rows = max(FEW_ROWS, min(self.piece_rows, rows // 2 // FEW_ROWS * FEW_ROWS))
+        self.piece_features = PIECE_FEATURES
+
+    cdef void plan_tiles(self) except *:
+        cdef Py_ssize_t fitting = BLOCK_BYTES // self.row_bytes // 64 * 64
+        self.block_rows = min(self.batch_rows, max(64, min(fitting, DIGIT_ROWS)))
+
+    cdef Py_ssize_t n_blocks(self) noexcept:
+        return ceil_div(self.n_rows, self.batch_rows) * self.blocks_per_batch
+
+    cdef void allocate(self) except *:
         cdef Py_ssize_t at = 0, rows = self.block_rows
         self.slot_rows = round_up(rows, 32)
         self.ld = self.slot_rows + 32
@@ -123,6 +164,8 @@ cdef class RowPass(Team):
         if self.weight != NULL:
             self.zero_row = Scratch()
             self.zeros = self.zero_row.take(self.row_bytes)
+        self.at_rows = round_up(at, 64)
+        at = self.at_rows + (self.slot_rows * self.tiles.row_bytes(self.n_features) if self.tiles != NULL else 0)
         self.at_labels = round_up(at, 64)
         self.at_predictions = self.at_labels + self.slot_rows * sizeof(int64_t)
         self.at_factors = self.at_predictions + self.slot_rows * sizeof(int64_t)
@@ -130,20 +173,32 @@ cdef class RowPass(Team):
         self.slot_bytes = round_up(self.at_losses + self.slot_rows * self.size, 64)
         self.panel_bytes = self.size * max(
             <Py_ssize_t>FORWARD_PANEL * round_up(self.piece_rows, 32), <Py_ssize_t>GRADIENT_PANEL * self.slot_rows)
+        if self.tiles != NULL:
+            if self.has_gradient:
+                self.panel_bytes = max(self.panel_bytes, self.tiles.gradient_bytes(rows, self.n_classes))
+            self.at_weights = round_up(self.panel_bytes, 64)
+            self.panel_bytes = self.at_weights + self.tiles.weights_bytes(self.n_features, self.n_classes)
         cdef Py_ssize_t n_slots = 1 if self.has_gradient else self.n_threads
         self.scratch = Scratch()
         self.slots = self.scratch.take(self.slot_bytes * n_slots)
         self.panel_block = Scratch()
         self.panels = self.panel_block.take(self.panel_bytes * self.n_threads, zeroed=False)
-        cdef Py_ssize_t n_pieces = n_blocks * self.n_row_pieces
+        cdef Py_ssize_t n_sums = self.n_sums()
         self.totals = Scratch()
-        self.loss_of_piece = <double *>self.totals.take(n_pieces * (sizeof(double) + sizeof(int64_t)))
-        self.correct_of_piece = <int64_t *>(self.loss_of_piece + n_pieces)
+        self.loss_of = <double *>self.totals.take((2 * n_sums + self.n_threads) * sizeof(int64_t))
+        self.correct_of = <int64_t *>(self.loss_of + n_sums)
+        self.weights_of_batch = self.correct_of + n_sums
+        cdef int thread
+        for thread in range(self.n_threads):
+            self.weights_of_batch[thread] = -1
         cdef Py_ssize_t n_parameters = (self.n_features + 1) * self.n_classes
         if self.updates and self.blocks_per_batch > 1:  # the gradient of an unfinished batch
             self.partial = Scratch()
             self.W_sink.gradient = self.partial.take(n_parameters * self.size)
             self.b_sink.gradient = <char *>self.W_sink.gradient + self.n_features * self.n_classes * self.size
+
+    cdef inline Py_ssize_t n_sums(self) noexcept:
+        return self.n_blocks() * ceil_div(self.block_rows, LOSS_ROWS) * self.n_heads
 
     cdef void block_span(self, int64_t block, Py_ssize_t *begin, Py_ssize_t *end,
                          Py_ssize_t *batch_size) noexcept nogil:
@@ -153,6 +208,14 @@ cdef class RowPass(Team):
         batch_size[0] = batch_end - batch * self.batch_rows
         begin[0] = min(batch * self.batch_rows + block % self.blocks_per_batch * self.block_rows, batch_end)
         end[0] = min(begin[0] + self.block_rows, batch_end)
+
+    cdef bint work(self, int slot, double until) noexcept nogil:
+        if self.tiles == NULL:
+            return Team.work(self, slot, until)
+        self.tiles.open()
+        cdef bint finished = Team.work(self, slot, until)
+        self.tiles.close()
+        return finished
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
         cdef int64_t per_block = self.n_row_pieces + self.n_feature_pieces
@@ -169,14 +232,18 @@ cdef class RowPass(Team):
         cdef char *scratch = self.slots + (0 if self.has_gradient else slot * self.slot_bytes)
         cdef char *panel = self.panels + slot * self.panel_bytes
         if part < self.n_row_pieces:
-            self.row_piece(scratch, panel, block, part, begin, end, batch_size)
+            self.row_piece(scratch, panel, slot, block, part, begin, end, batch_size)
         elif end > begin:
-            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin)
+            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin, self.n_later(end, end - begin))
+
+    cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
+        """How many of n rows from `begin` there are to fetch."""
+        return 0 if self.packed else max(0, min(n, self.n_rows - begin))
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
 
-    cdef void row_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part, Py_ssize_t begin,
+    cdef void row_piece(self, char *scratch, char *panel, int slot, int64_t block, Py_ssize_t part, Py_ssize_t begin,
                         Py_ssize_t end, Py_ssize_t batch_size) noexcept nogil:
         cdef Py_ssize_t at = part * self.piece_rows              # of the piece, within the block
         cdef Py_ssize_t n = min(end - begin - at, self.piece_rows)
@@ -193,18 +260,32 @@ cdef class RowPass(Team):
                            self.reversed)
                 rows[i] = scratch + self.at_packed + (at + i) * self.row_bytes
         # A row of the next block is a cache miss: start it while this block computes.
-        cdef const void **later = NULL
-        if not self.packed and end + at + n <= self.n_rows:
-            later = rows + self.slot_rows
-            for i in range(n):
-                later[i] = self.row(end + at + i)
-        self.kernels.forward[self.source](
-            rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
+        cdef const void **later = rows + self.slot_rows
+        for i in range(self.n_later(end + at, n)):
+            later[i] = self.row(end + at + i)
+        if self.n_later(end + at, n) < n:
+            later = NULL
+        cdef char *copies = scratch + self.at_rows
+        cdef int64_t batch = block // self.blocks_per_batch if self.updates else 0
+        if self.tiles != NULL:
+            copies += at * self.tiles.row_bytes(self.n_features)
+            self.tiles.copy_rows(rows, n, self.n_features, copies)
+        if self.tiles != NULL and self.has_weights(panel, slot, batch):
+            self.tiles.forward(copies, n, self.n_features, panel + self.at_weights, self.b, self.n_classes,
+                               self.scale, logits, self.ld)
+        else:
+            self.kernels.forward[self.source](
+                rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
                                    self.logits + row_begin * self.n_classes * self.size, self.n_classes)
+        cdef Py_ssize_t head, done
         if self.y != NULL:
-            self.losses_of(scratch, block, part, row_begin, n, batch_size)
+            for i in range(ceil_div(n, LOSS_ROWS)):
+                done = i * LOSS_ROWS
+                for head in range(self.n_heads):
+                    self.losses_of(scratch, block, at + done, row_begin + done, min(n - done, LOSS_ROWS), batch_size,
+                                   head)
         elif self.predictions != NULL:
             self.kernels.argmax_columns(n, self.n_classes, logits, self.ld,
                                         <int64_t *>(scratch + self.at_predictions) + at)
@@ -212,10 +293,23 @@ cdef class RowPass(Team):
             for i in range(n):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
-    cdef void losses_of(self, char *scratch, int64_t block, Py_ssize_t part, Py_ssize_t row_begin, Py_ssize_t n,
-                        Py_ssize_t batch_size) noexcept nogil:
-        """Softmax, loss and dlogits of the rows of a piece, whose logits are there."""
-        cdef Py_ssize_t i, stored, at = part * self.piece_rows
+    cdef bint has_weights(self, char *panel, int slot, int64_t batch) noexcept nogil:
+        """Bring W as it is in this batch into the thread's panel, unless it is there; False if it is not finite."""
+        cdef int64_t here = 2 * batch + 1
+        if self.weights_of_batch[slot] | 1 != here:
+            self.weights_of_batch[slot] = here - 1 + self.tiles.pack_weights(
+                self.W, self.n_features, self.n_classes, panel + self.at_weights)
+        return self.weights_of_batch[slot] == here
+
+    cdef inline double weight_of(self, Py_ssize_t head, Py_ssize_t stored) noexcept nogil:
+        if self.weight == NULL:
+            return 1.0
+        return self.weight[(self.weight_of_head[head] * self.n_stored if self.weight_of_head != NULL else 0) + stored]
+
+    cdef void losses_of(self, char *scratch, int64_t block, Py_ssize_t at, Py_ssize_t row_begin, Py_ssize_t n,
+                        Py_ssize_t batch_size, Py_ssize_t head) noexcept nogil:
+        """Softmax, loss and dlogits of a head for n <= LOSS_ROWS rows at `at` of the block, whose logits are there."""
+        cdef Py_ssize_t i, stored, n_classes = self.n_classes // self.n_heads
         cdef int64_t *labels = <int64_t *>(scratch + self.at_labels) + at
         cdef int64_t *predictions = <int64_t *>(scratch + self.at_predictions) + at
         cdef char *factors = scratch + self.at_factors + at * self.size
@@ -224,34 +318,35 @@ cdef class RowPass(Team):
         for i in range(n):
             stored = self.order[row_begin + i] if self.order != NULL else row_begin + i
             labels[i] = self.y[stored]
-            weight = self.weight[stored] if self.weight != NULL else 1.0
+            weight = self.weight_of(head, stored)
             if self.size == 4:
                 (<float *>factors)[i] = <float>(factor * weight)
             else:
                 (<double *>factors)[i] = factor * weight
         self.kernels.cross_entropy_columns(
-            n, self.n_classes, scratch + self.at_logits + at * self.size, self.ld, labels,
+            n, n_classes, scratch + self.at_logits + (head * n_classes * self.ld + at) * self.size, self.ld, labels,
             factors if self.has_gradient else NULL, losses, predictions)
         cdef double total = 0.0
         cdef int64_t correct = 0
         for i in range(n):
             stored = self.order[row_begin + i] if self.order != NULL else row_begin + i
-            weight = self.weight[stored] if self.weight != NULL else 1.0
+            weight = self.weight_of(head, stored)
             loss = (<float *>losses)[i] if self.size == 4 else (<double *>losses)[i]
             loss = weight * loss if weight != 0.0 else 0.0   # left out, even if it is NaN
             total += loss
             correct += predictions[i] == labels[i]
-            if weight == 0.0:   # nor may a NaN in its row reach the gradient, as 0 * NaN
+            if weight == 0.0 and self.n_heads == 1:   # nor may a NaN in its row reach the gradient, as 0 * NaN
                 (<const void **>scratch)[at + i] = self.zeros
             if self.losses != NULL and self.size == 4:
                 (<float *>self.losses)[row_begin + i] = <float>loss
             elif self.losses != NULL:
                 (<double *>self.losses)[row_begin + i] = loss
-        self.loss_of_piece[block * self.n_row_pieces + part] = total
-        self.correct_of_piece[block * self.n_row_pieces + part] = correct
+        cdef Py_ssize_t sums = (block * ceil_div(self.block_rows, LOSS_ROWS) + at // LOSS_ROWS) * self.n_heads + head
+        self.loss_of[sums] = total
+        self.correct_of[sums] = correct
 
-    cdef void feature_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part,
-                            Py_ssize_t n) noexcept nogil:
+    cdef void feature_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part, Py_ssize_t n,
+                            Py_ssize_t n_later) noexcept nogil:
         cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
         cdef Py_ssize_t in_batch = block % self.blocks_per_batch, begin, end, batch_size
         W_sink.first = b_sink.first = in_batch == 0
@@ -259,17 +354,21 @@ cdef class RowPass(Team):
         if in_batch + 1 < self.blocks_per_batch:
             self.block_span(block + 1, &begin, &end, &batch_size)
             W_sink.last = b_sink.last = begin == end   # the last batch may have fewer blocks
-        self.kernels.gradient[self.source](
-            <const void **>scratch, n, self.n_features, part * PIECE_FEATURES,
-            min((part + 1) * PIECE_FEATURES, self.n_features), scratch + self.at_logits, self.ld, self.n_classes,
-            self.scale, &W_sink, panel)
+        cdef Py_ssize_t first = part * self.piece_features
+        cdef Py_ssize_t last = min(first + self.piece_features, self.n_features)
+        if self.tiles == NULL or not self.tiles.gradient(
+                scratch + self.at_rows, <const void **>scratch + self.slot_rows, n_later, n, self.n_features, first,
+                last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, &W_sink, panel):
+            self.kernels.gradient[self.source](
+                <const void **>scratch, n, self.n_features, first, last, scratch + self.at_logits, self.ld,
+                self.n_classes, self.scale, &W_sink, panel)
         if part == 0:
             self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
 
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
              double factor=1.0, gradient=None, sgd=None, logits=None, losses=None, predictions=None,
-             int n_threads=1):
+             heads=None, weight_of_head=None, int n_threads=1):
     """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
 
     X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
@@ -277,12 +376,22 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     logits (n, n_classes); with y (n_stored,) int64 in range: losses (n,); predictions (n,) int64;
     gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
     updates W and b after every `batch_rows` rows with the gradient of their mean loss.
+
+    heads: so many problems over the same rows, their classes side by side in W, b and the gradient; what is
+    returned are then lists, an item per head. sample_weight may be (m, n_stored) with one of its rows for each
+    head, as weight_of_head (heads,) int64 says. Every head has the bits that it would have alone.
     """
     cdef RowPass p = RowPass()
     cdef bint updates = sgd is not None
     p.updates, p.has_gradient = updates, updates or gradient is not None
-    p.take_data(X, y, order, sample_weight)
+    p.take_data(X, y, order)
     p.n_classes = len(b)
+    p.n_heads = 1 if heads is None else heads
+    if p.n_heads < 1 or p.n_classes % p.n_heads != 0 or p.n_heads > 1 and (
+            y is None or losses is not None or predictions is not None):
+        raise ValueError(f"heads is {heads}: expected a divisor of {p.n_classes}, labels, no results by row")
+    if sample_weight is not None:
+        p.take_weights(sample_weight, weight_of_head)
     if p.n_features > PY_SSIZE_T_MAX // 64 // max(p.n_classes, 1):
         raise ValueError(f"{p.n_features} features of {p.n_classes} classes: too many")
     cdef Py_ssize_t n_parameters = p.n_classes * p.n_features
@@ -316,16 +425,14 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
             p.W_sink.velocity = p.take(W_velocity, n_parameters, kind, True, "velocity of W")
             p.b_sink.velocity = p.take(b_velocity, p.n_classes, kind, True, "velocity of b")
     p.plan(batch_rows, n_threads)
-    cdef Py_ssize_t n_pieces = p.n_tickets // (p.n_row_pieces + p.n_feature_pieces) * p.n_row_pieces
-    p.allocate(n_pieces // p.n_row_pieces)
+    p.allocate()
     p.run()
-    cdef double loss = 0.0
-    cdef int64_t correct = 0
     cdef Py_ssize_t i
-    for i in range(n_pieces):
-        loss += p.loss_of_piece[i]
-        correct += p.correct_of_piece[i]
-    return loss, correct
+    cdef list losses_of_heads = [0.0] * p.n_heads, correct_of_heads = [0] * p.n_heads
+    for i in range(p.n_sums()):
+        losses_of_heads[i % p.n_heads] += p.loss_of[i]
+        correct_of_heads[i % p.n_heads] += p.correct_of[i]
+    return (losses_of_heads[0], correct_of_heads[0]) if heads is None else (losses_of_heads, correct_of_heads)
 
 
 def linear_gradient(X, dlogits, double scale, dW, db):
@@ -334,7 +441,7 @@ def linear_gradient(X, dlogits, double scale, dW, db):
     dlogits is class-major (n_classes, n_samples), as everything here contiguous and of one float type.
     """
     cdef RowPass p = RowPass()
-    p.take_data(X, None, None, None)
+    p.take_data(X, None, None)
     cdef char kind = View(db, PyBUF_STRIDES).kind()
     cdef const kernel_table *kernels = &isa.f64 if kind == c"d" else &isa.f32
     p.n_classes = len(db)

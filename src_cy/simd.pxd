@@ -5,6 +5,7 @@ cdef extern from "simd/kernels.h" nogil:
     enum:
         FORWARD_PANEL
         GRADIENT_PANEL
+        GRADIENT_CHUNK
 
     ctypedef struct gradient_sink:
         void *W
@@ -30,9 +31,27 @@ cdef extern from "simd/kernels.h" nogil:
         Py_ssize_t out_stride) noexcept nogil
     ctypedef void (*elementary_kernel)(Py_ssize_t n, const void *x, void *out) noexcept nogil
 
+    ctypedef struct tile_kernels:
+        void (*open)() noexcept nogil
+        void (*close)() noexcept nogil
+        Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil
+        Py_ssize_t (*weights_bytes)(Py_ssize_t n_features, Py_ssize_t n_classes) noexcept nogil
+        Py_ssize_t (*gradient_bytes)(Py_ssize_t n_rows, Py_ssize_t n_classes) noexcept nogil
+        int (*pack_weights)(const void *W, Py_ssize_t n_features, Py_ssize_t n_classes, void *packed) noexcept nogil
+        void (*copy_rows)(
+            const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, void *panel) noexcept nogil
+        void (*forward)(
+            const void *panel, Py_ssize_t n_rows, Py_ssize_t n_features, const void *packed, const void *b,
+            Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld) noexcept nogil
+        int (*gradient)(
+            const void *panel, const void *const *later, Py_ssize_t n_later, Py_ssize_t n_rows,
+            Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits, Py_ssize_t ld,
+            Py_ssize_t n_classes, double scale, const gradient_sink *sink, void *scratch) noexcept nogil
+
     ctypedef struct kernel_table:
         forward_kernel forward[4]
         gradient_kernel gradient[4]
+        const tile_kernels *tiles[4]
         void (*bias_gradient)(
             Py_ssize_t n_rows, const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes,
             const gradient_sink *sink) noexcept nogil
@@ -64,7 +83,7 @@ cdef extern from "simd/kernels.h" nogil:
         kernel_table f32
         kernel_table f64
 
-    int available_instruction_sets(const instruction_set *found[4])
+    int available_instruction_sets(const instruction_set *found[5])
 
 cdef extern from "team.h" nogil:
     ctypedef struct ticket_office:

@@ -19,7 +19,7 @@ from csoftmax import _kernels
 
 Array = Any
 
-KNOWN = ("avx512", "avx2", "neon", "scalar")  # best first
+KNOWN = ("amx", "avx512", "avx2", "neon", "scalar")  # best first
 
 
 # ---- exp and log ---------------------------------------------------------------------------------
@@ -186,9 +186,11 @@ def test_available_agrees_with_the_operating_system() -> None:
     names = _kernels.available()
     avx2 = {"avx2", "fma", "f16c"} <= features
     assert ("avx2" in names) == avx2
-    assert ("avx512" in names) == (
-        avx2 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features
-    )
+    avx512 = avx2 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features
+    assert ("avx512" in names) == avx512
+    if "amx" in names:  # not the other way round: an old compiler or system may refuse the tiles
+        assert avx512
+        assert {"amx_tile", "amx_int8"} <= features
     assert ("neon" in names) == (platform.machine() == "aarch64")
 
 

@@ -1,8 +1,13 @@
 /* Which instruction sets does this CPU have, and does the operating system save their registers? */
+#define _DEFAULT_SOURCE /* syscall */
 #include "kernels.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if HAS_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static uint64_t enabled_state(void)
 {
@@ -11,10 +16,21 @@ static uint64_t enabled_state(void)
     return ((uint64_t)high << 32) | low;
 }
 
-static void x86_features(int *avx2, int *avx512)
+/* Linux saves the tiles of a process only on request. */
+static int tiles_granted(void)
+{
+#if HAS_AMX
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}
+
+static void x86_features(int *avx2, int *avx512, int *amx)
 {
     unsigned a, b, c, d, c1;
-    *avx2 = *avx512 = 0;
+    *avx2 = *avx512 = *amx = 0;
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & bit_OSXSAVE))
         return;
     const uint64_t state = enabled_state();
@@ -24,15 +40,21 @@ static void x86_features(int *avx2, int *avx512)
     *avx2 = (state & 0x06) == 0x06 && (c1 & bit_FMA) && (c1 & bit_F16C) && (b & bit_AVX2);
     *avx512 = *avx2 && (state & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512BW) &&
               (b & bit_AVX512DQ) && (b & bit_AVX512VL);
+    /* bits 17-18: the tiles' shapes and contents; leaf 7, EDX 24-25: the tiles, their 8-bit products */
+    *amx = *avx512 && (state & 0x60000) == 0x60000 && (d >> 24 & 3) == 3 && tiles_granted();
 }
 #endif
 
-int available_instruction_sets(const instruction_set *found[4])
+int available_instruction_sets(const instruction_set *found[5])
 {
     int n = 0;
 #if defined(__x86_64__)
-    int avx2, avx512;
-    x86_features(&avx2, &avx512);
+    int avx2, avx512, amx;
+    x86_features(&avx2, &avx512, &amx);
+#if HAS_AMX
+    if (amx)
+        found[n++] = &kernels_amx;
+#endif
     if (avx512)
         found[n++] = &kernels_avx512;
     if (avx2)

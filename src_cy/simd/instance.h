@@ -14,7 +14,7 @@
 enum {
     TILE_VECTORS = 2,
     PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
-    CHUNK = 256,     /* rows of a gradient */
+    CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
 };
 
@@ -52,6 +52,12 @@ enum {
 #define SOURCE f64
 #define S double
 #include "tiles.h"
+#if defined(HAS_DIGITS)
+#include "digits.h"
+#define TILES .tiles = {[FROM_U8] = &digit_tiles},
+#else
+#define TILES
+#endif
 #undef F32
 #undef T
 #undef TYPE
@@ -93,7 +99,7 @@ const instruction_set PASTE(kernels, ISA) = {
     .name = STRING(ISA),
     .f32 = {.forward = {forward_u8_f32, forward_f16_f32, forward_f32_f32, forward_f64_f32},
             .gradient = {gradient_u8_f32, gradient_f16_f32, gradient_f32_f32, gradient_f64_f32},
-            ROW_KERNELS(f32)},
+            TILES ROW_KERNELS(f32)},
     .f64 = {.forward = {forward_u8_f64, forward_f16_f64, forward_f32_f64, forward_f64_f64},
             .gradient = {gradient_u8_f64, gradient_f16_f64, gradient_f32_f64, gradient_f64_f64},
             ROW_KERNELS(f64)},

@@ -23,11 +23,16 @@ enum { FORWARD_PANEL = 128, GRADIENT_PANEL = 32 };
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
 enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
 
+/* Rows of a gradient that are summed one by one before they join a total: a block of a batch that has
+ * several has a multiple of so many rows, so that no sum depends on how large the blocks are. */
+enum { GRADIENT_CHUNK = 256 };
+
 /* Where a gradient tile goes when its last row is summed: into `gradient`, or straight into W. */
 typedef struct {
     void *W;             /* (n_classes, n_features), updated in place; NULL: store the gradient */
     void *velocity;      /* like W; NULL: no momentum */
-    void *gradient;      /* like W; unused when one block is the whole batch and W is given */
+    void *gradient;      /* like W, unscaled until the last block; unused when one block is the whole batch and W
+                            is given */
     int first, last;     /* is this block the first, the last of its batch? */
     double learning_rate, momentum, weight_decay;
     int nesterov;
@@ -44,6 +49,29 @@ typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x
                             void *out, ptrdiff_t out_stride);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
+/* A second way for one stored type, where the instruction set multiplies tiles: W is rewritten for it, and the
+ * rows of a block are copied one after another into a panel that serves both products. */
+typedef struct {
+    /* each thread opens the tile unit before its first product and closes it after its last */
+    void (*open)(void);
+    void (*close)(void);
+    /* bytes of a row of the panel (0: too many features), of packed weights, of a gradient's scratch */
+    ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
+    ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
+    ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
+    /* returns 0 if a number is not finite: then the forward kernel above must serve */
+    int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
+    void (*copy_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel);
+    /* as the forward kernel; the panel has room up to a multiple of 32 rows */
+    void (*forward)(const void *panel, ptrdiff_t n_rows, ptrdiff_t n_features, const void *packed, const void *b,
+                    ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld);
+    /* as the gradient kernel, the panel with room up to a multiple of 4 rows; features begin .. end of n_later rows
+       of `later` are fetched; returns 0, having done nothing, if one of dlogits is not finite */
+    int (*gradient)(const void *panel, const void *const *later, ptrdiff_t n_later, ptrdiff_t n_rows,
+                    ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                    ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch);
+} tile_kernels;
+
 typedef struct {
     /* logits[k * ld + i] = scale * sum_j X[i,j] W[k,j] + b[k];
        later: n_rows rows that come next, whose first features are fetched at the end, or NULL;
@@ -53,6 +81,7 @@ typedef struct {
        begin is a multiple of 64, end another or n_features;
        panel: scratch for GRADIENT_PANEL elements per row */
     gradient_kernel gradient[N_SOURCES];
+    const tile_kernels *tiles[N_SOURCES]; /* NULL: none */
     /* g[k] = sum_i dlogits[k * ld + i], into the sink as one feature (n_features = 1) */
     void (*bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
                           const gradient_sink *sink);
@@ -91,9 +120,16 @@ typedef struct {
     kernel_table f32, f64;
 } instruction_set;
 
-extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kernels_neon;
+extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kernels_amx, kernels_neon;
+
+/* Does the compiler know the tile instructions? */
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define HAS_AMX 1
+#else
+#define HAS_AMX 0
+#endif
 
 /* The instruction sets that this machine can run, best first; returns how many (scalar is always one). */
-int available_instruction_sets(const instruction_set *found[4]);
+int available_instruction_sets(const instruction_set *found[5]);
 
 #endif

@@ -2,11 +2,17 @@
 
 /* ---- gradients --------------------------------------------------------------------------------- */
 
-/* Up to LANES elements of the gradient, at offset `at` of the parameters, go where the sink says. */
-INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g)
+/* What the blocks before this one have summed for up to LANES elements at offset `at` of the parameters. */
+INLINE V FN(from_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n)
 {
-    if (!sink->first)
-        g += FN(load_first)((T *)sink->gradient + at, n, 0);
+    return sink->first ? (V){0} : FN(load_first)((const T *)sink->gradient + at, n, 0);
+}
+
+/* These sums, with this block's rows in them, go where the sink says; scaled when they are complete. */
+INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g, T scale)
+{
+    if (sink->last)
+        g *= scale;
     if (!sink->last || !sink->W) {
         FN(store_first)((T *)sink->gradient + at, g, n);
         return;
@@ -28,13 +34,18 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
 {
     for (ptrdiff_t k = 0; k < n_classes; k++) {
         const T *column = (const T *)dlogits + k * ld;
-        V total = {0};
-        ptrdiff_t i = 0;
-        for (; i + LANES <= n_rows; i += LANES)
-            total += FN(load)(column + i);
-        if (i < n_rows)
-            total += FN(load_first)(column + i, n_rows - i, 0);
-        FN(into_sink)(sink, k, 1, FN(all)(FN(sum_lanes)(total)));
+        V total = FN(from_sink)(sink, k, 1);
+        for (ptrdiff_t begin = 0; begin < n_rows; begin += CHUNK) {
+            const ptrdiff_t end = n_rows - begin < CHUNK ? n_rows : begin + CHUNK;
+            V part = {0};
+            ptrdiff_t i = begin;
+            for (; i + LANES <= end; i += LANES)
+                part += FN(load)(column + i);
+            if (i < end)
+                part += FN(load_first)(column + i, end - i, 0);
+            total += FN(sum_lanes)(part);
+        }
+        FN(into_sink)(sink, k, 1, total, 1);
     }
 }
 

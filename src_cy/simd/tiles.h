@@ -137,6 +137,10 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
             next = FN(group_end)(k, n_classes);
             const T *dlogits = (const T *)dlogits_ + k * ld;
             V totals[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+            for (int c = 0; c < next - k && !sink->first; c++)
+                for (ptrdiff_t t = 0; t < n; t += LANES)
+                    totals[c][t / LANES] = FN(from_sink)(sink, (k + c) * n_features + j + t,
+                                                         n - t < LANES ? n - t : LANES);
             if (packed)
                 FN(gradient_tile)((int)(next - k), dlogits, ld, panel, n_rows, totals);
             else
@@ -144,7 +148,7 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
             for (int c = 0; c < next - k; c++)
                 for (ptrdiff_t t = 0; t < n; t += LANES)
                     FN(into_sink)(sink, (k + c) * n_features + j + t, n - t < LANES ? n - t : LANES,
-                                  totals[c][t / LANES] * (T)scale);
+                                  totals[c][t / LANES], (T)scale);
         }
     }
 }

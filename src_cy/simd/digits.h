@@ -1,0 +1,318 @@
+/* Pixels by integer tiles (AMX): X is multiplied as it is stored, and every sum is exact.
+ *
+ * A weight (or dlogit) is rounded to 24 bits of its class's largest and written as three signed digits,
+ * q = d0 + 256 d1 + 65536 d2, so that  sum_j x[j] w[j] = unit * sum_d 256^d sum_j x[j] digit_d[j].
+ * The tile unit multiplies 16 x 64 bytes by 64 x 16 bytes into 16 x 16 integers of 32 bits in the time of 16
+ * multiply-adds of vectors: with three digits, eleven times what floats can do. The rounding of w is at most
+ * 2^-23 of the largest w of the class; floats round every partial sum.
+ *
+ * Digits of a group of GROUP classes fill two tiles: class c, digit d lie at 3 c + d of 32 places. */
+
+enum {
+    GROUP = 10,
+    PLACES = 32,
+    STEP = 64,                             /* what one tile product sums over: features, or rows */
+    TILE_BYTES = 1024,
+    MOST_FEATURES = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
+};
+
+INLINE ptrdiff_t n_steps(ptrdiff_t n)
+{
+    return (n + STEP - 1) / STEP;
+}
+
+INLINE ptrdiff_t n_groups(ptrdiff_t n_classes)
+{
+    return (n_classes + GROUP - 1) / GROUP;
+}
+
+/* The unit of each class, then the digits by group and step, two tiles each. */
+static ptrdiff_t digits_bytes(ptrdiff_t n, ptrdiff_t n_classes)
+{
+    return n_groups(n_classes) * (STEP + n_steps(n) * 2 * TILE_BYTES);
+}
+
+/* A row of the panel: whole steps. */
+static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
+{
+    return n_features > 0 && n_features <= MOST_FEATURES ? STEP * n_steps(n_features) : 0;
+}
+
+/* dlogits as a factor, and a strip of the panel interleaved */
+static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
+{
+    return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
+}
+
+static void digits_open(void)
+{
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t n_rows[16];
+    } shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    _tile_loadconfig(&shapes);
+}
+
+static void digits_close(void)
+{
+    _tile_release();
+}
+
+/* The exponent that brings |x| <= largest into 24 bits of three signed digits, given the bits of largest. */
+INLINE int exponent_of_unit(int32_t largest_bits)
+{
+    float largest;
+    memcpy(&largest, &largest_bits, sizeof largest);
+    int exponent;
+    const float mantissa = frexpf(largest, &exponent); /* in [1/2, 1) */
+    /* 127 + 127 * 256 + 127 * 65536 is the largest number of three digits */
+    exponent += (mantissa * 8388608.0f > 8355711.0f) - 23;
+    return exponent < -149 ? -149 : exponent; /* no float is smaller than that */
+}
+
+/* The bits of the largest |x[i]|, which grow with it: not below those of infinity if any is not finite. */
+INLINE int32_t largest_magnitude(const float *x, ptrdiff_t n)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i largest = _mm512_setzero_si512();
+    for (ptrdiff_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)-1;
+        largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_maskz_loadu_epi32(mask, x + i), magnitude));
+    }
+    return _mm512_reduce_max_epi32(largest);
+}
+
+/* Up to 16 numbers in units of 2^exponent, zeros after them: their digits are the lowest three bytes.
+ * Adding 128 to a byte and taking it away without a carry turns 0 .. 255 into -128 .. 127. */
+INLINE __m512i digits_of(const float *x, ptrdiff_t n, __m512 exponents)
+{
+    const __mmask16 mask = n >= 16 ? (__mmask16)-1 : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+    const __m512i q = _mm512_cvtps_epi32(_mm512_scalef_ps(_mm512_maskz_loadu_ps(mask, x), exponents));
+    const __m512i halves = _mm512_set1_epi32(0x00808080);
+    return _mm512_xor_si512(_mm512_add_epi32(q, halves), halves);
+}
+
+/* 16 x 16 items of 32 bits */
+INLINE void transpose_items(__m512i v[16])
+{
+    f32_vector lanes[16];
+    memcpy(lanes, v, sizeof lanes);
+    f32_transpose(lanes);
+    memcpy(v, lanes, sizeof lanes);
+}
+
+/* W (n_classes, n_features) -> digits in the order of a right factor: [group][step][feature / 4][place][4].
+ * 0 if W has a number that is not finite. */
+static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed)
+{
+    float *units = packed;
+    char *digits = (char *)packed + n_groups(n_classes) * STEP;
+    /* each four numbers: their digits 0, their digits 1, ... */
+    const __m512i by_digit = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    for (ptrdiff_t k = 0; k < n_classes; k++) {
+        const float *w = (const float *)W + k * n_features;
+        const int32_t largest = largest_magnitude(w, n_features);
+        if (largest >= 0x7f800000)
+            return 0;
+        const int exponent = exponent_of_unit(largest);
+        units[k] = ldexpf(1, exponent);
+        const __m512 exponents = _mm512_set1_ps((float)-exponent);
+        char *to = digits + k / GROUP * n_steps(n_features) * 2 * TILE_BYTES + k % GROUP * 12;
+        for (ptrdiff_t j = 0; j < STEP * n_steps(n_features); j += 16, to += 4 * 128) {
+            const __m512i d = _mm512_shuffle_epi8(digits_of(w + j, n_features - j, exponents), by_digit);
+            /* the fourth item of each is overwritten by the next class */
+            _mm_storeu_si128((__m128i *)to, _mm512_castsi512_si128(d));
+            _mm_storeu_si128((__m128i *)(to + 128), _mm512_extracti32x4_epi32(d, 1));
+            _mm_storeu_si128((__m128i *)(to + 256), _mm512_extracti32x4_epi32(d, 2));
+            _mm_storeu_si128((__m128i *)(to + 384), _mm512_extracti32x4_epi32(d, 3));
+        }
+    }
+    return 1;
+}
+
+/* Rows of X one after another, each with zeros up to a whole step. */
+static void digits_copy_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel)
+{
+    char *to = panel;
+    for (ptrdiff_t i = 0; i < n_rows; i++, to += digits_row_bytes(n_features)) {
+        const char *row = rows[i];
+        ptrdiff_t j = 0;
+        for (; j + STEP <= n_features; j += STEP)
+            _mm512_store_si512(to + j, _mm512_loadu_si512(row + j));
+        if (j < n_features)
+            _mm512_store_si512(to + j, _mm512_maskz_loadu_epi8(((__mmask64)1 << (n_features - j)) - 1, row + j));
+    }
+}
+
+/* Four rows of a step -> four rows of right factors, byte j of the four rows side by side; place p of factor t is
+ * feature 16 (p / 4) + 4 t + p % 4. */
+INLINE void interleave(const char *rows, ptrdiff_t row_bytes, char *to)
+{
+    const __m512i r0 = _mm512_load_si512(rows), r1 = _mm512_load_si512(rows + row_bytes);
+    const __m512i r2 = _mm512_load_si512(rows + 2 * row_bytes), r3 = _mm512_load_si512(rows + 3 * row_bytes);
+    const __m512i low01 = _mm512_unpacklo_epi8(r0, r1), high01 = _mm512_unpackhi_epi8(r0, r1);
+    const __m512i low23 = _mm512_unpacklo_epi8(r2, r3), high23 = _mm512_unpackhi_epi8(r2, r3);
+    _mm512_store_si512(to, _mm512_unpacklo_epi16(low01, low23));
+    _mm512_store_si512(to + TILE_BYTES, _mm512_unpackhi_epi16(low01, low23));
+    _mm512_store_si512(to + 2 * TILE_BYTES, _mm512_unpacklo_epi16(high01, high23));
+    _mm512_store_si512(to + 3 * TILE_BYTES, _mm512_unpackhi_epi16(high01, high23));
+}
+
+/* Byte j of up to 32 rows that come next is fetched: few at a time, while the tile unit is busy. */
+INLINE void fetch(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j)
+{
+    for (ptrdiff_t r = 0; r < 32 && r < n_rows; r++)
+        __builtin_prefetch((const char *)rows[r] + j, 0, 2);
+}
+
+/* d2 65536 + d1 256 + d0 */
+INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
+{
+    const __m512 low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1), _mm512_set1_ps(256), _mm512_cvtepi32_ps(d0));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
+}
+
+/* What the tiles have summed for 32 rows and a group of classes becomes logits. */
+INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units, float scale, const float *b,
+                      float *logits, ptrdiff_t ld)
+{
+    for (int half = 0; half < 2; half++) {
+        transpose_items(sums[half]);
+        transpose_items(sums[half] + 16);
+        for (int c = 0; c < n_classes; c++) {
+            const __m512i *d = sums[half] + 3 * c;
+            const __m512 scaled = _mm512_mul_ps(number_of(d[0], d[1], d[2]), _mm512_set1_ps(scale));
+            _mm512_storeu_ps(logits + c * ld + 16 * half,
+                             _mm512_fmadd_ps(scaled, _mm512_set1_ps(units[c]), _mm512_set1_ps(b[c])));
+        }
+    }
+}
+
+/* 2 n_rows n_features n_classes FLOP, in 3.2 times as many of integers. */
+static void digits_forward(const void *panel, ptrdiff_t n_rows, ptrdiff_t n_features, const void *packed, const void *b,
+                           ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld)
+{
+    const ptrdiff_t row_bytes = digits_row_bytes(n_features);
+    const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
+    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES)
+        for (ptrdiff_t i = 0; i < n_rows; i += 32) {
+            const char *left = (const char *)panel + i * row_bytes, *right = digits;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (ptrdiff_t j = 0; j < n_features; j += STEP, right += 2 * TILE_BYTES) {
+                _tile_loadd(4, left + j, row_bytes);
+                _tile_loadd(5, left + j + 16 * row_bytes, row_bytes);
+                _tile_loadd(6, right, 128);
+                _tile_loadd(7, right + 64, 128);
+                _tile_dpbusd(0, 4, 6);
+                _tile_dpbusd(1, 4, 7);
+                _tile_dpbusd(2, 5, 6);
+                _tile_dpbusd(3, 5, 7);
+            }
+            __m512i sums[2][PLACES];
+            _tile_stored(0, sums[0], 64);
+            _tile_stored(1, sums[0] + 16, 64);
+            _tile_stored(2, sums[1], 64);
+            _tile_stored(3, sums[1] + 16, 64);
+            logits_of(sums, (int)(n_classes - k < GROUP ? n_classes - k : GROUP), (const float *)packed + k,
+                      (float)scale, (const float *)b + k, (float *)logits + k * ld + i, ld);
+        }
+}
+
+/* dlogits -> digits in the order of a left factor: [group][step][place][row]. 0 if one is not finite. */
+static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_rows, ptrdiff_t n_classes, void *packed)
+{
+    float *units = packed;
+    char *digits = (char *)packed + n_groups(n_classes) * STEP;
+    for (ptrdiff_t k = 0; k < n_classes; k++) {
+        const float *d = dlogits + k * ld;
+        const int32_t largest = largest_magnitude(d, n_rows);
+        if (largest >= 0x7f800000)
+            return 0;
+        const int exponent = exponent_of_unit(largest);
+        units[k] = ldexpf(1, exponent);
+        const __m512 exponents = _mm512_set1_ps((float)-exponent);
+        char *to = digits + k / GROUP * n_steps(n_rows) * 2 * TILE_BYTES + k % GROUP * 3 * STEP;
+        for (ptrdiff_t i = 0; i < STEP * n_steps(n_rows); i += 16) {
+            const __m512i q = digits_of(d + i, n_rows - i, exponents);
+            __m128i *place = (__m128i *)(to + i / STEP * 2 * TILE_BYTES + i % STEP);
+            place[0] = _mm512_cvtepi32_epi8(q);
+            place[4] = _mm512_cvtepi32_epi8(_mm512_srli_epi32(q, 8));
+            place[8] = _mm512_cvtepi32_epi8(_mm512_srli_epi32(q, 16));
+        }
+    }
+    return 1;
+}
+
+/* A class's sums over 64 features, four tiles of 16 in the places of `interleave`, join the sink in order. */
+INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, const __m512i sums[4][PLACES],
+                             int place, float unit, float scale)
+{
+    __m512 g[4];
+    for (int t = 0; t < 4; t++)
+        g[t] = _mm512_mul_ps(number_of(sums[t][place], sums[t][place + 1], sums[t][place + 2]), _mm512_set1_ps(unit));
+    const __m512 a = _mm512_shuffle_f32x4(g[0], g[1], 0x44), b = _mm512_shuffle_f32x4(g[0], g[1], 0xee);
+    const __m512 c = _mm512_shuffle_f32x4(g[2], g[3], 0x44), d = _mm512_shuffle_f32x4(g[2], g[3], 0xee);
+    const __m512 ordered[4] = {_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xdd),
+                               _mm512_shuffle_f32x4(b, d, 0x88), _mm512_shuffle_f32x4(b, d, 0xdd)};
+    for (ptrdiff_t q = 0; q < 4 && 16 * q < n; q++) {
+        const ptrdiff_t lanes = n - 16 * q < 16 ? n - 16 * q : 16;
+        into_sink_f32(sink, at + 16 * q, lanes, from_sink_f32(sink, at + 16 * q, lanes) + ordered[q], scale);
+    }
+}
+
+/* 2 n_rows (end - begin) n_classes FLOP, in 3.2 times as many of integers. */
+static int digits_gradient(const void *panel, const void *const *later, ptrdiff_t n_later, ptrdiff_t n_rows,
+                           ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                           ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch)
+{
+    const ptrdiff_t row_bytes = digits_row_bytes(n_features), steps = n_steps(n_rows);
+    if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
+        return 0;
+    const float *units = scratch;
+    char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
+    for (ptrdiff_t j = begin; j < end; j += STEP) {
+        for (ptrdiff_t i = 0; i < n_rows; i += 4)
+            interleave((const char *)panel + i * row_bytes + j, row_bytes,
+                       strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+        const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
+        for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
+            const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
+            __m512i sums[4][PLACES];
+            for (int pair = 0; pair < 4; pair += 2) {
+                _tile_zero(0);
+                _tile_zero(1);
+                _tile_zero(2);
+                _tile_zero(3);
+                for (ptrdiff_t s = 0; s < steps; s++) {
+                    _tile_loadd(4, digits + 2 * s * TILE_BYTES, 64);
+                    _tile_loadd(5, digits + (2 * s + 1) * TILE_BYTES, 64);
+                    _tile_loadd(6, strip + (4 * s + pair) * TILE_BYTES, 64);
+                    _tile_loadd(7, strip + (4 * s + pair + 1) * TILE_BYTES, 64);
+                    _tile_dpbsud(0, 4, 6);
+                    _tile_dpbsud(1, 5, 6);
+                    _tile_dpbsud(2, 4, 7);
+                    _tile_dpbsud(3, 5, 7);
+                    if (k == 0)
+                        fetch(later + s * STEP + pair * 16, n_later - s * STEP - pair * 16, j);
+                }
+                _tile_stored(0, sums[pair], 64);
+                _tile_stored(1, sums[pair] + 16, 64);
+                _tile_stored(2, sums[pair + 1], 64);
+                _tile_stored(3, sums[pair + 1] + 16, 64);
+            }
+            for (int c = 0; c < n; c++)
+                digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
+        }
+    }
+    return 1;
+}
+
+static const tile_kernels digit_tiles = {
+    .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes,
+    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights, .copy_rows = digits_copy_rows,
+    .forward = digits_forward, .gradient = digits_gradient};

@@ -1,0 +1,142 @@
+"""Several problems over the same rows in one pass, and pixels by integer tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from csoftmax import _kernels, reference
+
+Array = NDArray[Any]
+
+
+def problem(dtype: Any, n: int, n_features: int, n_classes: int, heads: int) -> tuple[Array, ...]:
+    rng = np.random.default_rng([n, n_features, n_classes])
+    X = rng.integers(0, 256, (n, n_features)).astype(dtype)
+    if dtype != np.uint8:
+        X /= 255
+    compute = np.float64 if dtype == np.float64 else np.float32
+    W = rng.normal(0, 0.02, (heads * n_classes, n_features)).astype(compute)
+    b = rng.normal(0, 1, heads * n_classes).astype(compute)
+    y = rng.integers(0, n_classes, n)
+    weights = rng.uniform(0, 2, (3, n)) * (rng.random((3, n)) < 0.8)
+    return X, W, b, y, weights
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "n_features", "n_classes", "heads"),
+    [(1, 1, 1, 2), (37, 5, 3, 4), (700, 65, 10, 5), (1500, 784, 10, 7), (300, 20, 120, 3)],
+)
+def test_every_head_has_the_bits_it_has_alone(
+    isa: str, dtype: Any, n: int, n_features: int, n_classes: int, heads: int
+) -> None:
+    X, W, b, y, weights = problem(dtype, n, n_features, n_classes, heads)
+    weight_of_head = np.arange(heads) % 3
+    scale = 1 / 255 if dtype == np.uint8 else 1.0
+    for n_threads in (1, 2, 3):
+        dW, db = np.full_like(W, np.nan), np.full_like(b, np.nan)
+        losses, correct = _kernels.row_pass(
+            X, W, b, scale, y=y, heads=heads, sample_weight=weights,
+            weight_of_head=weight_of_head, gradient=(dW, db), n_threads=n_threads,
+        )  # fmt: skip
+        assert len(losses) == len(correct) == heads
+        for h in range(heads):
+            own = slice(h * n_classes, (h + 1) * n_classes)
+            dW_alone, db_alone = np.empty_like(W[own]), np.empty_like(b[own])
+            loss, n_correct = _kernels.row_pass(
+                X, W[own], b[own], scale, y=y, sample_weight=weights[weight_of_head[h]],
+                gradient=(dW_alone, db_alone),
+            )  # fmt: skip
+            assert (losses[h], correct[h]) == (loss, n_correct)
+            assert_array_equal(dW[own], dW_alone)
+            assert_array_equal(db[own], db_alone)
+
+
+def test_heads_share_one_row_of_weights(isa: str) -> None:
+    X, W, b, y, weights = problem(np.float32, 50, 4, 3, 2)
+    shared = _kernels.row_pass(X, W, b, 1.0, y=y, heads=2, sample_weight=weights[0])
+    each = _kernels.row_pass(
+        X, W, b, 1.0, y=y, heads=2, sample_weight=weights, weight_of_head=np.array([0, 0])
+    )
+    assert shared == each
+    one = _kernels.row_pass(X, W[:3], b[:3], 1.0, y=y, heads=1)
+    loss, correct = _kernels.row_pass(X, W[:3], b[:3], 1.0, y=y)
+    assert one == ([loss], [correct])
+
+
+def test_wrong_heads_are_refused() -> None:
+    X, W, b, y, weights = problem(np.float32, 50, 4, 3, 2)
+    for wrong in (0, -1, 4, 7):
+        with pytest.raises(ValueError, match=f"heads is {wrong}: expected a divisor of 6"):
+            _kernels.row_pass(X, W, b, 1.0, y=y, heads=wrong)
+    with pytest.raises(ValueError, match="no results by row"):
+        _kernels.row_pass(X, W, b, 1.0, y=y, heads=2, losses=np.empty(50, np.float32))
+    for of_head, found in (([0, 3], 3), ([-1, 0], -1)):
+        with pytest.raises(ValueError, match=rf"weight_of_head\[[01]\] is {found}, expected 0..2"):
+            _kernels.row_pass(
+                X, W, b, 1.0, y=y, heads=2, sample_weight=weights, weight_of_head=np.array(of_head)
+            )
+    with pytest.raises(ValueError, match="weight_of_head: expected 2 contiguous items"):
+        _kernels.row_pass(
+            X, W, b, 1.0, y=y, heads=2, sample_weight=weights, weight_of_head=np.zeros(3, np.int64)
+        )
+
+
+# ---- pixels: what integer tiles could get wrong --------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_pixels_with_weights_that_are_not_finite(isa: str, wrong: float) -> None:
+    X, W, b, y, _ = problem(np.uint8, 300, 70, 12, 1)
+    X[:, 3] = 1
+    W[5, 3] = wrong
+    logits = np.empty((300, 12), np.float32)
+    _kernels.row_pass(X, W, b, 1 / 255, logits=logits)
+    with np.errstate(all="ignore"):
+        expected = reference.linear(X, W.T, b, scale=1 / 255)
+    assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    # the next pass, with weights that are, forgets it
+    W[5, 3] = 0
+    _kernels.row_pass(X, W, b, 1 / 255, logits=logits)
+    assert_allclose(logits, reference.linear(X, W.T, b, scale=1 / 255), rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_diverges_poisons_only_what_it_must(isa: str) -> None:
+    """One row's logits overflow: its dlogits are NaN, and so is the gradient, as in NumPy."""
+    X, W, b, y, _ = problem(np.uint8, 300, 70, 12, 1)
+    X[7] = 255
+    W[4] = 3e38
+    dW, db = np.empty_like(W), np.empty_like(b)
+    loss, _ = _kernels.row_pass(X, W, b, 1.0, y=y, gradient=(dW, db))
+    assert np.isnan(loss)
+    assert np.isnan(db).all()
+    assert np.isnan(dW).all()
+
+
+@pytest.mark.parametrize("n_features", [65_793, 65_794, 70_000])
+def test_the_largest_sums_of_pixels_have_room(isa: str, n_features: int) -> None:
+    """At 65,793 features of 255 times a digit of 128 a sum of 32 bits is just full."""
+    X = np.full((64, n_features), 255, np.uint8)
+    W = np.full((2, n_features), np.float32(-(2**22 + 128 * 257)) / 2**22)
+    logits = np.empty((64, 2), np.float32)
+    _kernels.row_pass(X, W, np.zeros(2, np.float32), 1 / 255, logits=logits)
+    truth = float(W[0, 0]) * n_features
+    assert_allclose(logits, truth, rtol=1e-4)
+
+
+@pytest.mark.parametrize("magnitude", [1e-44, 1e-38, 1e-30, 1.0, 1e30])
+def test_weights_of_any_magnitude(isa: str, magnitude: float) -> None:
+    X, W, b, _, _ = problem(np.uint8, 64, 100, 3, 1)
+    W = (W * np.float32(magnitude)).astype(np.float32)
+    W[1] = 0
+    logits = np.empty((64, 3), np.float32)
+    _kernels.row_pass(X, W, np.zeros_like(b), 1 / 255, logits=logits)
+    truth = X.astype(float) @ W.T.astype(float) / 255
+    scale = X.sum(axis=1, keepdims=True) / 255 * abs(W).max(axis=1)
+    assert (abs(logits - truth) <= 1e-6 * scale + 1e-44).all()
+    assert (logits[:, 1] == 0).all()
