@@ -24,6 +24,8 @@ GROWTH = 2.5
 # Where there are so many rows for one in the sample, a cold start is made on the sample.
 COARSE_RATIO = 4
 COARSE_ITERATIONS = 20
+# Before there are iterations to extrapolate, the Hessian's estimate is taken times so much.
+UNTRIED = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,16 @@ class Head:
         objective = abs(self.point.objective)
         return self.estimate / objective if objective else math.inf * (self.estimate > 0)
 
-    def note(self, tol: float, seconds: float) -> None:
+    def note(self, problem: Problem, tol: float, seconds: float) -> None:
         """Record an iteration, and see whether the head is near enough."""
         point = self.point
-        self.estimate = point.estimate
-        self.converged = self.estimate <= tol * abs(point.objective)
+        self.estimate = max(point.estimate, self._extrapolated(point))
+        near = tol * abs(point.objective)
+        self.converged = self.estimate <= near
+        if not self.converged and point.estimate <= near:
+            lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
+            self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
+            self.converged = self.estimate <= near
         for name, value in (
             ("passes", self.passes),
             ("objective", point.objective),
@@ -73,6 +80,24 @@ class Head:
             ("seconds", seconds),
         ):
             self.history[name].append(value)
+
+    def _extrapolated(self, point: Point) -> float:
+        """Return what is left if the decrease goes on as over the last half of the iterations.
+
+        The sum of the geometric series: the Hessian's own estimate knows nothing of what couples
+        the classes, and can be a twentieth of the distance.
+        """
+        objectives = self.history["objective"]
+        last = len(objectives)
+        width = max(3, last // 4)
+        if last < 2 * width:
+            return UNTRIED * point.estimate
+        before, middle = objectives[last - 2 * width], objectives[last - width]
+        decrease = middle - point.objective
+        if not decrease > 0:
+            return 0.0
+        ratio = min(decrease / (before - middle), 0.98) if before > middle else 0.98
+        return decrease * ratio / (1 - ratio)
 
     def passes_to_go(self, tol: float) -> int | None:
         """Extrapolate the decay of the estimate over the second half of the way."""
@@ -174,7 +199,7 @@ class Walk:
                 head.stalled = True
                 return False
             head.iterations += 1
-        head.note(self.settings.tol, time.perf_counter() - self.started)
+        head.note(self.problem, self.settings.tol, time.perf_counter() - self.started)
         if head.converged or head.iterations >= self.settings.max_iter:
             return False
         if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:

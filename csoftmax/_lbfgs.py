@@ -51,15 +51,25 @@ class History:
     """The last pairs of steps and gradient changes, in compact form."""
 
     def __init__(self, size: int, n_parameters: int, dtype: np.dtype[Any]) -> None:
-        self.size, self.count, self.next = size, 0, 0
+        self.size = size
         self.pairs = np.zeros((size, 2, n_parameters), dtype)  # (s, z) by slot
-        self.slots = np.zeros(0, np.intp)  # oldest first, as the small matrices
-        self.R_inverse, self.YZ, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
+        self.changes = np.zeros((size, n_parameters), dtype)  # y
+        self.clear()
 
     def clear(self) -> None:
         self.count = self.next = 0
-        self.slots = self.slots[:0]
+        self.slots = np.zeros(0, np.intp)  # oldest first, as the small matrices
         self.R_inverse, self.YZ, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
+
+    def precondition(self, precondition: Preconditioner) -> None:
+        """Go over to another preconditioner: every z changes, and what follows from them."""
+        n = self.count
+        for slot in self.slots:
+            precondition(self.changes[slot], self.pairs[slot, 1])
+        YZ = (self.changes[:n] @ self.pairs[:n, 1].T)[self.slots][:, self.slots].astype(np.float64)
+        self.YZ = 0.5 * (YZ + YZ.T)
+        if n:
+            self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YZ[-1, -1]))
 
     def _products(self, v: Array) -> tuple[Array, Array]:
         """Return S^T v and Z^T v, oldest first."""
@@ -79,7 +89,7 @@ class History:
         else:
             slot = self.count
             self.count += 1
-        self.pairs[slot, 0], self.pairs[slot, 1] = s, z
+        self.pairs[slot, 0], self.pairs[slot, 1], self.changes[slot] = s, z, y
         self.next = (slot + 1) % self.size
         self.slots = np.append(self.slots, slot)
         # the products with the pair itself are in these too
@@ -184,7 +194,7 @@ class Lbfgs:
         """Go on from the same point with another preconditioner; only where `steps` said NEXT."""
         assert self.point is not None
         self.precondition = precondition
-        self.history.clear()
+        self.history.precondition(precondition)
         preconditioned = np.empty_like(self.point.x)
         precondition(self.point.gradient, preconditioned)
         self.point = self.point._replace(preconditioned=preconditioned)

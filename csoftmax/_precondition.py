@@ -32,6 +32,7 @@ SAMPLED_ROWS = 8192
 SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
 BLOCK_BYTES = 1 << 22
 LEADING = 100
+RIDGE = 1e-3
 INVERSE_BYTES = 1 << 25  # of the inverted blocks of all heads
 # Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
 FULL_FEATURES = 4096
@@ -187,9 +188,6 @@ class AtWeights:
         b -= b[self.present].mean() if intercept else 0
         if not self.present.all():
             W[~self.present], b[~self.present] = 0, 0
-
-
-RIDGE = 0.01
 
 
 def _inverse(curvature: Array, dtype: np.dtype[Any]) -> Array:
