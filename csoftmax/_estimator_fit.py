@@ -15,10 +15,17 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
 from csoftmax._estimator_base import Gap
-from csoftmax._estimator_data import Labels, MemoryBudgetError, in_units
+from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
 from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
 from csoftmax._passes import LinearArguments
-from csoftmax._precondition import BLOCK_BYTES, FULL_FEATURES
+from csoftmax._precondition import (
+    BLOCK_BYTES,
+    FULL_FEATURES,
+    INVERSE_BYTES,
+    LEADING,
+    SAMPLED_BYTES,
+    SAMPLED_ROWS,
+)
 from csoftmax.solver import Progress, Solution
 
 Array = NDArray[Any]
@@ -226,33 +233,42 @@ class Plan(NamedTuple):
 
 
 def plan_memory(
-    budget: float, shape: tuple[int, ...], n_classes: int, dtype: np.dtype[Any],
-    n_heads: int = 1, n_weights: int = 1, held_out: int = 0,
+    budget: float, X: Array, n_classes: int, n_heads: int = 1, n_weights: int = 1,
+    held_out: float = 0,
 ) -> Plan:  # fmt: skip
     """Choose the best plan that the budget allows.
 
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
-    n_samples, n_features = shape
-    parameters = n_heads * n_classes * (n_features + 1) * dtype.itemsize
-    # labels, a row of weights for each problem and its copy, and what a pass works in
-    always = 16 * n_samples * (1 + n_weights) + held_out + (8 << 20)
-    wanted = "full" if n_features <= FULL_FEATURES else "diagonal"
-    plans = []
-    for preconditioner in ("full", "diagonal") if wanted == "full" else ("diagonal",):
-        # covariance, eigenvectors, their transpose and the decomposition's workspace
-        square = 8.0 * n_features**2 * (3 + 2 * n_weights) + 3 * BLOCK_BYTES
-        extra = square if preconditioner == "full" else 3.0 * BLOCK_BYTES
-        for history_size in HISTORY_SIZES:
-            n_bytes = always + extra + parameters * (2 * history_size + 10)
-            plans.append(Plan(history_size, preconditioner, n_bytes))
+    (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
+    parameters = n_heads * n_classes * (n_features + 1) * size
+    # labels and their copy; the weights of the rows and a copy; what a pass works in
+    always = n_samples * (16 + 16 * n_weights) + held_out + (8 << 20)
+    # the preconditioner's sample of the rows, its probabilities, and a block of each class
+    row_bytes = max(n_features * size, 4 * n_classes)
+    rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
+    side = min(LEADING, n_features, (INVERSE_BYTES / (n_classes * n_heads * size)) ** 0.5) + 1
+    sample = n_weights * rows * (n_features * X.itemsize + side * size)
+    sample += rows * (n_classes + 3 * side) * size + 4 * BLOCK_BYTES
+    blocks = n_classes * side**2 * (n_heads * size + 24)
+    square = n_features**2 * (32 + n_weights * size)
+    kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
+    if n_features > FULL_FEATURES:
+        del kinds["full"]
+    plans = [
+        # what is chosen where there is room: the solver may do with less
+        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 9))
+        for kind, extra in kinds.items()
+        for m in HISTORY_SIZES
+    ]
     for plan in plans:
         if plan.n_bytes <= budget:
             return plan
     raise MemoryBudgetError(
         f"max_memory leaves {in_units(max(budget, 0))} besides X, expected at least "
-        f"{in_units(plans[-1].n_bytes)} for {n_samples} samples, {n_features} features and "
-        f"{n_classes} classes" + (f" in {n_heads} fits" if n_heads > 1 else "")
+        f"{in_units(min(plan.n_bytes for plan in plans))} for {n_samples} samples, "
+        f"{n_features} features and {n_classes} classes"
+        + (f" in {n_heads} fits" if n_heads > 1 else "")
     )
 
 
@@ -310,9 +326,8 @@ def fit_lbfgs(
 
 
 def plan_groups(
-    budget: float, shape: tuple[int, ...], n_classes: int, dtype: np.dtype[Any], n_folds: int,
-    n_Cs: int, held_out: int,
-) -> tuple[int, Plan]:  # fmt: skip
+    budget: float, X: Array, n_classes: int, n_folds: int, n_Cs: int, held_out: int
+) -> tuple[int, Plan]:
     """Return how many C to solve at a time, all folds of each, and what that takes.
 
     Without a budget it is a quarter of the machine's memory.
@@ -320,21 +335,15 @@ def plan_groups(
     limit = budget
     if math.isinf(budget):
         limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    paths = n_folds * n_Cs * n_classes * (shape[1] + 1) * dtype.itemsize
-    for n_at_once in range(n_Cs, 0, -1):
-        last = n_at_once == 1
+    paths = 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
+    for n_at_once in range(n_Cs, 1, -1):
         try:
-            plan = plan_memory(
-                budget if last else limit, shape, n_classes, dtype, n_at_once * n_folds, n_folds,
-                held_out + 2 * paths,
-            )  # fmt: skip
+            plan = plan_memory(limit, X, n_classes, n_at_once * n_folds, n_folds, held_out + paths)
         except MemoryBudgetError:
-            if last:
-                raise
             continue
-        if plan.history_size == HISTORY_SIZES[0] or last:
-            break
-    return n_at_once, plan
+        if plan.history_size == HISTORY_SIZES[0]:
+            return n_at_once, plan
+    return 1, plan_memory(budget, X, n_classes, n_folds, n_folds, held_out + paths)
 
 
 def solve_heads(
@@ -359,7 +368,8 @@ def solve_heads(
             }
         solution, messages = run_solver(
             X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
-            weight_of_head=np.repeat(np.arange(n_weights), len(group)), **start, **options,
+            weight_of_head=np.repeat(np.arange(n_weights), len(group)), path=True, **start,
+            **options,
         )  # fmt: skip
         for message in messages:
             _warn(message)

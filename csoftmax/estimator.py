@@ -233,9 +233,7 @@ class SoftmaxClassifier(LinearSoftmax):
             patience = self.n_iter_no_change if self.early_stopping else None
             monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self.n_threads)
         held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
-        plan = plan_memory(
-            spare, data.X.shape, len(data.classes), compute_dtype(data.X), held_out=held_bytes
-        )
+        plan = plan_memory(spare, data.X, len(data.classes), held_out=held_bytes)
         rows_in_order = in_rows(data.X, spare - plan.n_bytes)
         copied = 0 if rows_in_order is data.X else data.X.nbytes
         problem.X = rows_in_order

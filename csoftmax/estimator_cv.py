@@ -30,7 +30,6 @@ from csoftmax._estimator_data import (
     check_C,
     check_common_parameters,
     check_flag,
-    compute_dtype,
     conversion_bytes,
     in_rows,
     in_units,
@@ -167,15 +166,12 @@ class SoftmaxClassifierCV(LinearSoftmax):
         weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
         splitter = check_cv(self.cv, data.y, classifier=True)
         folds = list(splitter.split(data.X, data.classes[data.y], **for_splitter))
-        heads_of_a_C, held_out = len(folds), max(len(test) for _, test in folds)
-        n_rows, plan = plan_groups(
-            spare, data.X.shape, n_classes, compute_dtype(data.X), heads_of_a_C, len(Cs),
-            held_out * data.X[:1].nbytes,
-        )  # fmt: skip
+        held_out = max(len(test) for _, test in folds) * data.X[:1].nbytes
+        n_at_once, plan = plan_groups(spare, data.X, n_classes, len(folds), len(Cs), held_out)
         data = data._replace(X=in_rows(data.X, spare - plan.n_bytes))
         if self.verbose:
             print(
-                f"{len(Cs)} C x {len(folds)} folds, {n_rows} C at a time: up to "
+                f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
                 f"{in_units(plan.n_bytes)} besides X",
                 file=sys.stderr,
             )
@@ -185,7 +181,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         }  # fmt: skip
         W, b, iterations = solve_heads(
             data.X, data.y, n_classes, softmax_C(Cs, n_classes),
-            _row_weights(folds, weight, len(data.y)), n_rows, plan, **options,
+            _row_weights(folds, weight, len(data.y)), n_at_once, plan, **options,
         )  # fmt: skip
         self.classes_, self.Cs_ = data.classes, Cs
         self.n_iter_ = iterations[:, None, :]

@@ -112,8 +112,8 @@ def test_weights_are_those_of_logistic_regression(
 
 def test_the_gap_holds_the_optimum() -> None:
     X, y = CANCER
-    optimum = SoftmaxClassifier(tol=1e-9, max_iter=5000).fit(X, y).gap_.objective
-    for max_iter in (1, 5, 20):
+    optimum = SoftmaxClassifier(tol=TIGHT).fit(X, y).gap_.objective
+    for max_iter in (1, 2, 4):
         with pytest.warns(ConvergenceWarning):
             gap = SoftmaxClassifier(max_iter=max_iter, tol=0.0).fit(X, y).gap_
         assert gap.objective - gap.bound <= optimum <= gap.objective
@@ -228,7 +228,7 @@ def test_memory_maps_are_not_loaded(tmp_path: Path, pixels: Any) -> None:
     assert np.shares_memory(module.in_rows(np.asarray(mapped), math.inf), mapped)
     classifier = SoftmaxClassifier(C=1e-6, tol=1e-2).fit(mapped, pixels[1])
     in_memory = SoftmaxClassifier(C=1e-6, tol=1e-2).fit(pixels[0], pixels[1])
-    np.testing.assert_array_equal(classifier.coef_, in_memory.coef_)
+    np.testing.assert_allclose(classifier.coef_, in_memory.coef_, atol=1e-6)
 
 
 def test_column_major_arrays_are_copied_once(pixels: Any) -> None:
@@ -541,7 +541,7 @@ def test_verbose_tells(capsys: Any) -> None:
     SoftmaxClassifier(verbose=1).fit(X, y)
     told = capsys.readouterr()
     assert "the fit takes up to" in told.out + told.err
-    assert "pass 1" in told.out + told.err
+    assert "pass " in told.out + told.err
     with pytest.warns(ConvergenceWarning):
         SoftmaxClassifier(verbose=1, solver="sgd", max_iter=1).fit(X, y, validation=(X, y))
     told = capsys.readouterr()
@@ -604,12 +604,13 @@ def test_a_budget_is_kept(pixels: Any) -> None:
     import tracemalloc
 
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(3000, 1500)).astype(np.float32), np.arange(3000) % 50
-    for budget in ("400 MB", "120 MB", "75 MB"):
+    y = np.arange(3000) % 50
+    X = (rng.normal(size=(3000, 1500)) + rng.normal(size=(50, 1500))[y]).astype(np.float32)
+    for budget in ("400 MB", "150 MB", "100 MB", "50 MB"):
         tracemalloc.start()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            SoftmaxClassifier(C=1e-4, max_iter=15, max_memory=budget).fit(X, y)
+            SoftmaxClassifier(tol=0.0, max_iter=15, max_memory=budget).fit(X, y)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < module.as_bytes(budget), budget
