@@ -118,13 +118,12 @@ class Problem:
     ) -> NDArray[np.float64]:
         """Evaluate stacked heads: the weighted sums of losses and of gradients."""
         self.n_passes += 1
-        losses = np.empty(len(W))
-        for h, r in enumerate(weight_rows):
-            losses[h], _ = _kernels.row_pass(
-                self.X, W[h], b[h], self.scale, y=y, sample_weight=self.weight(r),
-                gradient=(dW[h], db[h]), n_threads=self.threads,
-            )  # fmt: skip
-        return losses
+        of_head = None if self.weights is None else np.array(weight_rows, np.int64)
+        losses, _ = _kernels.row_pass(
+            self.X, W, b.reshape(-1), self.scale, y=y, sample_weight=self.weights, heads=len(W),
+            weight_of_head=of_head, gradient=(dW, db), n_threads=self.threads,
+        )  # fmt: skip
+        return np.array(losses)
 
     def evaluate(self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]) -> list[float]:
         """Return the objectives of heads at xs in one pass; gs are filled with the gradients."""
