@@ -72,6 +72,7 @@ def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) 
     right.set_ylabel("mean validation loss (nats)")
     for axes in (left, right):
         axes.axvline(C[best], color=_BEST, linewidth=1)
+        axes.set_xlim(C[0] / 1.8, C[-1] * 1.8)  # one C alone has no range of its own
         axes.set_xscale("log")
         axes.set_xlabel("C (to the right: a weaker penalty)")
         axes.grid(alpha=0.4)

@@ -258,7 +258,7 @@ def in_units(n_bytes: float) -> str:
     """Return a number of bytes as people write it.
 
     >>> in_units(1_234_567), in_units(999), in_units(2.5e9)
-    ('1.2 MB', '999 B', '2.5 GB')
+    ('1.23 MB', '999 B', '2.5 GB')
     """
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:

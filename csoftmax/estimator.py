@@ -281,7 +281,8 @@ class SoftmaxClassifier(LinearSoftmax):
         --------
         >>> import csoftmax as cs
         >>> train, _ = cs.fashion_mnist_sample()
-        >>> X, classifier = train.X.reshape(6000, 784), cs.SoftmaxClassifier(random_state=0)
+        >>> X = train.X.reshape(6000, 784)
+        >>> classifier = cs.SoftmaxClassifier(batch_size=32, random_state=0)
         >>> for part in range(0, 6000, 1000):
         ...     rows = slice(part, part + 1000)
         ...     classifier = classifier.partial_fit(X[rows], train.y[rows], classes=range(10))
