@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # Iterations at which the preconditioner is computed anew: the next after GROWTH times as many.
 FIRST_REFRESH = 8
-REFRESH = 15
+REFRESH = 20
 GROWTH = 2.5
 # Where there are so many rows for one in the sample, a cold start is made on the sample.
 COARSE_RATIO = 4
@@ -48,6 +48,8 @@ class Head:
         self.passes, self.iterations, self.refresh_at = 1, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
+        self.trace: list[tuple[float, float]] = []  # loss and ||W||^2 after each iteration
+        self.inherited = 0  # of these, from heads before this one along a path
         self.history: dict[str, list[float]] = {
             name: [] for name in ("passes", "objective", "estimate", "gradient_max", "seconds")
         }
@@ -64,8 +66,10 @@ class Head:
 
     def note(self, problem: Problem, tol: float, seconds: float) -> None:
         """Record an iteration, and see whether the head is near enough."""
-        point = self.point
-        self.estimate = max(point.estimate, self._extrapolated(point))
+        point, lam = self.point, float(problem.lam[self.index])
+        penalty = problem.penalty(self.index, point.x)
+        self.trace.append((point.objective - penalty, 2 * penalty / lam if lam else 0.0))
+        self.estimate = max(point.estimate, self._extrapolated(point, lam))
         near = tol * abs(point.objective)
         self.converged = self.estimate <= near
         if not self.converged and point.estimate <= near:
@@ -81,23 +85,22 @@ class Head:
         ):
             self.history[name].append(value)
 
-    def _extrapolated(self, point: Point) -> float:
+    def _extrapolated(self, point: Point, lam: float) -> float:
         """Return what is left if the decrease goes on as over the last half of the iterations.
 
-        The sum of the geometric series: the Hessian's own estimate knows nothing of what couples
-        the classes, and can be a twentieth of the distance.
+        The Hessian's own estimate knows nothing of what couples the classes, and can be a twentieth
+        of the distance. A head along a path begins near its optimum, where few steps of its own say
+        too little, and those of the heads before it, with the objective of this one, too much: the
+        geometric mean.
         """
-        objectives = self.history["objective"]
-        last = len(objectives)
-        width = max(3, last // 4)
-        if last < 2 * width:
-            return UNTRIED * point.estimate
-        before, middle = objectives[last - 2 * width], objectives[last - width]
-        decrease = middle - point.objective
-        if not decrease > 0:
-            return 0.0
-        ratio = min(decrease / (before - middle), 0.98) if before > middle else 0.98
-        return decrease * ratio / (1 - ratio)
+        objectives = [loss + 0.5 * lam * square for loss, square in self.trace[self.inherited :]]
+        own = _left_of_series(objectives)
+        if own is None:
+            own = UNTRIED * point.estimate
+        if not self.inherited:
+            return own
+        objectives = [loss + 0.5 * lam * square for loss, square in self.trace]
+        return math.sqrt(own * (_left_of_series(objectives) or 0.0))
 
     def passes_to_go(self, tol: float) -> int | None:
         """Extrapolate the decay of the estimate over the second half of the way."""
@@ -107,6 +110,19 @@ class Head:
             return None
         rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])
         return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
+
+
+def _left_of_series(objectives: list[float]) -> float | None:
+    """Return the rest of a geometric series with the decreases of the last two quarters."""
+    last = len(objectives) - 1
+    width = max(3, last // 4)
+    if last < 2 * width:
+        return None
+    first, middle, now = (objectives[i] for i in (last - 2 * width, last - width, last))
+    if not middle > now:
+        return 0.0
+    ratio = min((middle - now) / (first - middle), 0.98) if first > middle else 0.98
+    return (middle - now) * ratio / (1 - ratio)
 
 
 class Walk:
@@ -161,7 +177,9 @@ class Walk:
                 if self._advance(head, objective):
                     self.running.append(head)
                 elif head.index in self.after:
-                    self._start(self.after[head.index], head.point.x.copy())
+                    follower = self.after[head.index]
+                    follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
+                    self._start(follower, head.point.x.copy())
             if report is not None and report(self):
                 self.stopped = True
                 return
