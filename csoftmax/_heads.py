@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,7 @@ class Head:
         self._null = Point(x, objective, gradient, np.zeros_like(gradient))
         self.state: Lbfgs | None = None
         self.steps: Generator[bool, float, None] | None = None
+        self.origin: Array | None = None  # where the preconditioner was computed: None, W = 0
         self.passes, self.iterations, self.refresh_at = 1, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
@@ -126,80 +127,102 @@ def _left_of_series(objectives: list[float]) -> float | None:
 
 
 class Walk:
-    """The heads of a problem, from their starting points until all have stopped."""
+    """The heads of a problem, from their starting points until all have stopped.
+
+    Along a path, a head waits for the one of the next smaller C with the same row weights, and
+    starts where that ended; otherwise all run at once.
+    """
 
     def __init__(
         self,
         problem: Problem,
         settings: Settings,
         started: float,
-        starts: list[Array] | None = None,
+        starts: Sequence[Array] | None = None,
         path: bool = False,
-        samples: dict[int, Sample] | None = None,
     ) -> None:
         self.problem, self.settings, self.started = problem, settings, started
+        self.starts, self.is_path = starts, path
         self.heads = [Head(problem, h) for h in range(problem.n_heads)]
         self.running: list[Head] = []
-        self.stopped = False
-        self.starts = starts
-        self.samples = {} if samples is None else samples
+        self.stopped = False  # by the report
+        self.changing = True  # False while X is passed over: the heads are then as they were
+        self.samples: dict[int, Sample] = {}
         self.refresh = REFRESH
-        # a head waits for the one before it: along a path, that of the next smaller C
-        self.after: dict[int, Head] = {}
-        self.first = list(self.heads)
+        self.before: dict[int, Head] = {}
         if path:
-            order = sorted(self.heads, key=lambda head: float(problem.C[head.index]))
             last: dict[int, Head] = {}
-            for head in order:
-                r = int(problem.weight_of_head[head.index])
+            for head in sorted(self.heads, key=lambda head: float(problem.C[head.index])):
+                r = self._weights_of(head)
                 if r in last:
-                    self.after[last[r].index] = head
-                    self.first.remove(head)
+                    self.before[head.index] = last[r]
                 last[r] = head
 
+    def _weights_of(self, head: Head) -> int:
+        return int(self.problem.weight_of_head[head.index])
+
     def run(self, report: Callable[[Walk], bool] | None = None) -> None:
-        starts = self.starts
-        if starts is None:
-            starts = self._coarse_starts()
-        for head in self.first:
-            x = starts[head.index]
-            self._start(head, head.point.x.copy() if x is None else x)
+        """Go on until every head has stopped, or `report` says so after a pass."""
+        self._begin()
         while self.running:
-            states = [head.state for head in self.running]
+            states = [head.state for head in self.running if head.state is not None]
+            self.changing = False
             objectives = self.problem.evaluate(
                 [head.index for head in self.running],
-                [state.trial for state in states],  # type: ignore[union-attr]
-                [state.trial_gradient for state in states],  # type: ignore[union-attr]
+                [state.trial for state in states],
+                [state.trial_gradient for state in states],
             )
-            before, self.running = self.running, []
-            for head, objective in zip(before, objectives, strict=True):
+            self.changing = True
+            evaluated, self.running = self.running, []
+            for head, objective in zip(evaluated, objectives, strict=True):
                 head.passes += 1
                 if self._advance(head, objective):
                     self.running.append(head)
-                elif head.index in self.after:
-                    follower = self.after[head.index]
-                    follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
-                    self._start(follower, head.point.x.copy())
+                else:
+                    self._start_followers(head)
             if report is not None and report(self):
                 self.stopped = True
                 return
 
+    def _begin(self) -> None:
+        """Start the heads that wait for none, and go on with those of a checkpoint."""
+        fresh = [h for h in self.heads if h.state is None and h.index not in self.before]
+        starts = self._coarse_starts(fresh) if self.starts is None else self.starts
+        for head in fresh:
+            self._start(head, starts[head.index])
+        for head in self.heads:
+            if head.steps is not None and self._goes_on(head) and self._to_next_trial(head):
+                self.running.append(head)
+        for head in list(self.heads):
+            if head.steps is not None and head not in self.running:
+                self._start_followers(head)
+
+    def _goes_on(self, head: Head) -> bool:
+        limits = self.settings
+        head.converged = head.distance() <= limits.tol
+        return not (head.converged or head.stalled or head.iterations >= limits.max_iter)
+
+    def _start_followers(self, head: Head) -> None:
+        for follower in self.heads:
+            if self.before.get(follower.index) is head and follower.state is None:
+                follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
+                self._start(follower, head.point.x.copy())
+
     def _start(self, head: Head, x: Array) -> None:
-        sample = self._sample(int(self.problem.weight_of_head[head.index]))
-        lam = float(self.problem.lam[head.index])
-        if x[: self.problem.split].any() and self.settings.preconditioner is not None:
-            precondition: Any = AtWeights(sample, x, lam)
-            head.refresh_at = self.refresh
-        else:
-            precondition = AtNull(sample, lam)
-            head.refresh_at = FIRST_REFRESH
-        head.state = Lbfgs(x, self.settings.history_size, precondition)
+        at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
+        head.origin = None if at_null else x.copy()
+        head.refresh_at = FIRST_REFRESH if at_null else self.refresh
+        head.state = Lbfgs(x, self.settings.history_size, self.preconditioner(head))
         self.running.append(head)
 
-    def _sample(self, r: int) -> Sample:
+    def preconditioner(self, head: Head) -> AtNull | AtWeights:
+        """Return the approximate inverse Hessian at the head's origin."""
+        r, lam = self._weights_of(head), float(self.problem.lam[head.index])
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
-        return self.samples[r]
+        if head.origin is None:
+            return AtNull(self.samples[r], lam)
+        return AtWeights(self.samples[r], head.origin, lam)
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; True if it wants another evaluation."""
@@ -221,39 +244,40 @@ class Walk:
         if head.converged or head.iterations >= self.settings.max_iter:
             return False
         if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
-            sample = self._sample(int(self.problem.weight_of_head[head.index]))
-            lam = float(self.problem.lam[head.index])
-            state.restart(AtWeights(sample, state.point.x, lam))  # type: ignore[union-attr]
+            assert state.point is not None
+            head.origin = state.point.x.copy()
+            state.restart(self.preconditioner(head))
             head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
-        try:
-            next(head.steps)
-        except StopIteration:
-            head.stalled = True
-            return False
-        return True
+        return self._to_next_trial(head)
 
-    def _coarse_starts(self) -> list[Array | None]:
-        """Minimise over the samples first, where they are small against all rows."""
+    def _to_next_trial(self, head: Head) -> bool:
+        assert head.steps is not None
+        head.stalled = next(head.steps, None) is None
+        return not head.stalled
+
+    def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
+        """Return null models, or where the samples are small against all rows, their minima."""
         problem, settings = self.problem, self.settings
-        starts: list[Array | None] = [None] * problem.n_heads
-        for r in sorted({int(problem.weight_of_head[head.index]) for head in self.first}):
-            sample = self._sample(r)
+        starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
+        for r in sorted({self._weights_of(head) for head in heads}):
+            some = [head for head in heads if self._weights_of(head) == r]
+            self.preconditioner(some[0])
+            sample = self.samples[r]
             if settings.preconditioner is None or COARSE_RATIO * len(sample.y) > problem.n_rows:
                 continue
-            heads = [head for head in self.first if problem.weight_of_head[head.index] == r]
             coarse = Problem(
                 sample.X, sample.y, problem.n_classes,
-                C=problem.C[[head.index for head in heads]], scale=problem.scale,
+                C=problem.C[[head.index for head in some]], scale=problem.scale,
                 weights=None if sample.weight is None else sample.weight[None],
-                weight_of_head=np.zeros(len(heads), np.int64),
+                weight_of_head=np.zeros(len(some), np.int64),
                 fit_intercept=problem.fit_intercept, n_threads=problem.threads,
             )  # fmt: skip
-            own = sample.on(coarse)
             limits = replace(settings, max_iter=min(COARSE_ITERATIONS, settings.max_iter))
-            walk = Walk(coarse, limits, self.started, [None] * len(heads), samples={0: own})
-            walk.refresh = COARSE_ITERATIONS
+            nulls = [coarse.null_point(h)[0] for h in range(len(some))]
+            walk = Walk(coarse, limits, self.started, nulls)
+            walk.samples, walk.refresh = {0: sample.on(coarse)}, COARSE_ITERATIONS
             walk.run()
-            for head, rough in zip(heads, walk.heads, strict=True):
+            for head, rough in zip(some, walk.heads, strict=True):
                 starts[head.index] = _carried_over(problem, head.index, coarse, rough.point.x)
         return starts
 

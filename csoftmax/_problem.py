@@ -125,7 +125,9 @@ class Problem:
         )  # fmt: skip
         return np.array(losses)
 
-    def evaluate(self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]) -> list[float]:
+    def evaluate(
+        self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]
+    ) -> list[float]:
         """Return the objectives of heads at xs in one pass; gs are filled with the gradients."""
         n, K, split = len(heads), self.n_classes, self.split
         if n == 1:
@@ -283,7 +285,7 @@ def _raise_bad_value(X: Array) -> None:
         bad = ~np.isfinite(X[start : start + step])
         if bad.any():
             i, j = (int(index) for index in np.argwhere(bad)[0])
-            raise ValueError(
-                f"X[{start + i}, {j}] is {X[start + i, j]}, expected finite numbers"
-            )
-    raise ValueError("sums over the rows of X overflow, expected smaller numbers or a smaller scale")
+            raise ValueError(f"X[{start + i}, {j}] is {X[start + i, j]}, expected finite numbers")
+    raise ValueError(
+        "sums over the rows of X overflow, expected smaller numbers or a smaller scale"
+    )

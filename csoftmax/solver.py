@@ -10,6 +10,7 @@ result, is in `csoftmax._problem`.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from csoftmax._checkpoint import Checkpoint
 from csoftmax._heads import Head, Settings, Walk
 from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
 from csoftmax._validate import check_number, check_positive
@@ -116,10 +118,99 @@ def minimize(
     W: ArrayLike | None = None,
     b: ArrayLike | None = None,
     n_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     callback: Callback | None = None,
     verbose: int = 0,
 ) -> Solution:
-    """Minimise the objective of softmax regression, for several heads in the same passes over X."""
+    """Minimise the objective of softmax regression, for several heads in the same passes over X.
+
+    Head h minimises ``1/S sum_i s_i loss_i(W, b) + 1/(2 C_h S) ||W||^2`` over W and b, with its row
+    weights s and ``S = sum_i s_i``; ``loss_i`` is the cross-entropy of ``scale * X[i] @ W.T + b``.
+
+    Parameters
+    ----------
+    X : array_like (n_samples, n_features), or images
+        Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
+    y : array_like (n_samples,)
+        Integer labels 0..n_classes-1.
+    n_classes : int
+        Number of classes.
+    C : float or array_like (n_heads,)
+        Inverse strength of the penalty, > 0; inf for none.
+    scale : float
+        Multiplies X; the penalty is on W as it multiplies ``scale * X``.
+    sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
+        Row weights >= 0. Of several rows of weights, `weight_of_head` says which head has which.
+    weight_of_head : array_like (n_heads,) of int, optional
+        Rows of `sample_weight`; None: a head for each row of weights, or all heads share the one.
+    fit_intercept : bool
+        Whether there is a b; it is not penalised.
+    tol : float
+        A head has converged when its estimated distance to the optimum is at most so much of its
+        objective.
+    max_iter : int
+        Iterations of a head, at most.
+    history_size : int
+        Pairs of L-BFGS; three vectors of the parameters' size each.
+    preconditioner : "auto", "full", "diagonal" or None
+        Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
+        alone; "auto" decides by what the decomposition costs. None is plain L-BFGS.
+    path : bool
+        Solve the heads that share a row of weights one after the other, from small to large C, each
+        from the solution of the one before. Otherwise all heads run at once.
+    W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
+        Where to start; None: at ``W = 0`` and the classes' logarithmic frequencies. With a path,
+        where its first heads start.
+    n_threads : int, optional
+        At most so many threads; None: all CPUs that this process may use.
+    checkpoint : path, optional
+        A file to save the state to. If it exists, the call goes on from there, to the same bits as
+        without the interruption; `tol` and `max_iter` may differ.
+    checkpoint_every : float
+        Seconds between saves, at least.
+    callback : function, optional
+        Called with a `Progress` after each pass; if it returns True, the solver stops.
+    verbose : int
+        If not 0, a line on stderr after each pass.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments that do not fit, NaN or infinity in X (named).
+    DataError
+        A checkpoint of another problem, or no checkpoint.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a head has not converged: how far it is from its optimum, how many passes are left. Also
+        after Ctrl-C, which returns the best so far.
+
+    Notes
+    -----
+    The result is bitwise the same for any `n_threads`, and for a head alone as among others. The
+    preconditioner is computed by NumPy's BLAS, whose own threads may round differently.
+
+    A class without any sample of weight > 0 has probability 0 at the optimum: its b is
+    ``ABSENT_BIAS``. Weights of classes that occur sum to 0, as those of any minimum do.
+
+    Nocedal and Wright, "Numerical Optimization" (2006), chapter 7.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax.solver import minimize
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> X = train.X.reshape(len(train), -1)
+    >>> solution = minimize(X, train.y, 10, C=[0.01, 0.1], scale=1 / 255, tol=1e-3)
+    >>> solution.converged, solution.W.shape
+    (array([ True,  True]), (2, 10, 784))
+    """
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(
@@ -131,26 +222,43 @@ def minimize(
         history_size=check_positive(history_size, "history_size"),
         preconditioner=preconditioner,
     )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a {type(callback).__name__}, expected a function")
+    interval = check_number(checkpoint_every, "checkpoint_every")
     problem = checked_problem(
         X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
-    report = None
-    if callback is not None or verbose:
+    saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
+    _run(walk, saved, interval, callback, verbose)
+    return _solution(walk)
 
-        def report(walk: Walk) -> bool:
-            return _report(walk, callback, verbose)
 
+def _run(
+    walk: Walk, saved: Checkpoint | None, interval: float, callback: Callback | None, verbose: int
+) -> None:
+    """Run a walk with its callback, its checkpoints and its warnings."""
+    if saved is not None:
+        saved.resume()
+    at = time.perf_counter()
+
+    def report(walk: Walk) -> bool:
+        nonlocal at
+        if saved is not None and time.perf_counter() - at >= interval:
+            saved.save()
+            at = time.perf_counter()
+        return (callback is not None or verbose > 0) and _report(walk, callback, verbose)
+
+    text = ""
     try:
         walk.run(report)
     except KeyboardInterrupt:
-        text = f"interrupted after {problem.n_passes} passes: this is the best so far; "
-        _warn_of(walk.heads, settings.tol, text)
-    else:
-        if not walk.stopped:
-            _warn_of(walk.heads, settings.tol, "")
-    return _solution(walk, started)
+        text = f"interrupted after {walk.problem.n_passes} passes: this is the best so far; "
+    if saved is not None and not (text and walk.changing):
+        saved.save()
+    if not walk.stopped:
+        _warn_of(walk.heads, walk.settings.tol, text)
 
 
 def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
@@ -177,7 +285,7 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
 
-def _solution(walk: Walk, started: float) -> Solution:
+def _solution(walk: Walk) -> Solution:
     problem, heads = walk.problem, walk.heads
     points = [head.point for head in heads]
     x = np.stack([point.x for point in points])
@@ -201,7 +309,7 @@ def _solution(walk: Walk, started: float) -> Solution:
         converged=np.array([head.converged for head in heads]),
         history=tuple(head.history for head in heads),
         n_passes=problem.n_passes,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - walk.started,
     )
 
 
@@ -223,7 +331,7 @@ def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
         text += f"; the rounding of {worst.point.x.dtype} allows no further step"
     elif more is not None:
         text += f"; about {more} more to reach {100 * tol:.2g} %"
-    warnings.warn(text, ConvergenceWarning, stacklevel=3)
+    warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
 
 def _starting_points(
