@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,20 +13,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax._estimator_data import features
-from csoftmax._validate import compute_dtype
+from csoftmax._validate import FLOAT64, compute_dtype
 from csoftmax.solver import ABSENT_BIAS
 
 Array = NDArray[Any]
+_BLOCK_BYTES = 1 << 24  # of logits in float64
 
 
 class Gap(NamedTuple):
     """How far the parameters are from the optimum.
 
     ``objective`` is what was minimised, in nats per unit of weight; ``objective - optimum`` is at
-    most ``bound`` (a certificate: the objective's curvature is at least that of the penalty, so
-    ``||gradient||^2 / (2 * penalty)`` cannot be exceeded; inf without a penalty), and about
-    ``estimate`` (``gradient^T H^-1 gradient / 2`` with the preconditioner's H; NaN where it was not
-    measured).
+    most ``bound`` (proved by a point of the dual problem, up to rounding; inf without a penalty),
+    and about
+    ``estimate`` (from the last steps and an approximate Hessian; NaN after minibatches, whose steps
+    do not tell).
     """
 
     objective: float
@@ -62,10 +64,8 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array (n_samples, n_classes), or (n_samples,) for two classes: that of ``classes_[1]``
             float32 for uint8, float16 and float32 data and parameters, else float64.
         """
-        X, coef, intercept = self._ready(X)
-        logits = np.empty((len(X), len(intercept)), coef.dtype)
-        functional.forward(X, coef, intercept, 1.0, self.n_threads, logits=logits)
-        return logits[:, 0] if len(intercept) == 1 else logits
+        logits = self._of_logits(X, lambda logits: logits, two_columns=False)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each sample, (n_samples,), of the dtype of `classes_`.
@@ -75,7 +75,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X : array_like (n_samples, n_features)
             No array of n_samples x n_classes is made.
         """
-        X, coef, intercept = self._ready(X)
+        X, coef, intercept, _ = self._ready(X)
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
@@ -89,8 +89,11 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array_like (n_samples, n_features)
         """
-        logits = _two_columns(self.decision_function(X))
-        return functional.softmax(logits, out=logits, n_threads=self.n_threads)
+
+        def softmax(logits: Array) -> Array:
+            return functional.softmax(logits, out=logits, n_threads=self.n_threads)
+
+        return self._of_logits(X, softmax)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of `predict_proba`, exact where the probability rounds to 0.
@@ -99,15 +102,40 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array_like (n_samples, n_features)
         """
-        logits = _two_columns(self.decision_function(X))
-        return functional.log_softmax(logits, out=logits, n_threads=self.n_threads)
 
-    def _ready(self, X: Any) -> tuple[Array, Array, Array]:
+        def log_softmax(logits: Array) -> Array:
+            return functional.log_softmax(logits, out=logits, n_threads=self.n_threads)
+
+        return self._of_logits(X, log_softmax)
+
+    def _of_logits(
+        self, X: Any, transform: Callable[[Array], Array], two_columns: bool = True
+    ) -> Array:
+        """Return a function of the logits of X, row by row, in the type of data and parameters."""
+        X, coef, intercept, dtype = self._ready(X)
+        n_logits = len(intercept)
+        n_columns = 2 if two_columns and n_logits == 1 else n_logits
+        result = np.empty((len(X), n_columns), dtype)
+        step = max(1, _BLOCK_BYTES // (8 * n_columns))
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            logits = np.empty((len(X[rows]), n_logits))
+            functional.forward(X[rows], coef, intercept, 1.0, self.n_threads, logits=logits)
+            if n_columns > n_logits:
+                logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+            result[rows] = transform(logits)
+        return result
+
+    def _ready(self, X: Any) -> tuple[Array, Array, Array, np.dtype[Any]]:
+        """Return checked X, parameters in float64, and the type of the results.
+
+        float32 sums over pixels from 0 to 255 would cost probabilities their sixth digit.
+        """
         check_is_fitted(self, "coef_")
         X = features(self, X)
         coef, intercept = np.asarray(self.coef_), np.asarray(self.intercept_)
         dtype = compute_dtype(X, coef, intercept)
-        return X, np.ascontiguousarray(coef, dtype), np.ascontiguousarray(intercept, dtype)
+        return X, np.ascontiguousarray(coef, FLOAT64), np.array(intercept, FLOAT64), dtype
 
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
@@ -149,11 +177,3 @@ def softmax_C(C: float | Array, n_classes: int) -> Any:
     best W with that difference has ``||W||^2 = ||w||^2 / 2``: half the C penalises it equally.
     """
     return C / 2 if n_classes == 2 else C
-
-
-def _two_columns(decision: Array) -> Array:
-    if decision.ndim == 2:
-        return decision
-    logits = np.zeros((len(decision), 2), decision.dtype)
-    logits[:, 1] = decision
-    return logits

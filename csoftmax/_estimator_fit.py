@@ -318,6 +318,8 @@ def fit_lbfgs(
         if monitor.best_parameters is not None:
             W, b = monitor.best_parameters
             gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
+            at = int(np.argmin(fitted.history["validation_loss"]))
+            gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
     if not stopped:
         for message in messages:
@@ -392,10 +394,10 @@ def fitted_head(solution: Solution, head: int) -> Fitted:
 def measure_gap(
     problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
-    """Return how far some parameters are from the optimum: a few passes, no step."""
+    """Return how far some parameters are from the optimum at most: a few passes, no step."""
     solution, _ = run_solver(
         problem.X, problem.y, problem.n_classes, plan, C=problem.C,
         sample_weight=problem.row_weight, W=W[None], b=b[None], callback=lambda progress: True,
         history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
-    return fitted_head(solution, 0).gap
+    return fitted_head(solution, 0).gap._replace(estimate=math.nan)

@@ -127,7 +127,8 @@ class SoftmaxClassifier(LinearSoftmax):
     history_ : dict of lists
         One entry per pass; with validation data also "validation_loss" and "validation_accuracy".
     gap_ : Gap
-        ``objective``, and how far above the optimum it is: ``bound`` at most, ``estimate`` about.
+        ``objective``, and how far above the optimum it is: ``bound`` at most, about ``estimate``
+        (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective.
 
     Notes
     -----

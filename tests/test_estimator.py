@@ -132,6 +132,24 @@ def test_two_classes_have_the_objective_of_one_row() -> None:
     )
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_predictions_of_many_rows_go_in_blocks(n_classes: int, monkeypatch: Any) -> None:
+    X, y = small(n_classes, np.float32)
+    classifier = SoftmaxClassifier().fit(X, y)
+    expected = [
+        getattr(classifier, name)(X)
+        for name in ("decision_function", "predict_proba", "predict_log_proba")
+    ]
+    monkeypatch.setattr("csoftmax._estimator_base._BLOCK_BYTES", 100)
+    for name, values in zip(
+        ("decision_function", "predict_proba", "predict_log_proba"), expected, strict=True
+    ):
+        np.testing.assert_array_equal(getattr(classifier, name)(X), values)
+    logits = np.asarray(X, float) @ classifier.coef_.T.astype(float) + classifier.intercept_
+    np.testing.assert_allclose(expected[0].reshape(len(X), -1), logits, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(classifier.predict(X), expected[1].argmax(axis=1))
+
+
 def test_weight_two_is_the_sample_twice() -> None:
     X, y = small()
     twice = np.arange(len(y)) % 3 == 0
@@ -520,7 +538,7 @@ def test_early_stopping_keeps_the_best(solver: str, given: bool) -> None:
     full = SoftmaxClassifier(C=1e4, tol=1e-3).fit(X, y)
     assert np.abs(classifier.coef_).sum() < np.abs(full.coef_).sum()
     assert classifier.gap_.objective > 0
-    assert classifier.gap_.estimate > 0
+    assert math.isnan(classifier.gap_.estimate) == (solver == "sgd")
 
 
 def test_held_out_rows_are_not_fitted() -> None:
@@ -693,7 +711,7 @@ def test_to_logistic_regression_from_pixels(pixels: Any) -> None:
     ours = SoftmaxClassifier(C=1e-6).fit(X, y)
     theirs = ours.to_sklearn()
     assert theirs.n_features_in_ == 784
-    assert np.abs(theirs.predict_proba(X_test) - ours.predict_proba(X_test)).max() < 2e-6
+    assert np.abs(theirs.predict_proba(X_test) - ours.predict_proba(X_test)).max() < 1e-6
     np.testing.assert_array_equal(theirs.classes_, ours.classes_)
 
 
