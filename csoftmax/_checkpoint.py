@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def _row_blocks(X: Array) -> Iterator[Array]:
 class Checkpoint:
     """A file that a walk is saved to and resumed from."""
 
-    def __init__(self, path: str | Path, walk: Walk) -> None:
+    def __init__(self, path: str | os.PathLike[str], walk: Walk) -> None:
         self.path, self.walk = Path(path), walk
         self.problem = fingerprint(walk)
 
@@ -69,9 +70,7 @@ class Checkpoint:
         from safetensors.numpy import save
 
         tensors: dict[str, Array] = {}
-        described = []
-        for head in self.walk.heads:
-            described.append(_describe(head, tensors))
+        described = [_describe(head, tensors) for head in self.walk.heads]
         description = {"problem": self.problem, "heads": described}
         content = save(tensors, {METADATA_KEY: json.dumps(description)})
         write_atomically(self.path, lambda file: file.write(content))

@@ -68,7 +68,7 @@ class Problem:
     def _evaluate_null_models(self) -> None:
         """Weights of 0 and the best bias, once per row of weights: where heads start.
 
-        Also the weighted mean of the features: gradients of two classes, all labelled 0, at p = 1/2.
+        Also the weighted means of the features: gradients of two classes, all rows labelled 0.
         """
         n, K = len(self.totals), self.n_classes
         shares = np.empty((n, K))

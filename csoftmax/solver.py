@@ -216,8 +216,10 @@ def minimize(
         raise ValueError(
             f'preconditioner is {preconditioner!r}, expected "auto", "full", "diagonal" or None'
         )
+    if check_number(tol, "tol") < 0:
+        raise ValueError(f"tol is {tol}, expected a number >= 0")
     settings = Settings(
-        tol=check_number(tol, "tol"),
+        tol=float(tol),
         max_iter=check_positive(max_iter, "max_iter"),
         history_size=check_positive(history_size, "history_size"),
         preconditioner=preconditioner,
@@ -277,8 +279,8 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
     if verbose:
         worst = max(heads, key=Head.distance)
         print(
-            f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, objective "
-            f"{worst.point.objective:.6g}, about {worst.distance():.2%} to go",
+            f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, "
+            f"objective {worst.point.objective:.6g}, about {worst.distance():.2%} to go",
             file=sys.stderr,
         )
     answer = callback(progress) if callback is not None else False
