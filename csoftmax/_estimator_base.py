@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
-from csoftmax._estimator_data import features
+from csoftmax._estimator_data import features, threads
 from csoftmax._validate import FLOAT64, compute_dtype
 from csoftmax.solver import ABSENT_BIAS
 
@@ -79,7 +79,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
-        functional.forward(X, coef, intercept, 1.0, self.n_threads, predictions=labels)
+        functional.forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
         return self.classes_[labels]
 
     def predict_proba(self, X: Any) -> Array:
@@ -91,7 +91,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
 
         def softmax(logits: Array) -> Array:
-            return functional.softmax(logits, out=logits, n_threads=self.n_threads)
+            return functional.softmax(logits, out=logits, n_threads=self._threads)
 
         return self._of_logits(X, softmax)
 
@@ -104,9 +104,13 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
 
         def log_softmax(logits: Array) -> Array:
-            return functional.log_softmax(logits, out=logits, n_threads=self.n_threads)
+            return functional.log_softmax(logits, out=logits, n_threads=self._threads)
 
         return self._of_logits(X, log_softmax)
+
+    @property
+    def _threads(self) -> int:
+        return threads(self.n_threads)
 
     def _of_logits(
         self, X: Any, transform: Callable[[Array], Array], two_columns: bool = True
@@ -120,7 +124,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             logits = np.empty((len(X[rows]), n_logits))
-            functional.forward(X[rows], coef, intercept, 1.0, self.n_threads, logits=logits)
+            functional.forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
             if n_columns > n_logits:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             result[rows] = transform(logits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from sklearn.utils.validation import validate_data
 from csoftmax._validate import (
     FLOAT32,
     FLOAT64,
+    MAX_THREADS,
     as_weights,
     check_number,
     check_positive,
@@ -119,13 +121,21 @@ def check_flag(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r}, expected True or False")
 
 
+def threads(n_threads: int | None) -> int:
+    """Return how many threads to use; None also heeds what joblib tells its worker processes."""
+    if n_threads is not None:
+        return check_threads(n_threads)
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(check_threads(None), int(told) if told.isdecimal() and int(told) else MAX_THREADS)
+
+
 def check_common_parameters(estimator: Any) -> None:
     """Check the settings that both estimators have."""
     if check_number(estimator.tol, "tol") < 0:
         raise ValueError(f"tol is {estimator.tol}, expected at least 0")
     check_flag(estimator.fit_intercept, "fit_intercept")
     check_positive(estimator.max_iter, "max_iter")
-    check_threads(estimator.n_threads)
+    threads(estimator.n_threads)
     as_bytes(estimator.max_memory)
     if not isinstance(estimator.verbose, numbers.Integral) or estimator.verbose < 0:
         raise ValueError(f"verbose is {estimator.verbose!r}, expected 0 or more")

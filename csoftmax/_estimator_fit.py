@@ -160,13 +160,14 @@ def fit_sgd(
     except KeyboardInterrupt:
         if not history["loss"]:
             raise
-        _warn(f"interrupted: the parameters are those after epoch {len(history['loss'])}")
+        _warn(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
         stopped = True
     if not stopped:
         _warn(
             f"the objective is still falling after {max_iter} epochs (it is "
             f"{history['objective'][-1]:.6g}, tol {tol:g}): increase max_iter, or let the solver "
-            'be "lbfgs"'
+            'be "lbfgs"',
+            callers=3,
         )
     if monitor is not None:
         monitor.record(history)
@@ -217,8 +218,9 @@ def _epoch_line(history: History, monitor: Monitor | None) -> str:
     return line
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+def _warn(message: str, callers: int = 2) -> None:
+    """Warn at the line that called `fit`, so many callers up."""
+    warnings.warn(message, ConvergenceWarning, stacklevel=2 + callers)
 
 
 # ---- full passes -------------------------------------------------------------------------------

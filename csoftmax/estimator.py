@@ -104,8 +104,8 @@ class SoftmaxClassifier(LinearSoftmax):
     n_iter_no_change : int
         How many passes without progress are too many.
     n_threads : int, optional
-        At most so many threads; None: all CPUs that this process may use. Results are bitwise the
-        same for any number.
+        At most so many threads; None: all CPUs that this process may use, or OMP_NUM_THREADS of
+        them where that is set, as in joblib's workers. Results are bitwise the same for any number.
     max_memory : int, str or None
         What `fit` may allocate besides X: bytes, or a string such as "2 GB". Within it the solver
         chooses a smaller history or a diagonal preconditioner; where even these do not fit, `fit`
@@ -232,7 +232,7 @@ class SoftmaxClassifier(LinearSoftmax):
         monitor = None
         if held_out is not None:
             patience = self.n_iter_no_change if self.early_stopping else None
-            monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self.n_threads)
+            monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self._threads)
         held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
         plan = plan_memory(spare, data.X, len(data.classes), held_out=held_bytes)
         rows_in_order = in_rows(data.X, spare - plan.n_bytes)
@@ -247,7 +247,7 @@ class SoftmaxClassifier(LinearSoftmax):
         else:
             fitted = fit_lbfgs(
                 problem, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
-                max_iter=self.max_iter, n_threads=self.n_threads, verbose=self.verbose,
+                max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
             )  # fmt: skip
             self.__dict__.pop("_descent", None)
         self.classes_ = data.classes
@@ -489,7 +489,7 @@ class SoftmaxClassifier(LinearSoftmax):
         )
         W, b = descent.parameters
         self._descent = descent
-        gap = measure_gap(problem, W, b, plan, self.fit_intercept, self.n_threads)
+        gap = measure_gap(problem, W, b, plan, self.fit_intercept, self._threads)
         return Fitted(W, b, n_iter, history, gap)
 
     def _arrived(self, X: Any, y: Any, classes: Any, first: bool) -> TrainingSet:
@@ -514,7 +514,7 @@ class SoftmaxClassifier(LinearSoftmax):
         return {
             "learning_rate": self._learning_rate, "momentum": float(self.momentum),
             "batch_size": self.batch_size, "tol": float(self.tol),
-            "patience": self.n_iter_no_change, "n_threads": self.n_threads,
+            "patience": self.n_iter_no_change, "n_threads": self._threads,
             "fit_intercept": self.fit_intercept, "verbose": self.verbose,
         }  # fmt: skip
 

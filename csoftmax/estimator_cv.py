@@ -177,7 +177,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
             )
         options = {
             "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
-            "max_iter": self.max_iter, "n_threads": self.n_threads,
+            "max_iter": self.max_iter, "n_threads": self._threads,
         }  # fmt: skip
         W, b, iterations = solve_heads(
             data.X, data.y, n_classes, softmax_C(Cs, n_classes),
@@ -297,7 +297,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
             X, y = data.X[test], data.classes[data.y[test]]
             weight = None if sample_weight is None else np.asarray(sample_weight)[test]
             given = {name: _rows_of(value, test, len(data.y)) for name, value in params.items()}
-            model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self.n_threads)
+            model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
             model.classes_, model.n_features_in_ = data.classes, n_features
             for j, path in enumerate(paths[i]):
                 model.C, model.coef_ = (
