@@ -70,7 +70,7 @@ class Head:
         point, lam = self.point, float(problem.lam[self.index])
         penalty = problem.penalty(self.index, point.x)
         self.trace.append((point.objective - penalty, 2 * penalty / lam if lam else 0.0))
-        self.estimate = max(point.estimate, self._extrapolated(point, lam))
+        self.estimate = max(point.estimate, self._extrapolated(point, lam), 0.0)
         near = tol * abs(point.objective)
         self.converged = self.estimate <= near
         if not self.converged and point.estimate <= near:
@@ -243,15 +243,16 @@ class Walk:
         head.note(self.problem, self.settings.tol, time.perf_counter() - self.started)
         if head.converged or head.iterations >= self.settings.max_iter:
             return False
-        if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
-            assert state.point is not None
-            head.origin = state.point.x.copy()
-            state.restart(self.preconditioner(head))
-            head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
         return self._to_next_trial(head)
 
     def _to_next_trial(self, head: Head) -> bool:
+        """Let a head take its next direction; False if it is stuck."""
         assert head.steps is not None
+        assert head.state is not None
+        if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
+            head.origin = head.point.x.copy()
+            head.state.restart(self.preconditioner(head))
+            head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
         head.stalled = next(head.steps, None) is None
         return not head.stalled
 

@@ -34,7 +34,11 @@ SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
 BLOCK_BYTES = 1 << 22
 LEADING = 100
 RIDGE = 1e-3
-INVERSE_BYTES = 1 << 25  # of the inverted blocks of all heads
+INVERSE_SIZE = 1 << 18  # of the inverted blocks of a head, or 4 times its parameters if more
+# Of mean p (1 - p) of a class: where it has all but vanished, steps grow no further.
+LEAST_CURVATURE = 1e-12
+# Variances that differ by more are made equal before they are decomposed.
+UNITS_RATIO = {"f": 1e-9, "d": 1e-12}
 # Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
 FULL_FEATURES = 4096
 FULL_COST = 70  # and at most so much per n_samples x n_classes
@@ -69,11 +73,14 @@ class Sample:
         self.mean = problem.means[r].astype(problem.dtype)
         self.vectors: Array | None = None
         self.values: Array = np.ones(problem.n_features)
-        self.leading = np.empty((0, 0))
+        self.unit = np.ones(problem.n_features, problem.dtype)  # that features are multiplied by
+        self.penalty: Array = self.unit  # of a direction, times lambda
+        self.leading, self.leading_penalty = np.empty((0, 0)), np.empty((0, 0))
         if preconditioner is not None:
             self._decompose(wants_full(preconditioner, problem))
 
-    def _centred(self) -> Iterator[tuple[slice, Array]]:
+    def _blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of rows, scaled and centred."""
         dtype = self.problem.dtype
         step = max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
         for start in range(0, len(self.X), step):
@@ -81,28 +88,40 @@ class Sample:
             block = self.X[some].astype(dtype)
             block *= dtype.type(self.problem.scale)
             block -= self.mean
+            block *= self.unit
             yield some, block
 
     def _decompose(self, full: bool) -> None:
         """Set values, vectors (largest first) and the rows in the leading directions."""
-        n_features, dtype = self.X.shape[1], self.problem.dtype
-        moments = np.zeros((n_features, n_features) if full else n_features)
-        for some, block in self._centred():
-            block *= np.sqrt(self.share[some]).astype(dtype)[:, None]
-            moments += block.T @ block if full else np.einsum("ij,ij->j", block, block)
+        dtype, n_features = self.problem.dtype, self.X.shape[1]
+        variances = np.zeros(n_features)
+        for some, block in self._blocks():
+            variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
+        self.values = variances
+        positive = variances[variances > 0]
+        if full and positive.size and positive.min() < UNITS_RATIO[dtype.char] * positive.max():
+            self.unit = 1 / np.sqrt(np.where(variances > 0, variances, 1.0))
+            self.unit = self.unit.astype(dtype)
+        n = 0
         if full:
-            self.values, vectors = np.linalg.eigh(moments)
-            self.values, self.vectors = self.values[::-1], vectors[:, ::-1].astype(dtype)
-        else:
-            self.values = moments
-        self.values = np.maximum(self.values, 0.0)
-        K, H, size = self.problem.n_classes, self.problem.n_heads, dtype.itemsize
-        fitting = int((INVERSE_BYTES / (K * H * size)) ** 0.5) - 1
-        n = max(0, min(LEADING, fitting, n_features)) if full else 0
+            moments = np.zeros((n_features, n_features))
+            for some, block in self._blocks():
+                block *= np.sqrt(self.share[some]).astype(dtype)[:, None]
+                moments += block.T @ block
+            values, vectors = np.linalg.eigh(moments)
+            self.values, self.vectors = values[::-1], vectors[:, ::-1].astype(dtype)
+            self.penalty = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
+            K = self.problem.n_classes
+            n = int(max(4 * n_features, INVERSE_SIZE // K) ** 0.5) - 1
+            n = min(LEADING, n, n_features, len(self.X) // 8)
+        floor = float(np.finfo(dtype).eps) / 4 * float(self.values.max(initial=0.0))
+        self.values = np.maximum(self.values, floor or 1.0)
         self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
-        if n:
-            for some, block in self._centred():
-                np.matmul(block, self.vectors[:, :n], out=self.leading[some, :n])  # type: ignore[index]
+        if self.vectors is not None:
+            leading = self.vectors[:, :n]
+            self.leading_penalty = leading.T @ (leading * (self.unit**2)[:, None])
+            for some, block in self._blocks():
+                np.matmul(block, leading, out=self.leading[some, :n])
 
     def on(self, problem: Problem) -> Sample:
         """Return the same sample as all the rows of another problem."""
@@ -111,10 +130,10 @@ class Sample:
         return other
 
     def rotate(self, v: Array) -> Array:
-        return v if self.vectors is None else v @ self.vectors
+        return v if self.vectors is None else (v * self.unit) @ self.vectors
 
     def rotate_back(self, v: Array) -> Array:
-        return v if self.vectors is None else v @ self.vectors.T
+        return v if self.vectors is None else (v @ self.vectors.T) * self.unit
 
 
 class AtNull:
@@ -128,8 +147,8 @@ class AtNull:
         # Not the null vectors: all classes alike, and classes that never occur.
         alive = alpha > 1e-9 * alpha[-1]
         self.U = U[:, alive].astype(problem.dtype)
-        curvature = alpha[alive, None] * sample.values + lam
-        self.weights = _inverse(curvature, problem.dtype)
+        curvature = alpha[alive, None] * sample.values + lam * sample.penalty
+        self.weights = (1 / curvature).astype(problem.dtype)
         self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
         self.of_bias *= problem.fit_intercept
 
@@ -154,20 +173,20 @@ class AtWeights:
         softmax(probs, out=probs, n_threads=problem.threads)
         self.present = problem.shares[sample.r] > 0
         Z, n = sample.leading, sample.leading.shape[1] - problem.fit_intercept
-        alpha, blocks = np.zeros(K), np.zeros((K, Z.shape[1], Z.shape[1]))
         diagonal = np.arange(Z.shape[1])
+        values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
+        self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)
+        self.weights = np.empty((K, problem.n_features - n), dtype)
         for k in range(K):
             q = probs[:, k] * (1 - probs[:, k]) * sample.share
-            alpha[k] = q.sum()
+            alpha = max(float(q.sum()), LEAST_CURVATURE)
+            self.weights[k] = 1 / (alpha * sample.values[n:] + lam * sample.penalty[n:])
             weighted = Z * np.sqrt(q).astype(dtype)[:, None]
-            blocks[k] = weighted.T @ weighted
-        alpha = np.maximum(alpha, 1e-30 + 1e-6 * alpha.max(initial=0.0))
-        self.weights = _inverse(alpha[:, None] * sample.values[n:] + lam, dtype)
-        # so much of the coarse approximation keeps the blocks positive definite
-        prior = alpha[:, None] * np.append(sample.values[:n], np.ones(Z.shape[1] - n))
-        blocks[:, diagonal, diagonal] += RIDGE * prior
-        blocks[:, diagonal[:n], diagonal[:n]] += lam
-        self.blocks = np.linalg.inv(blocks).astype(dtype)
+            block = (weighted.T @ weighted).astype(np.float64)
+            # so much of the coarser approximation keeps it positive definite
+            block[diagonal, diagonal] += RIDGE * alpha * values
+            block[:n, :n] += lam * sample.leading_penalty
+            self.blocks[k] = np.linalg.inv(block)
 
     def __call__(self, g: Array, out: Array) -> None:
         (gW, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
@@ -189,11 +208,3 @@ class AtWeights:
         b -= b[self.present].mean() if intercept else 0
         if not self.present.all():
             W[~self.present], b[~self.present] = 0, 0
-
-
-def _inverse(curvature: Array, dtype: np.dtype[Any]) -> Array:
-    """Return 1 / curvature; where that is rounding only, as for the smallest that is not."""
-    largest = float(curvature.max(initial=0.0))
-    floor = largest * float(np.finfo(dtype).eps) / 64
-    inverse: Array = (1.0 / np.maximum(curvature, floor or 1.0)).astype(dtype)
-    return inverse

@@ -87,14 +87,15 @@ class Problem:
         self.null_gradient /= self.totals[:, None, None].astype(self.dtype)
         self.null_bias_gradient = db / self.totals[:, None] * self.fit_intercept
         self.null_loss = losses / self.totals
-        if not (np.isfinite(losses).all() and np.isfinite(self.null_gradient).all()):
-            _raise_bad_value(self.X)
         self.means = np.zeros((n, self.n_features))
         if self.fit_intercept:
             W, b = np.zeros((n, 2, self.n_features), self.dtype), np.zeros((n, 2), self.dtype)
             dW, db = np.empty_like(W), np.empty_like(b)
             self._pass(range(n), W, b, dW, db, np.zeros_like(self.y))
             self.means[:] = -2.0 * dW[:, 0] / self.totals[:, None]
+        sums = (losses, self.null_gradient, self.means)
+        if not all(np.isfinite(array).all() for array in sums):
+            _raise_bad_value(self.X)
 
     def weight(self, r: int) -> NDArray[np.float64] | None:
         return None if self.weights is None else self.weights[r]
