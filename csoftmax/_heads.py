@@ -220,9 +220,8 @@ class Walk:
         r, lam = self._weights_of(head), float(self.problem.lam[head.index])
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
-        if head.origin is None:
-            return AtNull(self.samples[r], lam)
-        return AtWeights(self.samples[r], head.origin, lam)
+        sample = self.samples[r].for_penalty(lam)
+        return AtNull(sample, lam) if head.origin is None else AtWeights(sample, head.origin, lam)
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; True if it wants another evaluation."""

@@ -17,6 +17,7 @@ the blocks k != l, or all directions instead of 100, save fewer passes than they
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ RIDGE = 1e-3
 INVERSE_SIZE = 1 << 18  # of the inverted blocks of a head, or 4 times its parameters if more
 # Of mean p (1 - p) of a class: where it has all but vanished, steps grow no further.
 LEAST_CURVATURE = 1e-12
-# Variances that differ by more are made equal before they are decomposed.
+# Where variances differ by more, features get units of their own before they are decomposed.
 UNITS_RATIO = {"f": 1e-9, "d": 1e-12}
 # Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
 FULL_FEATURES = 4096
@@ -71,13 +72,47 @@ class Sample:
             self.share = self.weight / self.weight.sum()
         self.problem, self.r = problem, r
         self.mean = problem.means[r].astype(problem.dtype)
+        ones = np.ones(problem.n_features, problem.dtype)
+        self.unit = ones  # that features are multiplied by
         self.vectors: Array | None = None
-        self.values: Array = np.ones(problem.n_features)
-        self.unit = np.ones(problem.n_features, problem.dtype)  # that features are multiplied by
-        self.penalty: Array = self.unit  # of a direction, times lambda
-        self.leading, self.leading_penalty = np.empty((0, 0)), np.empty((0, 0))
+        # of each direction: its variance, and its penalty over lambda
+        self.values: Array = ones
+        self.penalty: Array = ones
+        n = int(problem.fit_intercept)
+        self.leading, self.leading_penalty = (
+            np.ones((len(rows), n), problem.dtype),
+            np.empty((0, 0)),
+        )
+        self.full = wants_full(preconditioner, problem)
+        self._decomposed: dict[float | None, Sample] = {}
         if preconditioner is not None:
-            self._decompose(wants_full(preconditioner, problem))
+            variances = np.zeros(problem.n_features)
+            for some, block in self._blocks():
+                variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
+            # what rounding leaves of constant features
+            rounding = 8 * np.finfo(problem.dtype).eps * problem.means[r]
+            self.values = np.where(variances > rounding**2, variances, 0.0)
+            if not self.full:
+                self.values = _clamped(self.values, problem.dtype)
+
+    def for_penalty(self, lam: float) -> Sample:
+        """Return the sample in the directions of a penalty: the same for all, but for odd units."""
+        if not self.full:
+            return self
+        ridge = lam * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
+        largest = float(self.values.max(initial=0.0))
+        varies = self.values > 0
+        least = float(self.values[varies].min(initial=math.inf)) + ridge
+        uneven = least < UNITS_RATIO[self.problem.dtype.char] * largest
+        key = lam if uneven else None
+        if key not in self._decomposed:
+            sample = copy.copy(self)
+            if uneven:
+                squares = np.where(varies, self.values + ridge, largest)
+                sample.unit = (1 / np.sqrt(squares)).astype(self.problem.dtype)
+            sample._decompose(ridge if uneven else 0.0)
+            self._decomposed[key] = sample
+        return self._decomposed[key]
 
     def _blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield blocks of rows, scaled and centred."""
@@ -91,42 +126,33 @@ class Sample:
             block *= self.unit
             yield some, block
 
-    def _decompose(self, full: bool) -> None:
-        """Set values, vectors (largest first) and the rows in the leading directions."""
+    def _decompose(self, ridge: float) -> None:
+        """Set the directions, the largest variance first, and the rows in the leading ones."""
         dtype, n_features = self.problem.dtype, self.X.shape[1]
-        variances = np.zeros(n_features)
+        moments = np.diag(ridge * self.unit.astype(np.float64) ** 2)
         for some, block in self._blocks():
-            variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
-        self.values = variances
-        positive = variances[variances > 0]
-        if full and positive.size and positive.min() < UNITS_RATIO[dtype.char] * positive.max():
-            self.unit = 1 / np.sqrt(np.where(variances > 0, variances, 1.0))
-            self.unit = self.unit.astype(dtype)
-        n = 0
-        if full:
-            moments = np.zeros((n_features, n_features))
-            for some, block in self._blocks():
-                block *= np.sqrt(self.share[some]).astype(dtype)[:, None]
-                moments += block.T @ block
-            values, vectors = np.linalg.eigh(moments)
-            self.values, self.vectors = values[::-1], vectors[:, ::-1].astype(dtype)
-            self.penalty = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
-            K = self.problem.n_classes
-            n = int(max(4 * n_features, INVERSE_SIZE // K) ** 0.5) - 1
-            n = min(LEADING, n, n_features, len(self.X) // 8)
-        floor = float(np.finfo(dtype).eps) / 4 * float(self.values.max(initial=0.0))
-        self.values = np.maximum(self.values, floor or 1.0)
+            block *= np.sqrt(self.share[some]).astype(dtype)[:, None]
+            moments += block.T @ block
+        values, vectors = np.linalg.eigh(moments)
+        self.vectors = vectors[:, ::-1].astype(dtype)
+        self.penalty = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
+        self.values = _clamped(values[::-1] - ridge * self.penalty, dtype)
+        n = int(max(4 * n_features, INVERSE_SIZE // self.problem.n_classes) ** 0.5) - 1
+        n = min(LEADING, n, n_features, n_features if self.all_rows else len(self.X) // 8)
+        directions = self.vectors[:, :n]
+        self.leading_penalty = directions.T @ (directions * (self.unit**2)[:, None])
         self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
-        if self.vectors is not None:
-            leading = self.vectors[:, :n]
-            self.leading_penalty = leading.T @ (leading * (self.unit**2)[:, None])
-            for some, block in self._blocks():
-                np.matmul(block, leading, out=self.leading[some, :n])
+        for some, block in self._blocks():
+            np.matmul(block, directions, out=self.leading[some, :n])
 
     def on(self, problem: Problem) -> Sample:
         """Return the same sample as all the rows of another problem."""
         other = copy.copy(self)
-        other.problem, other.r = problem, 0
+        other.problem, other.r, other._decomposed = problem, 0, {}
+        if None in self._decomposed:  # the same for any penalty
+            decomposed = copy.copy(self._decomposed[None])
+            decomposed.problem, decomposed.r = problem, 0
+            other._decomposed[None] = decomposed
         return other
 
     def rotate(self, v: Array) -> Array:
@@ -134,6 +160,12 @@ class Sample:
 
     def rotate_back(self, v: Array) -> Array:
         return v if self.vectors is None else (v @ self.vectors.T) * self.unit
+
+
+def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
+    """Return variances > 0: those that are rounding only become as large as rounding."""
+    floor = float(np.finfo(dtype).eps) / 4 * float(variances.max(initial=0.0))
+    return np.maximum(variances, floor or 1.0)
 
 
 class AtNull:
