@@ -44,15 +44,16 @@ def refuse_options_of_the_other_solver(context: typer.Context, full_passes: bool
     """Raise ValueError for options that would have no effect."""
     given = {
         name
-        for name in (*_SGD_OPTIONS, *_LBFGS_OPTIONS, "solver", "sweep")
+        for name in (*_SGD_OPTIONS, *_LBFGS_OPTIONS, "solver", "sweep", "resume")
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
     for name in _SGD_OPTIONS if full_passes else _LBFGS_OPTIONS:
         if name in given:
             other = "sgd" if full_passes else "lbfgs"
             raise ValueError(f"--{name.replace('_', '-')} is for --solver {other}")
-    if "sweep" in given and "C" in given:
-        raise ValueError("--C and --sweep exclude each other: the sweep chooses C")
+    for name, reason in (("C", "the sweep chooses C"), ("resume", "it fits every C anew")):
+        if "sweep" in given and name in given:
+            raise ValueError(f"--{name} and --sweep exclude each other: {reason}")
     if "sweep" in given and "solver" in given and context.params["solver"] == "sgd":
         raise ValueError("--sweep is for --solver lbfgs")
 

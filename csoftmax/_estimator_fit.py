@@ -21,7 +21,7 @@ from csoftmax._passes import LinearArguments
 from csoftmax._precondition import (
     BLOCK_BYTES,
     FULL_FEATURES,
-    INVERSE_BYTES,
+    INVERSE_SIZE,
     LEADING,
     SAMPLED_BYTES,
     SAMPLED_ROWS,
@@ -245,21 +245,21 @@ def plan_memory(
     (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
-    always = n_samples * (16 + 16 * n_weights) + held_out + (8 << 20)
+    always = n_samples * (16 + 16 * n_weights) + held_out + (4 << 20)
     # the preconditioner's sample of the rows, its probabilities, and a block of each class
     row_bytes = max(n_features * size, 4 * n_classes)
     rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
-    side = min(LEADING, n_features, (INVERSE_BYTES / (n_classes * n_heads * size)) ** 0.5) + 1
+    side = min(LEADING, n_features, max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5) + 1
     sample = n_weights * rows * (n_features * X.itemsize + side * size)
-    sample += rows * (n_classes + 3 * side) * size + 4 * BLOCK_BYTES
-    blocks = n_classes * side**2 * (n_heads * size + 24)
+    sample += rows * (n_classes + 3 * side) * size + 4 * min(BLOCK_BYTES, rows * n_features * size)
+    blocks = n_heads * n_classes * side**2 * size + 32 * side**2
     square = n_features**2 * (32 + n_weights * size)
     kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
     if n_features > FULL_FEATURES:
         del kinds["full"]
     plans = [
         # what is chosen where there is room: the solver may do with less
-        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 9))
+        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 12))
         for kind, extra in kinds.items()
         for m in HISTORY_SIZES
     ]

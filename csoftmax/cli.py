@@ -155,9 +155,9 @@ def train(
         bool, typer.Option("--no-plots", help="Draw no pictures. [default: off]")
     ] = False,
 ) -> None:
-    """Train a model, test it after each epoch, and write model, history and pictures to a folder.
+    """Train a model, test it, and write model, history and pictures to a folder.
 
-    Ctrl-C stops, and keeps the model of the last finished epoch.
+    Ctrl-C stops, and keeps the model of the last finished epoch, or the best so far with lbfgs.
     """
     say = printer(quiet)
     full_passes = sweep is not None or solver is Solver.lbfgs

@@ -44,6 +44,7 @@ __all__ = ["SoftmaxClassifierCV"]
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
 Fold = tuple[Labels, Labels]
+FOLD_TOL = 10  # times tol: what only chooses C need not be as near to the optimum as the result
 
 
 class SoftmaxClassifierCV(LinearSoftmax):
@@ -62,7 +63,9 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Folds; stratified ones for an int.
     scoring : str, callable or None
         What the folds are scored by, as in scikit-learn; None is the accuracy.
-    tol, max_iter, class_weight, n_threads, max_memory
+    tol : float
+        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol.
+    max_iter, class_weight, n_threads, max_memory
         As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
         heads do not fit into `max_memory` (into a quarter of the machine's memory, if it is None),
         they go in groups, from strong to weak penalties, each starting where the last one ended.
@@ -181,7 +184,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         }  # fmt: skip
         W, b, iterations = solve_heads(
             data.X, data.y, n_classes, softmax_C(Cs, n_classes),
-            _row_weights(folds, weight, len(data.y)), n_at_once, plan, **options,
+            _row_weights(folds, weight, len(data.y)), n_at_once, plan,
+            **{**options, "tol": FOLD_TOL * float(self.tol)},
         )  # fmt: skip
         self.classes_, self.Cs_ = data.classes, Cs
         self.n_iter_ = iterations[:, None, :]
@@ -190,12 +194,10 @@ class SoftmaxClassifierCV(LinearSoftmax):
         if self.refit:
             best = int(self.scores_.mean(axis=(0, 1)).argmax())
             self.C_ = float(Cs[best])
-            present = all(len(np.unique(data.y[train])) == n_classes for train, _ in folds)
-            # the intercept of a class that a fold lacks is no place to start from
-            start = (W[:, best].mean(axis=0), b[:, best].mean(axis=0)) if present else None
             C = softmax_C(self.C_, n_classes)
             problem = Problem(data.X, data.y, n_classes, weight, None, C)
-            fitted = fit_lbfgs(problem, start, None, plan, **options)
+            # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
+            fitted = fit_lbfgs(problem, None, None, plan, **options)
             self._keep(fitted.W, fitted.b)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:

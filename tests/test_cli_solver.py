@@ -188,6 +188,7 @@ WRONG = [
     (["--solver", "sgd", "--tol", "0.1"], "--tol is for --solver lbfgs"),
     (["--solver", "sgd", "--sweep", "4"], "--sweep is for --solver lbfgs"),
     (["--sweep", "4", "--C", "2"], "--C and --sweep exclude each other"),
+    (["--sweep", "4", "--resume", "model"], "--resume and --sweep exclude each other"),
     (["--sweep", "1"], "--sweep"),
     (["--solver", "newton"], "newton"),
     (["--solver", "lbfgs", "--C", "0"], "C is 0.0, expected a number > 0"),
