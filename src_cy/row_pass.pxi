@@ -237,8 +237,8 @@ cdef class RowPass(Team):
             self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin, self.n_later(end, end - begin))
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch."""
-        return 0 if self.packed else max(0, min(n, self.n_rows - begin))
+        """How many of n rows from `begin` there are to fetch; the CPU foresees the copies of rows in order by itself."""
+        return 0 if self.packed or (self.tiles != NULL and self.order == NULL) else max(0, min(n, self.n_rows - begin))
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
@@ -263,6 +263,8 @@ cdef class RowPass(Team):
         cdef const void **later = rows + self.slot_rows
         for i in range(self.n_later(end + at, n)):
             later[i] = self.row(end + at + i)
+            if self.order != NULL and self.y != NULL:
+                prefetch(self.y + self.order[end + at + i])
         if self.n_later(end + at, n) < n:
             later = NULL
         cdef char *copies = scratch + self.at_rows

@@ -100,6 +100,7 @@ cdef extern from "team.h" nogil:
     int wait_for_done(ticket_office *office, int64_t pieces)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
+    void prefetch(const void *address)
     void copy_items(
         char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,
         Py_ssize_t item_size, int reversed)
