@@ -16,6 +16,7 @@ enum {
     PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
+    SHORT_ROW = 16,  /* vectors */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
