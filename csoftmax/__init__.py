@@ -8,14 +8,17 @@
 >>> cs.evaluate(model, test).accuracy > 0.7
 True
 
-The functions are in `csoftmax.functional` (compiled) and `csoftmax.reference` (the same in plain
-NumPy, the page to read first); the program of *Dive into Deep Learning* runs on `csoftmax.d2l`.
+`csoftmax.SoftmaxClassifier` and `csoftmax.SoftmaxClassifierCV` are scikit-learn estimators
+(``pip install 'csoftmax[sklearn]'``). The functions are in `csoftmax.functional` (compiled) and
+`csoftmax.reference` (the same in plain NumPy, the page to read first); the program of *Dive into
+Deep Learning* runs on `csoftmax.d2l`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
 from csoftmax.autograd import Parameter
@@ -76,6 +79,34 @@ if os.environ.get("CSOFTMAX_ISA"):
         _kernels.use(os.environ["CSOFTMAX_ISA"])
     except ImportError as error:
         raise ImportError(f"environment variable CSOFTMAX_ISA: {error}") from None
+
+
+# Made on first use: they need scikit-learn, which nothing else here does.
+_LAZY = {
+    "SoftmaxClassifier": "csoftmax.estimator",
+    "SoftmaxClassifierCV": "csoftmax.estimator_cv",
+}
+
+if TYPE_CHECKING:
+    from csoftmax.estimator import SoftmaxClassifier as SoftmaxClassifier
+    from csoftmax.estimator_cv import SoftmaxClassifierCV as SoftmaxClassifierCV
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("sklearn", "scipy", "joblib"):
+                raise
+            raise ImportError(
+                f"csoftmax.{name} needs scikit-learn: pip install 'csoftmax[sklearn]'"
+            ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def info() -> dict[str, Any]:

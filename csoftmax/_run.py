@@ -110,23 +110,34 @@ def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float
 def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int | None) -> None:
     from csoftmax import plot
 
-    names = run.model.class_names
     with users_mistakes():
         plot.draw_curves(history, run.folder / "curves.png")
-        metrics = cs.evaluate(run.model, test, n_threads=threads)
-        plot.draw_confusion(metrics.confusion, names, run.folder / "confusion.png")
+    draw_test_set(run.model, test, run.folder, threads, run.say)
+
+
+def draw_test_set(
+    model: cs.SoftmaxRegression, test: cs.Dataset, folder: Path, threads: int | None,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Draw the confusion matrix, and for images the predictions and the weights."""
+    from csoftmax import plot
+
+    names = model.class_names
+    with users_mistakes():
+        metrics = cs.evaluate(model, test, n_threads=threads)
+        plot.draw_confusion(metrics.confusion, names, folder / "confusion.png")
         shape = image_shape(test)
         if shape is None:
-            run.say("predictions.png and weights.png are left out: the samples are not images")
+            say("predictions.png and weights.png are left out: the samples are not images")
             return
         # Spread over the set: files may be sorted by class.
         rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
         images = test.X[rows].reshape(-1, *shape)
-        labels = run.model.predict(images)
+        labels = model.predict(images)
         plot.draw_predictions(
-            images, test.y[rows], labels, names, run.folder / "predictions.png", _DRAWN_IMAGES
+            images, test.y[rows], labels, names, folder / "predictions.png", _DRAWN_IMAGES
         )
-        plot.draw_weights(run.model.W, shape, names, run.folder / "weights.png")
+        plot.draw_weights(model.W, shape, names, folder / "weights.png")
 
 
 def write_predictions(

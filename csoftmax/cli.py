@@ -9,18 +9,26 @@ from __future__ import annotations
 import io
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
-import numpy as np
 import typer
 
 import csoftmax as cs
+from csoftmax._cli_data import (
+    Dtype,
+    describe,
+    find_fashion_mnist,
+    make_folder,
+    model_for,
+    pixels_expected,
+    printer,
+    stored_dtype,
+    table_options,
+)
+from csoftmax._cli_solver import SolverRun, refuse_options_of_the_other_solver
 from csoftmax._run import (
     Run,
     UserError,
@@ -41,12 +49,11 @@ app = typer.Typer(
 )
 
 
-class Dtype(str, Enum):
-    """What --dtype accepts."""
+class Solver(str, Enum):
+    """What --solver accepts."""
 
-    float32 = "float32"
-    float64 = "float64"
-    uint8 = "uint8"
+    sgd = "sgd"
+    lbfgs = "lbfgs"
 
 
 Data = Annotated[
@@ -77,11 +84,42 @@ ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safete
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Data = None,
     label_column: LabelColumn = None,
     test_fraction: Annotated[
         float, typer.Option(help="Share of the samples to test on, if the files have no test set.")
     ] = 0.2,
+    solver: Annotated[
+        Solver | None,
+        typer.Option(
+            help="sgd: minibatches. lbfgs: full passes to the optimum, with a certificate of how "
+            "far it is. [default: sgd; lbfgs with --sweep]",
+            show_default=False,
+        ),
+    ] = None,
+    C: Annotated[
+        float,
+        typer.Option(
+            "--C",
+            help="For lbfgs: inverse strength of the penalty on the weights, as in scikit-learn; "
+            "inf for none.",
+        ),
+    ] = 1.0,
+    sweep: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Try so many values of C, from 1e-6 to 1e5; the accuracy on a fifth of the "
+            "training samples chooses. [default: no]",
+            show_default=False,
+        ),
+    ] = None,
+    tol: Annotated[
+        float,
+        typer.Option(help="For lbfgs: stop at this estimated relative distance to the optimum."),
+    ] = 1e-4,
+    max_iter: Annotated[int, typer.Option(min=1, help="For lbfgs: at most so many steps.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 256,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
@@ -121,22 +159,31 @@ def train(
 
     Ctrl-C stops, and keeps the model of the last finished epoch.
     """
-    say = _printer(quiet)
+    say = printer(quiet)
+    full_passes = sweep is not None or solver is Solver.lbfgs
     with users_mistakes():
+        refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
         model = None if resume is None else cs.SoftmaxRegression.load(resume)
         names = None if model is None else model.class_names
         if data is None:
-            train_set, test_set = _fashion_mnist(say)
+            train_set, test_set = find_fashion_mnist(say)
         else:
-            table = _table_options(label_column, (dtype or _stored_dtype(model)).value)
-            with _pixels_expected(model):
+            table = table_options(label_column, (dtype or stored_dtype(model)).value)
+            with pixels_expected(model):
                 train_set, test_set = cs.read(
                     data, class_names=names, test_fraction=test_fraction, seed=seed, **table
                 )
-        model = _model_for(train_set, data, model, dtype, seed)
-        _make_folder(out)
-    say(f"train on {_describe(train_set)}; test on {_describe(test_set)}")
+        model = model_for(train_set, data, model, dtype, seed)
+        make_folder(out)
+    say(f"train on {describe(train_set)}; test on {describe(test_set)}")
+    if full_passes:
+        solver_run = SolverRun(
+            model, train_set, out, tol, max_iter, threads, resume is not None, say
+        )
+        accuracy = solver_run.finish(test_set, C, sweep, seed, not no_plots)
+        print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
+        return
     run = Run(model, out, epochs, "images/s" if image_shape(train_set) else "samples/s", say)
     loader = cs.DataLoader.from_dataset(train_set, batch_size, shuffle=True, seed=seed)
     try:
@@ -165,14 +212,14 @@ def evaluate(
     with users_mistakes():
         model = cs.SoftmaxRegression.load(model_file)
         if data is None:
-            _, test_set = _fashion_mnist(print)
+            _, test_set = find_fashion_mnist(print)
         else:
-            table = _table_options(label_column, _stored_dtype(model).value)
-            with _pixels_expected(model):
+            table = table_options(label_column, stored_dtype(model).value)
+            with pixels_expected(model):
                 whole, test = read_parts(data, class_names=model.class_names, **table)
             test_set = whole if test is None else test
-        _model_for(test_set, data, model, None, None)
-    print(f"{model_file} on {_describe(test_set)}")
+        model_for(test_set, data, model, None, None)
+    print(f"{model_file} on {describe(test_set)}")
     print(cs.evaluate(model, test_set, n_threads=threads))
 
 
@@ -198,8 +245,8 @@ def predict(
     """Write the most probable class and its probability for each sample, as CSV."""
     with users_mistakes():
         model = cs.SoftmaxRegression.load(model_file)
-        table = _table_options(label_column, _stored_dtype(model).value)
-        with _pixels_expected(model):
+        table = table_options(label_column, stored_dtype(model).value)
+        with pixels_expected(model):
             X = read_features(file, n_features=model.n_features, **table)
         model.features_of(X, str(file))
     if output is None:
@@ -259,7 +306,7 @@ def bench(
     with users_mistakes():
         for path in (json, chart):
             if path is not None:
-                _make_folder(path.parent)
+                make_folder(path.parent)
         options = benchmark.Options(
             only=only, peers=peers, rounds=rounds, quick=quick, goals=goals, json=json,
             chart=chart, compare=compare, readme=readme or (), from_json=from_json,
@@ -320,89 +367,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if exit_code == 130:
         print("csoftmax: interrupted", file=sys.stderr)
     return int(exit_code)
-
-
-# --- reading and checking ------------------------------------------------------------------------
-
-
-def _printer(quiet: bool) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(line)  # a plain print would run into the progress bar
-        sys.stdout.flush()
-
-    return (lambda line: None) if quiet else say
-
-
-def _table_options(label_column: str | None, dtype: str) -> dict[str, Any]:
-    column: str | int | None = label_column
-    if label_column is not None and label_column.removeprefix("-").isdecimal():
-        column = int(label_column)
-    return {"label_column": column, "dtype": dtype}
-
-
-def _stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
-    """The type in which to read a table: a model with a scale was trained on pixels."""
-    if model is None:
-        return Dtype.float32
-    return Dtype(model.dtype.name) if model.scale == 1 else Dtype.uint8
-
-
-@contextmanager
-def _pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
-    """Say what a model of pixels takes, where a table of something else was read for it."""
-    try:
-        yield
-    except cs.DataError as error:
-        if model is None or _stored_dtype(model) is not Dtype.uint8:
-            raise
-        raise cs.DataError(f"{error} (the model takes {model.n_features} pixels 0..255)") from None
-
-
-def _fashion_mnist(say: Callable[[str], None]) -> tuple[cs.Dataset, cs.Dataset]:
-    try:
-        train_set, test_set = cs.fashion_mnist()
-    except cs.DataNotFoundError as error:
-        say(f"{error}\nUntil then the bundled sample of it will do.")
-        return cs.fashion_mnist_sample()
-    place = next(place for place in cs.dataset_locations() if place.found)
-    return replace(train_set, name=f"{train_set.name} of {place.path}"), test_set
-
-
-def _model_for(
-    data: cs.Dataset,
-    path: Path | None,
-    model: cs.SoftmaxRegression | None,
-    dtype: Dtype | None,
-    seed: int | None,
-) -> cs.SoftmaxRegression:
-    """The given model, checked against the data and the type, or a new one."""
-    compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
-    if model is None:
-        return cs.SoftmaxRegression(
-            data.n_features, data.n_classes, scale=data.scale, seed=seed, dtype=compute,
-            class_names=data.class_names,
-        )  # fmt: skip
-    where = str(path or data.name)
-    model.features_of(data.X[:1], where)
-    if data.n_classes != model.n_classes:
-        raise ValueError(
-            f"{where} has {data.n_classes} classes but the model has {model.n_classes}"
-        )
-    if dtype is not None and model.dtype != np.dtype(compute):
-        raise ValueError(f"--dtype is {dtype.value} but the model holds {model.dtype}")
-    return model
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder, and find out now, not after the training, whether it can be written."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder, found a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
-def _describe(data: cs.Dataset) -> str:
-    return f"{data.name}: {len(data):,} x {data.n_features}, {data.n_classes} classes"

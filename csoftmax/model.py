@@ -279,7 +279,7 @@ class SoftmaxRegression:
         >>> cs.SoftmaxRegression.load(path).class_names
         ('a', 'b', 'c')
         """
-        description, weight, bias = _read(Path(path))
+        description, weight, bias = read_parameters(Path(path))
         try:
             version = description["format_version"]
             if version != FORMAT_VERSION:
@@ -314,7 +314,7 @@ def _assign(view: Array, value: ArrayLike, name: str) -> None:
     view[...] = array
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Array, Array]:
+def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:
     """Return what the file says of the model, and its checked weight and bias."""
     from safetensors import SafetensorError, safe_open
 

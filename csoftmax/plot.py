@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._animator import Animator
+from csoftmax._draw_solver import draw_descent, draw_sweep
 from csoftmax._figure import (
     class_labels,
     finish,
@@ -36,7 +37,9 @@ __all__ = [
     "Animator",
     "draw_confusion",
     "draw_curves",
+    "draw_descent",
     "draw_predictions",
+    "draw_sweep",
     "draw_weights",
     "show_images",
 ]

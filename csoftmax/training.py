@@ -291,9 +291,17 @@ def train(
 
 
 def train_epoch(
-    model: SoftmaxRegression, loader: DataLoader, optimizer: SGD, *, n_threads: int | None = None
+    model: SoftmaxRegression,
+    loader: DataLoader,
+    optimizer: SGD,
+    *,
+    sample_weight: NDArray[np.float64] | None = None,
+    n_threads: int | None = None,
 ) -> Epoch:
     """Train for one epoch: one call into compiled code.
+
+    A minibatch's gradient is the sum of its weighted losses' gradients over its number of samples,
+    so weights should have the mean 1; the epoch's loss is that of the weighted samples too.
 
     Interrupted or refused, it leaves the model and its velocities as they were.
     """
@@ -321,6 +329,7 @@ def train_epoch(
             scale,
             y=labels,
             order=order,
+            sample_weight=sample_weight,
             batch_rows=batch_size,
             sgd=(
                 optimizer.lr,

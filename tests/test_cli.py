@@ -479,8 +479,8 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            "data label-column test-fraction epochs batch-size lr momentum nesterov weight-decay "
-            "seed threads dtype resume out quiet no-plots",
+            "data label-column test-fraction solver C sweep tol max-iter epochs batch-size lr "
+            "momentum nesterov weight-decay seed threads dtype resume out quiet no-plots",
         ),
         ("evaluate", "data label-column threads"),
         ("predict", "output label-column threads"),

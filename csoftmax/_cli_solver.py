@@ -1,0 +1,236 @@
+"""`train` by full passes: one C to its optimum, or a sweep over many."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+import csoftmax as cs
+from csoftmax import solver
+from csoftmax._passes import LinearArguments
+from csoftmax._run import UserError, draw_test_set, users_mistakes
+from csoftmax.data import split_dataset, write_atomically
+from csoftmax.model import is_integer
+
+Array = NDArray[Any]
+SWEPT = (-6, 5)  # powers of 10
+VALIDATION_FRACTION = 0.2
+_SGD_OPTIONS = ("epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
+_LBFGS_OPTIONS = ("C", "tol", "max_iter")
+
+
+class SweepRow(NamedTuple):
+    """What one C of a sweep came to."""
+
+    C: float
+    objective: float
+    above_optimum: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+def refuse_options_of_the_other_solver(context: typer.Context, full_passes: bool) -> None:
+    """Raise ValueError for options that would have no effect."""
+    given = {
+        name
+        for name in (*_SGD_OPTIONS, *_LBFGS_OPTIONS, "solver", "sweep")
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    for name in _SGD_OPTIONS if full_passes else _LBFGS_OPTIONS:
+        if name in given:
+            other = "sgd" if full_passes else "lbfgs"
+            raise ValueError(f"--{name.replace('_', '-')} is for --solver {other}")
+    if "sweep" in given and "C" in given:
+        raise ValueError("--C and --sweep exclude each other: the sweep chooses C")
+    if "sweep" in given and "solver" in given and context.params["solver"] == "sgd":
+        raise ValueError("--sweep is for --solver lbfgs")
+
+
+@dataclass
+class SolverRun:
+    """A run of the solver: the model that it fills, and where the results go."""
+
+    model: cs.SoftmaxRegression
+    data: cs.Dataset
+    folder: Path
+    tol: float
+    max_iter: int
+    threads: int | None
+    resumed: bool
+    say: Callable[[str], None]
+    rows: list[SweepRow] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    interrupted: str = ""
+
+    def finish(
+        self, test: cs.Dataset, C: float, sweep: int | None, seed: int, pictures: bool
+    ) -> float:
+        """Fit, save, draw; return the accuracy on the test set."""
+        try:
+            with users_mistakes():
+                start = (self.model.W.T, self.model.b) if self.resumed else None
+                W, b = self.fit(C, start) if sweep is None else self.sweep(sweep, seed)
+                self.model.W, self.model.b = W.T, b
+                if is_integer(self.data.X):
+                    self.model.scale = self.data.scale
+                self._save()
+        except KeyboardInterrupt:
+            raise UserError("interrupted before the first pass: nothing was saved", 130) from None
+        if self.interrupted:
+            path = self.folder / "model.safetensors"
+            raise UserError(f"{self.interrupted}; the model is saved in {path}", 130)
+        if pictures:
+            self._draw(test)
+        return cs.evaluate(self.model, test, n_threads=self.threads).accuracy
+
+    def fit(self, C: float, start: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        """Minimise for one C, telling of each step; return W (n_classes, n_features) and b."""
+        told: list[float] = []
+        self.say(f"{'pass':>9}  {'objective':>10}  {'above the optimum':>17}  {'seconds':>8}")
+
+        def tell(progress: solver.Progress) -> None:
+            objective, estimate = float(progress.objective[0]), float(progress.estimate[0])
+            if objective not in told and math.isfinite(estimate):
+                told.append(objective)
+                self.say(
+                    f"{progress.n_passes:>9}  {objective:>10.6f}  "
+                    f"{_percent(estimate / objective):>17}  {progress.seconds:>8.2f}"
+                )
+
+        given = {} if start is None else {"W": start[0][None], "b": start[1][None]}
+        solution = self._minimize(C, callback=tell, **given)
+        objective = float(solution.objective[0])
+        estimate, bound = solution.estimate[0] / objective, solution.bound[0] / objective
+        self.say(
+            f"C = {C:g}: objective {objective:.6f}, above the optimum by {_percent(estimate)} as "
+            f"estimated, by {_percent(bound)} at most"
+        )
+        self.history = solution.history[0]
+        return solution.W[0], solution.b[0]
+
+    def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
+        """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
+        # rows of weight 0 are left out: nothing of X is copied but the rows to validate on
+        numbers = cs.Dataset(np.arange(len(self.data))[:, None], self.data.y)
+        _, held = split_dataset(numbers, VALIDATION_FRACTION, seed)
+        weight = np.ones(len(self.data))
+        weight[held.X[:, 0]] = 0.0
+        judge = _Judge(self, held.X[:, 0])
+        Cs = np.logspace(*SWEPT, n_values)
+        parameters: dict[float, tuple[Array, Array]] = {}
+        self.say(_SWEEP_HEAD)
+
+        def tell(progress: solver.Progress) -> None:
+            ended = ~progress.running & np.isfinite(progress.estimate)
+            for head in np.flatnonzero(ended).tolist():
+                C = float(Cs[head])
+                if C in parameters:
+                    continue
+                parameters[C] = W, b = tuple(a.copy() for a in progress.parameters(head))
+                objective = float(progress.objective[head])
+                above = float(progress.estimate[head]) / objective
+                self.rows.append(SweepRow(C, objective, above, *judge(W, b), progress.seconds))
+                self.say(_sweep_line(self.rows[-1]))
+
+        self._minimize(Cs, sample_weight=weight, path=True, callback=tell)
+        if not self.rows:
+            raise UserError("interrupted before the first C was done: nothing was saved", 130)
+        self.rows.sort()
+        best = max(self.rows, key=lambda row: (row.validation_accuracy, -row.C))
+        self.say(f"C = {best.C:.3g} is best on the {len(held):,} samples held out")
+        if self.interrupted:
+            return parameters[best.C]
+        self.say("fitted to all samples:")
+        return self.fit(best.C, parameters[best.C])
+
+    def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
+        """Run the solver; its warnings become lines on stderr."""
+        X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
+        if self.model.dtype == np.float64 and X.dtype != np.float64:
+            X = X.astype(np.float64)
+        # scikit-learn's C for two classes is that of the difference of their weights
+        C = C / 2 if K == 2 else C
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", solver.ConvergenceWarning)
+            solution = solver.minimize(
+                X, self.data.y, K, C=C, scale=self.data.scale, tol=self.tol,
+                max_iter=self.max_iter, n_threads=self.threads, **options,
+            )  # fmt: skip
+        for text in (str(warning.message) for warning in caught):
+            if text.startswith("interrupted"):
+                self.interrupted = text
+            else:
+                print(f"csoftmax: warning: {text}", file=sys.stderr)
+        return solution
+
+    def _save(self) -> None:
+        self.model.save(self.folder / "model.safetensors")
+        if self.history:
+            _write_table(
+                self.folder / "history.csv",
+                list(self.history), list(zip(*self.history.values(), strict=True)),
+            )  # fmt: skip
+        if self.rows:
+            _write_table(self.folder / "sweep.csv", list(SweepRow._fields), self.rows)
+
+    def _draw(self, test: cs.Dataset) -> None:
+        from csoftmax import plot
+
+        with users_mistakes():
+            if self.rows:
+                plot.draw_sweep(self.rows, self.folder / "sweep.png")
+            plot.draw_descent(self.history, self.folder / "curves.png")
+        draw_test_set(self.model, test, self.folder, self.threads, self.say)
+
+
+class _Judge:
+    """How good parameters are on the samples held out and on the others."""
+
+    def __init__(self, run: SolverRun, held: Array) -> None:
+        self.run, self.n_held = run, len(held)
+        X, y = run.data.X.reshape(len(run.data), -1), run.data.y
+        self.whole, self.part = (X, y), (X[held], y[held])
+
+    def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
+        """Return the accuracy on the others, and the mean loss and accuracy on those held out."""
+        (_, correct), (loss, correct_held) = (
+            LinearArguments(X, W.T, b, y, self.run.data.scale, None, "sum", self.run.threads).run()
+            for X, y in (self.whole, self.part)
+        )
+        n_others = len(self.whole[1]) - self.n_held
+        return (correct - correct_held) / n_others, loss / self.n_held, correct_held / self.n_held
+
+
+_SWEEP_HEAD = (
+    f"{'C':>9}  {'objective':>10}  {'above the optimum':>17}  {'train accuracy':>14}  "
+    f"{'validation loss':>15}  {'validation accuracy':>19}  {'seconds':>8}"
+)
+
+
+def _sweep_line(row: SweepRow) -> str:
+    return (
+        f"{row.C:>9.3g}  {row.objective:>10.6f}  {_percent(row.above_optimum):>17}  "
+        f"{row.train_accuracy:>14.4f}  {row.validation_loss:>15.4f}  "
+        f"{row.validation_accuracy:>19.4f}  {row.seconds:>8.2f}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if math.isfinite(share) else "-"
+
+
+def _write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:
+    lines = [",".join(names), *(",".join(map(repr, map(float, row))) for row in rows)]
+    text = "\n".join(lines) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

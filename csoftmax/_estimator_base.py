@@ -1,0 +1,183 @@
+"""What the two estimators share: the linear model that they end with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from csoftmax import functional
+from csoftmax._estimator_data import features, threads
+from csoftmax._validate import FLOAT64, compute_dtype
+from csoftmax.solver import ABSENT_BIAS
+
+Array = NDArray[Any]
+_BLOCK_BYTES = 1 << 24  # of logits in float64
+
+
+class Gap(NamedTuple):
+    """How far the parameters are from the optimum.
+
+    ``objective`` is what was minimised, in nats per unit of weight; ``objective - optimum`` is at
+    most ``bound`` (proved by a point of the dual problem, up to rounding; inf without a penalty),
+    and about
+    ``estimate`` (from the last steps and an approximate Hessian; NaN after minibatches, whose steps
+    do not tell).
+    """
+
+    objective: float
+    bound: float
+    estimate: float
+
+    @property
+    def relative(self) -> float:
+        """The estimate as a share of the objective: what `tol` is compared with."""
+        return self.estimate / self.objective if self.objective else 0.0
+
+
+UNKNOWN_GAP = Gap(math.nan, math.inf, math.nan)
+
+
+class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Predicting with ``coef_`` and ``intercept_``: one row per class, or one for two classes."""
+
+    fit_intercept: bool
+    n_threads: int | None
+    classes_: Array
+    coef_: Array
+    intercept_: Array
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the logits ``X @ coef_.T + intercept_``.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+
+        Returns
+        -------
+        array (n_samples, n_classes), or (n_samples,) for two classes: that of ``classes_[1]``
+            float32 for uint8, float16 and float32 data and parameters, else float64.
+        """
+        logits = self._of_logits(X, lambda logits: logits, two_columns=False)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict(self, X: Any) -> Array:
+        """Return the most probable class of each sample, (n_samples,), of the dtype of `classes_`.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+            No array of n_samples x n_classes is made.
+        """
+        X, coef, intercept, _ = self._ready(X)
+        if len(intercept) == 1:
+            coef, intercept = softmax_form(coef, intercept)
+        labels = np.empty(len(X), np.int64)
+        functional.forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
+        return self.classes_[labels]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probabilities of the classes, (n_samples, n_classes), in their order.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        """
+
+        def softmax(logits: Array) -> Array:
+            return functional.softmax(logits, out=logits, n_threads=self._threads)
+
+        return self._of_logits(X, softmax)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithms of `predict_proba`, exact where the probability rounds to 0.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        """
+
+        def log_softmax(logits: Array) -> Array:
+            return functional.log_softmax(logits, out=logits, n_threads=self._threads)
+
+        return self._of_logits(X, log_softmax)
+
+    @property
+    def _threads(self) -> int:
+        return threads(self.n_threads)
+
+    def _of_logits(
+        self, X: Any, transform: Callable[[Array], Array], two_columns: bool = True
+    ) -> Array:
+        """Return a function of the logits of X, row by row, in the type of data and parameters."""
+        X, coef, intercept, dtype = self._ready(X)
+        n_logits = len(intercept)
+        n_columns = 2 if two_columns and n_logits == 1 else n_logits
+        result = np.empty((len(X), n_columns), dtype)
+        step = max(1, _BLOCK_BYTES // (8 * n_columns))
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            logits = np.empty((len(X[rows]), n_logits))
+            functional.forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
+            if n_columns > n_logits:
+                logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+            result[rows] = transform(logits)
+        return result
+
+    def _ready(self, X: Any) -> tuple[Array, Array, Array, np.dtype[Any]]:
+        """Return checked X, parameters in float64, and the type of the results.
+
+        float32 sums over pixels from 0 to 255 would cost probabilities their sixth digit.
+        """
+        check_is_fitted(self, "coef_")
+        X = features(self, X)
+        coef, intercept = np.asarray(self.coef_), np.asarray(self.intercept_)
+        dtype = compute_dtype(X, coef, intercept)
+        return X, np.ascontiguousarray(coef, FLOAT64), np.array(intercept, FLOAT64), dtype
+
+    def _keep(self, W: Array, b: Array) -> None:
+        """Keep one head's parameters as scikit-learn shows them."""
+        self.coef_, self.intercept_ = estimator_form(W, centred(b, self.fit_intercept))
+
+
+def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
+    """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
+    if len(intercept) > 1:
+        return np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
+    halves = np.array([-0.5, 0.5], coef.dtype)
+    return halves[:, None] * coef, halves * intercept
+
+
+def centred(b: Array, fit_intercept: bool) -> Array:
+    """Return the intercepts of the classes, along the last axis, with the sum 0.
+
+    The probabilities do not change. A class that no sample has keeps its huge negative intercept
+    and does not count.
+    """
+    if not fit_intercept:
+        return np.zeros_like(b)
+    present = b > ABSENT_BIAS / 2
+    mean = np.where(present, b, 0).sum(axis=-1, keepdims=True) / present.sum(axis=-1, keepdims=True)
+    return np.where(present, b - mean, b).astype(b.dtype)
+
+
+def estimator_form(W: Array, b: Array) -> tuple[Array, Array]:
+    """Return coef_ and intercept_: for two classes one row, the logit of the second class."""
+    if len(b) > 2:
+        return W, b
+    return W[1:] - W[:1], b[1:] - b[:1]
+
+
+def softmax_C(C: float | Array, n_classes: int) -> Any:
+    """Return the C of the softmax form that equals C in the estimator's form.
+
+    With two classes scikit-learn penalises ``||w||^2`` of the difference ``w = W_1 - W_0``; the
+    best W with that difference has ``||W||^2 = ||w||^2 / 2``: half the C penalises it equally.
+    """
+    return C / 2 if n_classes == 2 else C

@@ -1,0 +1,172 @@
+"""An estimator as something else: a safetensors file, a scikit-learn classifier, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.utils.validation import check_is_fitted
+
+import csoftmax
+from csoftmax._estimator_base import LinearSoftmax, estimator_form, softmax_form
+from csoftmax._validate import FLOAT32, FLOAT64
+from csoftmax.data import DataError, write_atomically
+from csoftmax.model import FORMAT_VERSION, METADATA_KEY, read_parameters
+
+Array = NDArray[Any]
+LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
+               "O": (bool, int, float, str)}  # fmt: skip
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def save_classifier(
+    estimator: LinearSoftmax, path: str | os.PathLike[str], facts: dict[str, Any]
+) -> None:
+    """Write parameters, classes and `facts` to one safetensors file, whole or not at all.
+
+    `SoftmaxRegression.load` reads it too: the model without the classifier around it.
+    """
+    from safetensors.numpy import save
+
+    coef, intercept = np.asarray(estimator.coef_), np.asarray(estimator.intercept_)
+    dtype = FLOAT64 if FLOAT64 in (coef.dtype, intercept.dtype) else FLOAT32
+    weight, bias = softmax_form(coef.astype(dtype), intercept.astype(dtype))
+    names = getattr(estimator, "feature_names_in_", None)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "csoftmax_version": csoftmax.__version__,
+        "scale": 1.0,
+        "class_names": [str(label) for label in estimator.classes_.tolist()],
+        "classifier": {
+            "kind": type(estimator).__name__,
+            "classes": _described(estimator.classes_),
+            "feature_names": None if names is None else [str(name) for name in names],
+            **facts,
+        },
+    }
+    tensors = {"weight": np.ascontiguousarray(weight), "bias": np.ascontiguousarray(bias)}
+    content = save(tensors, {METADATA_KEY: json.dumps(description, allow_nan=True)})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load_classifier(
+    path: str | os.PathLike[str], kind: str
+) -> tuple[dict[str, Any], Array, Array, Array]:
+    """Return what the file says of the classifier, its classes, coef_ and intercept_."""
+    path = Path(path)
+    description, weight, bias = read_parameters(path)
+    facts = description.get("classifier")
+    if not isinstance(facts, dict):
+        raise DataError(
+            f"{path}: expected a file written by {kind}.save, got a model without a classifier; "
+            "SoftmaxRegression.load reads it"
+        )
+    if facts.get("kind") != kind:
+        raise DataError(f"{path}: expected a {kind}, got a {facts.get('kind')!r}")
+    if description.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: expected format version {FORMAT_VERSION}, "
+            f"got {description.get('format_version')!r}"
+        )
+    try:
+        classes = _restored(facts["classes"])
+        names = facts["feature_names"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: the metadata do not fit a classifier: {error!r}") from None
+    if len(classes) != len(bias) or len(bias) < 2:
+        raise DataError(f"{path}: expected at least 2 classes, one per row of weight: "
+                        f"got {len(classes)} and {len(bias)} rows")  # fmt: skip
+    if names is not None and not (
+        isinstance(names, list)
+        and len(names) == weight.shape[1]
+        and all(isinstance(name, str) for name in names)
+    ):
+        raise DataError(f"{path}: expected one feature name per column of weight")
+    coef, intercept = estimator_form(weight, bias)
+    return facts, classes, coef, intercept
+
+
+def _described(classes: Array) -> dict[str, Any]:
+    kind = classes.dtype.kind
+    values = classes.tolist()
+    for value in values:
+        if not isinstance(value, LABEL_KINDS.get(kind, ())):
+            raise TypeError(
+                f"the class {value!r} is a {type(value).__name__} of dtype {classes.dtype}, "
+                "expected strings, integers, floats or bools: other labels cannot be saved"
+            )
+    return {"dtype": "object" if kind == "O" else classes.dtype.str, "labels": values}
+
+
+def _restored(described: Any) -> Array:
+    dtype = np.dtype(described["dtype"])
+    labels = described["labels"]
+    allowed = LABEL_KINDS.get(dtype.kind, ())
+    if not isinstance(labels, list) or not all(isinstance(each, allowed) for each in labels):
+        raise TypeError(f"classes {labels!r}, not a list of {dtype} labels")
+    return np.array(labels, dtype)
+
+
+# ---- scikit-learn ------------------------------------------------------------------------------
+
+
+def from_logistic_regression(classifier: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings and the fitted attributes of a `LogisticRegression` that exist here."""
+    if not isinstance(classifier, LogisticRegression):
+        raise TypeError(
+            f"classifier is a {type(classifier).__name__}, expected a LogisticRegression"
+        )
+    check_is_fitted(classifier, "coef_")
+    one_against_rest = getattr(classifier, "multi_class", None) == "ovr"
+    if len(classifier.classes_) > 2 and (one_against_rest or classifier.solver == "liblinear"):
+        raise ValueError(
+            "classifier has one-against-rest probabilities, expected those of a softmax"
+        )
+    settings = {
+        "fit_intercept": classifier.fit_intercept,
+        "class_weight": classifier.class_weight,
+        "random_state": classifier.random_state,
+    }
+    if isinstance(classifier, LogisticRegressionCV):
+        settings["C"] = float(np.ravel(classifier.C_)[0])
+    else:
+        unpenalised = classifier.get_params().get("penalty", "l2") is None
+        settings["C"] = float("inf") if unpenalised else classifier.C
+        settings["warm_start"] = classifier.warm_start
+    coef = classifier.coef_
+    coef = coef.toarray() if hasattr(coef, "toarray") else np.array(coef)
+    intercept = np.broadcast_to(np.asarray(classifier.intercept_, coef.dtype), len(coef))
+    parameters = {
+        "classes_": classifier.classes_,
+        "coef_": coef,
+        "intercept_": intercept.copy(),
+        "n_iter_": np.ravel(np.array(classifier.n_iter_, np.int32))[:1],
+        "n_features_in_": classifier.n_features_in_,
+    }
+    if hasattr(classifier, "feature_names_in_"):
+        parameters["feature_names_in_"] = classifier.feature_names_in_
+    return settings, parameters
+
+
+def as_logistic_regression(estimator: Any) -> LogisticRegression:
+    """Return a fitted `LogisticRegression`, its parameters in float64."""
+    check_is_fitted(estimator, "coef_")
+    C = estimator.C_ if hasattr(estimator, "C_") else estimator.C
+    theirs = LogisticRegression(
+        C=C, fit_intercept=estimator.fit_intercept, class_weight=estimator.class_weight,
+        random_state=estimator.random_state, warm_start=getattr(estimator, "warm_start", False),
+    )  # fmt: skip
+    theirs.classes_ = estimator.classes_
+    theirs.coef_ = np.array(estimator.coef_, np.float64)
+    theirs.intercept_ = np.array(estimator.intercept_, np.float64)
+    theirs.n_iter_ = np.ravel(estimator.n_iter_)[-1:].astype(np.int32)
+    theirs.n_features_in_ = estimator.n_features_in_
+    if hasattr(estimator, "feature_names_in_"):
+        theirs.feature_names_in_ = estimator.feature_names_in_
+    return theirs

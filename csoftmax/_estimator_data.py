@@ -1,0 +1,277 @@
+"""What an estimator is given, checked: samples, classes, weights, held-out rows, memory."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from csoftmax._validate import (
+    FLOAT32,
+    FLOAT64,
+    MAX_THREADS,
+    as_weights,
+    check_number,
+    check_positive,
+    check_threads,
+)
+
+Array = NDArray[Any]
+Labels = NDArray[np.int64]
+# The kernels read these as they are; anything else numeric becomes the first of them.
+FEATURE_DTYPES = [np.float64, np.float32, np.float16, np.uint8]
+_BYTES = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+          "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}  # fmt: skip
+
+
+class MemoryBudgetError(ValueError, MemoryError):
+    """A fit needs more memory than `max_memory` allows; it did not start.
+
+    Examples
+    --------
+    >>> from csoftmax.estimator import MemoryBudgetError
+    >>> issubclass(MemoryBudgetError, MemoryError)
+    True
+    """
+
+
+class TrainingSet(NamedTuple):
+    """Checked samples: X as stored, the classes, and each sample's index into them."""
+
+    X: Array
+    classes: Array
+    y: Labels
+
+
+# ---- samples and classes -----------------------------------------------------------------------
+
+
+def features(estimator: Any, X: Any, *, reset: bool = False) -> Array:
+    """Return X as the kernels read it, checked against what the estimator was fitted on."""
+    checked: Array = validate_data(
+        estimator, _bool_as_bytes(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
+    )
+    return checked
+
+
+def training_set(estimator: Any, X: Any, y: Any) -> TrainingSet:
+    """Return checked samples; the estimator learns the number and the names of the features."""
+    X, y = validate_data(estimator, _bool_as_bytes(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
+    check_classification_targets(y)
+    classes, labels = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y has only one class, {classes.tolist()[0]!r}; expected at least two")
+    return TrainingSet(X, classes, np.ascontiguousarray(labels, np.int64))
+
+
+def more_samples(
+    estimator: Any, X: Any, y: Any, classes: Array, name: str, *, reset: bool = False
+) -> TrainingSet:
+    """Return checked samples whose classes, and unless `reset` features, are known already."""
+    X, y = validate_data(
+        estimator, _bool_as_bytes(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
+    )
+    check_classification_targets(y)
+    present, labels = np.unique(y, return_inverse=True)
+    unknown = np.setdiff1d(present, classes)
+    if len(unknown):
+        raise ValueError(
+            f"{name} has the label {unknown.tolist()[0]!r}, expected one of the classes "
+            f"{_listed(classes)}"
+        )
+    index = np.searchsorted(classes, present)
+    return TrainingSet(X, classes, np.ascontiguousarray(index[labels], np.int64))
+
+
+def compute_dtype(X: Array) -> np.dtype[Any]:
+    return FLOAT64 if X.dtype == np.float64 else FLOAT32
+
+
+def _bool_as_bytes(X: Any) -> Any:
+    return X.view(np.uint8) if isinstance(X, np.ndarray) and X.dtype == np.bool_ else X
+
+
+def _listed(classes: Array) -> str:
+    shown = ", ".join(map(repr, classes[:6].tolist()))
+    return shown + (f", ... ({len(classes)} in all)" if len(classes) > 6 else "")
+
+
+# ---- settings ----------------------------------------------------------------------------------
+
+
+def check_C(C: Any, name: str = "C") -> None:
+    """Refuse anything but a number > 0; inf is no penalty."""
+    if not isinstance(C, numbers.Real) or isinstance(C, bool):
+        raise TypeError(f"{name} is {C!r}, expected a number > 0")
+    if not float(C) > 0:
+        raise ValueError(f"{name} is {C}, expected a number > 0 (inf for no penalty)")
+
+
+def check_flag(value: Any, name: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+
+
+def threads(n_threads: int | None) -> int:
+    """Return how many threads to use; None also heeds what joblib tells its worker processes."""
+    if n_threads is not None:
+        return check_threads(n_threads)
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(check_threads(None), int(told) if told.isdecimal() and int(told) else MAX_THREADS)
+
+
+def check_common_parameters(estimator: Any) -> None:
+    """Check the settings that both estimators have."""
+    if check_number(estimator.tol, "tol") < 0:
+        raise ValueError(f"tol is {estimator.tol}, expected at least 0")
+    check_flag(estimator.fit_intercept, "fit_intercept")
+    check_positive(estimator.max_iter, "max_iter")
+    threads(estimator.n_threads)
+    as_bytes(estimator.max_memory)
+    if not isinstance(estimator.verbose, numbers.Integral) or estimator.verbose < 0:
+        raise ValueError(f"verbose is {estimator.verbose!r}, expected 0 or more")
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+
+def check_class_weight(class_weight: Any, classes: Array) -> None:
+    """Refuse what is no class weighting, and a mapping that does not fit the classes."""
+    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
+        return
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f'class_weight is {class_weight!r}, expected a dict, "balanced" or None')
+    labels = classes.tolist()
+    unknown = [label for label in class_weight if label not in labels]
+    if unknown and any(label not in class_weight for label in labels):
+        raise ValueError(
+            f"class_weight has the key {unknown[0]!r}, expected the classes {_listed(classes)}"
+        )
+    for label, weight in class_weight.items():
+        if check_number(weight, f"class_weight[{label!r}]") < 0:
+            raise ValueError(f"class_weight[{label!r}] is {weight}, expected at least 0")
+
+
+def weights_of_classes(
+    class_weight: Any, classes: Array, y: Labels, weight: Array | None
+) -> Array | None:
+    """Return one weight per class, or None; "balanced" ones are S / (n_classes * S_k)."""
+    check_class_weight(class_weight, classes)
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, Mapping):
+        return np.array([class_weight.get(label, 1.0) for label in classes.tolist()], np.float64)
+    totals = np.bincount(y, weight, minlength=len(classes)).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        balanced: Array = totals.sum() / (len(classes) * totals)
+    return np.where(totals > 0, balanced, 0.0)
+
+
+def weights_of_samples(
+    sample_weight: ArrayLike | None, class_weight: Any, classes: Array, y: Labels
+) -> Array | None:
+    """Return sample weight times class weight in float64, or None where all are 1."""
+    weight: Array | None = None
+    if sample_weight is not None:
+        given = np.asarray(sample_weight)
+        if given.ndim == 0:
+            given = np.full(len(y), given[()])
+        weight = as_weights(given, len(y), "sample_weight", FLOAT64)
+        if not weight.any():
+            raise ValueError("sample_weight is zero for every sample, expected some weight")
+    by_class = weights_of_classes(class_weight, classes, y, weight)
+    if by_class is not None:
+        weight = by_class[y] if weight is None else weight * by_class[y]
+        if not weight.any():
+            raise ValueError("class_weight is zero for every class in y, expected some weight")
+    return weight
+
+
+# ---- held-out rows -----------------------------------------------------------------------------
+
+
+def held_out_rows(y: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
+    """Return (training rows, held-out rows), each class in the same proportion, both sorted."""
+    fraction = check_number(fraction, "validation_fraction")
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"validation_fraction is {fraction}, expected a number between 0 and 1, both excluded"
+        )
+    rows, held_out = train_test_split(
+        np.arange(len(y)), test_size=fraction, stratify=y, random_state=seed
+    )
+    return np.sort(rows), np.sort(held_out)
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+def as_bytes(max_memory: Any) -> float:
+    """Return a budget in bytes; None is no limit.
+
+    >>> as_bytes("1.5 GB"), as_bytes("64 MiB"), as_bytes(10**6), as_bytes(None)
+    (1500000000.0, 67108864.0, 1000000.0, inf)
+    """
+    if max_memory is None:
+        return math.inf
+    if isinstance(max_memory, str):
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE]\+?[0-9]+)?)\s*([A-Za-z]*)\s*", max_memory)
+        try:
+            if match is not None:
+                return float(match[1]) * _BYTES[match[2].upper()]
+        except (KeyError, ValueError):
+            pass
+    elif not isinstance(max_memory, bool) and isinstance(max_memory, numbers.Real):
+        n_bytes = float(max_memory)
+        if n_bytes > 0:
+            return n_bytes
+    raise ValueError(
+        f'max_memory is {max_memory!r}, expected bytes > 0, a string such as "2 GB", or None'
+    )
+
+
+def conversion_bytes(X: Any) -> int:
+    """Return how much memory the copy of X takes that the checks must make, 0 for none."""
+    if isinstance(X, np.ndarray):
+        readable = X.dtype == np.bool_ or X.dtype in FEATURE_DTYPES
+        return 0 if readable and X.dtype.isnative else 8 * X.size
+    shape = getattr(X, "shape", ())
+    return 8 * math.prod(shape) if len(shape) == 2 else 0
+
+
+def in_rows(X: Array, budget: float) -> Array:
+    """Return X with each row in one piece, which makes a pass twice as fast, if memory allows.
+
+    A column-major array is copied once; one mapped from a file stays there.
+    """
+    if X.strides[1] == X.itemsize or X.shape[1] == 1 or X.nbytes > budget or _is_mapped(X):
+        return X
+    return np.ascontiguousarray(X)
+
+
+def _is_mapped(X: Any) -> bool:
+    while X is not None and not isinstance(X, np.memmap):
+        X = getattr(X, "base", None)
+    return X is not None
+
+
+def in_units(n_bytes: float) -> str:
+    """Return a number of bytes as people write it.
+
+    >>> in_units(1_234_567), in_units(999), in_units(2.5e9)
+    ('1.23 MB', '999 B', '2.5 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"

@@ -1,0 +1,405 @@
+"""How `SoftmaxClassifier` is fitted: validation data, when to stop, and the two solvers."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+
+from csoftmax import solver
+from csoftmax._estimator_base import Gap
+from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
+from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
+from csoftmax._passes import LinearArguments
+from csoftmax._precondition import (
+    BLOCK_BYTES,
+    FULL_FEATURES,
+    INVERSE_BYTES,
+    LEADING,
+    SAMPLED_BYTES,
+    SAMPLED_ROWS,
+)
+from csoftmax.solver import Progress, Solution
+
+Array = NDArray[Any]
+History = dict[str, list[float]]
+HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
+SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
+
+
+class ConvergenceWarning(SklearnConvergenceWarning, solver.ConvergenceWarning):  # type: ignore[misc]
+    """A fit stopped before it was as near to the optimum as `tol` asks."""
+
+
+class Fitted(NamedTuple):
+    """One head's parameters in softmax form, and how they were found."""
+
+    W: Array
+    b: Array
+    n_iter: int
+    history: History
+    gap: Gap
+
+
+@dataclass
+class Problem:
+    """One fit: checked data, the weights of its rows, and the rows that are in use."""
+
+    X: Array
+    y: Labels
+    n_classes: int
+    weight: Array | None
+    rows: Labels | None  # None: all
+    C: float  # of the softmax form
+    seen: float = 0.0  # weight of samples that came before these
+
+    @property
+    def row_weight(self) -> Array | None:
+        """The weights with 0 for the rows that are not in use."""
+        if self.rows is None:
+            return self.weight
+        weight = np.zeros(len(self.y))
+        weight[self.rows] = 1.0 if self.weight is None else self.weight[self.rows]
+        return weight
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights in use."""
+        if self.weight is None:
+            return float(len(self.y) if self.rows is None else len(self.rows))
+        return float((self.weight if self.rows is None else self.weight[self.rows]).sum())
+
+    @property
+    def penalty(self) -> float:
+        """The strong convexity that the penalty gives: ``1 / (C S)``."""
+        return 1 / (self.C * (self.seen + self.total))
+
+
+@dataclass
+class Monitor:
+    """Validation after each pass: keeps a record and the best parameters, and says when to stop."""
+
+    X: Array
+    y: Labels
+    patience: int | None  # None: never stop
+    tol: float
+    n_threads: int | None
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    best: float = math.inf
+    best_parameters: tuple[Array, Array] | None = None
+    without_progress: int = 0
+
+    def after(self, W: Array, b: Array) -> bool:
+        """Evaluate the parameters; True if there has been no progress for too long."""
+        data = LinearArguments(self.X, W.T, b, self.y, 1.0, None, "sum", self.n_threads)
+        total, correct = data.run()
+        loss = total / len(self.y)
+        self.losses.append(loss)
+        self.accuracies.append(correct / len(self.y))
+        if self.patience is None:
+            return False
+        self.without_progress += 1
+        if loss < self.best * (1 - self.tol):
+            self.without_progress = 0
+        if loss < self.best:
+            self.best, self.best_parameters = loss, (W.copy(), b.copy())
+        return self.without_progress >= self.patience
+
+    def record(self, history: History, order: Sequence[int] | None = None) -> None:
+        """Add the evaluations, in the order of the history's entries."""
+        order = range(len(self.losses)) if order is None else order
+        history["validation_loss"] = [self.losses[i] for i in order]
+        history["validation_accuracy"] = [self.accuracies[i] for i in order]
+
+
+# ---- minibatches -------------------------------------------------------------------------------
+
+
+def fit_sgd(
+    problem: Problem,
+    descent: Descent,
+    monitor: Monitor | None,
+    *,
+    learning_rate: float | None,
+    momentum: float,
+    batch_size: int,
+    max_iter: int,
+    tol: float,
+    patience: int,
+    n_threads: int | None,
+    fit_intercept: bool,
+    verbose: int,
+) -> tuple[int, History]:
+    """Descend until the loss stops falling; the descent holds the parameters it ends with."""
+    epoch_of = _epochs(
+        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
+    )
+    history: History = {name: [] for name in SGD_COLUMNS}
+    best, without_progress, stopped = math.inf, 0, False
+    try:
+        while len(history["loss"]) < max_iter and not stopped:
+            for name, value in epoch_of().items():
+                history[name].append(value)
+            now = history["objective"][-1]
+            if monitor is not None:
+                stopped = monitor.after(*descent.parameters)
+            if monitor is None or monitor.patience is None:
+                without_progress = 0 if now < best * (1 - tol) else without_progress + 1
+                stopped = without_progress >= patience
+            best = min(best, now)
+            if verbose:
+                print(_epoch_line(history, monitor), flush=True)
+    except KeyboardInterrupt:
+        if not history["loss"]:
+            raise
+        _warn(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
+        stopped = True
+    if not stopped:
+        _warn(
+            f"the objective is still falling after {max_iter} epochs (it is "
+            f"{history['objective'][-1]:.6g}, tol {tol:g}): increase max_iter, or let the solver "
+            'be "lbfgs"',
+            callers=3,
+        )
+    if monitor is not None:
+        monitor.record(history)
+        if monitor.best_parameters is not None:
+            descent.parameters = monitor.best_parameters
+    return len(history["loss"]), history
+
+
+def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
+    """Go through the samples once."""
+    names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
+    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
+    return {name: [value] for name, value in epoch.items()}
+
+
+def _epochs(
+    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
+    batch_size: int, fit_intercept: bool, n_threads: int | None,
+) -> Callable[[], dict[str, float]]:  # fmt: skip
+    """Return what goes through the samples once more at each call."""
+    optimizer = descent.optimizer(
+        learning_rate, momentum, problem.penalty, problem.X, problem.y, problem.row_weight
+    )
+    weight = mean_one(problem.weight, problem.rows)
+    loader = RowsLoader(
+        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
+    )
+
+    def epoch() -> dict[str, float]:
+        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
+        if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
+            raise ValueError(
+                f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
+                'learning_rate, or "auto"'
+            )
+        with np.errstate(over="ignore"):
+            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+        values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
+        return dict(zip(SGD_COLUMNS, values, strict=True))
+
+    return epoch
+
+
+def _epoch_line(history: History, monitor: Monitor | None) -> str:
+    line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
+    if monitor is not None:
+        line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"
+    return line
+
+
+def _warn(message: str, callers: int = 2) -> None:
+    """Warn at the line that called `fit`, so many callers up."""
+    warnings.warn(message, ConvergenceWarning, stacklevel=2 + callers)
+
+
+# ---- full passes -------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What a fit by L-BFGS keeps in memory besides X."""
+
+    history_size: int
+    preconditioner: str | None
+    n_bytes: float
+
+
+def plan_memory(
+    budget: float, X: Array, n_classes: int, n_heads: int = 1, n_weights: int = 1,
+    held_out: float = 0,
+) -> Plan:  # fmt: skip
+    """Choose the best plan that the budget allows.
+
+    Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
+    """
+    (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
+    parameters = n_heads * n_classes * (n_features + 1) * size
+    # labels and their copy; the weights of the rows and a copy; what a pass works in
+    always = n_samples * (16 + 16 * n_weights) + held_out + (8 << 20)
+    # the preconditioner's sample of the rows, its probabilities, and a block of each class
+    row_bytes = max(n_features * size, 4 * n_classes)
+    rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
+    side = min(LEADING, n_features, (INVERSE_BYTES / (n_classes * n_heads * size)) ** 0.5) + 1
+    sample = n_weights * rows * (n_features * X.itemsize + side * size)
+    sample += rows * (n_classes + 3 * side) * size + 4 * BLOCK_BYTES
+    blocks = n_classes * side**2 * (n_heads * size + 24)
+    square = n_features**2 * (32 + n_weights * size)
+    kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
+    if n_features > FULL_FEATURES:
+        del kinds["full"]
+    plans = [
+        # what is chosen where there is room: the solver may do with less
+        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 9))
+        for kind, extra in kinds.items()
+        for m in HISTORY_SIZES
+    ]
+    for plan in plans:
+        if plan.n_bytes <= budget:
+            return plan
+    raise MemoryBudgetError(
+        f"max_memory leaves {in_units(max(budget, 0))} besides X, expected at least "
+        f"{in_units(min(plan.n_bytes for plan in plans))} for {n_samples} samples, "
+        f"{n_features} features and {n_classes} classes"
+        + (f" in {n_heads} fits" if n_heads > 1 else "")
+    )
+
+
+def run_solver(
+    X: Array, y: Labels, n_classes: int, plan: Plan, **options: Any
+) -> tuple[Solution, list[str]]:
+    """Minimise, and return what the solver would have warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", solver.ConvergenceWarning)
+        solution = solver.minimize(
+            X, y, n_classes, preconditioner=plan.preconditioner,
+            **{"history_size": plan.history_size, **options},
+        )  # fmt: skip
+    messages = []
+    for warning in caught:
+        if issubclass(warning.category, solver.ConvergenceWarning):
+            messages.append(str(warning.message))
+        else:
+            warnings.warn(warning.message, warning.category, stacklevel=3)
+    return solution, messages
+
+
+def fit_lbfgs(
+    problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
+    **options: Any,
+) -> Fitted:  # fmt: skip
+    """Minimise one head to the optimum, or to where validation says to stop."""
+    stopped, evaluated = False, {}
+
+    def watch(progress: Progress) -> bool:
+        nonlocal stopped
+        now = float(progress.objective[0])
+        if monitor is not None and now not in evaluated:  # a trial step may have been no good
+            evaluated[now] = len(monitor.losses)
+            stopped = monitor.after(*progress.parameters(0))
+        return stopped
+
+    if start is not None:
+        options["W"], options["b"] = start[0][None], start[1][None]
+    solution, messages = run_solver(
+        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
+        sample_weight=problem.row_weight, callback=None if monitor is None else watch, **options,
+    )  # fmt: skip
+    fitted = fitted_head(solution, 0)
+    if monitor is not None:
+        monitor.record(fitted.history, [evaluated[f] for f in fitted.history["objective"]])
+        if monitor.best_parameters is not None:
+            W, b = monitor.best_parameters
+            gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
+            at = int(np.argmin(fitted.history["validation_loss"]))
+            gap = gap._replace(estimate=fitted.history["estimate"][at])
+            fitted = fitted._replace(W=W, b=b, gap=gap)
+    if not stopped:
+        for message in messages:
+            _warn(message)
+    return fitted
+
+
+def plan_groups(
+    budget: float, X: Array, n_classes: int, n_folds: int, n_Cs: int, held_out: int
+) -> tuple[int, Plan]:
+    """Return how many C to solve at a time, all folds of each, and what that takes.
+
+    Without a budget it is a quarter of the machine's memory.
+    """
+    limit = budget
+    if math.isinf(budget):
+        limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    paths = 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
+    for n_at_once in range(n_Cs, 1, -1):
+        try:
+            plan = plan_memory(limit, X, n_classes, n_at_once * n_folds, n_folds, held_out + paths)
+        except MemoryBudgetError:
+            continue
+        if plan.history_size == HISTORY_SIZES[0]:
+            return n_at_once, plan
+    return 1, plan_memory(budget, X, n_classes, n_folds, n_folds, held_out + paths)
+
+
+def solve_heads(
+    X: Array, y: Labels, n_classes: int, Cs: Array, weights: Array, n_at_once: int, plan: Plan,
+    **options: Any,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Solve every row of weights for every C, `n_at_once` values of C in the same passes.
+
+    Returns W (n_weights, n_Cs, n_classes, n_features), b and the iterations. Groups go from strong
+    to weak penalties, each from where the weakest penalty before it ended.
+    """
+    n_weights, order = len(weights), np.argsort(Cs, kind="stable")
+    W = b = iterations = np.empty(0)
+    for begin in range(0, len(Cs), n_at_once):
+        group = order[begin : begin + n_at_once]
+        start: dict[str, Any] = {}
+        if begin:
+            before = order[begin - 1]
+            start = {
+                "W": np.repeat(W[:, before], len(group), axis=0),
+                "b": np.repeat(b[:, before], len(group), axis=0),
+            }
+        solution, messages = run_solver(
+            X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
+            weight_of_head=np.repeat(np.arange(n_weights), len(group)), path=True, **start,
+            **options,
+        )  # fmt: skip
+        for message in messages:
+            _warn(message)
+        if not begin:
+            W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
+            b = np.empty(W.shape[:3], W.dtype)
+            iterations = np.empty(W.shape[:2], np.int32)
+        W[:, group] = solution.W.reshape(n_weights, len(group), *W.shape[2:])
+        b[:, group] = solution.b.reshape(n_weights, len(group), -1)
+        iterations[:, group] = solution.iterations.reshape(n_weights, -1)
+    return W, b, iterations
+
+
+def fitted_head(solution: Solution, head: int) -> Fitted:
+    gap = Gap(*(float(v[head]) for v in (solution.objective, solution.bound, solution.estimate)))
+    history = {name: list(values) for name, values in solution.history[head].items()}
+    return Fitted(solution.W[head], solution.b[head], int(solution.iterations[head]), history, gap)
+
+
+def measure_gap(
+    problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
+) -> Gap:
+    """Return how far some parameters are from the optimum at most: a few passes, no step."""
+    solution, _ = run_solver(
+        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
+        sample_weight=problem.row_weight, W=W[None], b=b[None], callback=lambda progress: True,
+        history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
+    )  # fmt: skip
+    return fitted_head(solution, 0).gap._replace(estimate=math.nan)

@@ -1,0 +1,295 @@
+"""Heads on their way to their optima, stepped together: one pass evaluates all that are running."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax._lbfgs import NEXT, Lbfgs, Point
+from csoftmax._precondition import AtNull, AtWeights, Sample
+from csoftmax._problem import Problem
+
+Array = NDArray[Any]
+
+# Iterations at which the preconditioner is computed anew: the next after GROWTH times as many.
+FIRST_REFRESH = 8
+REFRESH = 20
+GROWTH = 2.5
+# Where there are so many rows for one in the sample, a cold start is made on the sample.
+COARSE_RATIO = 4
+COARSE_ITERATIONS = 20
+# Before there are iterations to extrapolate, the Hessian's estimate is taken times so much.
+UNTRIED = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    tol: float
+    max_iter: int
+    history_size: int
+    preconditioner: str | None
+
+
+class Head:
+    """One head: its L-BFGS, and what is reported of it. Until it starts, it is its null model."""
+
+    def __init__(self, problem: Problem, index: int) -> None:
+        self.index = index
+        x, objective, gradient = problem.null_point(index)
+        self._null = Point(x, objective, gradient, np.zeros_like(gradient))
+        self.state: Lbfgs | None = None
+        self.steps: Generator[bool, float, None] | None = None
+        self.origin: Array | None = None  # where the preconditioner was computed: None, W = 0
+        self.passes, self.iterations, self.refresh_at = 1, 0, 0
+        self.estimate = math.inf
+        self.converged = self.stalled = False
+        self.trace: list[tuple[float, float]] = []  # loss and ||W||^2 after each iteration
+        self.inherited = 0  # of these, from heads before this one along a path
+        self.history: dict[str, list[float]] = {
+            name: [] for name in ("passes", "objective", "estimate", "gradient_max", "seconds")
+        }
+
+    @property
+    def point(self) -> Point:
+        started = self.state is not None and self.state.point is not None
+        return self.state.point if started else self._null  # type: ignore[union-attr, return-value]
+
+    def distance(self) -> float:
+        """Return the estimate relative to the objective."""
+        objective = abs(self.point.objective)
+        return self.estimate / objective if objective else math.inf * (self.estimate > 0)
+
+    def note(self, problem: Problem, tol: float, seconds: float) -> None:
+        """Record an iteration, and see whether the head is near enough."""
+        point, lam = self.point, float(problem.lam[self.index])
+        penalty = problem.penalty(self.index, point.x)
+        self.trace.append((point.objective - penalty, 2 * penalty / lam if lam else 0.0))
+        self.estimate = max(point.estimate, self._extrapolated(point, lam), 0.0)
+        near = tol * abs(point.objective)
+        self.converged = self.estimate <= near
+        if not self.converged and point.estimate <= near:
+            lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
+            self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
+            self.converged = self.estimate <= near
+        for name, value in (
+            ("passes", self.passes),
+            ("objective", point.objective),
+            ("estimate", self.estimate),
+            ("gradient_max", float(np.abs(point.gradient).max(initial=0.0))),
+            ("seconds", seconds),
+        ):
+            self.history[name].append(value)
+
+    def _extrapolated(self, point: Point, lam: float) -> float:
+        """Return what is left if the decrease goes on as over the last half of the iterations.
+
+        The Hessian's own estimate knows nothing of what couples the classes, and can be a twentieth
+        of the distance. A head along a path begins near its optimum, where few steps of its own say
+        too little, and those of the heads before it, with the objective of this one, too much: the
+        geometric mean.
+        """
+        objectives = [loss + 0.5 * lam * square for loss, square in self.trace[self.inherited :]]
+        own = _left_of_series(objectives)
+        if own is None:
+            own = UNTRIED * point.estimate
+        if not self.inherited:
+            return own
+        objectives = [loss + 0.5 * lam * square for loss, square in self.trace]
+        return math.sqrt(own * (_left_of_series(objectives) or 0.0))
+
+    def passes_to_go(self, tol: float) -> int | None:
+        """Extrapolate the decay of the estimate over the second half of the way."""
+        passes, estimates = self.history["passes"], self.history["estimate"]
+        middle, target = len(passes) // 2, tol * abs(self.point.objective)
+        if len(passes) - middle < 3 or not 0 < estimates[-1] < estimates[middle] or target <= 0:
+            return None
+        rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])
+        return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
+
+
+def _left_of_series(objectives: list[float]) -> float | None:
+    """Return the rest of a geometric series with the decreases of the last two quarters."""
+    last = len(objectives) - 1
+    width = max(3, last // 4)
+    if last < 2 * width:
+        return None
+    first, middle, now = (objectives[i] for i in (last - 2 * width, last - width, last))
+    if not middle > now:
+        return 0.0
+    ratio = min((middle - now) / (first - middle), 0.98) if first > middle else 0.98
+    return (middle - now) * ratio / (1 - ratio)
+
+
+class Walk:
+    """The heads of a problem, from their starting points until all have stopped.
+
+    Along a path, a head waits for the one of the next smaller C with the same row weights, and
+    starts where that ended; otherwise all run at once.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        started: float,
+        starts: Sequence[Array] | None = None,
+        path: bool = False,
+    ) -> None:
+        self.problem, self.settings, self.started = problem, settings, started
+        self.starts, self.is_path = starts, path
+        self.heads = [Head(problem, h) for h in range(problem.n_heads)]
+        self.running: list[Head] = []
+        self.stopped = False  # by the report
+        self.changing = True  # False while X is passed over: the heads are then as they were
+        self.samples: dict[int, Sample] = {}
+        self.refresh = REFRESH
+        self.before: dict[int, Head] = {}
+        if path:
+            last: dict[int, Head] = {}
+            for head in sorted(self.heads, key=lambda head: float(problem.C[head.index])):
+                r = self._weights_of(head)
+                if r in last:
+                    self.before[head.index] = last[r]
+                last[r] = head
+
+    def _weights_of(self, head: Head) -> int:
+        return int(self.problem.weight_of_head[head.index])
+
+    def run(self, report: Callable[[Walk], bool] | None = None) -> None:
+        """Go on until every head has stopped, or `report` says so after a pass."""
+        self._begin()
+        while self.running:
+            states = [head.state for head in self.running if head.state is not None]
+            self.changing = False
+            objectives = self.problem.evaluate(
+                [head.index for head in self.running],
+                [state.trial for state in states],
+                [state.trial_gradient for state in states],
+            )
+            self.changing = True
+            evaluated, self.running = self.running, []
+            for head, objective in zip(evaluated, objectives, strict=True):
+                head.passes += 1
+                if self._advance(head, objective):
+                    self.running.append(head)
+                else:
+                    self._start_followers(head)
+            if report is not None and report(self):
+                self.stopped = True
+                return
+
+    def _begin(self) -> None:
+        """Start the heads that wait for none, and go on with those of a checkpoint."""
+        fresh = [h for h in self.heads if h.state is None and h.index not in self.before]
+        starts = self._coarse_starts(fresh) if self.starts is None else self.starts
+        for head in fresh:
+            self._start(head, starts[head.index])
+        for head in self.heads:
+            if head.steps is not None and self._goes_on(head) and self._to_next_trial(head):
+                self.running.append(head)
+        for head in list(self.heads):
+            if head.steps is not None and head not in self.running:
+                self._start_followers(head)
+
+    def _goes_on(self, head: Head) -> bool:
+        limits = self.settings
+        head.converged = head.distance() <= limits.tol
+        return not (head.converged or head.stalled or head.iterations >= limits.max_iter)
+
+    def _start_followers(self, head: Head) -> None:
+        for follower in self.heads:
+            if self.before.get(follower.index) is head and follower.state is None:
+                follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
+                self._start(follower, head.point.x.copy())
+
+    def _start(self, head: Head, x: Array) -> None:
+        at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
+        head.origin = None if at_null else x.copy()
+        head.refresh_at = FIRST_REFRESH if at_null else self.refresh
+        head.state = Lbfgs(x, self.settings.history_size, self.preconditioner(head))
+        self.running.append(head)
+
+    def preconditioner(self, head: Head) -> AtNull | AtWeights:
+        """Return the approximate inverse Hessian at the head's origin."""
+        r, lam = self._weights_of(head), float(self.problem.lam[head.index])
+        if r not in self.samples:
+            self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
+        if head.origin is None:
+            return AtNull(self.samples[r], lam)
+        return AtWeights(self.samples[r], head.origin, lam)
+
+    def _advance(self, head: Head, objective: float) -> bool:
+        """Give a head its objective; True if it wants another evaluation."""
+        state = head.state
+        assert state is not None
+        if state.point is None:
+            state.start(objective)
+            head.steps = state.steps()
+        else:
+            assert head.steps is not None
+            try:
+                if head.steps.send(objective) is not NEXT:
+                    return True
+            except StopIteration:
+                head.stalled = True
+                return False
+            head.iterations += 1
+        head.note(self.problem, self.settings.tol, time.perf_counter() - self.started)
+        if head.converged or head.iterations >= self.settings.max_iter:
+            return False
+        return self._to_next_trial(head)
+
+    def _to_next_trial(self, head: Head) -> bool:
+        """Let a head take its next direction; False if it is stuck."""
+        assert head.steps is not None
+        assert head.state is not None
+        if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
+            head.origin = head.point.x.copy()
+            head.state.restart(self.preconditioner(head))
+            head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
+        head.stalled = next(head.steps, None) is None
+        return not head.stalled
+
+    def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
+        """Return null models, or where the samples are small against all rows, their minima."""
+        problem, settings = self.problem, self.settings
+        starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
+        for r in sorted({self._weights_of(head) for head in heads}):
+            some = [head for head in heads if self._weights_of(head) == r]
+            self.preconditioner(some[0])
+            sample = self.samples[r]
+            if settings.preconditioner is None or COARSE_RATIO * len(sample.y) > problem.n_rows:
+                continue
+            coarse = Problem(
+                sample.X, sample.y, problem.n_classes,
+                C=problem.C[[head.index for head in some]], scale=problem.scale,
+                weights=None if sample.weight is None else sample.weight[None],
+                weight_of_head=np.zeros(len(some), np.int64),
+                fit_intercept=problem.fit_intercept, n_threads=problem.threads,
+            )  # fmt: skip
+            limits = replace(settings, max_iter=min(COARSE_ITERATIONS, settings.max_iter))
+            nulls = [coarse.null_point(h)[0] for h in range(len(some))]
+            walk = Walk(coarse, limits, self.started, nulls)
+            walk.samples, walk.refresh = {0: sample.on(coarse)}, COARSE_ITERATIONS
+            walk.run()
+            for head, rough in zip(some, walk.heads, strict=True):
+                starts[head.index] = _carried_over(problem, head.index, coarse, rough.point.x)
+        return starts
+
+
+def _carried_over(problem: Problem, head: int, coarse: Problem, x: Array) -> Array:
+    """Return a point of the coarse problem, with a bias for classes that its rows have not."""
+    x = x.copy()
+    present = problem.shares[problem.weight_of_head[head]] > 0
+    missing = present & (coarse.shares[0] == 0)
+    if missing.any():
+        _, b = problem.parameters(x)
+        b[missing] = b[coarse.shares[0] > 0].min() - 2
+        b[present] -= b[present].mean()
+    return x

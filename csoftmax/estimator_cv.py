@@ -1,0 +1,358 @@
+"""`SoftmaxClassifierCV`: C chosen by cross-validation, all folds and all C in the same passes."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.metrics import get_scorer, make_scorer
+from sklearn.model_selection import check_cv
+from sklearn.utils.metadata_routing import (
+    UNUSED,
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, centred, softmax_C
+from csoftmax._estimator_data import (
+    Labels,
+    TrainingSet,
+    as_bytes,
+    check_C,
+    check_common_parameters,
+    check_flag,
+    conversion_bytes,
+    in_rows,
+    in_units,
+    training_set,
+    weights_of_samples,
+)
+from csoftmax._estimator_fit import Problem, fit_lbfgs, plan_groups, solve_heads
+from csoftmax.estimator import SoftmaxClassifier
+
+__all__ = ["SoftmaxClassifierCV"]
+
+Array = NDArray[Any]
+Self = TypeVar("Self", bound="SoftmaxClassifierCV")
+Fold = tuple[Labels, Labels]
+
+
+class SoftmaxClassifierCV(LinearSoftmax):
+    """Softmax regression whose C is chosen by cross-validation.
+
+    Every fold and every C is a head of the same solver: X is read once per pass for all of them,
+    folds are weights of rows, and nothing of X is copied but the rows to score.
+
+    Parameters
+    ----------
+    Cs : int or array_like
+        Values of C, or how many of them from 1e-4 to 1e4.
+    fit_intercept : bool
+        Whether there is an intercept.
+    cv : int, splitter or iterable of (train, test)
+        Folds; stratified ones for an int.
+    scoring : str, callable or None
+        What the folds are scored by, as in scikit-learn; None is the accuracy.
+    tol, max_iter, class_weight, n_threads, max_memory
+        As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
+        heads do not fit into `max_memory` (into a quarter of the machine's memory, if it is None),
+        they go in groups, from strong to weak penalties, each starting where the last one ended.
+    refit : bool
+        Fit the best C to all samples; else average, over the folds, the parameters and the C that
+        are best in each.
+    random_state
+        Without effect: the solver draws nothing. Calls written for ``LogisticRegressionCV`` run.
+    verbose : int
+        1 tells the plan and the passes.
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, n_features_in_, feature_names_in_
+        As in `SoftmaxClassifier`.
+    C_ : float
+        The best C: the first with the highest mean score.
+    Cs_ : array (n_cs,)
+    scores_ : array (n_folds, 1, n_cs)
+        Shaped, like the next two, as in ``LogisticRegressionCV(use_legacy_attributes=False)``,
+        whose second axis has one entry per ``l1_ratio``.
+    coefs_paths_ : array (n_folds, 1, n_cs, n_classes or 1, n_features + 1)
+        The last column is the intercept; without an intercept there is no such column.
+    n_iter_ : array (n_folds, 1, n_cs)
+    history_, gap_
+        Of the final fit, as in `SoftmaxClassifier`; only with `refit`.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> X, X_test = train.X.reshape(6000, 784), test.X.reshape(1000, 784)
+    >>> classifier = cs.SoftmaxClassifierCV(Cs=[1e-7, 1e-6, 1e-5], cv=3, tol=1e-3)
+    >>> classifier = classifier.fit(X, train.y)
+    >>> classifier.scores_.shape, classifier.score(X_test, test.y) > 0.8
+    ((3, 1, 3), True)
+    """
+
+    # sample_weight reaches score through the scorer
+    __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        Cs: Any = 10,
+        fit_intercept: bool = True,
+        cv: Any = 5,
+        scoring: Any = None,
+        tol: float = 1e-4,
+        max_iter: int = 1000,
+        class_weight: Any = None,
+        refit: bool = True,
+        random_state: Any = None,
+        n_threads: int | None = None,
+        max_memory: float | str | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.Cs = Cs
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.scoring = scoring
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.refit = refit
+        self.random_state = random_state
+        self.n_threads = n_threads
+        self.max_memory = max_memory
+        self.verbose = verbose
+
+    def fit(self: Self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+        """Choose C and fit to samples X and labels y.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : array_like (n_samples,)
+        sample_weight : array_like (n_samples,), optional
+            Weighs the samples in the fits and in the accuracy.
+        **params
+            For the splitter and the scorer, where metadata routing is enabled.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters and data that do not fit; sparse X.
+        MemoryBudgetError
+            If `max_memory` is not enough.
+        """
+        check_common_parameters(self)
+        check_flag(self.refit, "refit")
+        Cs = _as_grid(self.Cs)
+        for_splitter, for_scorer = self._routed(sample_weight, params)
+        spare = as_bytes(self.max_memory) - conversion_bytes(X)
+        data = training_set(self, X, y)
+        n_classes = len(data.classes)
+        weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
+        splitter = check_cv(self.cv, data.y, classifier=True)
+        folds = list(splitter.split(data.X, data.classes[data.y], **for_splitter))
+        held_out = max(len(test) for _, test in folds) * data.X[:1].nbytes
+        n_at_once, plan = plan_groups(spare, data.X, n_classes, len(folds), len(Cs), held_out)
+        data = data._replace(X=in_rows(data.X, spare - plan.n_bytes))
+        if self.verbose:
+            print(
+                f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
+                f"{in_units(plan.n_bytes)} besides X",
+                file=sys.stderr,
+            )
+        options = {
+            "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
+            "max_iter": self.max_iter, "n_threads": self._threads,
+        }  # fmt: skip
+        W, b, iterations = solve_heads(
+            data.X, data.y, n_classes, softmax_C(Cs, n_classes),
+            _row_weights(folds, weight, len(data.y)), n_at_once, plan, **options,
+        )  # fmt: skip
+        self.classes_, self.Cs_ = data.classes, Cs
+        self.n_iter_ = iterations[:, None, :]
+        self._keep_paths(W, b)
+        self.scores_ = self._scores(data, folds, sample_weight, for_scorer)[:, None, :]
+        if self.refit:
+            best = int(self.scores_.mean(axis=(0, 1)).argmax())
+            self.C_ = float(Cs[best])
+            present = all(len(np.unique(data.y[train])) == n_classes for train, _ in folds)
+            # the intercept of a class that a fold lacks is no place to start from
+            start = (W[:, best].mean(axis=0), b[:, best].mean(axis=0)) if present else None
+            C = softmax_C(self.C_, n_classes)
+            problem = Problem(data.X, data.y, n_classes, weight, None, C)
+            fitted = fit_lbfgs(problem, start, None, plan, **options)
+            self._keep(fitted.W, fitted.b)
+            self.history_, self.gap_ = fitted.history, fitted.gap
+        else:
+            of_fold = self.scores_[:, 0].argmax(axis=1)
+            self.C_ = float(Cs[of_fold].mean())
+            every = np.arange(len(folds))
+            self._keep(W[every, of_fold].mean(axis=0), b[every, of_fold].mean(axis=0))
+        return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
+        """Return what `scoring` says of the predictions for X: the accuracy if it is None.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : array_like (n_samples,)
+        sample_weight : array_like (n_samples,), optional
+        **score_params
+            For the scorer, where metadata routing is enabled.
+        """
+        if sample_weight is not None:
+            score_params["sample_weight"] = sample_weight
+        if get_config()["enable_metadata_routing"]:
+            score_params = process_routing(self, "score", **score_params).scorer.score
+        return float(get_scorer(self.scoring or "accuracy")(self, X, y, **score_params))
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return which of fit's and score's parameters go to the splitter and the scorer."""
+        to_splitter = MethodMapping().add(caller="fit", callee="split")
+        to_scorer = MethodMapping().add(caller="fit", callee="score")
+        to_scorer.add(caller="score", callee="score")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        router.add(splitter=self.cv, method_mapping=to_splitter)
+        return router.add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=to_scorer)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the chosen classifier as `SoftmaxClassifier.save` does; that class loads it."""
+        self.best().save(path)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted ``LogisticRegression`` with these parameters, in float64."""
+        return self.best().to_sklearn()
+
+    def best(self) -> SoftmaxClassifier:
+        """Return the chosen classifier as a `SoftmaxClassifier` with ``C = C_``.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> X, y = [[0.0], [0.5], [2.5], [3.0]] * 3, ["cat", "cat", "dog", "dog"] * 3
+        >>> chosen = cs.SoftmaxClassifierCV(Cs=[0.01, 1.0], cv=3).fit(X, y).best()
+        >>> chosen.C
+        0.01
+        """
+        check_is_fitted(self, "coef_")
+        names = ("fit_intercept", "class_weight", "tol", "max_iter", "n_threads", "max_memory")
+        chosen = SoftmaxClassifier(C=self.C_, **{name: getattr(self, name) for name in names})
+        for name in ("classes_", "coef_", "intercept_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(chosen, name, getattr(self, name))
+        chosen.history_ = getattr(self, "history_", {})
+        chosen.gap_ = getattr(self, "gap_", UNKNOWN_GAP)
+        chosen.n_iter_ = np.array([len(chosen.history_.get("passes", ()))], np.int32)
+        return chosen
+
+    # ---- steps of fit --------------------------------------------------------------------------
+
+    def _routed(
+        self, sample_weight: Any, params: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the splitter and the scorer are to be given."""
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return routed.splitter.split, routed.scorer.score
+        if params:
+            raise ValueError(
+                f"fit got {', '.join(sorted(params))}, which go to the splitter or the scorer only "
+                "with sklearn.set_config(enable_metadata_routing=True)"
+            )
+        return {}, {} if sample_weight is None else {"sample_weight": sample_weight}
+
+    def _keep_paths(self, W: Array, b: Array) -> None:
+        """Keep the parameters of all heads, (n_folds, n_cs, n_classes, n_features) and less."""
+        b = centred(b, self.fit_intercept)
+        if W.shape[2] == 2:
+            W, b = W[:, :, 1:] - W[:, :, :1], b[:, :, 1:] - b[:, :, :1]
+        if self.fit_intercept:
+            W = np.concatenate([W, b[..., None]], axis=-1)
+        self.coefs_paths_ = W[:, None]
+
+    def _scores(
+        self, data: TrainingSet, folds: Sequence[Fold], sample_weight: Any, params: dict[str, Any]
+    ) -> Array:
+        """Return the score of every fold and C, (n_folds, n_cs)."""
+        scorer = None if self.scoring is None else _for_classes(self.scoring, data.classes)
+        paths, n_features = self.coefs_paths_[:, 0], data.X.shape[1]
+        scores = np.empty(paths.shape[:2])
+        for i, (_, test) in enumerate(folds):
+            X, y = data.X[test], data.classes[data.y[test]]
+            weight = None if sample_weight is None else np.asarray(sample_weight)[test]
+            given = {name: _rows_of(value, test, len(data.y)) for name, value in params.items()}
+            model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
+            model.classes_, model.n_features_in_ = data.classes, n_features
+            for j, path in enumerate(paths[i]):
+                model.C, model.coef_ = (
+                    float(self.Cs_[j]),
+                    np.ascontiguousarray(path[:, :n_features]),
+                )
+                model.intercept_ = np.zeros(len(path), path.dtype)
+                if self.fit_intercept:
+                    model.intercept_[:] = path[:, n_features]
+                if scorer is None:
+                    scores[i, j] = model.score(X, y, weight)
+                else:
+                    scores[i, j] = scorer(model, X, y, **given)
+        return scores
+
+
+def _as_grid(Cs: Any) -> Array:
+    if isinstance(Cs, numbers.Integral) and not isinstance(Cs, bool):
+        if Cs < 1:
+            raise ValueError(f"Cs is {Cs}, expected at least 1 or a list of numbers > 0")
+        return np.logspace(-4, 4, int(Cs))
+    values = list(Cs) if np.iterable(Cs) and not isinstance(Cs, str) else []
+    if not values:
+        raise ValueError(f"Cs is {Cs!r}, expected how many values of C or a list of them")
+    for i, C in enumerate(values):
+        check_C(C, f"Cs[{i}]")
+    return np.array(values, np.float64)
+
+
+def _row_weights(folds: Sequence[Fold], weight: Array | None, n_samples: int) -> Array:
+    """Return the weights of the rows for each fold, (n_folds, n_samples): 0 outside its training
+    part, a multiple of the weight where a splitter repeats a row."""
+    rows = np.stack([np.bincount(train, minlength=n_samples) for train, _ in folds])
+    weights: Array = rows.astype(np.float64)
+    if weight is not None:
+        weights *= weight
+    return weights
+
+
+def _rows_of(value: Any, rows: Labels, n_samples: int) -> Any:
+    array = np.asarray(value)
+    return array[rows] if array.shape[:1] == (n_samples,) else value
+
+
+def _for_classes(scoring: Any, classes: Array) -> Any:
+    """Return the scorer, told of all classes if it can be: a fold may lack some."""
+    scorer = get_scorer(scoring)
+    function = getattr(scorer, "_score_func", None)
+    known = inspect.signature(function).parameters if function is not None else {}
+    if "labels" not in known:
+        return scorer
+    settings = {"labels": classes}
+    if len(classes) == 2 and "pos_label" in known:
+        settings["pos_label"] = classes[1]
+    return make_scorer(
+        function, response_method=scorer._response_method, greater_is_better=scorer._sign > 0,
+        **{**settings, **scorer._kwargs},
+    )  # fmt: skip

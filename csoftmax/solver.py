@@ -1,0 +1,358 @@
+"""Softmax regression to the optimum: many problems over the same rows, one pass at a time.
+
+A head is one problem: its C, its row weights. All heads that are still running are evaluated in the
+same pass over X, which is read as it is stored; each walks by L-BFGS (`csoftmax._lbfgs`) in
+coordinates that an approximate Hessian has made round (`csoftmax._precondition`), and drops out
+when it is close enough to its optimum. What is minimised, and the lower bound that certifies the
+result, is in `csoftmax._problem`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax._checkpoint import Checkpoint
+from csoftmax._heads import Head, Settings, Walk
+from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
+from csoftmax._validate import check_number, check_positive
+
+Array = NDArray[Any]
+Callback = Callable[["Progress"], object]
+
+__all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
+
+PRECONDITIONERS = ("auto", "full", "diagonal", None)
+
+
+class ConvergenceWarning(UserWarning):
+    """The solver stopped before the estimated distance to the optimum was below `tol`."""
+
+
+class Progress(NamedTuple):
+    """What a callback is told after each pass; arrays over heads.
+
+    ``parameters(h)`` are W (n_classes, n_features) and b of head h as they are now, not copied.
+    """
+
+    n_passes: int
+    running: NDArray[np.bool_]
+    objective: NDArray[np.float64]
+    estimate: NDArray[np.float64]
+    seconds: float
+    parameters: Callable[[int], tuple[Array, Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What `minimize` returns: arrays over the heads.
+
+    Attributes
+    ----------
+    W : ndarray (n_heads, n_classes, n_features)
+        Weights, class-major, for ``scale * X``; the classes' weights sum to 0.
+    b : ndarray (n_heads, n_classes)
+        Intercepts.
+    objective, loss : ndarray (n_heads,)
+        With and without the penalty: mean nats.
+    bound : ndarray (n_heads,)
+        The optimum is at least ``objective - bound``, proved by a point of the dual problem, up to
+        rounding (about 1e-7 of the objective in float32). inf for C = inf.
+    estimate : ndarray (n_heads,)
+        How far the objective is above the optimum, by what the approximate Hessian and the last
+        steps say; usually far below the bound.
+    gradient_max : ndarray (n_heads,)
+        The largest entry of the gradient.
+    passes, iterations : ndarray (n_heads,)
+        Evaluations of the head (passes over X that it took part in), and its L-BFGS iterations.
+    converged : ndarray (n_heads,)
+        Whether ``estimate <= tol * objective``.
+    history : tuple of dict
+        For each head, one entry per iteration of "passes", "objective", "estimate", "gradient_max",
+        "seconds".
+    n_passes : int
+        Passes over X.
+    seconds : float
+        Of the whole call.
+    """
+
+    W: Array
+    b: Array
+    objective: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    bound: NDArray[np.float64]
+    estimate: NDArray[np.float64]
+    gradient_max: NDArray[np.float64]
+    passes: NDArray[np.int64]
+    iterations: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    history: tuple[dict[str, list[float]], ...]
+    n_passes: int
+    seconds: float
+
+
+def minimize(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    C: float | ArrayLike = 1.0,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    weight_of_head: ArrayLike | None = None,
+    fit_intercept: bool = True,
+    tol: float = 1e-4,
+    max_iter: int = 1000,
+    history_size: int = 10,
+    preconditioner: str | None = "auto",
+    path: bool = False,
+    W: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    n_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    callback: Callback | None = None,
+    verbose: int = 0,
+) -> Solution:
+    """Minimise the objective of softmax regression, for several heads in the same passes over X.
+
+    Head h minimises ``1/S sum_i s_i loss_i(W, b) + 1/(2 C_h S) ||W||^2`` over W and b, with its row
+    weights s and ``S = sum_i s_i``; ``loss_i`` is the cross-entropy of ``scale * X[i] @ W.T + b``.
+
+    Parameters
+    ----------
+    X : array_like (n_samples, n_features), or images
+        Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
+    y : array_like (n_samples,)
+        Integer labels 0..n_classes-1.
+    n_classes : int
+        Number of classes.
+    C : float or array_like (n_heads,)
+        Inverse strength of the penalty, > 0; inf for none.
+    scale : float
+        Multiplies X; the penalty is on W as it multiplies ``scale * X``.
+    sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
+        Row weights >= 0. Of several rows of weights, `weight_of_head` says which head has which.
+    weight_of_head : array_like (n_heads,) of int, optional
+        Rows of `sample_weight`; None: a head for each row of weights, or all heads share the one.
+    fit_intercept : bool
+        Whether there is a b; it is not penalised.
+    tol : float
+        A head has converged when its estimated distance to the optimum is at most so much of its
+        objective.
+    max_iter : int
+        Iterations of a head, at most.
+    history_size : int
+        Pairs of L-BFGS; three vectors of the parameters' size each.
+    preconditioner : "auto", "full", "diagonal" or None
+        Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
+        alone; "auto" decides by what the decomposition costs. None is plain L-BFGS.
+    path : bool
+        Solve the heads that share a row of weights one after the other, from small to large C, each
+        from the solution of the one before. Otherwise all heads run at once.
+    W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
+        Where to start; None: at ``W = 0`` and the classes' logarithmic frequencies. With a path,
+        where its first heads start.
+    n_threads : int, optional
+        At most so many threads; None: all CPUs that this process may use.
+    checkpoint : path, optional
+        A file to save the state to. If it exists, the call goes on from there, to the same bits as
+        without the interruption; `tol` and `max_iter` may differ.
+    checkpoint_every : float
+        Seconds between saves, at least.
+    callback : function, optional
+        Called with a `Progress` after each pass; if it returns True, the solver stops.
+    verbose : int
+        If not 0, a line on stderr after each pass.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments that do not fit, NaN or infinity in X (named).
+    DataError
+        A checkpoint of another problem, or no checkpoint.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a head has not converged: how far it is from its optimum, how many passes are left. Also
+        after Ctrl-C, which returns the best so far.
+
+    Notes
+    -----
+    The result is bitwise the same for any `n_threads`, and for a head alone as among others. The
+    preconditioner is computed by NumPy's BLAS, whose own threads may round differently.
+
+    A class without any sample of weight > 0 has probability 0 at the optimum: its b is
+    ``ABSENT_BIAS``. Weights of classes that occur sum to 0, as those of any minimum do.
+
+    Nocedal and Wright, "Numerical Optimization" (2006), chapter 7.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax.solver import minimize
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> X = train.X.reshape(len(train), -1)
+    >>> solution = minimize(X, train.y, 10, C=[0.01, 0.1], scale=1 / 255, tol=1e-3)
+    >>> solution.converged, solution.W.shape
+    (array([ True,  True]), (2, 10, 784))
+    """
+    started = time.perf_counter()
+    if preconditioner not in PRECONDITIONERS:
+        raise ValueError(
+            f'preconditioner is {preconditioner!r}, expected "auto", "full", "diagonal" or None'
+        )
+    if check_number(tol, "tol") < 0:
+        raise ValueError(f"tol is {tol}, expected a number >= 0")
+    settings = Settings(
+        tol=float(tol),
+        max_iter=check_positive(max_iter, "max_iter"),
+        history_size=check_positive(history_size, "history_size"),
+        preconditioner=preconditioner,
+    )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a {type(callback).__name__}, expected a function")
+    interval = check_number(checkpoint_every, "checkpoint_every")
+    problem = checked_problem(
+        X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
+        weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
+    )  # fmt: skip
+    walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
+    saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
+    _run(walk, saved, interval, callback, verbose)
+    return _solution(walk)
+
+
+def _run(
+    walk: Walk, saved: Checkpoint | None, interval: float, callback: Callback | None, verbose: int
+) -> None:
+    """Run a walk with its callback, its checkpoints and its warnings."""
+    if saved is not None:
+        saved.resume()
+    at = time.perf_counter()
+
+    def report(walk: Walk) -> bool:
+        nonlocal at
+        if saved is not None and time.perf_counter() - at >= interval:
+            saved.save()
+            at = time.perf_counter()
+        return (callback is not None or verbose > 0) and _report(walk, callback, verbose)
+
+    text = ""
+    try:
+        walk.run(report)
+    except KeyboardInterrupt:
+        text = f"interrupted after {walk.problem.n_passes} passes: this is the best so far; "
+    if saved is not None and not (text and walk.changing):
+        saved.save()
+    if not walk.stopped:
+        _warn_of(walk.heads, walk.settings.tol, text)
+
+
+def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
+    """Tell of a pass; True if the callback wants to stop."""
+    heads, problem = walk.heads, walk.problem
+    running = np.zeros(problem.n_heads, bool)
+    running[[head.index for head in walk.running]] = True
+    progress = Progress(
+        problem.n_passes,
+        running,
+        np.array([head.point.objective for head in heads]),
+        np.array([head.estimate for head in heads]),
+        time.perf_counter() - walk.started,
+        lambda head: problem.parameters(heads[head].point.x),
+    )
+    if verbose:
+        worst = max(heads, key=Head.distance)
+        print(
+            f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, "
+            f"objective {worst.point.objective:.6g}, about {worst.distance():.2%} to go",
+            file=sys.stderr,
+        )
+    answer = callback(progress) if callback is not None else False
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+def _solution(walk: Walk) -> Solution:
+    problem, heads = walk.problem, walk.heads
+    points = [head.point for head in heads]
+    x = np.stack([point.x for point in points])
+    objective = np.array([point.objective for point in points])
+    penalty = [problem.penalty(head.index, head.point.x) for head in heads]
+    lower = [
+        problem.lower_bound(head.index, head.point.x, head.point.objective, head.point.gradient)
+        for head in heads
+    ]
+    K, f = problem.n_classes, problem.n_features
+    return Solution(
+        W=x[:, : problem.split].reshape(len(heads), K, f),
+        b=x[:, problem.split :],
+        objective=objective,
+        loss=objective - penalty,
+        bound=np.maximum(objective - lower, 0.0),
+        estimate=np.array([head.estimate for head in heads]),
+        gradient_max=np.array([float(np.abs(p.gradient).max(initial=0.0)) for p in points]),
+        passes=np.array([head.passes for head in heads]),
+        iterations=np.array([head.iterations for head in heads]),
+        converged=np.array([head.converged for head in heads]),
+        history=tuple(head.history for head in heads),
+        n_passes=problem.n_passes,
+        seconds=time.perf_counter() - walk.started,
+    )
+
+
+def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
+    """Warn of heads that have not converged: how far they are, and how long it would take."""
+    left = [head for head in heads if not head.converged]
+    if not left:
+        return
+    worst = max(left, key=Head.distance)
+    if len(heads) > 1:
+        text += f"{len(left)} of {len(heads)} heads have not converged, the worst is "
+    if math.isfinite(worst.distance()):
+        text += f"{100 * worst.distance():.2g} % above the optimum by estimate after "
+    else:
+        text += "at an unknown distance from the optimum after "
+    text += f"{worst.passes} passes"
+    more = worst.passes_to_go(tol)
+    if worst.stalled:
+        text += f"; the rounding of {worst.point.x.dtype} allows no further step"
+    elif more is not None:
+        text += f"; about {more} more to reach {100 * tol:.2g} %"
+    warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+
+def _starting_points(
+    problem: Problem, W: ArrayLike | None, b: ArrayLike | None
+) -> list[Array] | None:
+    """Return flat starting points, centred over the classes that occur; None if none are given."""
+    if W is None and b is None:
+        return None
+    H, K, f = problem.n_heads, problem.n_classes, problem.n_features
+    given_W = None if W is None else as_parameters(W, (H, K, f), "W")
+    given_b = None if b is None else as_parameters(b, (H, K), "b")
+    points = []
+    for head in range(H):
+        x, _, _ = problem.null_point(head)
+        weights, bias = problem.parameters(x)
+        present = problem.shares[problem.weight_of_head[head]] > 0
+        if given_W is not None:
+            weights[present] = given_W[head, present] - given_W[head, present].mean(axis=0)
+        if given_b is not None and problem.fit_intercept:
+            bias[present] = given_b[head, present] - given_b[head, present].mean()
+        points.append(x)
+    return points
