@@ -8,8 +8,8 @@ cdef enum:
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
-    FEWEST_DIGIT_ROWS = 32       # fewer are not worth rewriting W for
-    DIGIT_ROWS = 512          # of a block that is multiplied by tiles
+    FEWEST_TILE_ROWS = 32       # fewer are not worth rewriting W for
+    TILE_BLOCK_ROWS = 512          # of a block that is multiplied by tiles
 
 
 cdef class RowPass(Team):
@@ -110,10 +110,12 @@ cdef class RowPass(Team):
         """Cut the work. What shapes a sum (blocks of several in a batch) depends on neither n_threads nor n_heads."""
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
         self.tiles = self.kernels.tiles[self.source]
-        if self.tiles != NULL and (self.batch_rows < FEWEST_DIGIT_ROWS or self.tiles.row_bytes(self.n_features) == 0):
+        if self.tiles != NULL and (
+                self.batch_rows < FEWEST_TILE_ROWS or not 0 < self.n_features <= self.tiles.most_features
+                or self.n_classes // self.n_heads < self.tiles.fewest_classes):
             self.tiles = NULL
         # a thread pays from some 50 us of all its work and some 5 us of one phase
-        cdef double speed = 6.0 if self.tiles != NULL else 1.0
+        cdef double speed = 1.0 if self.tiles == NULL else 6.0 if self.source == 0 else 2.0
         cdef double work = 2.0 * self.n_features * self.n_classes / speed
         if self.tiles != NULL:
             self.plan_tiles()
@@ -123,7 +125,7 @@ cdef class RowPass(Team):
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
                                     <int>min(work * rows_at_once / 4e5, 1e6)))
         if self.tiles != NULL:   # sums of integers are exact: these pieces may be as large as they can
-            self.piece_rows = min(DIGIT_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
+            self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
             self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
             self.block_rows = self.batch_rows = self.piece_rows
@@ -144,8 +146,8 @@ cdef class RowPass(Team):
         self.piece_features = PIECE_FEATURES
 
     cdef void plan_tiles(self) except *:
-        cdef Py_ssize_t fitting = BLOCK_BYTES // self.row_bytes // 64 * 64
-        self.block_rows = min(self.batch_rows, max(64, min(fitting, DIGIT_ROWS)))
+        cdef Py_ssize_t fitting = 4 * BLOCK_BYTES // self.row_bytes // 64 * 64
+        self.block_rows = min(self.batch_rows, max(64, min(fitting, TILE_BLOCK_ROWS)))
 
     cdef Py_ssize_t n_blocks(self) noexcept:
         return ceil_div(self.n_rows, self.batch_rows) * self.blocks_per_batch
@@ -174,6 +176,7 @@ cdef class RowPass(Team):
         self.panel_bytes = self.size * max(
             <Py_ssize_t>FORWARD_PANEL * round_up(self.piece_rows, 32), <Py_ssize_t>GRADIENT_PANEL * self.slot_rows)
         if self.tiles != NULL:
+            self.panel_bytes = max(self.panel_bytes, self.tiles.forward_bytes(self.n_features))
             if self.has_gradient:
                 self.panel_bytes = max(self.panel_bytes, self.tiles.gradient_bytes(rows, self.n_classes))
             self.at_weights = round_up(self.panel_bytes, 64)
@@ -237,8 +240,8 @@ cdef class RowPass(Team):
             self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin, self.n_later(end, end - begin))
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch."""
-        return 0 if self.packed else max(0, min(n, self.n_rows - begin))
+        """How many of n rows from `begin` there are to fetch; the CPU foresees the copies of rows in order by itself."""
+        return 0 if self.packed or (self.tiles != NULL and self.order == NULL) else max(0, min(n, self.n_rows - begin))
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
@@ -263,17 +266,18 @@ cdef class RowPass(Team):
         cdef const void **later = rows + self.slot_rows
         for i in range(self.n_later(end + at, n)):
             later[i] = self.row(end + at + i)
+            if self.order != NULL and self.y != NULL:
+                prefetch(self.y + self.order[end + at + i])
         if self.n_later(end + at, n) < n:
             later = NULL
-        cdef char *copies = scratch + self.at_rows
         cdef int64_t batch = block // self.blocks_per_batch if self.updates else 0
+        cdef bint finished = False
         if self.tiles != NULL:
-            copies += at * self.tiles.row_bytes(self.n_features)
-            self.tiles.copy_rows(rows, n, self.n_features, copies)
-        if self.tiles != NULL and self.has_weights(panel, slot, batch):
-            self.tiles.forward(copies, n, self.n_features, panel + self.at_weights, self.b, self.n_classes,
-                               self.scale, logits, self.ld)
-        else:
+            finished = self.tiles.forward(
+                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes,
+                self.scale, logits, self.ld,
+                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
+        if not finished:
             self.kernels.forward[self.source](
                 rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
         if self.logits != NULL:
@@ -293,13 +297,13 @@ cdef class RowPass(Team):
             for i in range(n):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
-    cdef bint has_weights(self, char *panel, int slot, int64_t batch) noexcept nogil:
-        """Bring W as it is in this batch into the thread's panel, unless it is there; False if it is not finite."""
+    cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
+        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite."""
         cdef int64_t here = 2 * batch + 1
         if self.weights_of_batch[slot] | 1 != here:
             self.weights_of_batch[slot] = here - 1 + self.tiles.pack_weights(
                 self.W, self.n_features, self.n_classes, panel + self.at_weights)
-        return self.weights_of_batch[slot] == here
+        return panel + self.at_weights if self.weights_of_batch[slot] == here else NULL
 
     cdef inline double weight_of(self, Py_ssize_t head, Py_ssize_t stored) noexcept nogil:
         if self.weight == NULL:
@@ -357,8 +361,9 @@ cdef class RowPass(Team):
         cdef Py_ssize_t first = part * self.piece_features
         cdef Py_ssize_t last = min(first + self.piece_features, self.n_features)
         if self.tiles == NULL or not self.tiles.gradient(
-                scratch + self.at_rows, <const void **>scratch + self.slot_rows, n_later, n, self.n_features, first,
-                last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, &W_sink, panel):
+                scratch + self.at_rows, <const void **>scratch, <const void **>scratch + self.slot_rows, n_later, n,
+                self.n_features, first, last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, &W_sink,
+                panel):
             self.kernels.gradient[self.source](
                 <const void **>scratch, n, self.n_features, first, last, scratch + self.at_logits, self.ld,
                 self.n_classes, self.scale, &W_sink, panel)

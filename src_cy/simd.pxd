@@ -32,21 +32,24 @@ cdef extern from "simd/kernels.h" nogil:
     ctypedef void (*elementary_kernel)(Py_ssize_t n, const void *x, void *out) noexcept nogil
 
     ctypedef struct tile_kernels:
+        Py_ssize_t most_features
+        Py_ssize_t fewest_classes
         void (*open)() noexcept nogil
         void (*close)() noexcept nogil
         Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil
         Py_ssize_t (*weights_bytes)(Py_ssize_t n_features, Py_ssize_t n_classes) noexcept nogil
+        Py_ssize_t (*forward_bytes)(Py_ssize_t n_features) noexcept nogil
         Py_ssize_t (*gradient_bytes)(Py_ssize_t n_rows, Py_ssize_t n_classes) noexcept nogil
         int (*pack_weights)(const void *W, Py_ssize_t n_features, Py_ssize_t n_classes, void *packed) noexcept nogil
-        void (*copy_rows)(
-            const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, void *panel) noexcept nogil
-        void (*forward)(
-            const void *panel, Py_ssize_t n_rows, Py_ssize_t n_features, const void *packed, const void *b,
-            Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld) noexcept nogil
+        int (*forward)(
+            const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, const void *W, const void *packed,
+            const void *b, Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld, void *staged,
+            void *scratch) noexcept nogil
         int (*gradient)(
-            const void *panel, const void *const *later, Py_ssize_t n_later, Py_ssize_t n_rows,
-            Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits, Py_ssize_t ld,
-            Py_ssize_t n_classes, double scale, const gradient_sink *sink, void *scratch) noexcept nogil
+            const void *staged, const void *const *rows, const void *const *later, Py_ssize_t n_later,
+            Py_ssize_t n_rows, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits,
+            Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
+            void *scratch) noexcept nogil
 
     ctypedef struct kernel_table:
         forward_kernel forward[4]
@@ -100,6 +103,7 @@ cdef extern from "team.h" nogil:
     int wait_for_done(ticket_office *office, int64_t pieces)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
+    void prefetch(const void *address)
     void copy_items(
         char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,
         Py_ssize_t item_size, int reversed)

@@ -4,6 +4,7 @@ cdef enum:
     TILE_ROWS = 32
     FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
     SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
+    PIECE_CLASSES = 8192     # of the rows of a ticket
 
 
 cdef class SoftmaxPass(Team):
@@ -31,7 +32,7 @@ cdef class SoftmaxPass(Team):
     cdef Scratch scratch
     cdef char *slots
     cdef Py_ssize_t row_bytes, slot_bytes
-    cdef bint tiled
+    cdef bint tiled, adjacent
     cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
 
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
@@ -59,9 +60,12 @@ cdef class SoftmaxPass(Team):
                 self.n_outer * self.tiles_per_outer)
             self.slot_bytes = TILE_ROWS * (self.n_classes + 1) * self.size + 2 * TILE_ROWS * sizeof(int64_t)
         else:
-            self.piece_rows = max(1, min(256, (1 << 14) // self.n_classes))
+            self.piece_rows = max(1, min(256, PIECE_CLASSES // self.n_classes))
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
             self.slot_bytes = 3 * self.row_bytes
+            # rows that the kernel can take many at once
+            self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
+                             and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
         # a thread pays from some 50 us of work, at about 1 ns an element
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 5e4, 1e6)))
         self.slot_bytes = round_up(self.slot_bytes, 64)
@@ -75,6 +79,11 @@ cdef class SoftmaxPass(Team):
             self.tile(ticket, scratch)
             return
         end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
+        cdef char *out = self.out + begin * self.n_classes * self.size
+        if self.adjacent:
+            self.kernel(end - begin, self.n_classes, self.x + begin * self.x_strides[0],
+                        self.x_strides[0] // self.size, out, self.n_classes)
+            return
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
 

@@ -78,6 +78,11 @@ static inline void wait_until_empty(ticket_office *office)
         pause_waiting(&spins);
 }
 
+static inline void prefetch(const void *address)
+{
+    __builtin_prefetch(address);
+}
+
 static inline double monotonic_seconds(void)
 {
     struct timespec now;

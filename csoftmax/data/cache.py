@@ -1,4 +1,4 @@
-"""Decompressed arrays in the user's cache, mapped into memory when they are asked for again.
+"""Decompressed arrays in the user's cache, read from there when they are asked for again.
 
 The cache holds one .npy file per array, and an empty marker per source whose contents were
 checked. A source is known by the path, size and time of its files, so that a changed file is
@@ -41,15 +41,18 @@ def user_cache_folder() -> Path | None:
 def load_arrays(
     folder: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NDArray[Any]] | None:
-    """Map the cached uint8 arrays into memory; None unless all are there and whole."""
+    """Read the cached uint8 arrays; None unless all are there and whole."""
     arrays = {}
     for key, shape in shapes.items():
         try:
-            arrays[key] = open_npy(folder / f"{key}.npy")
+            mapped = open_npy(folder / f"{key}.npy")
         except (OSError, DataError):
             return None
-        if arrays[key].shape != shape or arrays[key].dtype != np.uint8:
+        if mapped.shape != shape or mapped.dtype != np.uint8:
             return None
+        # NumPy asks for huge pages: a shuffled epoch reads rows at random, each on pages of its own.
+        arrays[key] = np.array(mapped)
+        arrays[key].flags.writeable = False
     return arrays
 
 

@@ -13,7 +13,6 @@ enum {
     PLACES = 32,
     STEP = 64,                             /* what one tile product sums over: features, or rows */
     TILE_BYTES = 1024,
-    MOST_FEATURES = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
 };
 
 INLINE ptrdiff_t n_steps(ptrdiff_t n)
@@ -35,7 +34,7 @@ static ptrdiff_t digits_bytes(ptrdiff_t n, ptrdiff_t n_classes)
 /* A row of the panel: whole steps. */
 static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
 {
-    return n_features > 0 && n_features <= MOST_FEATURES ? STEP * n_steps(n_features) : 0;
+    return STEP * n_steps(n_features);
 }
 
 /* dlogits as a factor, and a strip of the panel interleaved */
@@ -133,7 +132,7 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
 }
 
 /* Rows of X one after another, each with zeros up to a whole step. */
-static void digits_copy_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel)
+INLINE void copy_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel)
 {
     char *to = panel;
     for (ptrdiff_t i = 0; i < n_rows; i++, to += digits_row_bytes(n_features)) {
@@ -191,21 +190,26 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
 }
 
 /* 2 n_rows n_features n_classes FLOP, in 3.2 times as many of integers. */
-static void digits_forward(const void *panel, ptrdiff_t n_rows, ptrdiff_t n_features, const void *packed, const void *b,
-                           ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld)
+static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W,
+                          const void *packed, const void *b, ptrdiff_t n_classes, double scale, void *logits,
+                          ptrdiff_t ld, void *staged, void *scratch)
 {
-    const ptrdiff_t row_bytes = digits_row_bytes(n_features);
+    const ptrdiff_t stride = digits_row_bytes(n_features);
+    (void)W, (void)scratch;
+    copy_rows(rows, n_rows, n_features, staged);
+    if (!packed)
+        return 0;
     const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
     for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES)
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
-            const char *left = (const char *)panel + i * row_bytes, *right = digits;
+            const char *left = (const char *)staged + i * stride, *right = digits;
             _tile_zero(0);
             _tile_zero(1);
             _tile_zero(2);
             _tile_zero(3);
             for (ptrdiff_t j = 0; j < n_features; j += STEP, right += 2 * TILE_BYTES) {
-                _tile_loadd(4, left + j, row_bytes);
-                _tile_loadd(5, left + j + 16 * row_bytes, row_bytes);
+                _tile_loadd(4, left + j, stride);
+                _tile_loadd(5, left + j + 16 * stride, stride);
                 _tile_loadd(6, right, 128);
                 _tile_loadd(7, right + 64, 128);
                 _tile_dpbusd(0, 4, 6);
@@ -221,6 +225,7 @@ static void digits_forward(const void *panel, ptrdiff_t n_rows, ptrdiff_t n_feat
             logits_of(sums, (int)(n_classes - k < GROUP ? n_classes - k : GROUP), (const float *)packed + k,
                       (float)scale, (const float *)b + k, (float *)logits + k * ld + i, ld);
         }
+    return 1;
 }
 
 /* dlogits -> digits in the order of a left factor: [group][step][place][row]. 0 if one is not finite. */
@@ -266,18 +271,20 @@ INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t 
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 3.2 times as many of integers. */
-static int digits_gradient(const void *panel, const void *const *later, ptrdiff_t n_later, ptrdiff_t n_rows,
-                           ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
-                           ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch)
+static int digits_gradient(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
+                           ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
+                           const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
+                           const gradient_sink *sink, void *scratch)
 {
-    const ptrdiff_t row_bytes = digits_row_bytes(n_features), steps = n_steps(n_rows);
+    const ptrdiff_t stride = digits_row_bytes(n_features), steps = n_steps(n_rows);
+    (void)rows;
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
     const float *units = scratch;
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
         for (ptrdiff_t i = 0; i < n_rows; i += 4)
-            interleave((const char *)panel + i * row_bytes + j, row_bytes,
+            interleave((const char *)staged + i * stride + j, stride,
                        strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
@@ -312,7 +319,14 @@ static int digits_gradient(const void *panel, const void *const *later, ptrdiff_
     return 1;
 }
 
-static const tile_kernels digit_tiles = {
-    .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes,
-    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights, .copy_rows = digits_copy_rows,
-    .forward = digits_forward, .gradient = digits_gradient};
+static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
+{
+    (void)n_features;
+    return 0;
+}
+
+static const tile_kernels digits_tiles = {
+    .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
+    .fewest_classes = 1, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
+    .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes, .gradient_bytes = digits_gradient_bytes,
+    .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};

@@ -40,8 +40,8 @@ static void x86_features(int *avx2, int *avx512, int *amx)
     *avx2 = (state & 0x06) == 0x06 && (c1 & bit_FMA) && (c1 & bit_F16C) && (b & bit_AVX2);
     *avx512 = *avx2 && (state & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512BW) &&
               (b & bit_AVX512DQ) && (b & bit_AVX512VL);
-    /* bits 17-18: the tiles' shapes and contents; leaf 7, EDX 24-25: the tiles, their 8-bit products */
-    *amx = *avx512 && (state & 0x60000) == 0x60000 && (d >> 24 & 3) == 3 && tiles_granted();
+    /* bits 17-18: the tiles' shapes and contents; leaf 7, EDX 22, 24, 25: bfloat16, tiles, 8 bits */
+    *amx = *avx512 && (state & 0x60000) == 0x60000 && (d >> 22 & 13) == 13 && tiles_granted();
 }
 #endif
 

@@ -53,25 +53,38 @@ INLINE V FN(select)(I mask, V yes, V no)
 }
 INLINE V FN(larger)(V a, V b)
 {
+#if defined(HAS_LARGER)
+    return VOP(larger)(a, b);
+#else
     return FN(select)(a > b, a, b);
-}/* horizontal: halves are folded onto each other, in one order everywhere */
+#endif
+}
+/* horizontal: halves are folded onto each other, in one order everywhere */
 INLINE T FN(sum_lanes)(V v)
 {
+#if defined(HAS_LANES)
+    return VOP(sum_lanes)(v);
+#else
     T lanes[LANES];
     FN(store)(lanes, v);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; lane++)
             lanes[lane] += lanes[lane + half];
     return lanes[0];
+#endif
 }
 INLINE T FN(largest_lane)(V v)
 {
+#if defined(HAS_LANES)
+    return VOP(largest_lane)(v);
+#else
     T lanes[LANES];
     FN(store)(lanes, v);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; lane++)
             lanes[lane] = lanes[lane] > lanes[lane + half] ? lanes[lane] : lanes[lane + half];
     return lanes[0];
+#endif
 }
 
 /* ---- exp and log ------------------------------------------------------------------------------- */
@@ -84,12 +97,10 @@ INLINE V FN(exp)(V x)
 #if F32
     const T magic = 0x1.8p23f, log2e = 0x1.715476p0f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
     const T underflow = -104.0f;
-    const int bias = 127, fraction_bits = 23;
     const T q[] = {0.499999899886f, 0.166665189753f, 0.0416690901316f, 0.00836888282302f, 0.00137803835533f};
 #else
     const T magic = 0x1.8p52, log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42fefap-1, ln2_low = 0x1.cf79abc9e3b3ap-40;
     const T underflow = -745.2;
-    const int bias = 1023, fraction_bits = 52;
     const T q[] = {0.50000000000000082463, 0.1666666666666630184, 0.04166666666654551299, 0.0083333333335573453254,
                    0.0013888888940325327753, 0.00019841269383370380935, 2.4801496014436348968e-5,
                    2.755768739692508723e-6, 2.7629339867866947852e-7, 2.4970382041447522841e-8};
@@ -98,15 +109,19 @@ INLINE V FN(exp)(V x)
     /* adding 1.5 * 2^fraction_bits rounds to an integer, which then sits in the low bits */
     const V shifted = VOP(fma)(x, FN(all)(log2e), FN(all)(magic));
     const V n = shifted - magic;
-    const I n_integer = (I)shifted - (I)FN(all)(magic);
     /* r = high + low, high exact: what r loses when the two are added comes back in the last sum */
     const V high = VOP(fma)(n, FN(all)(-ln2_high), x), low = n * -ln2_low, r = high + low;
     V p = FN(all)(q[degree]);
     for (int k = degree - 1; k >= 0; k--)
         p = VOP(fma)(p, r, FN(all)(q[k]));
     p = (VOP(fma)(p, r * r, low) + high) + (T)1;
-    const I half = n_integer >> 1;
+#if defined(HAS_SCALE)
+    p = VOP(scale)(p, n);
+#else
+    const int bias = F32 ? 127 : 1023, fraction_bits = F32 ? 23 : 52;
+    const I n_integer = (I)shifted - (I)FN(all)(magic), half = n_integer >> 1;
     p = p * (V)((half + bias) << fraction_bits) * (V)((n_integer - half + bias) << fraction_bits);
+#endif
     return (V)((I)p & ~(x < underflow)); /* also -inf, whose r is NaN */
 }
 

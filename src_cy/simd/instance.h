@@ -16,6 +16,7 @@ enum {
     PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
+    SHORT_ROW = 16,  /* vectors */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
@@ -43,21 +44,27 @@ enum {
 #define PACK_WHOLE f32_pack_u8
 #endif
 #include "tiles.h"
+#if defined(HAS_TILES)
+#include "digits.h"
+#define TILES .tiles = {&digits_tiles, &bfloat_tiles_f16_f32, &bfloat_tiles_f32_f32},
+#else
+#define TILES
+#endif
 #define SOURCE f16
 #define S uint16_t
+#if defined(HAS_TILES)
+#define X_TERMS 2
+#endif
 #include "tiles.h"
 #define SOURCE f32
 #define S float
+#if defined(HAS_TILES)
+#define X_TERMS 3
+#endif
 #include "tiles.h"
 #define SOURCE f64
 #define S double
 #include "tiles.h"
-#if defined(HAS_DIGITS)
-#include "digits.h"
-#define TILES .tiles = {[FROM_U8] = &digit_tiles},
-#else
-#define TILES
-#endif
 #undef F32
 #undef T
 #undef TYPE

@@ -49,27 +49,30 @@ typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x
                             void *out, ptrdiff_t out_stride);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
-/* A second way for one stored type, where the instruction set multiplies tiles: W is rewritten for it, and the
- * rows of a block are copied one after another into a panel that serves both products. */
+/* A second way for one stored type, where the instruction set multiplies tiles; W is rewritten for it. Sums may
+ * depend on which rows make a block, and on nothing else. */
 typedef struct {
+    ptrdiff_t most_features, fewest_classes; /* what it can do, and from where it pays */
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
-    /* bytes of a row of the panel (0: too many features), of packed weights, of a gradient's scratch */
+    /* bytes of a staged row, of packed weights, of scratch */
     ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
+    ptrdiff_t (*forward_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
     /* returns 0 if a number is not finite: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
-    void (*copy_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel);
-    /* as the forward kernel; the panel has room up to a multiple of 32 rows */
-    void (*forward)(const void *panel, ptrdiff_t n_rows, ptrdiff_t n_features, const void *packed, const void *b,
-                    ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld);
-    /* as the gradient kernel, the panel with room up to a multiple of 4 rows; features begin .. end of n_later rows
-       of `later` are fetched; returns 0, having done nothing, if one of dlogits is not finite */
-    int (*gradient)(const void *panel, const void *const *later, ptrdiff_t n_later, ptrdiff_t n_rows,
-                    ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
-                    ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch);
+    /* as the forward kernel; stages the rows for the gradient, with room up to a multiple of 32 rows;
+       returns 0, having only staged, if packed is NULL */
+    int (*forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W, const void *packed,
+                   const void *b, ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld, void *staged,
+                   void *scratch);
+    /* as the gradient kernel; features begin .. end of n_later rows of `later` may be fetched;
+       returns 0, having done nothing, if one of dlogits is not finite */
+    int (*gradient)(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
+                    ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits,
+                    ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch);
 } tile_kernels;
 
 typedef struct {

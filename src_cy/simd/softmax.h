@@ -110,17 +110,23 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
 /* max_k x[k]; NaN may be passed over: the sum of exponentials brings it back */
 INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
 {
-    V largest = FN(all)((T)-INFINITY);
+    V largest[4]; /* four in flight: one alone would wait for itself */
+    for (int v = 0; v < 4; v++)
+        largest[v] = FN(all)((T)-INFINITY);
     ptrdiff_t k = 0;
+    for (; k + 4 * LANES <= n_classes; k += 4 * LANES)
+        for (int v = 0; v < 4; v++)
+            largest[v] = FN(larger)(FN(load)(x + k + v * LANES), largest[v]);
     for (; k + LANES <= n_classes; k += LANES)
-        largest = FN(larger)(FN(load)(x + k), largest);
+        largest[0] = FN(larger)(FN(load)(x + k), largest[0]);
     if (k < n_classes)
-        largest = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest);
-    return FN(largest_lane)(largest);
+        largest[1] = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest[1]);
+    return FN(largest_lane)(FN(larger)(FN(larger)(largest[0], largest[1]), FN(larger)(largest[2], largest[3])));
 }
 
-/* sum_k exp(x[k] - shift); the exponentials go to out unless it is NULL */
-INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
+/* sum_k exp(x[k] - shift); the exponentials go to out unless it is NULL, which may have room for whole vectors.
+ * Arithmetic is what bounds this loop: memory has time to bring the row that comes next, `later` (or NULL). */
+INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int has_room, const T *later)
 {
     V total = {0};
     ptrdiff_t k = 0;
@@ -128,6 +134,8 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
         V part = {0};
         for (int step = 0; step < SUM_CHUNK && k + LANES <= n_classes; step++, k += LANES) {
             const V e = FN(exp)(FN(load)(x + k) - shift);
+            if (later)
+                __builtin_prefetch(later + k, 0, 2);
             if (out)
                 FN(store)(out + k, e);
             part += e;
@@ -136,23 +144,34 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out)
     }
     if (k < n_classes) {
         const V e = FN(exp)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY) - shift);
-        if (out)
+        if (out && has_room)
+            FN(store)(out + k, e);
+        else if (out)
             FN(store_first)(out + k, e, n_classes - k);
-        V kept = {0};
-        memcpy(&kept, &e, (size_t)(n_classes - k) * sizeof(T)); /* a filled lane is NaN if shift is -inf */
-        total += kept;
+        total += e; /* a filled lane adds 0; or NaN if shift is -inf, as then every lane does */
     }
     return FN(sum_lanes)(total);
 }
 
-/* out[k] = a * x[k] + b, the tail like the rest; out may be x */
-INLINE void FN(row_affine)(ptrdiff_t n_classes, const T *x, T a, T b, T *out)
+/* out[k] = factor * x[k], the tail like the rest; out may be x */
+INLINE void FN(row_scale)(ptrdiff_t n_classes, const T *x, T factor, T *out, const int has_room)
 {
     ptrdiff_t k = 0;
     for (; k + LANES <= n_classes; k += LANES)
-        FN(store)(out + k, FN(load)(x + k) * a + b);
+        FN(store)(out + k, FN(load)(x + k) * factor);
     if (k < n_classes)
-        FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) * a + b, n_classes - k);
+        FN(store_first)(out + k, (has_room ? FN(load)(x + k) : FN(load_first)(x + k, n_classes - k, 0)) * factor,
+                        n_classes - k);
+}
+
+/* out[k] = x[k] - first - second */
+INLINE void FN(row_shift)(ptrdiff_t n_classes, const T *x, T first, T second, T *out)
+{
+    ptrdiff_t k = 0;
+    for (; k + LANES <= n_classes; k += LANES)
+        FN(store)(out + k, FN(load)(x + k) - first - second);
+    if (k < n_classes)
+        FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) - first - second, n_classes - k);
 }
 
 static T FN(log_of)(T x)
@@ -163,11 +182,18 @@ static T FN(log_of)(T x)
 static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                              void *out, ptrdiff_t out_stride)
 {
+    V row[SHORT_ROW]; /* part of a vector that was stored has to reach the cache before it can be loaded */
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = (const T *)x + i * x_stride;
         T *probs = (T *)out + i * out_stride;
-        const T sum = FN(row_sum_exp)(n_classes, logits, FN(row_max)(n_classes, logits), probs);
-        FN(row_affine)(n_classes, probs, 1 / sum, 0, probs);
+        const T largest = FN(row_max)(n_classes, logits);
+        if (n_classes <= SHORT_ROW * LANES) {
+            const T sum = FN(row_sum_exp)(n_classes, logits, largest, (T *)row, 1, NULL);
+            FN(row_scale)(n_classes, (const T *)row, 1 / sum, probs, 1);
+        } else {
+            const T sum = FN(row_sum_exp)(n_classes, logits, largest, probs, 0, logits + x_stride);
+            FN(row_scale)(n_classes, probs, 1 / sum, probs, 0);
+        }
     }
 }
 
@@ -178,9 +204,8 @@ static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const vo
         const T *logits = (const T *)x + i * x_stride;
         T *to = (T *)out + i * out_stride;
         const T largest = FN(row_max)(n_classes, logits);
-        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL));
-        FN(row_affine)(n_classes, logits, 1, -largest, to); /* largest first: exact near the maximum */
-        FN(row_affine)(n_classes, to, 1, -log_sum, to);
+        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL, 0, logits + x_stride));
+        FN(row_shift)(n_classes, logits, largest, log_sum, to); /* largest first: exact near the maximum */
     }
 }
 
@@ -223,11 +248,11 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
         }
         if (spike != 0)
             found += spike * (x[y[i]] - largest);
-        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx);
+        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, 0, NULL);
         *loss = mass * FN(log_of)(sum) - found;
         if (!dx)
             continue;
-        FN(row_affine)(n_classes, dx, (T)factor * mass / sum, 0, dx);
+        FN(row_scale)(n_classes, dx, (T)factor * mass / sum, dx, 0);
         for (ptrdiff_t k = 0; target && k < n_classes; k++)
             dx[k] -= (T)factor * target[k];
         if (has_label)

@@ -153,6 +153,10 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
     }
 }
 
+#if defined(X_TERMS)
+#include "bfloats.h"
+#endif
+
 #undef SUFFIX
 #undef TILE
 #undef LOAD

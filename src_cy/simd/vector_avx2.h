@@ -48,6 +48,38 @@ static inline f64_vector f64_load_f64(const double *p)
     return _mm256_loadu_pd(p);
 }
 
+#define HAS_LANES /* upper halves onto lower, until one lane is left */
+static inline float f32_sum_lanes(f32_vector v)
+{
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+static inline double f64_sum_lanes(f64_vector v)
+{
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+static inline float f32_largest_lane(f32_vector v)
+{
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+static inline double f64_largest_lane(f64_vector v)
+{
+    const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
+#define HAS_LARGER /* a > b ? a : b */
+static inline f32_vector f32_larger(f32_vector a, f32_vector b)
+{
+    return _mm256_max_ps(a, b);
+}
+static inline f64_vector f64_larger(f64_vector a, f64_vector b)
+{
+    return _mm256_max_pd(a, b);
+}
 static inline f32_vector f32_fma(f32_vector a, f32_vector b, f32_vector c)
 {
     return _mm256_fmadd_ps(a, b, c);

@@ -47,6 +47,41 @@ static inline f64_vector f64_load_f64(const double *p)
     return _mm512_loadu_pd(p);
 }
 
+#define HAS_LANES /* upper halves onto lower, until one lane is left */
+static inline float f32_sum_lanes(f32_vector v)
+{
+    return _mm512_reduce_add_ps(v);
+}
+static inline double f64_sum_lanes(f64_vector v)
+{
+    return _mm512_reduce_add_pd(v);
+}
+static inline float f32_largest_lane(f32_vector v)
+{
+    return _mm512_reduce_max_ps(v);
+}
+static inline double f64_largest_lane(f64_vector v)
+{
+    return _mm512_reduce_max_pd(v);
+}
+#define HAS_LARGER /* a > b ? a : b */
+static inline f32_vector f32_larger(f32_vector a, f32_vector b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline f64_vector f64_larger(f64_vector a, f64_vector b)
+{
+    return _mm512_max_pd(a, b);
+}
+#define HAS_SCALE /* x * 2^n, n a whole number; subnormal results round once */
+static inline f32_vector f32_scale(f32_vector x, f32_vector n)
+{
+    return _mm512_scalef_ps(x, n);
+}
+static inline f64_vector f64_scale(f64_vector x, f64_vector n)
+{
+    return _mm512_scalef_pd(x, n);
+}
 static inline f32_vector f32_fma(f32_vector a, f32_vector b, f32_vector c)
 {
     return _mm512_fmadd_ps(a, b, c);

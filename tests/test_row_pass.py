@@ -1,4 +1,4 @@
-"""Several problems over the same rows in one pass, and pixels by integer tiles."""
+"""Several problems over the same rows in one pass, and what products by tiles could get wrong."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_wrong_heads_are_refused() -> None:
         )
 
 
-# ---- pixels: what integer tiles could get wrong --------------------------------------------------
+# ---- pixels by integer tiles ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -140,3 +140,62 @@ def test_weights_of_any_magnitude(isa: str, magnitude: float) -> None:
     scale = X.sum(axis=1, keepdims=True) / 255 * abs(W).max(axis=1)
     assert (abs(logits - truth) <= 1e-6 * scale + 1e-44).all()
     assert (logits[:, 1] == 0).all()
+
+
+# ---- many classes by tiles of bfloat16 -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_row_that_is_not_finite_stays_alone(isa: str, dtype: Any, wrong: float) -> None:
+    X, W, b, y, _ = problem(dtype, 700, 150, 40, 1)
+    clean = np.empty((700, 40), np.float32)
+    _kernels.row_pass(X, W, b, 1.0, logits=clean)
+    X[300, 7] = wrong
+    W[3] = 0  # 0 * inf is NaN
+    logits = np.empty_like(clean)
+    _kernels.row_pass(X, W, b, 1.0, logits=logits)
+    assert_allclose(logits, reference.linear(X, W.T, b), rtol=1e-4, atol=1e-5)
+    clean[:, 3] = b[3]
+    others = np.arange(700) // 32 != 300 // 32  # rows that share no tile have the same bits
+    assert_array_equal(logits[others], clean[others])
+    # a row of weight 0 is left out, whatever is in it
+    weight = np.ones(700)
+    weight[300] = 0
+    dW, db = np.empty_like(W), np.empty_like(b)
+    loss, _ = _kernels.row_pass(X, W, b, 1.0, y=y, sample_weight=weight, gradient=(dW, db))
+    kept = weight > 0
+    expected = reference.linear_cross_entropy_grad(X[kept], W.T, b, y[kept], reduction="sum")
+    assert_allclose(loss, expected[0], rtol=1e-5)
+    assert_allclose(dW, expected[1].T, rtol=1e-3, atol=1e-3)
+    # and one that counts makes the gradient of all classes NaN where its number is
+    _kernels.row_pass(X, W, b, 1.0, y=y, gradient=(dW, db))
+    assert np.isnan(dW).all()
+
+
+@pytest.mark.parametrize("largest", [1e-30, 3e38])
+def test_floats_of_any_magnitude(isa: str, largest: float) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, (64, 50)).astype(np.float32) * np.float32(largest)
+    X[0, 0] = np.float32(np.finfo(np.float32).max) if largest > 1 else X[0, 0]
+    W = rng.uniform(-1, 1, (30, 50)).astype(np.float32) * np.float32(1e-3 if largest > 1 else 1)
+    logits = np.empty((64, 30), np.float32)
+    _kernels.row_pass(X, W, np.zeros(30, np.float32), 1.0, logits=logits)
+    truth = X.astype(float) @ W.T.astype(float)
+    size = abs(X).astype(float) @ abs(W.T).astype(float)
+    assert (abs(logits - truth) <= 1e-6 * size).all()
+
+
+@pytest.mark.parametrize("n_classes", [24, 33, 100, 1000])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_batch_of_many_classes_is_one_step(isa: str, dtype: Any, n_classes: int) -> None:
+    """The update in registers equals the gradient, stored and applied."""
+    X, W, b, y, _ = problem(dtype, 300, 70, n_classes, 1)
+    moved, moved_b = W.copy(), b.copy()
+    _kernels.row_pass(
+        X, moved, moved_b, 1.0, y=y, batch_rows=300, sgd=(0.5, 0.0, False, 0.0, None, None)
+    )
+    _, dW, db = reference.linear_cross_entropy_grad(X, W.T, b, y)
+    assert_allclose(moved, W - 0.5 * dW.T, rtol=1e-5, atol=1e-6)
+    assert_allclose(moved_b, b - 0.5 * db, rtol=1e-5, atol=1e-6)
