@@ -574,4 +574,4 @@ def forward(
     """Fill `logits` or `predictions` for a model's own class-major parameters, in their dtype."""
     threads = check_threads(n_threads)
     stored = as_stored(features, weight.dtype)
-    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[arg-type]
+    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[call-overload]

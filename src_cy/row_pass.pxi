@@ -8,8 +8,10 @@ cdef enum:
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
-    FEWEST_TILE_ROWS = 32       # fewer are not worth rewriting W for
-    TILE_BLOCK_ROWS = 512          # of a block that is multiplied by tiles
+    # where tiles multiply:
+    TILE_BLOCK_ROWS = 512
+    TILE_BLOCK_BYTES = 1 << 22
+    FEWEST_TILE_ROWS = 32    # fewer are not worth rewriting W for
 
 
 cdef class RowPass(Team):
@@ -49,8 +51,8 @@ cdef class RowPass(Team):
     cdef Scratch scratch
     cdef char *slots
     cdef char *panels                           # one per thread: of X, or of W and dlogits for tiles
-    cdef int64_t *weights_of_batch              # per thread: 2 batch + 1 if its panel has W of that batch, 2 batch if it
-                                                # could not: W is not finite
+    # per thread: 2 batch + 1 if its panel has W as it is in that batch, 2 batch if W is not finite there
+    cdef int64_t *weights_of_batch
     cdef Py_ssize_t at_weights, at_rows
     cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
     cdef Py_ssize_t slot_rows, ld, row_bytes
@@ -146,7 +148,7 @@ cdef class RowPass(Team):
         self.piece_features = PIECE_FEATURES
 
     cdef void plan_tiles(self) except *:
-        cdef Py_ssize_t fitting = 4 * BLOCK_BYTES // self.row_bytes // 64 * 64
+        cdef Py_ssize_t fitting = TILE_BLOCK_BYTES // self.row_bytes // 64 * 64
         self.block_rows = min(self.batch_rows, max(64, min(fitting, TILE_BLOCK_ROWS)))
 
     cdef Py_ssize_t n_blocks(self) noexcept:
@@ -237,11 +239,14 @@ cdef class RowPass(Team):
         if part < self.n_row_pieces:
             self.row_piece(scratch, panel, slot, block, part, begin, end, batch_size)
         elif end > begin:
-            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin, self.n_later(end, end - begin))
+            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin,
+                               self.n_later(end, end - begin))
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch; the CPU foresees the copies of rows in order by itself."""
-        return 0 if self.packed or (self.tiles != NULL and self.order == NULL) else max(0, min(n, self.n_rows - begin))
+        """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
+        if self.packed or (self.tiles != NULL and self.order == NULL):
+            return 0
+        return max(0, min(n, self.n_rows - begin))
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride

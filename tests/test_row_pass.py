@@ -92,7 +92,7 @@ def test_wrong_heads_are_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_pixels_with_weights_that_are_not_finite(isa: str, wrong: float) -> None:
-    X, W, b, y, _ = problem(np.uint8, 300, 70, 12, 1)
+    X, W, b, _, _ = problem(np.uint8, 300, 70, 12, 1)
     X[:, 3] = 1
     W[5, 3] = wrong
     logits = np.empty((300, 12), np.float32)

@@ -50,7 +50,7 @@ def load_arrays(
             return None
         if mapped.shape != shape or mapped.dtype != np.uint8:
             return None
-        # NumPy asks for huge pages: a shuffled epoch reads rows at random, each on pages of its own.
+        # NumPy asks for huge pages: a shuffled epoch reads rows at random, each on its own pages.
         arrays[key] = np.array(mapped)
         arrays[key].flags.writeable = False
     return arrays

@@ -25,6 +25,12 @@ INLINE ptrdiff_t bfloat_bytes(ptrdiff_t n, ptrdiff_t n_classes)
     return (n_classes + BFLOAT_CLASSES - 1) / BFLOAT_CLASSES * bfloat_steps(n) * BFLOAT_TERMS * 2 * TILE_BYTES;
 }
 
+/* Up to 16 floats, zeros after them; none if n is not above 0. */
+INLINE __m512 bfloat_load(const float *p, ptrdiff_t n)
+{
+    return n > 0 ? load_first_f32(p, n < 16 ? n : 16, 0) : (V){0};
+}
+
 /* The terms of two vectors, in pairs, each rounded to the nearest. `large` collects the largest magnitude. */
 INLINE void bfloat_terms(__m512 low, __m512 high, const int n_terms, __m512i terms[], __m512i *large)
 {
@@ -85,10 +91,7 @@ static int bfloat_pack_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_
                 for (int c = 0; c < 16; c++) {
                     const ptrdiff_t class = k + 16 * half + c, left = class < n_classes ? n_features - j : 0;
                     const float *w = (const float *)W + class * n_features + j;
-                    const __m512 low = _mm512_maskz_loadu_ps(left >= 16 ? (__mmask16)-1 : (__mmask16)((1u << left) - 1), w);
-                    const __m512 high = left <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(
-                        left >= 32 ? (__mmask16)-1 : (__mmask16)((1u << (left - 16)) - 1), w + 16);
-                    bfloat_terms(low, high, BFLOAT_TERMS, terms[c], &large);
+                    bfloat_terms(bfloat_load(w, left), bfloat_load(w + 16, left - 16), BFLOAT_TERMS, terms[c], &large);
                 }
                 for (int t = 0; t < BFLOAT_TERMS; t++) {
                     for (int c = 0; c < 16; c++)
@@ -105,15 +108,12 @@ static int bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_r
 {
     __m512i large = _mm512_setzero_si512();
     for (ptrdiff_t k = 0; k < n_classes; k++) {
-        char *to = packed + k / BFLOAT_CLASSES * bfloat_steps(n_rows) * BFLOAT_TERMS * 2 * TILE_BYTES + k % BFLOAT_CLASSES * 64;
+        char *to = packed + bfloat_bytes(n_rows, k / BFLOAT_CLASSES * BFLOAT_CLASSES) + k % BFLOAT_CLASSES * 64;
         for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, to += BFLOAT_TERMS * 2 * TILE_BYTES) {
             const float *d = dlogits + k * ld + i;
             const ptrdiff_t left = n_rows - i;
             __m512i terms[BFLOAT_TERMS];
-            bfloat_terms(_mm512_maskz_loadu_ps(left >= 16 ? (__mmask16)-1 : (__mmask16)((1u << left) - 1), d),
-                         left <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(
-                             left >= 32 ? (__mmask16)-1 : (__mmask16)((1u << (left - 16)) - 1), d + 16),
-                         BFLOAT_TERMS, terms, &large);
+            bfloat_terms(bfloat_load(d, left), bfloat_load(d + 16, left - 16), BFLOAT_TERMS, terms, &large);
             for (int t = 0; t < BFLOAT_TERMS; t++)
                 _mm512_store_si512(to + t * 2 * TILE_BYTES, terms[t]);
         }
@@ -163,9 +163,9 @@ INLINE int BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff
 
 /* 2 n_rows n_features n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). 128 rows at a time stay in
  * the second-level cache while all of W passes by. Rows with a number that is not finite go the way of floats. */
-static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W, const void *packed,
-                           const void *b, ptrdiff_t n_classes, double scale, void *logits_, ptrdiff_t ld, void *staged,
-                           void *scratch)
+static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W,
+                           const void *packed, const void *b, ptrdiff_t n_classes, double scale, void *logits_,
+                           ptrdiff_t ld, void *staged, void *scratch)
 {
     const ptrdiff_t steps = bfloat_steps(n_features), row_tile_bytes = steps * X_TERMS * 2 * TILE_BYTES;
     (void)staged;
@@ -207,7 +207,8 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
 }
 
 /* 32 features from j of all rows as a right factor; 0 if a number is not finite. */
-INLINE int BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t j, char *to)
+INLINE int BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t j,
+                                  char *to)
 {
     __m512i large = _mm512_setzero_si512();
     for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, to += X_TERMS * 2 * TILE_BYTES)

@@ -254,7 +254,7 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
 }
 
 /* A class's sums over 64 features, four tiles of 16 in the places of `interleave`, join the sink in order. */
-INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, const __m512i sums[4][PLACES],
+INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512i sums[4][PLACES],
                              int place, float unit, float scale)
 {
     __m512 g[4];
