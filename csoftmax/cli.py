@@ -280,6 +280,12 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Small shapes only. [default: off]")
     ] = False,
+    solver: Annotated[
+        bool, typer.Option("--solver", help="Only whole fits to the optimum. [default: off]")
+    ] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="With --solver: runs of minutes too. [default: off]")
+    ] = False,
     goals: Annotated[
         bool, typer.Option("--goals", help="Check the project's goals. [default: off]")
     ] = False,
@@ -308,8 +314,9 @@ def bench(
             if path is not None:
                 make_folder(path.parent)
         options = benchmark.Options(
-            only=only, peers=peers, rounds=rounds, quick=quick, goals=goals, json=json,
-            chart=chart, compare=compare, readme=readme or (), from_json=from_json,
+            only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, long=long,
+            goals=goals, json=json, chart=chart, compare=compare, readme=readme or (),
+            from_json=from_json,
         )  # fmt: skip
     benchmark.main(options)
 

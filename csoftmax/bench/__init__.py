@@ -2,8 +2,9 @@
 
 `work` says what is measured, `peers`, `frameworks` and `estimators` who takes part, `measure` how
 time is taken, `limits` what the machine could do at best, `run` puts these together; `experiments`
-and `processes` are what is not a race (growth, contention, start-up, memory); `results` is what a
-run found, `report`, `chart` and `goals` how it is told.
+and `processes` are what is not a race (growth, contention, start-up, memory), `solver` is whole
+fits to the optimum (on `sentences` too); `results` is what a run found, `report`, `chart` and
+`goals` how it is told.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Options:
         Samples of each side; 7, or 2 if quick.
     quick : bool
         Small sizes, in less than half a minute.
+    solver : bool
+        Measure the solver of `SoftmaxClassifier`, and nothing else.
+    long : bool
+        With solver: also what takes minutes, such as 1,000 iterations of the peers.
     goals : bool
         Print the project's goals and whether they are met.
     json, chart : path, optional
@@ -62,6 +67,8 @@ class Options:
     peers: str = "all"
     rounds: int | None = None
     quick: bool = False
+    solver: bool = False
+    long: bool = False
     goals: bool = False
     json: str | os.PathLike[str] | None = None
     chart: str | os.PathLike[str] | None = None
@@ -80,11 +87,15 @@ class Options:
 
         default = QUICK_ROUNDS if self.quick else ROUNDS
         rounds = check_positive(default if self.rounds is None else self.rounds, "rounds")
-        self.settings: Settings = Settings(chosen(self.peers), rounds, self.quick, self.only)
+        self.settings: Settings = Settings(
+            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.long
+        )
         self.old: Run | None = None if self.compare is None else Run.read(self.compare)
         self.known: Run | None = None if self.from_json is None else Run.read(self.from_json)
         for path in self.readme:
             check_markers(path)
+        if self.long and not self.solver:
+            raise ValueError("long is given but solver is not: only its measurements can be long")
         if not any(map(self.settings.wants, names_of(self.settings))):
             raise ValueError(
                 f'only is "{self.only}", expected the start of a name like epoch/uint8'

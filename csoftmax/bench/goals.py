@@ -39,7 +39,7 @@ def goals_of(run: Run) -> list[Goal]:
     """Return the goals whose figures this run has."""
     most = max(run.machine["threads"])
     result: list[Goal] = []
-    for part in (_epoch, _full_pass, _many_classes, _functions, _predictions, _others):
+    for part in (_epoch, _full_pass, _many_classes, _functions, _predictions, _others, _solver):
         result += part(run, most)
     return result
 
@@ -126,6 +126,35 @@ def _others(run: Run, most: int) -> Iterator[Goal]:
         value = figure(found) if found else None
         if value is not None:
             yield Goal(f"{what}: {name}", value, goal, at_most=True)
+
+
+def _solver(run: Run, most: int) -> Iterator[Goal]:
+    yield from _ratios(run.find("solver/as far as scikit-learn"), {"scikit-learn": 30})
+    intel = "scikit-learn-intelex"
+    yield from _ratios(run.find(f"solver/as far as {intel}"), {intel: 12})
+    result = run.find("solver/near 0.1 %")
+    if result and result.ours:
+        yield Goal(f"seconds: {result.name}", result.ours.min, 2, at_most=True)
+    for result in run.results:
+        if result.name.startswith("solver/defaults"):
+            above = result.facts.get("scikit-learn above us")
+            if above is not None:
+                yield Goal(f"relative objective above us: {result.name}", above, -1e-6)
+            theirs = result.sides.get("scikit-learn")
+            if theirs and theirs.min > 0.05:
+                yield from _ratios(result, {"scikit-learn": 1})
+        if result.name.startswith("solver/folds"):
+            yield from _ratios(result, {"scikit-learn": 30})
+        if result.name.startswith("solver/classes") and result.ours:
+            allowed = result.facts["allowed above the data"]
+            yield Goal(f"bytes: {result.name}", result.ours.min, allowed, at_most=True)
+            speed = "speed by that of the bare pass"
+            yield Goal(f"{speed}: {result.name}", result.facts[speed], 0.85)
+    result = run.find("solver/sweep 45 C")
+    if result:
+        yield from _ratios(result, {"scikit-learn, a fit each": 60})
+        times = result.facts["times one fit"]
+        yield Goal(f"times one fit: {result.name}", times, 15, at_most=True)
 
 
 def _fact(name: str) -> Callable[[Result], float | None]:

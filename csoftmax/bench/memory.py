@@ -1,5 +1,8 @@
 """Peak memory of one side in a process of its own: ``python -m csoftmax.bench.memory SIDE WORK``.
 
+WORK is "epoch", a shape like 4096x512x100xfloat32 for loss and gradient, or fit100000x768x1000: a
+fit of float16 features to 1 % by csoftmax's solver.
+
 Prints one line of JSON: the peak of the resident set above what was there before the work began,
 and the bytes of data in that work. The kernel's own high-water mark of this process is read, not
 getrusage's: that one starts from the process that it was forked from.
@@ -12,6 +15,7 @@ import ctypes
 import json
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +83,55 @@ def run_twice(side: Side) -> None:
         side.run()
 
 
-def main(name: str, work: str) -> dict[str, int]:
-    """Measure one side at "epoch", or at loss and gradient of a shape like 4096x512x100xfloat32."""
+def fit(n: int, j: int, k: int) -> dict[str, float]:
+    """Fit clusters of float16 features to 1 %: memory above the data, and the time of a pass."""
+    from csoftmax import _kernels
+    from csoftmax.solver import minimize
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, k, n)
+    X = np.empty((n, j), np.float16)
+    centres = rng.standard_normal((k, j), np.float32)
+    for start in range(0, n, 4096):
+        rows = slice(start, start + 4096)
+        X[rows] = centres[y[rows]] + 4 * rng.standard_normal((len(y[rows]), j), np.float32)
+    minimize(X[:64], y[:64] % 2, 2, max_iter=2, tol=0.5)
+    history = 10
+    started, before = time.perf_counter(), begin()
+    found = minimize(X, y, k, C=0.01, tol=1e-2, history_size=history, n_threads=_threads())
+    peak, seconds = resident("VmHWM") - before, time.perf_counter() - started
+    W, b = found.W[0], found.b[0]
+    dW, db = np.empty_like(W), np.empty_like(b)
+    bare = []
+    for _ in range(3):
+        at = time.perf_counter()
+        _kernels.row_pass(X, W, b, 1.0, y=y, gradient=(dW, db), n_threads=_threads())
+        bare.append(time.perf_counter() - at)
+    (told,) = found.history
+    passes, at_pass = np.diff(told["passes"]), np.diff(told["seconds"])
+    return {
+        "peak": peak, "data": X.nbytes + y.nbytes, "parameters": W.nbytes + b.nbytes,
+        "history": history, "passes": found.n_passes, "seconds": seconds, "bare": min(bare),
+        "pass": float(np.median(at_pass / passes)) if len(passes) else min(bare),
+        "distance": float(found.estimate[0] / found.objective[0]),
+    }  # fmt: skip
+
+
+def main(name: str, work: str) -> dict[str, Any]:
+    """Measure one side at one piece of work."""
     peer = make_peer(name)
+    if work.startswith("fit"):
+        n, j, k = map(int, work.removeprefix("fit").split("x"))
+        return fit(n, j, k)
     if work == "epoch":
         before = begin()
         data = epoch(peer)
         return {"peak": resident("VmHWM") - before, "data": data}
-    n, j, k, dtype = work.split("x")
+    *shape, dtype = work.split("x")
+    n, j, k = map(int, shape)
     # small enough to leave no trace, large enough to start threads
     run_twice(peer.loss_and_gradient(rows_problem(64, 64, 16, "float32")))
-    problem = rows_problem(int(n), int(j), int(k), dtype)
+    problem = rows_problem(n, j, k, dtype)
     side = peer.loss_and_gradient(problem)  # its data and parameters are there already
     before = begin()
     run_twice(side)

@@ -17,6 +17,7 @@ from .peers import Problem
 from .processes import all_processes
 from .results import Result, Run, describe_machine
 from .settings import Settings
+from .solver import all_solver
 from .work import Work, all_work, images
 
 EXPECTED: dict[str, Callable[[Problem], Any]] = {
@@ -43,8 +44,18 @@ def _first_epoch_loss(p: Problem) -> float:
 
 def names_of(settings: Settings) -> Iterator[str]:
     """Yield the names of everything that could be measured, in order."""
-    yield from (work.name for work in all_work(settings.quick))
-    yield from (name for name, _ in (*all_experiments(settings), *all_processes(settings)))
+    yield from (name for name, _ in _steps(settings))
+
+
+def _steps(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
+    """Yield the name of each measurement and what runs it."""
+    if settings.solver:
+        yield from all_solver(settings)
+        return
+    for work in all_work(settings.quick):
+        yield work.name, functools.partial(measure, work, settings)
+    yield from all_experiments(settings)
+    yield from all_processes(settings)
 
 
 def describe(settings: Settings) -> Run:
@@ -57,10 +68,7 @@ def describe(settings: Settings) -> Run:
 def measure_all(run: Run, settings: Settings, show: Callable[[Result], None]) -> None:
     """Measure all that is wanted; `show` sees each result as it comes, `run` keeps them."""
     load = OtherLoad()
-    steps: list[tuple[str, Callable[[], Iterator[Result]]]] = [
-        (work.name, functools.partial(measure, work, settings)) for work in all_work(settings.quick)
-    ]
-    for name, step in (*steps, *all_experiments(settings), *all_processes(settings)):
+    for name, step in _steps(settings):
         for result in step() if settings.wants(name) else ():
             run.results.append(result)
             show(result)

@@ -23,6 +23,8 @@ class Settings:
     rounds: int
     quick: bool = False
     only: str = ""
+    solver: bool = False  # measure the solver and nothing else
+    long: bool = False  # the peers' runs of minutes too
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)
