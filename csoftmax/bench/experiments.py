@@ -30,7 +30,7 @@ def all_experiments(settings: Settings) -> Iterator[tuple[str, Callable[[], Iter
     if settings.quick:
         parts = {"epoch/uint8/batch 256", "pass/uint8"}
     for work in all_work(settings.quick):
-        if any(work.name.startswith(part) for part in parts) and len(_kernels.available()) > 2:
+        if any(work.name.startswith(part) for part in parts) and _vector_sets():
             yield f"isa/{work.name}", functools.partial(instruction_sets, work, settings)
     for work in all_work(settings.quick):
         if work.name.startswith("classes/float16"):
@@ -42,12 +42,19 @@ def all_experiments(settings: Settings) -> Iterator[tuple[str, Callable[[], Iter
 
 
 def instruction_sets(work: Work, settings: Settings) -> Iterator[Result]:
-    """Time the work on the instruction set in use, and on AVX2."""
+    """Time the work on the instruction set in use, and on the sets that have vectors alone."""
     side = getattr(CSoftmax(), work.kind)(work.problem())
-    other = Side("csoftmax on avx2", side.run, lambda n: _using("avx2", side, n))
+    others = [
+        Side(f"csoftmax on {isa}", side.run, functools.partial(_using, isa, side))
+        for isa in _vector_sets()
+    ]
     for threads in settings.threads:
-        samples = alternate([side, other], settings.rounds, threads)
+        samples = alternate([side, *others], settings.rounds, threads)
         yield Result(f"isa/{work.name}", threads, samples)
+
+
+def _vector_sets() -> list[str]:
+    return [isa for isa in _kernels.available() if isa.startswith("avx")]
 
 
 @contextlib.contextmanager

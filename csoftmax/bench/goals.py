@@ -106,9 +106,9 @@ def _predictions(run: Run, most: int) -> Iterator[Goal]:
 def _others(run: Run, most: int) -> Iterator[Goal]:
     for result in run.results:
         if result.name.startswith("isa/"):
-            ratio = result.ratio("csoftmax on avx2")
-            if ratio:
-                yield Goal(f"AVX2's speed by AVX-512's: {_what(result)}", 1 / ratio, 0.45)
+            narrow, wide = result.ratio("csoftmax on avx2"), result.ratio("csoftmax on avx512")
+            if narrow and wide:
+                yield Goal(f"AVX2's speed by AVX-512's: {_what(result)}", wide / narrow, 0.45)
     at_most: list[tuple[str, str, Callable[[Result], float | None], float]] = [
         ("contention/epoch", "time by that of 1 thread, worst round", _fact("worst round"), 1.15),
         ("contention/epoch", "time by that of 1 thread, worst epoch", _fact("worst epoch"), 2.0),

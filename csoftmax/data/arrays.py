@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +36,8 @@ class _Header(NamedTuple):
 
 
 def _read_header(where: str, file: IO[bytes]) -> _Header:
+    import zipfile  # here and below: `import csoftmax` stays light
+
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -154,6 +155,8 @@ class _Archive:
     """The arrays of an .npz file, read one at a time."""
 
     def __init__(self, path: Path) -> None:
+        import zipfile
+
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
@@ -180,6 +183,8 @@ class _Archive:
         return None
 
     def read(self, key: str) -> NDArray[Any]:
+        import zipfile
+
         info = self._members[key]
         where = f"{self.path}: {key}"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

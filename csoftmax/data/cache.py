@@ -7,7 +7,6 @@ checked anew and an unchanged one costs only a look at the folder.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -90,6 +89,8 @@ def cached_arrays(
 
 
 def _identity(files: Mapping[str, Path]) -> str:
+    import hashlib  # here and not above: `import csoftmax` stays light
+
     digest = hashlib.sha256()
     for key, path in sorted(files.items()):
         status = path.stat()

@@ -6,9 +6,7 @@ test on (Xiao, Rasul and Vollgraf, arXiv:1708.07747), under the MIT licence.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -218,6 +216,8 @@ def _find_arrays(root: Path | None) -> dict[str, NDArray[Any]]:
             return cached_arrays(cache, files, _read_checked, _shapes())
     if os.environ.get("CSOFTMAX_OFFLINE", "0") not in ("", "0"):
         raise DataNotFoundError(_advice(["download: switched off by CSOFTMAX_OFFLINE"]))
+    import tempfile
+
     with ExitStack() as stack:
         folder = cache
         if folder is None or not _is_writable(folder):
@@ -267,6 +267,8 @@ def _look(where: str, path: Path | None, unset: str) -> DatasetLocation:
 
 
 def _read_checked(key: str, path: Path) -> NDArray[Any]:
+    import hashlib
+
     file = FILES[key]
     array = read_idx(path)
     if array.shape != file.shape or array.dtype != np.uint8:
@@ -281,6 +283,8 @@ def _read_checked(key: str, path: Path) -> NDArray[Any]:
 
 
 def _is_writable(folder: Path) -> bool:
+    import tempfile
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
