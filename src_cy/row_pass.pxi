@@ -283,8 +283,10 @@ cdef class RowPass(Team):
                 self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
+            if self.tiles != NULL and n == 1:   # by chance of the cut: a row alone is summed in another order
+                rows[1] = rows[0]
             self.kernels.forward[self.source](
-                rows, later, n, self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
+                rows, later, n if self.tiles == NULL else max(n, 2), self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
                                    self.logits + row_begin * self.n_classes * self.size, self.n_classes)

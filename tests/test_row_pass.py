@@ -106,6 +106,18 @@ def test_pixels_with_weights_that_are_not_finite(isa: str, wrong: float) -> None
     assert_allclose(logits, reference.linear(X, W.T, b, scale=1 / 255), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [257, 513, 1025])
+def test_weights_that_are_not_finite_on_any_number_of_threads(isa: str, n: int) -> None:
+    X, W, b, _, _ = problem(np.uint8, n, 700, 40, 1)
+    W[5, 3] = np.inf
+    alone = np.empty((n, 40), np.float32)
+    _kernels.row_pass(X, W, b, 1 / 255, logits=alone)
+    for n_threads in (2, 3, 8, 64):
+        logits = np.empty_like(alone)
+        _kernels.row_pass(X, W, b, 1 / 255, logits=logits, n_threads=n_threads)
+        assert_array_equal(logits, alone)
+
+
 def test_a_batch_that_diverges_poisons_only_what_it_must(isa: str) -> None:
     """One row's logits overflow: its dlogits are NaN, and so is the gradient, as in NumPy."""
     X, W, b, y, _ = problem(np.uint8, 300, 70, 12, 1)

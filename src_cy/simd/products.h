@@ -103,6 +103,28 @@ static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdif
 #undef NARROW_TILE_OF
 }
 
+/* Logits of a single row, n_features floats with zeros up to a whole vector: dot products, the lanes are features. */
+static void FN(forward_one)(const T *x, ptrdiff_t n_features, const T *W, const T *b, ptrdiff_t n_classes, T scale,
+                            T *logits, ptrdiff_t ld)
+{
+    enum { AT_ONCE = 4 };
+    const ptrdiff_t whole = n_features / LANES * LANES;
+    for (ptrdiff_t k = 0; k < n_classes; k += AT_ONCE) {
+        V sums[AT_ONCE] = {{0}};
+        const T *w[AT_ONCE];
+        for (int c = 0; c < AT_ONCE; c++)
+            w[c] = W + (k + c < n_classes ? k + c : n_classes - 1) * n_features;
+        for (ptrdiff_t j = 0; j < whole; j += LANES)
+            for (int c = 0; c < AT_ONCE; c++)
+                sums[c] = VOP(fma)(FN(load)(w[c] + j), FN(load)(x + j), sums[c]);
+        for (int c = 0; c < AT_ONCE && k + c < n_classes; c++) {
+            if (whole < n_features)
+                sums[c] = VOP(fma)(FN(load_first)(w[c] + whole, n_features - whole, 0), FN(load)(x + whole), sums[c]);
+            logits[(k + c) * ld] = FN(sum_lanes)(sums[c]) * scale + b[k + c];
+        }
+    }
+}
+
 INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel,
                                  ptrdiff_t n_rows, V totals[TILE_CLASSES][TILE_VECTORS])
 {

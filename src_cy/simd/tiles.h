@@ -54,6 +54,13 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 {
     T *panel = panel_;
     ptrdiff_t begin = 0;
+    if (n_rows == 1 && n_features <= PANEL * WIDE - LANES) { /* a lane for each row would waste all but one */
+        for (ptrdiff_t j = 0; j < n_features; j += LANES)
+            FN(store)(panel + j, j + LANES <= n_features ? LOAD((const S *)rows[0] + j)
+                                                         : TILE(load_short)((const S *)rows[0] + j, n_features - j));
+        FN(forward_one)(panel, n_features, W, b, n_classes, (T)scale, logits, ld);
+        return;
+    }
     do { /* once at least: without features, logits = b */
         const ptrdiff_t n = n_features - begin < PANEL ? n_features - begin : PANEL;
         const int last = begin + n == n_features;
