@@ -276,17 +276,19 @@ cdef class RowPass(Team):
         if self.n_later(end + at, n) < n:
             later = NULL
         cdef int64_t batch = block // self.blocks_per_batch if self.updates else 0
-        cdef bint finished = False
+        cdef bint alone, finished = False
         if self.tiles != NULL:
             finished = self.tiles.forward(
                 rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes,
                 self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
-            if self.tiles != NULL and n == 1:   # by chance of the cut: a row alone is summed in another order
+            alone = self.tiles != NULL and n == 1   # by the cut into pieces: a row alone is summed in another order
+            if alone:
                 rows[1] = rows[0]
             self.kernels.forward[self.source](
-                rows, later, n if self.tiles == NULL else max(n, 2), self.n_features, self.W, self.b, self.n_classes, self.scale, logits, self.ld, panel)
+                rows, NULL if alone else later, n + alone, self.n_features, self.W, self.b, self.n_classes, self.scale,
+                logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
                                    self.logits + row_begin * self.n_classes * self.size, self.n_classes)
