@@ -158,7 +158,7 @@ def minimize(
         alone; "auto" decides by what the decomposition costs. None is plain L-BFGS.
     path : bool
         Solve the heads that share a row of weights one after the other, from small to large C, each
-        from the solution of the one before. Otherwise all heads run at once.
+        from where the solutions of the two before it point. Otherwise all heads run at once.
     W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
         Where to start; None: at ``W = 0`` and the classes' logarithmic frequencies. With a path,
         where its first heads start.

@@ -242,6 +242,15 @@ def test_a_path_ends_where_separate_fits_do() -> None:
     apart = minimize(X, y, 3, C=Cs, tol=1e-9)
     assert np.allclose(path.objective, apart.objective, rtol=1e-7)
     assert (np.diff(path.loss) > 0).all()
+    assert path.passes.sum() < apart.passes.sum()
+
+
+def test_a_path_may_have_equal_and_infinite_C() -> None:
+    X, y = table(300, 4, 3, noise=4.0)
+    Cs = [1.0, math.inf, 1.0, 10.0, math.inf]
+    path = minimize(X, y, 3, C=Cs, path=True, tol=1e-9)
+    assert path.converged.all()
+    assert np.allclose(path.objective, minimize(X, y, 3, C=Cs, tol=1e-9).objective, rtol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
@@ -267,7 +276,7 @@ def test_bound_is_never_below_the_distance(seed: int, fit_intercept: bool) -> No
     weight = rng.uniform(0, 2, 150) * np.where(y == 1, 0.02, 1.0)
     for C in (1e-3, 0.1, 1.0, 100.0):
         best = minimize(
-            X, y, 4, C=C, sample_weight=weight, fit_intercept=fit_intercept, tol=1e-13,
+            X, y, 4, C=C, sample_weight=weight, fit_intercept=fit_intercept, tol=1e-12,
             max_iter=3000,
         )  # fmt: skip
         assert best.estimate[0] <= 1e-11 * best.objective[0]
