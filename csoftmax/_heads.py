@@ -50,6 +50,7 @@ class Head:
         self.estimate = math.inf
         self.converged = self.stalled = False
         self.trace: list[tuple[float, float]] = []  # loss and ||W||^2 after each iteration
+        self.at_least: Point | None = None  # where it may start without an evaluation
         self.inherited = 0  # of these, from heads before this one along a path
         self.history: dict[str, list[float]] = {
             name: [] for name in ("passes", "objective", "estimate", "gradient_max", "seconds")
@@ -206,6 +207,7 @@ class Walk:
         for follower in self.heads:
             if self.before.get(follower.index) is head and follower.state is None:
                 follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
+                follower.at_least = self._moved(follower, head.point)
                 self._start(follower, self._predicted(follower, head))
 
     def _predicted(self, follower: Head, head: Head) -> Array:
@@ -213,7 +215,7 @@ class Walk:
 
         It saves a third of the passes of a sweep, and more where the optimum is hard to come by.
         """
-        x = head.point.x.copy()
+        x: Array = head.point.x.copy()
         before = self.before.get(head.index)
         if before is not None:
             C = [float(self.problem.C[h.index]) for h in (before, head, follower)]
@@ -221,6 +223,16 @@ class Walk:
                 ahead = math.log(C[2] / C[1]) / math.log(C[1] / C[0])
                 x += x.dtype.type(min(ahead, 1.0)) * (x - before.point.x)
         return x
+
+    def _moved(self, follower: Head, point: Point) -> Point:
+        """Return the point of a head of another C: only the penalty differs."""
+        problem, W = self.problem, slice(self.problem.split)
+        new, old = follower.index, self.before[follower.index].index
+        objective = point.objective - problem.penalty(old, point.x) + problem.penalty(new, point.x)
+        change = float(problem.lam[new] - problem.lam[old])
+        gradient = point.gradient.copy()
+        gradient[W] += gradient.dtype.type(change) * point.x[W]
+        return Point(point.x.copy(), objective, gradient, np.zeros_like(gradient))
 
     def _start(self, head: Head, x: Array) -> None:
         at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
@@ -242,6 +254,11 @@ class Walk:
         state = head.state
         assert state is not None
         if state.point is None:
+            known = head.at_least
+            if known is not None and not objective <= known.objective:
+                state.trial, state.trial_gradient = known.x, known.gradient
+                objective = known.objective
+            head.at_least = None
             state.start(objective)
             head.steps = state.steps()
         else:

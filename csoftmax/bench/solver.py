@@ -238,8 +238,7 @@ def sweep(settings: Settings) -> Iterator[Result]:
     """Time 45 values of C along a path, one fit, and the peers at five of the values."""
     data, threads = _images(settings.quick), settings.threads[-1]
     values = QUICK_SWEEP if settings.quick else SWEEP
-    # the estimate of a distance may be half of it
-    options: dict[str, Any] = {"tol": NEAR / 2, "n_threads": threads, "max_iter": 5000}
+    options: dict[str, Any] = {"tol": NEAR, "n_threads": threads, "max_iter": 5000}
     sides = {OURS: Samples(), "one fit": Samples()}
     found: Any = None
     for _ in range(1 + settings.rounds // 4):
