@@ -24,7 +24,7 @@ __all__ = [
 
 # ---- instruction sets ---------------------------------------------------------------------------
 
-cdef const instruction_set *found[5]
+cdef const instruction_set *found[MOST_INSTRUCTION_SETS]
 cdef int n_found = available_instruction_sets(found)
 cdef const instruction_set *isa = found[0]
 

@@ -6,6 +6,7 @@ cdef extern from "simd/kernels.h" nogil:
         FORWARD_PANEL
         GRADIENT_PANEL
         GRADIENT_CHUNK
+        MOST_INSTRUCTION_SETS
 
     ctypedef struct gradient_sink:
         void *W
@@ -86,7 +87,7 @@ cdef extern from "simd/kernels.h" nogil:
         kernel_table f32
         kernel_table f64
 
-    int available_instruction_sets(const instruction_set *found[5])
+    int available_instruction_sets(const instruction_set *found[MOST_INSTRUCTION_SETS])
 
 cdef extern from "team.h" nogil:
     ctypedef struct ticket_office:

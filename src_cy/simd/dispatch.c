@@ -45,7 +45,7 @@ static void x86_features(int *avx2, int *avx512, int *amx)
 }
 #endif
 
-int available_instruction_sets(const instruction_set *found[5])
+int available_instruction_sets(const instruction_set *found[MOST_INSTRUCTION_SETS])
 {
     int n = 0;
 #if defined(__x86_64__)

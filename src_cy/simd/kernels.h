@@ -132,7 +132,9 @@ extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kerne
 #define HAS_AMX 0
 #endif
 
+enum { MOST_INSTRUCTION_SETS = 5 };
+
 /* The instruction sets that this machine can run, best first; returns how many (scalar is always one). */
-int available_instruction_sets(const instruction_set *found[5]);
+int available_instruction_sets(const instruction_set *found[MOST_INSTRUCTION_SETS]);
 
 #endif

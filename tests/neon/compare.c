@@ -339,7 +339,7 @@ int main(void)
             return perror("mmap"), 2;
     }
     signal(SIGSEGV, out_of_bounds);
-    const instruction_set *found[4];
+    const instruction_set *found[MOST_INSTRUCTION_SETS];
     const int n_found = available_instruction_sets(found);
     for (int s = 0; s < n_found; s++)
         for (f64 = 0; f64 < 2; f64++) {
