@@ -44,7 +44,9 @@ __all__ = ["SoftmaxClassifierCV"]
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
 Fold = tuple[Labels, Labels]
-FOLD_TOL = 10  # times tol: what only chooses C need not be as near to the optimum as the result
+# What only chooses C need not be as near to the optimum as the result: times tol, and iterations
+# (LogisticRegressionCV's default), which nearly separable folds would exceed by far.
+FOLD_TOL, FOLD_ITERATIONS = 10, 100
 
 
 class SoftmaxClassifierCV(LinearSoftmax):
@@ -64,7 +66,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
     scoring : str, callable or None
         What the folds are scored by, as in scikit-learn; None is the accuracy.
     tol : float
-        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol.
+        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol,
+        or after 100 iterations for each C.
     max_iter, class_weight, n_threads, max_memory
         As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
         heads do not fit into `max_memory` (into a quarter of the machine's memory, if it is None),
@@ -185,7 +188,11 @@ class SoftmaxClassifierCV(LinearSoftmax):
         W, b, iterations = solve_heads(
             data.X, data.y, n_classes, softmax_C(Cs, n_classes),
             _row_weights(folds, weight, len(data.y)), n_at_once, plan,
-            **{**options, "tol": FOLD_TOL * float(self.tol)},
+            **{
+                **options,
+                "tol": FOLD_TOL * float(self.tol),
+                "max_iter": min(self.max_iter, FOLD_ITERATIONS),
+            },
         )  # fmt: skip
         self.classes_, self.Cs_ = data.classes, Cs
         self.n_iter_ = iterations[:, None, :]
