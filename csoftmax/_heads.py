@@ -95,14 +95,12 @@ class Head:
         too little, and those of the heads before it, with the objective of this one, too much: the
         geometric mean.
         """
-        objectives = [loss + 0.5 * lam * square for loss, square in self.trace[self.inherited :]]
-        own = _left_of_series(objectives)
+        own = _left_of_series(self.trace, self.inherited, lam)
         if own is None:
             own = UNTRIED * point.estimate
         if not self.inherited:
             return own
-        objectives = [loss + 0.5 * lam * square for loss, square in self.trace]
-        return math.sqrt(own * (_left_of_series(objectives) or 0.0))
+        return math.sqrt(own * (_left_of_series(self.trace, 0, lam) or 0.0))
 
     def passes_to_go(self, tol: float) -> int | None:
         """Extrapolate the decay of the estimate over the second half of the way."""
@@ -114,13 +112,18 @@ class Head:
         return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
 
 
-def _left_of_series(objectives: list[float]) -> float | None:
-    """Return the rest of a geometric series with the decreases of the last two quarters."""
-    last = len(objectives) - 1
-    width = max(3, last // 4)
-    if last < 2 * width:
+def _left_of_series(trace: list[tuple[float, float]], begin: int, lam: float) -> float | None:
+    """Return the rest of a geometric series with the decreases of the last two quarters.
+
+    Of the iterations from `begin`, (loss, ||W||^2) each, with a penalty of lam / 2 ||W||^2.
+    """
+    last = len(trace) - 1
+    width = max(3, (last - begin) // 4)
+    if last - begin < 2 * width:
         return None
-    first, middle, now = (objectives[i] for i in (last - 2 * width, last - width, last))
+    first, middle, now = (
+        loss + 0.5 * lam * square for loss, square in trace[last - 2 * width :: width]
+    )
     if not middle > now:
         return 0.0
     ratio = min((middle - now) / (first - middle), 0.98) if first > middle else 0.98
