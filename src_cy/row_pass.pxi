@@ -11,7 +11,7 @@ cdef enum:
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
-    FEWEST_TILE_ROWS = 32    # fewer are not worth rewriting W for
+    MOST_UNEVEN = 1024       # times the smallest weight: digits are of the largest dlogit's magnitude
 
 
 cdef class RowPass(Team):
@@ -39,7 +39,7 @@ cdef class RowPass(Team):
     cdef const int64_t *weight_of_head          # which of these rows is a head's; NULL: all have the first
     cdef Py_ssize_t n_stored
     cdef gradient_sink W_sink, b_sink
-    cdef bint has_gradient, updates
+    cdef bint has_gradient, updates, uneven_weights
     cdef char *logits
     cdef char *losses
     cdef int64_t *predictions
@@ -91,10 +91,19 @@ cdef class RowPass(Team):
             if not 0 <= self.order[i] < self.n_stored:
                 raise ValueError(f"order[{i}] is {self.order[i]}, expected 0..{self.n_stored - 1}")
 
-    cdef void take_weights(self, sample_weight, weight_of_head) except *:
-        cdef Py_ssize_t h, n_weights = 1 if sample_weight.ndim == 1 else sample_weight.shape[0]
+    cdef void take_weights(self, sample_weight, weight_of_head, bint has_heads) except *:
+        cdef Py_ssize_t h, i, n_weights = 1 if sample_weight.ndim == 1 else sample_weight.shape[0]
+        cdef double smallest = INFINITY, largest = 0.0
+        if n_weights < 1:
+            raise ValueError("sample_weight has no rows")
         self.weight = <const double *>self.take(
             sample_weight, n_weights * self.n_stored, c"d", False, "sample_weight")
+        # Not with heads, each of which must have the bits that it would have alone.
+        for i in range(0 if has_heads else self.n_stored):
+            largest = max(largest, self.weight[i])
+            if 0.0 < self.weight[i] < smallest:
+                smallest = self.weight[i]
+        self.uneven_weights = largest > MOST_UNEVEN * smallest
         if weight_of_head is None:
             return
         self.weight_of_head = <const int64_t *>self.take(
@@ -113,8 +122,9 @@ cdef class RowPass(Team):
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
         self.tiles = self.kernels.tiles[self.source]
         if self.tiles != NULL and (
-                self.batch_rows < FEWEST_TILE_ROWS or not 0 < self.n_features <= self.tiles.most_features
-                or self.n_classes // self.n_heads < self.tiles.fewest_classes):
+                self.batch_rows < self.tiles.fewest_rows or not 0 < self.n_features <= self.tiles.most_features
+                or self.n_classes // self.n_heads < self.tiles.fewest_classes
+                or self.source == 0 and self.uneven_weights):
             self.tiles = NULL
         # a thread pays from some 50 us of all its work and some 5 us of one phase
         cdef double speed = 1.0 if self.tiles == NULL else 6.0 if self.source == 0 else 2.0
@@ -283,7 +293,8 @@ cdef class RowPass(Team):
                 self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
-            alone = self.tiles != NULL and n == 1   # by the cut into pieces: a row alone is summed in another order
+            # A row alone is summed in another order: not where only the cut into pieces has left it alone.
+            alone = n == 1 and (batch_size if self.has_gradient else self.n_rows) > 1
             if alone:
                 rows[1] = rows[0]
             self.kernels.forward[self.source](
@@ -393,7 +404,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
 
     heads: so many problems over the same rows, their classes side by side in W, b and the gradient; what is
     returned are then lists, an item per head. sample_weight may be (m, n_stored) with one of its rows for each
-    head, as weight_of_head (heads,) int64 says. Every head has the bits that it would have alone.
+    head, as weight_of_head (heads,) int64 says. Where X, W and the logits are finite, every head has the bits
+    that it would have alone.
     """
     cdef RowPass p = RowPass()
     cdef bint updates = sgd is not None
@@ -405,7 +417,7 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
             y is None or losses is not None or predictions is not None):
         raise ValueError(f"heads is {heads}: expected a divisor of {p.n_classes}, labels, no results by row")
     if sample_weight is not None:
-        p.take_weights(sample_weight, weight_of_head)
+        p.take_weights(sample_weight, weight_of_head, heads is not None)
     if p.n_features > PY_SSIZE_T_MAX // 64 // max(p.n_classes, 1):
         raise ValueError(f"{p.n_features} features of {p.n_classes} classes: too many")
     cdef Py_ssize_t n_parameters = p.n_classes * p.n_features
@@ -438,6 +450,9 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
         if W_velocity is not None:
             p.W_sink.velocity = p.take(W_velocity, n_parameters, kind, True, "velocity of W")
             p.b_sink.velocity = p.take(b_velocity, p.n_classes, kind, True, "velocity of b")
+    if p.n_rows == 0 and gradient is not None:
+        memset(p.W_sink.gradient, 0, n_parameters * p.size)
+        memset(p.b_sink.gradient, 0, p.n_classes * p.size)
     p.plan(batch_rows, n_threads)
     p.allocate()
     p.run()

@@ -35,6 +35,7 @@ cdef extern from "simd/kernels.h" nogil:
     ctypedef struct tile_kernels:
         Py_ssize_t most_features
         Py_ssize_t fewest_classes
+        Py_ssize_t fewest_rows
         void (*open)() noexcept nogil
         void (*close)() noexcept nogil
         Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil

@@ -30,7 +30,17 @@ def problem(dtype: Any, n: int, n_features: int, n_classes: int, heads: int) -> 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n", "n_features", "n_classes", "heads"),
-    [(1, 1, 1, 2), (37, 5, 3, 4), (700, 65, 10, 5), (1500, 784, 10, 7), (300, 20, 120, 3)],
+    [
+        (1, 1, 1, 2),
+        (37, 5, 3, 4),
+        (700, 65, 10, 5),
+        (1500, 784, 10, 7),
+        (300, 20, 120, 3),
+        (33, 784, 10, 10),
+        (65, 784, 60, 2),
+        (97, 784, 10, 10),
+        (1057, 784, 10, 10),
+    ],
 )
 def test_every_head_has_the_bits_it_has_alone(
     isa: str, dtype: Any, n: int, n_features: int, n_classes: int, heads: int
@@ -49,10 +59,10 @@ def test_every_head_has_the_bits_it_has_alone(
             own = slice(h * n_classes, (h + 1) * n_classes)
             dW_alone, db_alone = np.empty_like(W[own]), np.empty_like(b[own])
             loss, n_correct = _kernels.row_pass(
-                X, W[own], b[own], scale, y=y, sample_weight=weights[weight_of_head[h]],
+                X, W[own], b[own], scale, y=y, heads=1, sample_weight=weights[weight_of_head[h]],
                 gradient=(dW_alone, db_alone),
             )  # fmt: skip
-            assert (losses[h], correct[h]) == (loss, n_correct)
+            assert ([losses[h]], [correct[h]]) == (loss, n_correct)
             assert_array_equal(dW[own], dW_alone)
             assert_array_equal(db[own], db_alone)
 
@@ -81,6 +91,8 @@ def test_wrong_heads_are_refused() -> None:
             _kernels.row_pass(
                 X, W, b, 1.0, y=y, heads=2, sample_weight=weights, weight_of_head=np.array(of_head)
             )
+    with pytest.raises(ValueError, match="sample_weight has no rows"):
+        _kernels.row_pass(X, W, b, 1.0, y=y, sample_weight=np.zeros((0, 50)))
     with pytest.raises(ValueError, match="weight_of_head: expected 2 contiguous items"):
         _kernels.row_pass(
             X, W, b, 1.0, y=y, heads=2, sample_weight=weights, weight_of_head=np.zeros(3, np.int64)
@@ -211,3 +223,59 @@ def test_a_batch_of_many_classes_is_one_step(isa: str, dtype: Any, n_classes: in
     _, dW, db = reference.linear_cross_entropy_grad(X, W.T, b, y)
     assert_allclose(moved, W - 0.5 * dW.T, rtol=1e-5, atol=1e-6)
     assert_allclose(moved_b, b - 0.5 * db, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [10, 30])
+def test_sums_that_overflow_are_infinite_not_nan(isa: str, n_classes: int) -> None:
+    X, W, b, y, _ = problem(np.float32, 300, 70, n_classes, 1)
+    X[:, 0], W[4, 0] = 3e25, -7e25
+    logits, labels = np.empty((300, n_classes), np.float32), np.empty(300, np.int64)
+    _kernels.row_pass(X, W, b, 1.0, logits=logits, predictions=labels)
+    assert (logits[:, 4] == -np.inf).all()
+    assert (labels != 4).all()
+    y[:] = 1
+    dW, db = np.empty_like(W), np.empty_like(b)
+    loss, _ = _kernels.row_pass(X, W, b, 1.0, y=y, gradient=(dW, db))
+    assert np.isfinite(loss)
+    assert (dW[4] == 0).all()
+
+
+def test_a_gradient_that_overflows(isa: str) -> None:
+    """300 rows of 3e38 times dlogits of either sign: infinite where floats say so, no NaN."""
+    X, W, b, _, _ = problem(np.float32, 300, 70, 30, 1)
+    X[:, 3], W[:], b[:] = 3e38, 0, 0
+    dW, db = np.empty_like(W), np.empty_like(b)
+    _kernels.row_pass(X, W, b, 1.0, y=np.zeros(300, np.int64), gradient=(dW, db))
+    assert dW[0, 3] == -np.inf
+    assert (dW[1:, 3] == np.inf).all()
+    assert np.isfinite(np.delete(dW, 3, axis=1)).all()
+
+
+def test_one_weight_does_not_hide_the_others(isa: str) -> None:
+    X, W, b, _, _ = problem(np.uint8, 300, 70, 3, 1)
+    X[1:, 5], W[:, 5] = 0, 1e8
+    logits = np.empty((300, 3), np.float32)
+    _kernels.row_pass(X, W, b, 1 / 255, logits=logits)
+    assert_allclose(logits[1:], reference.linear(X[1:], W.T, b, scale=1 / 255), atol=1e-5)
+
+
+def test_sample_weights_far_apart_keep_the_small_ones(isa: str) -> None:
+    X, W, b, y, _ = problem(np.uint8, 300, 70, 3, 1)
+    X[0, :35] = 0
+    weight = np.ones(300)
+    weight[0] = 1e8
+    dW, db = np.empty_like(W), np.empty_like(b)
+    _kernels.row_pass(X, W, b, 1 / 255, y=y, sample_weight=weight, gradient=(dW, db))
+    _, expected, _ = reference.linear_cross_entropy_grad(
+        X.astype(float), W.T.astype(float), b, y, scale=1 / 255, sample_weight=weight,
+        reduction="sum",
+    )  # fmt: skip
+    assert_allclose(dW[:, :35], expected.T[:, :35], rtol=1e-3, atol=1e-3)
+
+
+def test_no_rows_have_a_gradient_of_zero(isa: str) -> None:
+    X, W, b, y, _ = problem(np.float32, 5, 4, 3, 1)
+    dW, db = np.full_like(W, 7), np.full_like(b, 7)
+    assert _kernels.row_pass(X[:0], W, b, 1.0, y=y[:0], gradient=(dW, db)) == (0.0, 0)
+    assert not dW.any()
+    assert not db.any()

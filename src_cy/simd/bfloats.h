@@ -3,7 +3,7 @@
  * A float is the sum of three numbers of 8 bits, each of them a bfloat16 (a float16, of 11 bits, is the sum of two).
  * The tile unit multiplies 16 x 32 by 32 x 16 of those without rounding and sums in float32, in the time of 16
  * multiply-adds of vectors. Of the nine products of terms the three below 2^-24 of the whole are left out; six
- * remain, at 16 times the speed of floats. Numbers below 2^-126 count as 0.
+ * remain, at 16 times the speed of floats. Terms below 2^-126 count as 0: numbers below 2^-110 lose digits.
  *
  * What is summed over goes in steps of 32 numbers, which lie in pairs: l and 16 + l share an item of 32 bits.
  * Steps of a factor: its terms, of each of them two tiles. */
@@ -53,10 +53,22 @@ INLINE int bfloat_overflows(__m512i large)
     return _mm512_reduce_max_epi32(large) >= 0x7f7f8000;
 }
 
+/* Did one of the sums of n left rows overflow? Terms of both signs can make NaN of what is infinite with floats. */
+INLINE int bfloat_sums_overflow(float sums[2][2][16][16], ptrdiff_t n)
+{
+    __m512i large = _mm512_setzero_si512();
+    for (ptrdiff_t r = 0; r < 32 && r < n; r++)
+        for (int half = 0; half < 2; half++)
+            large = _mm512_max_epi32(large, _mm512_and_si512(_mm512_loadu_si512(sums[r / 16][half][r % 16]),
+                                                             _mm512_set1_epi32(0x7fffffff)));
+    return _mm512_reduce_max_epi32(large) >= 0x7f800000;
+}
+
 /* Tiles 0 .. 3 = left rows 0 .. 31 times right columns 0 .. 31, summed over the steps. */
 INLINE void bfloat_product(const char *left, const int left_terms, const char *right, const int right_terms,
                            ptrdiff_t n_steps)
 {
+    settle();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -128,7 +140,8 @@ static ptrdiff_t bfloat_forward_bytes(ptrdiff_t n_features)
 
 static ptrdiff_t bfloat_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
-    return bfloat_bytes(n_rows, n_classes) + BFLOAT_STRIPS * bfloat_steps(n_rows) * BFLOAT_TERMS * 2 * TILE_BYTES;
+    return bfloat_bytes(n_rows, n_classes) + BFLOAT_STRIPS * bfloat_steps(n_rows) * BFLOAT_TERMS * 2 * TILE_BYTES +
+           (ptrdiff_t)sizeof(float) * GRADIENT_PANEL * n_rows;
 }
 
 static ptrdiff_t bfloat_row_bytes(ptrdiff_t n_features)
@@ -188,6 +201,10 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
                 _tile_stored(1, sums[0][1], 64);
                 _tile_stored(2, sums[1][0], 64);
                 _tile_stored(3, sums[1][1], 64);
+                if (bfloat_sums_overflow(sums, end - i)) {
+                    finite[(i - begin) / 32] = 0;
+                    continue;
+                }
                 for (int half = 0; half < 2; half++)
                     for (ptrdiff_t c = 0; c < BFLOAT_CLASSES && k + c < n_classes; c += 16) {
                         f32_vector v[16];
@@ -227,13 +244,26 @@ INLINE int BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptr
     return !bfloat_overflows(large);
 }
 
+/* The gradient of a strip from j, of the n classes from k alone, without tiles. */
+static void BFLOAT(by_floats)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t j,
+                              ptrdiff_t end, const void *dlogits, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t n, double scale,
+                              const gradient_sink *sink, void *panel)
+{
+    gradient_sink own = *sink;
+    own.W = own.W ? (float *)own.W + k * n_features : NULL;
+    own.velocity = own.velocity ? (float *)own.velocity + k * n_features : NULL;
+    own.gradient = own.gradient ? (float *)own.gradient + k * n_features : NULL;
+    TILE(gradient)(rows, n_rows, n_features, j, end - j < BFLOAT_STEP ? end : j + BFLOAT_STEP, dlogits, ld, n, scale,
+                   &own, panel);
+}
+
 /* 2 n_rows (end - begin) n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). */
 static int BFLOAT(gradient)(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
                             ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits,
                             ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch)
 {
     const ptrdiff_t steps = bfloat_steps(n_rows), strip_bytes = steps * X_TERMS * 2 * TILE_BYTES;
-    char *strips = (char *)scratch + bfloat_bytes(n_rows, n_classes);
+    char *strips = (char *)scratch + bfloat_bytes(n_rows, n_classes), *panel = strips + BFLOAT_STRIPS * strip_bytes;
     (void)staged, (void)later, (void)n_later;
     if (!bfloat_pack_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
@@ -253,6 +283,12 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
                 _tile_stored(1, sums[0][1], 64);
                 _tile_stored(2, sums[1][0], 64);
                 _tile_stored(3, sums[1][1], 64);
+                if (bfloat_sums_overflow(sums, n_classes - k)) {
+                    BFLOAT(by_floats)(rows, n_rows, n_features, j, to, (const float *)dlogits + k * ld, ld, k,
+                                      n_classes - k < BFLOAT_CLASSES ? n_classes - k : BFLOAT_CLASSES, scale, sink,
+                                      panel);
+                    continue;
+                }
                 for (ptrdiff_t c = 0; c < BFLOAT_CLASSES && k + c < n_classes; c++)
                     for (ptrdiff_t t = j; t < j + BFLOAT_STEP && t < to; t += 16) {
                         const ptrdiff_t at = (k + c) * n_features + t, n = to - t < 16 ? to - t : 16;
@@ -262,14 +298,13 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
             }
         for (ptrdiff_t j = from, s = 0; j < to; j += BFLOAT_STEP, s++)
             if (!finite[s])
-                TILE(gradient)(rows, n_rows, n_features, j, to - j < BFLOAT_STEP ? to : j + BFLOAT_STEP, dlogits, ld,
-                               n_classes, scale, sink, strips + s * strip_bytes);
+                BFLOAT(by_floats)(rows, n_rows, n_features, j, to, dlogits, ld, 0, n_classes, scale, sink, panel);
     }
     return 1;
 }
 
 static const tile_kernels BFLOAT(tiles) = {
-    .most_features = PTRDIFF_MAX, .fewest_classes = 24, .open = digits_open, .close = digits_close,
+    .most_features = 4096, .fewest_classes = 24, .fewest_rows = 128, .open = digits_open, .close = digits_close,
     .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_bytes, .forward_bytes = bfloat_forward_bytes,
     .gradient_bytes = bfloat_gradient_bytes, .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward),
     .gradient = BFLOAT(gradient)};

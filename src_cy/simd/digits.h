@@ -43,6 +43,12 @@ static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
+/* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */
+INLINE void settle(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 static void digits_open(void)
 {
     static const struct {
@@ -68,6 +74,22 @@ INLINE int exponent_of_unit(int32_t largest_bits)
     /* 127 + 127 * 256 + 127 * 65536 is the largest number of three digits */
     exponent += (mantissa * 8388608.0f > 8355711.0f) - 23;
     return exponent < -149 ? -149 : exponent; /* no float is smaller than that */
+}
+
+/* Are most of the numbers that are not 0 so small against the largest that digits would take them for 0, or nearly? */
+INLINE int too_uneven(const float *x, ptrdiff_t n, int32_t largest)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    const __m512i limit = _mm512_set1_epi32(largest - (16 << 23)); /* largest / 2^16 */
+    int n_small = 0, n_nonzero = 0;
+    for (ptrdiff_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)-1;
+        const __m512i m = _mm512_and_si512(_mm512_maskz_loadu_epi32(mask, x + i), magnitude);
+        const __mmask16 nonzero = _mm512_test_epi32_mask(m, m);
+        n_nonzero += __builtin_popcount(nonzero);
+        n_small += __builtin_popcount(_mm512_mask_cmplt_epi32_mask(nonzero, m, limit));
+    }
+    return 2 * n_small > n_nonzero;
 }
 
 /* The bits of the largest |x[i]|, which grow with it: not below those of infinity if any is not finite. */
@@ -102,7 +124,7 @@ INLINE void transpose_items(__m512i v[16])
 }
 
 /* W (n_classes, n_features) -> digits in the order of a right factor: [group][step][feature / 4][place][4].
- * 0 if W has a number that is not finite. */
+ * 0 if W has a number that is not finite, or if one hides the others of its class. */
 static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed)
 {
     float *units = packed;
@@ -113,7 +135,7 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
     for (ptrdiff_t k = 0; k < n_classes; k++) {
         const float *w = (const float *)W + k * n_features;
         const int32_t largest = largest_magnitude(w, n_features);
-        if (largest >= 0x7f800000)
+        if (largest >= 0x7f800000 || too_uneven(w, n_features, largest))
             return 0;
         const int exponent = exponent_of_unit(largest);
         units[k] = ldexpf(1, exponent);
@@ -203,6 +225,7 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
     for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES)
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
             const char *left = (const char *)staged + i * stride, *right = digits;
+            settle();
             _tile_zero(0);
             _tile_zero(1);
             _tile_zero(2);
@@ -291,6 +314,7 @@ static int digits_gradient(const void *staged, const void *const *rows, const vo
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[4][PLACES];
             for (int pair = 0; pair < 4; pair += 2) {
+                settle();
                 _tile_zero(0);
                 _tile_zero(1);
                 _tile_zero(2);
@@ -327,6 +351,6 @@ static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
 
 static const tile_kernels digits_tiles = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
-    .fewest_classes = 1, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
+    .fewest_classes = 1, .fewest_rows = 32, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
     .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes, .gradient_bytes = digits_gradient_bytes,
     .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};

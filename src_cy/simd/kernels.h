@@ -52,7 +52,7 @@ typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 /* A second way for one stored type, where the instruction set multiplies tiles; W is rewritten for it. Sums may
  * depend on which rows make a block, and on nothing else. */
 typedef struct {
-    ptrdiff_t most_features, fewest_classes; /* what it can do, and from where it pays */
+    ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
@@ -61,7 +61,7 @@ typedef struct {
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
     ptrdiff_t (*forward_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
-    /* returns 0 if a number is not finite: then the forward kernel above must serve */
+    /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
     /* as the forward kernel; stages the rows for the gradient, with room up to a multiple of 32 rows;
        returns 0, having only staged, if packed is NULL */
