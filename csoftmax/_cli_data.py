@@ -94,6 +94,28 @@ def model_for(
     return model
 
 
+def as_trained(
+    data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
+) -> cs.Dataset:
+    """The data with the model's scale of pixels and its order of classes."""
+    if data.X.dtype.kind in "iub":
+        data = replace(data, scale=model.scale)
+    names, wanted = data.class_names, model.class_names
+    positions = tuple(map(str, range(model.n_classes)))
+    if names == wanted or positions == wanted:
+        return data
+    if not names or names == positions[: len(names)]:
+        say(f"labels 0, 1, ... are taken for the model's classes in order: {', '.join(wanted)}")
+        return data
+    if not set(names) <= set(wanted):
+        stranger = next(name for name in names if name not in wanted)
+        raise ValueError(
+            f"{data.name} has the class {stranger!r}, but the model's are {', '.join(wanted)}"
+        )
+    order = np.array([wanted.index(name) for name in names])
+    return replace(data, y=order[data.y], class_names=wanted)
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder, and find out now, not after the training, whether it can be written."""
     if folder.exists() and not folder.is_dir():

@@ -376,6 +376,8 @@ def solve_heads(
             **options,
         )  # fmt: skip
         for message in messages:
+            if message.startswith("interrupted"):
+                raise KeyboardInterrupt(message)  # heads that have hardly begun choose no C
             _warn(message)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)

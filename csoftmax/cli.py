@@ -19,6 +19,7 @@ import typer
 import csoftmax as cs
 from csoftmax._cli_data import (
     Dtype,
+    as_trained,
     describe,
     find_fashion_mnist,
     make_folder,
@@ -219,6 +220,7 @@ def evaluate(
                 whole, test = read_parts(data, class_names=model.class_names, **table)
             test_set = whole if test is None else test
         model_for(test_set, data, model, None, None)
+        test_set = as_trained(test_set, model, print)
     print(f"{model_file} on {describe(test_set)}")
     print(cs.evaluate(model, test_set, n_threads=threads))
 

@@ -214,6 +214,11 @@ class SoftmaxClassifier(LinearSoftmax):
             For parameters and data that do not fit; sparse X.
         MemoryBudgetError
             If `max_memory` is not enough.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If it stopped before `tol`; after Ctrl-C too, which keeps the best parameters so far.
         """
         self._check_parameters()
         spare = as_bytes(self.max_memory) - conversion_bytes(X)

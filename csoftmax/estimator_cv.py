@@ -161,9 +161,12 @@ class SoftmaxClassifierCV(LinearSoftmax):
             For parameters and data that do not fit; sparse X.
         MemoryBudgetError
             If `max_memory` is not enough.
+        KeyboardInterrupt
+            By Ctrl-C while the folds are fitted; in the final fit, as in `SoftmaxClassifier.fit`.
         """
         check_common_parameters(self)
         check_flag(self.refit, "refit")
+        get_scorer(self.scoring or "accuracy")  # unknown names are refused before the work
         Cs = _as_grid(self.Cs)
         for_splitter, for_scorer = self._routed(sample_weight, params)
         spare = as_bytes(self.max_memory) - conversion_bytes(X)

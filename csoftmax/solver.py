@@ -280,11 +280,15 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         worst = max(heads, key=Head.distance)
         print(
             f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, "
-            f"objective {worst.point.objective:.6g}, about {worst.distance():.2%} to go",
+            f"objective {worst.point.objective:.6g}, {_to_go(worst.distance())}",
             file=sys.stderr,
         )
     answer = callback(progress) if callback is not None else False
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+def _to_go(distance: float) -> str:
+    return f"about {distance:.2%} to go" if math.isfinite(distance) else "distance not known yet"
 
 
 def _solution(walk: Walk) -> Solution:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import csoftmax as cs
 from csoftmax import data, plot, solver
+from csoftmax._cli_data import as_trained
 from csoftmax.cli import main
 
 SAMPLE = data.sample_folder()
@@ -286,3 +288,31 @@ def test_draw_descent(tmp_path: Path) -> None:
     assert plot.draw_descent({"passes": [1], "objective": [0.0], "estimate": [0.0]}).axes
     with pytest.raises(ValueError, match="history has no objective"):
         plot.draw_descent({"passes": [1]})
+
+
+def test_evaluate_goes_by_names_and_by_the_scale_of_the_model(tmp_path: Path, capsys: Any) -> None:
+    """Classes of the file in another order than the data's, pixels as the estimator took them."""
+    train, _ = cs.fashion_mnist_sample()
+    X = train.X.reshape(len(train), -1)
+    names = np.array(train.class_names)[train.y]
+    classifier = cs.SoftmaxClassifier(C=1e-6, tol=1e-2).fit(X, names)
+    assert tuple(classifier.classes_) != train.class_names
+    classifier.save(tmp_path / "probe.safetensors")
+    model = cs.SoftmaxRegression.load(tmp_path / "probe.safetensors")
+    right = float((classifier.predict(X) == names).mean())
+    told: list[str] = []
+    fitting = as_trained(train, model, told.append)
+    assert cs.evaluate(model, fitting).accuracy == pytest.approx(right, abs=1e-3)
+    assert not told
+    same = as_trained(fitting, model, told.append)
+    np.testing.assert_array_equal(same.y, fitting.y)
+    strange = replace(train, class_names=("sock", *train.class_names[1:]))
+    with pytest.raises(ValueError, match="has the class 'sock', but the model's are Ankle boot"):
+        as_trained(strange, model, told.append)
+    as_trained(replace(train, class_names=()), model, told.append)
+    assert told[0].startswith("labels 0, 1, ... are taken for the model's classes in order: Ankle")
+    np.savez(tmp_path / "test.npz", X=X[:500], y=names[:500])
+    words = command("evaluate", tmp_path / "probe.safetensors", "--data", tmp_path / "test.npz")
+    assert main(words) == 0
+    accuracy = float((classifier.predict(X[:500]) == names[:500]).mean())
+    assert f"accuracy {accuracy:.4f}" in capsys.readouterr().out

@@ -324,3 +324,21 @@ def test_verbose_tells(capsys: Any) -> None:
     SoftmaxClassifierCV(Cs=2, cv=2, verbose=1).fit(*IRIS)
     told = capsys.readouterr()
     assert "2 C x 2 folds, 2 C at a time: up to" in told.out + told.err
+
+
+def test_an_unknown_scoring_is_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match="acuracy"):
+        SoftmaxClassifierCV(Cs=3, scoring="acuracy").fit([[0.0], [1.0]], [0, 1])  # too few for 5
+
+
+def test_ctrl_c_in_the_folds_chooses_no_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = load_iris(return_X_y=True)
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    model = SoftmaxClassifierCV(Cs=3)
+    monkeypatch.setattr("csoftmax._problem.Problem.evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="interrupted"):
+        model.fit(X, y)
+    assert not hasattr(model, "coef_")
