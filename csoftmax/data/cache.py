@@ -49,9 +49,14 @@ def load_arrays(
             return None
         if mapped.shape != shape or mapped.dtype != np.uint8:
             return None
-        # NumPy asks for huge pages: a shuffled epoch reads rows at random, each on its own pages.
-        arrays[key] = np.array(mapped)
-        arrays[key].flags.writeable = False
+        # Read, not mapped: NumPy asks for huge pages, and a shuffled epoch reads rows at random.
+        array = np.empty(shape, np.uint8)
+        with open(folder / f"{key}.npy", "rb") as file:
+            file.seek(-array.nbytes, os.SEEK_END)  # what follows the header
+            if file.readinto(array.reshape(-1).data) != array.nbytes:
+                return None
+        array.flags.writeable = False
+        arrays[key] = array
     return arrays
 
 
