@@ -37,19 +37,32 @@ def user_cache_folder() -> Path | None:
         return None
 
 
-def load_arrays(
+def mapped_arrays(
     folder: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NDArray[Any]] | None:
-    """Read the cached uint8 arrays; None unless all are there and whole."""
+    """Map the cached uint8 arrays into memory; None unless all are there and whole."""
     arrays = {}
     for key, shape in shapes.items():
         try:
-            mapped = open_npy(folder / f"{key}.npy")
+            arrays[key] = open_npy(folder / f"{key}.npy")
         except (OSError, DataError):
             return None
-        if mapped.shape != shape or mapped.dtype != np.uint8:
+        if arrays[key].shape != shape or arrays[key].dtype != np.uint8:
             return None
-        # Read, not mapped: NumPy asks for huge pages, and a shuffled epoch reads rows at random.
+    return arrays
+
+
+def load_arrays(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[Any]] | None:
+    """Read the cached arrays, as `mapped_arrays` finds them.
+
+    Not mapped: NumPy asks for huge pages, and a shuffled epoch reads rows at random.
+    """
+    if not mapped_arrays(folder, shapes):
+        return None
+    arrays = {}
+    for key, shape in shapes.items():
         array = np.empty(shape, np.uint8)
         with open(folder / f"{key}.npy", "rb") as file:
             file.seek(-array.nbytes, os.SEEK_END)  # what follows the header

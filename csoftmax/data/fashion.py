@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cached_arrays, load_arrays, user_cache_folder
+from .cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
 from .dataset import DataError, DataNotFoundError, Dataset
 from .idx import read_idx
 
@@ -185,7 +185,7 @@ def dataset_locations() -> list[DatasetLocation]:
         _look("system", SYSTEM_FOLDER, ""),
         _look("bundled sample", sample_folder(), ""),
     ]
-    if cache and load_arrays(cache, _shapes()):
+    if cache and mapped_arrays(cache, _shapes()):
         locations[1] = DatasetLocation("user cache", cache, True, "cached arrays")
     return locations
 
