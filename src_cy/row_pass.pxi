@@ -18,8 +18,8 @@ cdef class RowPass(Team):
     """One pass over rows of X in blocks; per block, row pieces, then feature pieces.
 
     Row pieces: logits, then loss and dlogits (or predictions) of piece_rows rows. Feature pieces: the
-    gradient of PIECE_FEATURES features summed over the block, stored or applied to W. Without a
-    gradient there are only row pieces, and nobody waits.
+    gradient of piece_features features summed over the block, stored or applied to W. Without a
+    gradient there are only row pieces, and nobody waits. Heads are evaluated side by side.
     """
     cdef const kernel_table *kernels
     cdef list views
