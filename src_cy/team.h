@@ -59,16 +59,21 @@ static inline void pause_waiting(int64_t *spins)
 #endif
 }
 
-/* Until `pieces` are finished; 0 if the office was closed first. */
-static inline int wait_for_done(ticket_office *office, int64_t pieces)
+/* Until a counter has come so far; 0 if the office was closed first. */
+static inline int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
 {
     int64_t spins = 0;
     while (!__atomic_load_n(&office->closed, __ATOMIC_RELAXED)) {
-        if (__atomic_load_n(&office->done, __ATOMIC_ACQUIRE) >= pieces)
+        if (__atomic_load_n(counter, __ATOMIC_ACQUIRE) >= least)
             return 1;
         pause_waiting(&spins);
     }
     return 0;
+}
+
+static inline void set_counter(int64_t *counter, int64_t value)
+{
+    __atomic_store_n(counter, value, __ATOMIC_RELEASE);
 }
 
 static inline void wait_until_empty(ticket_office *office)
