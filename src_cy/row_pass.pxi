@@ -10,9 +10,10 @@ cdef enum:
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
     # where gradients are small:
     OWN_BYTES = 1 << 19      # of a head's gradient, at most
-    LANES = 16               # at most
+    LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
+    PIXEL_ROWS = 256         # of a block on tiles
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -69,6 +70,7 @@ cdef class RowPass(Team):
     cdef Scratch totals, partial, zero_row, panel_block
     cdef char *lanes
     cdef int64_t *lane_is_at                    # the last ticket that added to it
+    cdef int64_t *claims                        # of parts, then of ranges: how many batches have taken them
     cdef Py_ssize_t lane_size                   # in floats: a gradient of W, then of b
     cdef const void *zeros                      # a row that stands in for rows of weight 0
     cdef double *loss_of                        # by LOSS_ROWS rows, and head
@@ -178,10 +180,13 @@ cdef class RowPass(Team):
         self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
         self.n_lanes = min(LANES, self.parts_per_batch)
         self.W_sink.last = self.b_sink.last = 1
-        self.block_rows = min(GRADIENT_CHUNK, self.part_rows, self.batch_rows)
-        self.piece_rows = self.block_rows
         if self.tiles == NULL:
-            self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
+            self.plan_panels()
+            self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
+        else:
+            self.plan_tiles()
+            self.block_rows = min(self.block_rows, self.part_rows, PIXEL_ROWS if self.source == 0 else TILE_BLOCK_ROWS)
+            self.piece_rows = self.block_rows
 
     cdef void plan_panels(self) except *:
         cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
@@ -252,9 +257,11 @@ cdef class RowPass(Team):
             self.lane_size = round_up(n_parameters, 16)
             self.partial = Scratch()
             self.lane_is_at = <int64_t *>self.partial.take(
-                LANES * sizeof(int64_t) + self.n_lanes * self.lane_size * self.size, zeroed=False)
-            self.lanes = <char *>(self.lane_is_at + LANES)
+                3 * LANES * sizeof(int64_t) + self.n_lanes * self.lane_size * self.size, zeroed=False)
+            self.claims = self.lane_is_at + LANES
+            self.lanes = <char *>(self.claims + 2 * LANES)
             memset(self.lane_is_at, -1, LANES * sizeof(int64_t))
+            memset(self.claims, 0, 2 * LANES * sizeof(int64_t))
         elif self.updates and self.parts_per_batch > 1:  # the gradient of an unfinished batch
             self.partial = Scratch()
             self.W_sink.gradient = self.partial.take(n_parameters * self.size)
@@ -296,14 +303,24 @@ cdef class RowPass(Team):
     cdef void own_piece(self, int64_t ticket, int slot) noexcept nogil:
         cdef int64_t per_batch = self.parts_per_batch + self.n_ranges
         cdef int64_t batch = ticket // per_batch
-        cdef Py_ssize_t part = ticket % per_batch, lane = part % self.n_lanes
+        cdef Py_ssize_t part = ticket % per_batch, lane
         if part >= self.parts_per_batch:
-            self.add_lanes(batch, part - self.parts_per_batch)
+            self.add_lanes(batch, self.claim(batch, LANES, self.n_ranges, slot))
             return
+        if self.parts_per_batch <= self.n_lanes:
+            part = self.claim(batch, 0, self.parts_per_batch, slot)
+        lane = part % self.n_lanes
         if part >= self.n_lanes and not wait_for(&self.office, &self.lane_is_at[lane], ticket - self.n_lanes):
             return
         self.part_to_lane(batch, part, lane, slot)
         set_counter(&self.lane_is_at[lane], ticket)
+
+    cdef Py_ssize_t claim(self, int64_t batch, Py_ssize_t first, Py_ssize_t n, int slot) noexcept nogil:
+        """One of n parts or ranges of the batch for this thread: what it had before, which is in its cache, if it can."""
+        cdef Py_ssize_t i = slot * n // self.n_threads
+        while not claimed(&self.claims[first + i], batch):
+            i = i + 1 if i + 1 < n else 0
+        return i
 
     cdef void part_to_lane(self, int64_t batch, Py_ssize_t part, Py_ssize_t lane, int slot) noexcept nogil:
         """Rows to gradient, a block after the other."""

@@ -106,6 +106,7 @@ cdef extern from "team.h" nogil:
     int enter_office(ticket_office *office)
     void leave_office(ticket_office *office)
     int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
+    int claimed(int64_t *counter, int64_t n)
     void set_counter(int64_t *counter, int64_t value)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()

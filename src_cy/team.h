@@ -13,7 +13,9 @@
 
 typedef struct {
     int64_t next;   /* the next ticket to hand out */
-    int64_t done;   /* pieces finished */
+    int64_t apart[7];
+    int64_t done;   /* pieces finished: in a cache line of its own, as those who wait read it all the time */
+    int64_t apart_too[7];
     int64_t inside; /* threads that may touch the caller's arrays */
     int64_t closed; /* nobody starts another piece */
 } ticket_office;
@@ -69,6 +71,12 @@ static inline int wait_for(ticket_office *office, const int64_t *counter, int64_
         pause_waiting(&spins);
     }
     return 0;
+}
+
+/* Of the threads that find a counter at n, one makes it n + 1. */
+static inline int claimed(int64_t *counter, int64_t n)
+{
+    return __atomic_compare_exchange_n(counter, &n, n + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 static inline void set_counter(int64_t *counter, int64_t value)
