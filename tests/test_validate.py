@@ -335,7 +335,7 @@ def test_cgroup_quotas_of_both_versions(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
 
     def quotas() -> list[float]:
-        return list(_validate._cgroup_quotas(tmp_path / "membership", tmp_path / "mount"))
+        return list(_validate._cgroup_quotas(f"{tmp_path}/membership", f"{tmp_path}/mount"))
 
     assert quotas() == []
     write("membership", "0::/outer/inner\n")
