@@ -294,6 +294,14 @@ def check_number(value: float, name: str) -> float:
     return number
 
 
+def check_learning_rate(value: float, name: str = "lr") -> float:
+    """Return `value` as a float; ValueError unless it is finite and > 0."""
+    number = check_number(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} is {number}, expected a number > 0")
+    return number
+
+
 def check_label_smoothing(label_smoothing: float) -> float:
     """Return `label_smoothing` as a float; ValueError outside [0, 1]."""
     value = check_number(label_smoothing, "label_smoothing")
@@ -337,7 +345,10 @@ def check_threads(n_threads: int | None) -> int:
     """Return how many threads to use; None means the CPUs that this process may use."""
     if n_threads is None:
         return usable_cpus()
-    return min(check_positive(n_threads, "n_threads"), MAX_THREADS)
+    try:
+        return min(check_positive(n_threads, "n_threads"), MAX_THREADS)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}, or None for all CPUs") from None
 
 
 @functools.cache
