@@ -22,16 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
 from csoftmax.autograd import Parameter
-from csoftmax.data import (
-    DataError,
-    DataLoader,
-    DataNotFoundError,
-    Dataset,
-    dataset_locations,
-    fashion_mnist,
-    fashion_mnist_sample,
-    read,
-)
+from csoftmax.data import DataError, DataLoader, DataNotFoundError, Dataset
 from csoftmax.functional import (
     cross_entropy,
     linear,
@@ -81,13 +72,18 @@ if os.environ.get("CSOFTMAX_ISA"):
         raise ImportError(f"environment variable CSOFTMAX_ISA: {error}") from None
 
 
-# Made on first use: they need scikit-learn, which nothing else here does.
+# Imported on first use: the readers of files, and what needs scikit-learn.
 _LAZY = {
+    "dataset_locations": "csoftmax.data",
+    "fashion_mnist": "csoftmax.data",
+    "fashion_mnist_sample": "csoftmax.data",
+    "read": "csoftmax.data",
     "SoftmaxClassifier": "csoftmax.estimator",
     "SoftmaxClassifierCV": "csoftmax.estimator_cv",
 }
 
 if TYPE_CHECKING:
+    from csoftmax.data import dataset_locations, fashion_mnist, fashion_mnist_sample, read
     from csoftmax.estimator import SoftmaxClassifier as SoftmaxClassifier
     from csoftmax.estimator_cv import SoftmaxClassifierCV as SoftmaxClassifierCV
 else:
@@ -121,6 +117,7 @@ def info() -> dict[str, Any]:
     import numpy as np
 
     from csoftmax._validate import usable_cpus
+    from csoftmax.data import dataset_locations
 
     return {
         "csoftmax": __version__,

@@ -12,7 +12,6 @@ import numbers
 import operator
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -295,6 +294,14 @@ def check_number(value: float, name: str) -> float:
     return number
 
 
+def check_learning_rate(value: float, name: str = "lr") -> float:
+    """Return `value` as a float; ValueError unless it is finite and > 0."""
+    number = check_number(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} is {number}, expected a number > 0")
+    return number
+
+
 def check_label_smoothing(label_smoothing: float) -> float:
     """Return `label_smoothing` as a float; ValueError outside [0, 1]."""
     value = check_number(label_smoothing, "label_smoothing")
@@ -338,7 +345,10 @@ def check_threads(n_threads: int | None) -> int:
     """Return how many threads to use; None means the CPUs that this process may use."""
     if n_threads is None:
         return usable_cpus()
-    return min(check_positive(n_threads, "n_threads"), MAX_THREADS)
+    try:
+        return min(check_positive(n_threads, "n_threads"), MAX_THREADS)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}, or None for all CPUs") from None
 
 
 @functools.cache
@@ -358,7 +368,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _cgroup_quotas(
-    membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+    membership: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup"
 ) -> Iterator[float]:
     """Yield every CPU quota, in CPUs, on the way from this process's control groups to the root.
 
@@ -366,7 +376,7 @@ def _cgroup_quotas(
     Inside a container the group may name a folder of the host; its parents up to the mount exist.
     """
     try:
-        lines = membership.read_text().splitlines()
+        lines = _read(membership).splitlines()
     except OSError:
         return
     for line in lines:
@@ -375,29 +385,33 @@ def _cgroup_quotas(
         version_2 = hierarchy == "0"
         if not version_2 and "cpu" not in controllers.split(","):
             continue
-        root = mount if version_2 else mount / "cpu"
-        folder = root / group.strip("/")
-        for place in (folder, *folder.parents):
-            if not place.is_relative_to(root):
-                break
-            quota = _version_2_quota(place) if version_2 else _version_1_quota(place)
+        root = mount if version_2 else f"{mount}/cpu"
+        parts = [part for part in group.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            folder = "/".join((root, *parts[:depth]))
+            quota = _version_2_quota(folder) if version_2 else _version_1_quota(folder)
             if quota is not None and quota > 0:
                 yield quota
 
 
-def _version_2_quota(folder: Path) -> float | None:
+def _version_2_quota(folder: str) -> float | None:
     """Read "quota period" (microseconds) or "max period" of a version 2 group."""
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = _read(f"{folder}/cpu.max").split()
         return float(quota) / float(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None  # no such file, or "max": no limit. float("max") is a ValueError
 
 
-def _version_1_quota(folder: Path) -> float | None:
+def _version_1_quota(folder: str) -> float | None:
     """Read the two files of a version 1 group; a quota of -1 means no limit."""
     try:
-        quota = float((folder / "cpu.cfs_quota_us").read_text())
-        return quota / float((folder / "cpu.cfs_period_us").read_text())
+        quota = float(_read(f"{folder}/cpu.cfs_quota_us"))
+        return quota / float(_read(f"{folder}/cpu.cfs_period_us"))
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

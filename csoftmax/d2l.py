@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import training
-from csoftmax._validate import check_positive
+from csoftmax._validate import check_learning_rate, check_positive
 from csoftmax.autograd import Parameter, Recorded
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
 from csoftmax.functional import cross_entropy
@@ -298,7 +298,7 @@ def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     params : iterable of Parameter
         Updated in place.
     lr : float
-        Learning rate.
+        Learning rate, > 0.
     batch_size : int
         Samples in the batch.
 
@@ -306,6 +306,8 @@ def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     ------
     TypeError, RuntimeError
         Something that is no Parameter, or has no gradient yet; then nothing is updated.
+    ValueError
+        A learning rate or a batch size that is not above 0.
 
     Examples
     --------
@@ -317,7 +319,7 @@ def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     >>> print(b, b.grad)
     [-0.1  0.1] [0. 0.]
     """
-    step = lr / check_positive(batch_size, "batch_size")
+    step = check_learning_rate(lr) / check_positive(batch_size, "batch_size")
     updates = []
     for param in params:
         if not isinstance(param, Parameter):

@@ -54,7 +54,7 @@ from csoftmax._estimator_fit import (
     plan_memory,
 )
 from csoftmax._estimator_sgd import Descent
-from csoftmax._validate import check_number, check_positive
+from csoftmax._validate import check_learning_rate, check_number, check_positive
 from csoftmax.data import DataError
 
 __all__ = ["ConvergenceWarning", "Gap", "MemoryBudgetError", "SoftmaxClassifier"]
@@ -448,21 +448,19 @@ class SoftmaxClassifier(LinearSoftmax):
         check_flag(self.early_stopping, "early_stopping")
         check_positive(self.batch_size, "batch_size")
         check_positive(self.n_iter_no_change, "n_iter_no_change")
-        if isinstance(self.learning_rate, str) and self.learning_rate != "auto":
+        if not isinstance(self.learning_rate, str):
+            check_learning_rate(self.learning_rate, "learning_rate")
+        elif self.learning_rate != "auto":
             raise ValueError(
                 f'learning_rate is {self.learning_rate!r}, expected a number or "auto"'
             )
-        if self._learning_rate is not None and self._learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected a number > 0")
         if not 0 <= check_number(self.momentum, "momentum") < 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
 
     @property
     def _learning_rate(self) -> float | None:
         """None is automatic."""
-        if isinstance(self.learning_rate, str):
-            return None
-        return check_number(self.learning_rate, "learning_rate")
+        return None if isinstance(self.learning_rate, str) else float(self.learning_rate)
 
     def _start(self, data: TrainingSet) -> tuple[Array, Array] | None:
         """Where a warm start begins, if the last fit was of this shape."""

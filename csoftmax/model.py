@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,6 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from csoftmax import functional
 from csoftmax._validate import as_array, as_features, check_number, check_positive
 from csoftmax.data import DataError, write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = NDArray[Any]
 # One entry of the file's metadata, so that the same model gives the same bytes.
@@ -237,6 +238,8 @@ class SoftmaxRegression:
         OSError
             If it cannot be written.
         """
+        import json  # here and below: `import csoftmax` stays light
+
         from safetensors.numpy import save
 
         import csoftmax
@@ -279,6 +282,8 @@ class SoftmaxRegression:
         >>> cs.SoftmaxRegression.load(path).class_names
         ('a', 'b', 'c')
         """
+        from pathlib import Path
+
         description, weight, bias = read_parameters(Path(path))
         try:
             version = description["format_version"]
@@ -316,6 +321,8 @@ def _assign(view: Array, value: ArrayLike, name: str) -> None:
 
 def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:
     """Return what the file says of the model, and its checked weight and bias."""
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():

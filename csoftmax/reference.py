@@ -34,6 +34,7 @@ from csoftmax._validate import (
     as_weights,
     check_ignore_index,
     check_label_smoothing,
+    check_learning_rate,
     check_number,
     check_out,
     check_positive,
@@ -524,7 +525,7 @@ def sgd_epoch(
     order = np.arange(len(X)) if order is None else order
     order = as_labels(order, np.size(order), len(X), name="order")
     batch_size, scale = check_positive(batch_size, "batch_size"), check_number(scale, "scale")
-    lr, momentum = check_number(lr, "lr"), check_number(momentum, "momentum")
+    lr, momentum = check_learning_rate(lr), check_number(momentum, "momentum")
     weight_decay = check_number(weight_decay, "weight_decay")
     loss, correct = 0.0, 0
     for start in range(0, len(order), batch_size):

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels
 from csoftmax._passes import as_stored
-from csoftmax._validate import as_labels, check_number, check_positive, check_threads
+from csoftmax._validate import (
+    as_labels,
+    check_learning_rate,
+    check_number,
+    check_positive,
+    check_threads,
+)
 from csoftmax.data import DataLoader, Dataset, write_atomically
 from csoftmax.model import SoftmaxRegression, is_integer
 
@@ -43,7 +49,7 @@ class SGD:
     Parameters
     ----------
     lr : float
-        Learning rate, >= 0. Like the others, it may be changed between epochs.
+        Learning rate, > 0. Like the others, it may be changed between epochs.
     momentum : float
         In [0, 1). The velocities live as long as this object and the model they belong to; a copy
         starts without any.
@@ -74,20 +80,21 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.lr = check_number(self.lr, "lr")
+        self._check()
+        self._velocities: WeakKeyDictionary[SoftmaxRegression, tuple[Array, Array]]
+        self._velocities = WeakKeyDictionary()
+
+    def _check(self) -> None:
+        self.lr = check_learning_rate(self.lr)
         self.momentum = check_number(self.momentum, "momentum")
         self.nesterov = bool(self.nesterov)
         self.weight_decay = check_number(self.weight_decay, "weight_decay")
-        if self.lr < 0:
-            raise ValueError(f"lr is {self.lr}, expected at least 0")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay is {self.weight_decay}, expected at least 0")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True but momentum is 0, expected momentum > 0")
-        self._velocities: WeakKeyDictionary[SoftmaxRegression, tuple[Array, Array]]
-        self._velocities = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float]]:
         return SGD, (self.lr, self.momentum, self.nesterov, self.weight_decay)
@@ -305,6 +312,7 @@ def train_epoch(
 
     Interrupted or refused, it leaves the model and its velocities as they were.
     """
+    optimizer._check()
     features, labels = check_labelled(model, loader.X, loader.y, "train_data")
     order = loader.epoch_order()
     if order is not None:

@@ -533,6 +533,7 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         "batch size": ([*train, "--batch-size", "-3"], ["--batch-size"]),
         "threads": ([*train, "--threads", "0"], ["--threads"]),
         "lr": ([*train, "--lr", "-0.5"], ["lr is -0.5"]),
+        "lr of 0": ([*train, "--lr", "0"], ["lr is 0.0, expected a number > 0"]),
         "lr that is nan": ([*train, "--lr", "nan"], ["lr is nan"]),
         "lr that is no number": ([*train, "--lr", "fast"], ["--lr"]),
         "momentum": ([*train, "--momentum", "1"], ["momentum is 1.0"]),

@@ -171,12 +171,12 @@ def test_the_real_pictures_are_drawn_and_silent(capsys: pytest.CaptureFixture[st
 
 
 def test_an_epoch_returns_mean_loss_and_accuracy() -> None:
-    """With a learning rate of 0, those of the data."""
+    """With a learning rate of next to nothing, those of the data."""
     train_iter, _ = small_loaders()
     net, _, W, b = scratch_net()
     W[...] *= 50
     loss, accuracy = d2l.train_epoch_ch3(
-        net, train_iter, d2l.cross_entropy, lambda n: d2l.sgd([W, b], 0.0, n)
+        net, train_iter, d2l.cross_entropy, lambda n: d2l.sgd([W, b], 1e-30, n)
     )
     X, y = train_iter.X.reshape(300, -1), train_iter.y
     expected = cs.linear_cross_entropy(X, W, b, y, scale=1 / 255)
@@ -207,7 +207,7 @@ def test_a_failing_training_warns_where_the_book_asserts(drawn: Drawn) -> None:
     loaders = small_loaders()
     net, _, W, b = scratch_net()
     with pytest.warns(UserWarning, match="expected") as caught:
-        d2l.train_ch3(net, *loaders, d2l.cross_entropy, 1, lambda n: d2l.sgd([W, b], 0.0, n))
+        d2l.train_ch3(net, *loaders, d2l.cross_entropy, 1, lambda n: d2l.sgd([W, b], 1e-30, n))
     messages = sorted(str(warning.message) for warning in caught)
     assert [message.split(" is ")[0] for message in messages] == [
         "test accuracy", "train accuracy", "train loss",
@@ -388,6 +388,15 @@ def test_a_refused_sgd_changes_nothing(
         d2l.sgd(params, 0.1, batch_size)
     assert_array_equal(first, [1.0, 2.0])
     assert_array_equal(first.grad, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("lr", [0, -0.1, float("nan"), float("inf")])
+def test_sgd_refuses_a_learning_rate(lr: float) -> None:
+    W = cs.Parameter([1.0])
+    W.grad = np.ones(1, np.float32)
+    with pytest.raises(ValueError, match="lr is "):
+        d2l.sgd([W], lr, 1)
+    assert_array_equal(W, [1.0])
 
 
 def test_accuracy_is_a_count() -> None:

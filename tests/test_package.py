@@ -41,6 +41,28 @@ def test_every_public_name_is_there_and_explains_itself() -> None:
     assert cs.__version__ == "0.1.0"
 
 
+def test_importing_leaves_the_readers_for_later() -> None:
+    program = """
+import sys, numpy
+before = set(sys.modules)
+import csoftmax
+readers = {"csv", "gzip", "hashlib", "json", "pathlib", "tempfile", "urllib.parse", "zipfile"}
+print(sorted((set(sys.modules) - before) & readers))
+from csoftmax import *
+from csoftmax.data import *
+print(read is csoftmax.read is csoftmax.data.read, {"read", "train"} <= set(dir(csoftmax)))
+print(set(csoftmax.__all__) <= set(dir(csoftmax)), set(csoftmax.data.__all__) <= set(globals()))
+"""
+    done = run(program)
+    assert (done.returncode, done.stdout) == (0, "[]\nTrue True\nTrue True\n"), done.stderr
+
+
+@pytest.mark.parametrize("package", [cs, cs.data])
+def test_an_unknown_name_is_an_attribute_error(package: Any) -> None:
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'no'"):
+        package.no  # noqa: B018
+
+
 @pytest.mark.parametrize("module", ["csoftmax", "csoftmax.d2l"])
 def test_importing_is_light(module: str) -> None:
     done = run(f"import sys, {module}; print(sorted(set(sys.modules) & set({HEAVY})))")

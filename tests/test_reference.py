@@ -455,6 +455,7 @@ def test_sgd_epoch_of_nothing() -> None:
         ({"velocity": (np.ones((2, 3)), np.ones(2))}, ValueError, r"velocity\[1\] has shape"),
         ({"batch_size": 0}, ValueError, "batch_size is 0, expected at least 1"),
         ({"lr": np.nan}, ValueError, "lr is nan, expected a finite number"),
+        ({"lr": 0}, ValueError, "lr is 0.0, expected a number > 0"),
         ({"momentum": "0.9"}, TypeError, "momentum is a str, expected a number"),
     ],
 )

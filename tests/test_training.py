@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import math
 import multiprocessing
 import os
 import pickle
@@ -498,7 +499,8 @@ def test_bad_arguments_change_nothing(options: Any, error: type[Exception], mess
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"lr": -0.1}, ValueError, "lr is -0.1, expected at least 0"),
+        ({"lr": 0}, ValueError, "lr is 0.0, expected a number > 0"),
+        ({"lr": -0.1}, ValueError, "lr is -0.1, expected a number > 0"),
         ({"lr": float("nan")}, ValueError, "lr is nan"),
         ({"lr": "0.1"}, TypeError, "lr is a str"),
         (
@@ -514,6 +516,16 @@ def test_bad_arguments_change_nothing(options: Any, error: type[Exception], mess
 def test_bad_optimizers(options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         cs.SGD(**options)
+
+
+@pytest.mark.parametrize("lr", [0.0, math.nan])
+def test_a_learning_rate_changed_for_the_worse_is_refused_too(lr: float) -> None:
+    model, optimizer = cs.SoftmaxRegression(6, 3, seed=0), cs.SGD(0.1)
+    optimizer.lr = lr
+    before = state_of(model)
+    with pytest.raises(ValueError, match=f"lr is {lr}, expected"):
+        cs.train(model, GOOD_DATA, optimizer=optimizer)
+    assert state_of(model) == before
 
 
 def test_copies_of_an_optimizer_start_without_velocities() -> None:
@@ -546,19 +558,19 @@ def test_a_bare_pair_of_integers_has_the_models_scale() -> None:
     data = GOOD_DATA
     by_data, by_model = (cs.SoftmaxRegression(6, 3, seed=0, scale=s) for s in (1.0, data.scale))
     histories = [
-        cs.train(by_data, data, validation=(data.X, data.y), epochs=2, optimizer=cs.SGD(0.0)),
-        cs.train(by_model, (data.X, data.y), validation=data, epochs=2, optimizer=cs.SGD(0.0)),
+        cs.train(by_data, data, validation=(data.X, data.y), epochs=2, optimizer=cs.SGD(1e-30)),
+        cs.train(by_model, (data.X, data.y), validation=data, epochs=2, optimizer=cs.SGD(1e-30)),
     ]
     assert by_data.scale == by_model.scale == data.scale
     losses = [history.validation_loss for history in histories]
     assert losses[0] == losses[1]
-    assert_allclose(histories[0].train_loss, losses[0], rtol=1e-6)  # with lr 0, the same
+    assert_allclose(histories[0].train_loss, losses[0], rtol=1e-6)  # with this lr, the same
     assert cs.evaluate(by_model, (data.X, data.y)).loss == losses[0][0]
     floats = cs.evaluate(by_model, ((data.X * data.scale).tolist(), data.y.tolist()))
     assert_allclose(floats.loss, losses[0][0], rtol=1e-5)
     mixed = cs.train(
         by_model, (data.X * data.scale, data.y), validation=(data.X, data.y), epochs=1,
-        optimizer=cs.SGD(0.0),
+        optimizer=cs.SGD(1e-30),
     )  # fmt: skip
     assert_allclose(mixed.validation_loss, losses[0][:1], rtol=1e-6)
 

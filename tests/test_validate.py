@@ -296,10 +296,14 @@ def test_n_threads() -> None:
     assert _validate.check_threads(10**9) == _validate.MAX_THREADS
     assert _validate.check_threads(None) == _validate.usable_cpus() >= 1
     for value in (0, -1, -(2**70)):
-        with pytest.raises(ValueError, match=r"n_threads is .*, expected at least 1"):
+        with pytest.raises(
+            ValueError, match=r"n_threads is .*, expected at least 1, or None for all CPUs"
+        ):
             _validate.check_threads(value)
     for other in (True, 1.0, "2", np.True_, [1]):
-        with pytest.raises(TypeError, match=r"n_threads is a .*, expected an integer"):
+        with pytest.raises(
+            TypeError, match=r"n_threads is a .*, expected an integer, or None for all CPUs"
+        ):
             _validate.check_threads(other)
 
 
@@ -335,7 +339,7 @@ def test_cgroup_quotas_of_both_versions(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
 
     def quotas() -> list[float]:
-        return list(_validate._cgroup_quotas(tmp_path / "membership", tmp_path / "mount"))
+        return list(_validate._cgroup_quotas(f"{tmp_path}/membership", f"{tmp_path}/mount"))
 
     assert quotas() == []
     write("membership", "0::/outer/inner\n")

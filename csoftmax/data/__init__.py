@@ -6,21 +6,12 @@ no path. All return ``Dataset`` objects, and ``DataLoader`` makes minibatches of
 
 from __future__ import annotations
 
-from .arrays import open_npy, read_npy, read_npz
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .dataset import DataError, DataNotFoundError, Dataset, split_dataset
-from .fashion import (
-    CLASS_NAMES,
-    DatasetLocation,
-    dataset_locations,
-    fashion_mnist,
-    fashion_mnist_sample,
-    sample_folder,
-)
 from .files import write_atomically
-from .front import read, read_features, read_parts
-from .idx import read_idx, read_idx_folder, write_idx
 from .loader import DataLoader
-from .tables import read_csv
 
 __all__ = [
     "CLASS_NAMES",
@@ -46,3 +37,44 @@ __all__ = [
     "write_atomically",
     "write_idx",
 ]
+
+# The readers are imported when one is asked for: `import csoftmax` stays light.
+_READERS = {
+    "arrays": ("open_npy", "read_npy", "read_npz"),
+    "fashion": (
+        "CLASS_NAMES",
+        "DatasetLocation",
+        "dataset_locations",
+        "fashion_mnist",
+        "fashion_mnist_sample",
+        "sample_folder",
+    ),
+    "front": ("read", "read_features", "read_parts"),
+    "idx": ("read_idx", "read_idx_folder", "write_idx"),
+    "tables": ("read_csv",),
+}
+
+if TYPE_CHECKING:
+    from .arrays import open_npy, read_npy, read_npz
+    from .fashion import (
+        CLASS_NAMES,
+        DatasetLocation,
+        dataset_locations,
+        fashion_mnist,
+        fashion_mnist_sample,
+        sample_folder,
+    )
+    from .front import read, read_features, read_parts
+    from .idx import read_idx, read_idx_folder, write_idx
+    from .tables import read_csv
+else:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _READERS.items():
+            if name in names:
+                return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

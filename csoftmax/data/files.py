@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gzip
 
 # deflate codes at best a run of 258 bytes in 2 bits
 DEFLATE_MAX_RATIO = 1032
@@ -43,6 +44,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     >>> path.read_bytes()
     b'ab'
     """
+    from pathlib import Path  # here and not above: `import csoftmax` stays light
+
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder, for the file {path.name}")
