@@ -64,9 +64,9 @@ INLINE int bfloat_sums_overflow(float sums[2][2][16][16], ptrdiff_t n)
     return _mm512_reduce_max_epi32(large) >= 0x7f800000;
 }
 
-/* Tiles 0 .. 3 = left rows 0 .. 31 times right columns 0 .. 31, summed over the steps. */
-INLINE void bfloat_product(const char *left, const int left_terms, const char *right, const int right_terms,
-                           ptrdiff_t n_steps)
+/* Tiles 0 .. 3 = left rows 0 .. 31 times right columns 0 .. 31 (or the first 16), summed over the steps. */
+INLINE void bfloat_product_of(const char *left, const int left_terms, const int left_tiles, const char *right,
+                              const int right_terms, const int right_tiles, ptrdiff_t n_steps)
 {
     settle();
     _tile_zero(0);
@@ -76,18 +76,34 @@ INLINE void bfloat_product(const char *left, const int left_terms, const char *r
     for (ptrdiff_t s = 0; s < n_steps; s++) {
         for (int p = 0; p < left_terms; p++, left += 2 * TILE_BYTES) {
             _tile_loadd(4, left, 64);
-            _tile_loadd(5, left + TILE_BYTES, 64);
+            if (left_tiles == 2)
+                _tile_loadd(5, left + TILE_BYTES, 64);
             for (int q = 0; q < right_terms && p + q < BFLOAT_TERMS; q++) {
                 _tile_loadd(6, right + q * 2 * TILE_BYTES, 64);
-                _tile_loadd(7, right + q * 2 * TILE_BYTES + TILE_BYTES, 64);
+                if (right_tiles == 2)
+                    _tile_loadd(7, right + q * 2 * TILE_BYTES + TILE_BYTES, 64);
                 _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
+                if (right_tiles == 2)
+                    _tile_dpbf16ps(1, 4, 7);
+                if (left_tiles == 2)
+                    _tile_dpbf16ps(2, 5, 6);
+                if (left_tiles == 2 && right_tiles == 2)
+                    _tile_dpbf16ps(3, 5, 7);
             }
         }
         right += right_terms * 2 * TILE_BYTES;
     }
+}
+
+INLINE void bfloat_product(const char *left, const int left_terms, ptrdiff_t left_rows, const char *right,
+                           const int right_terms, ptrdiff_t right_columns, ptrdiff_t n_steps)
+{
+    if (right_columns <= 16)
+        bfloat_product_of(left, left_terms, 2, right, right_terms, 1, n_steps);
+    else if (left_rows <= 16)
+        bfloat_product_of(left, left_terms, 1, right, right_terms, 2, n_steps);
+    else
+        bfloat_product_of(left, left_terms, 2, right, right_terms, 2, n_steps);
 }
 
 /* W (n_classes, n_features) -> groups of 32 classes as right factors: [group][step][term][half][pair][class].
@@ -195,8 +211,8 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
                 if (!finite[(i - begin) / 32])
                     continue;
                 float sums[2][2][16][16];
-                bfloat_product((const char *)scratch + (i - begin) / 32 * row_tile_bytes, X_TERMS,
-                               (const char *)packed + bfloat_bytes(n_features, k), BFLOAT_TERMS, steps);
+                bfloat_product((const char *)scratch + (i - begin) / 32 * row_tile_bytes, X_TERMS, 32,
+                               (const char *)packed + bfloat_bytes(n_features, k), BFLOAT_TERMS, n_classes - k, steps);
                 _tile_stored(0, sums[0][0], 64);
                 _tile_stored(1, sums[0][1], 64);
                 _tile_stored(2, sums[1][0], 64);
@@ -277,8 +293,8 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
                 if (!finite[s])
                     continue;
                 float sums[2][2][16][16]; /* [class / 16][feature / 16][class][feature] */
-                bfloat_product((const char *)scratch + bfloat_bytes(n_rows, k), BFLOAT_TERMS, strips + s * strip_bytes,
-                               X_TERMS, steps);
+                bfloat_product((const char *)scratch + bfloat_bytes(n_rows, k), BFLOAT_TERMS, n_classes - k,
+                               strips + s * strip_bytes, X_TERMS, BFLOAT_STEP, steps);
                 _tile_stored(0, sums[0][0], 64);
                 _tile_stored(1, sums[0][1], 64);
                 _tile_stored(2, sums[1][0], 64);
