@@ -5,6 +5,8 @@ cdef enum:
     FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
     SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
     PIECE_CLASSES = 8192     # of the rows of a ticket
+    LONG_ROW = 4096          # bytes, and of a result that the last cache does not keep
+    LARGE_OUTPUT = 1 << 26
 
 
 cdef class SoftmaxPass(Team):
@@ -32,7 +34,7 @@ cdef class SoftmaxPass(Team):
     cdef Scratch scratch
     cdef char *slots
     cdef Py_ssize_t row_bytes, slot_bytes
-    cdef bint tiled, adjacent
+    cdef bint tiled, adjacent, past_caches
     cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
 
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
@@ -64,6 +66,8 @@ cdef class SoftmaxPass(Team):
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
             self.slot_bytes = 3 * self.row_bytes
             # rows that the kernel can take many at once
+            self.past_caches = (self.row_bytes >= LONG_ROW
+                                and n_rows * self.n_classes * self.size >= LARGE_OUTPUT)
             self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
         # a thread pays from some 50 us of work, at about 1 ns an element
@@ -82,7 +86,7 @@ cdef class SoftmaxPass(Team):
         cdef char *out = self.out + begin * self.n_classes * self.size
         if self.adjacent:
             self.kernel(end - begin, self.n_classes, self.x + begin * self.x_strides[0],
-                        self.x_strides[0] // self.size, out, self.n_classes)
+                        self.x_strides[0] // self.size, out, self.n_classes, scratch if self.past_caches else NULL)
             return
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
@@ -155,7 +159,7 @@ cdef class SoftmaxPass(Team):
             target = self.out + (a * self.n_classes * self.n_inner + b) * self.size
             out = target if self.n_inner == 1 else scratch + self.row_bytes
         if self.kernel != NULL:
-            self.kernel(1, self.n_classes, x, 0, out, 0)
+            self.kernel(1, self.n_classes, x, 0, out, 0, NULL)
         else:
             dense = self.dense
             if dense != NULL:

@@ -184,6 +184,23 @@ def test_softmax_and_log_softmax(isa: str, dtype: Any, n_classes: int) -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_large_results_have_the_bits_of_small_ones(isa: str, dtype: Any, offset: int) -> None:
+    """They are written past the caches, wherever they lie."""
+    n_classes = 4099
+    n = (1 << 26) // (n_classes * np.dtype(dtype).itemsize) + 1
+    logits = np.random.default_rng(0).normal(0, 5, n_classes + 4 * n).astype(dtype)
+    x = np.lib.stride_tricks.sliding_window_view(logits, n_classes)[::4][:n]
+    out = np.zeros(n * n_classes + 2, dtype)
+    result = out[offset : offset + n * n_classes].reshape(n, n_classes)
+    for function in (functional.softmax, functional.log_softmax):
+        assert function(x, out=result) is result
+        for some in (slice(0, 3), slice(n // 2, n // 2 + 3), slice(n - 3, n)):
+            assert_array_equal(result[some], function(x[some]))
+    assert out[:offset].sum() == out[offset + n * n_classes :].sum() == 0
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("target", ["labels", "ignored", "probabilities"])
 @pytest.mark.parametrize("dtype", DTYPES)

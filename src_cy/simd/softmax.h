@@ -174,13 +174,31 @@ INLINE void FN(row_shift)(ptrdiff_t n_classes, const T *x, T first, T second, T 
         FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) - first - second, n_classes - k);
 }
 
+/* As row_scale (by a) or row_shift (by a and b), past the caches: a line that is only written need not be read. */
+static void FN(row_past_caches)(ptrdiff_t n_classes, const T *x, const int logarithm, T a, T b, T *out)
+{
+#define FINISHED(v) (logarithm ? (v) - a - b : (v) * a)
+#if !defined(STREAM)
+#define STREAM(p, v) FN(store)(p, v)
+#endif
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
+    ptrdiff_t k = before < n_classes ? before : n_classes;
+    if (k > 0)
+        FN(store_first)(out, FINISHED(FN(load_first)(x, k, 0)), k);
+    for (; k + LANES <= n_classes; k += LANES)
+        STREAM(out + k, FINISHED(FN(load)(x + k)));
+    if (k < n_classes)
+        FN(store_first)(out + k, FINISHED(FN(load_first)(x + k, n_classes - k, 0)), n_classes - k);
+#undef FINISHED
+}
+
 static T FN(log_of)(T x)
 {
     return FN(log)(FN(all)(x))[0];
 }
 
 static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                             void *out, ptrdiff_t out_stride)
+                             void *out, ptrdiff_t out_stride, void *aside)
 {
     V row[SHORT_ROW]; /* part of a vector that was stored has to reach the cache before it can be loaded */
     for (ptrdiff_t i = 0; i < n_rows; i++) {
@@ -190,6 +208,9 @@ static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *
         if (n_classes <= SHORT_ROW * LANES) {
             const T sum = FN(row_sum_exp)(n_classes, logits, largest, (T *)row, 1, NULL);
             FN(row_scale)(n_classes, (const T *)row, 1 / sum, probs, 1);
+        } else if (aside) {
+            const T sum = FN(row_sum_exp)(n_classes, logits, largest, aside, 0, logits + x_stride);
+            FN(row_past_caches)(n_classes, aside, 0, 1 / sum, 0, probs);
         } else {
             const T sum = FN(row_sum_exp)(n_classes, logits, largest, probs, 0, logits + x_stride);
             FN(row_scale)(n_classes, probs, 1 / sum, probs, 0);
@@ -198,14 +219,17 @@ static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *
 }
 
 static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                                 void *out, ptrdiff_t out_stride)
+                                 void *out, ptrdiff_t out_stride, void *aside)
 {
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = (const T *)x + i * x_stride;
         T *to = (T *)out + i * out_stride;
         const T largest = FN(row_max)(n_classes, logits);
         const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL, 0, logits + x_stride));
-        FN(row_shift)(n_classes, logits, largest, log_sum, to); /* largest first: exact near the maximum */
+        if (aside)
+            FN(row_past_caches)(n_classes, logits, 1, largest, log_sum, to);
+        else
+            FN(row_shift)(n_classes, logits, largest, log_sum, to); /* largest first: exact near the maximum */
     }
 }
 

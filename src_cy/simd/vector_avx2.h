@@ -115,6 +115,8 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
     _mm256_maskstore_pd(p, f64_first(n), v);
 }
+/* past the caches, to an aligned address */
+#define STREAM(p, v) _mm256_stream_si256((__m256i *)(p), (__m256i)(v))
 /* within 16-byte lanes first, then the lanes themselves */
 static inline void f32_transpose(f32_vector v[8])
 {

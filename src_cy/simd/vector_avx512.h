@@ -106,6 +106,8 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
 }
+/* past the caches, to an aligned address */
+#define STREAM(p, v) _mm512_stream_si512((__m512i *)(p), (__m512i)(v))
 /* Within 16-byte lanes first, then the lanes themselves: a 4 x 4 transpose of lanes. */
 static inline void f32_transpose(f32_vector v[16])
 {
