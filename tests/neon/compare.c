@@ -161,18 +161,22 @@ static void test_gradient(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t
     const gradient_sink all = sinks[1] = sinks[0];
     sinks[1].gradient = copy(all.gradient, n_weights);
     sinks[1].W = copy(all.W, n_weights), sinks[1].velocity = copy(all.velocity, n_weights);
-    for (int bias = 0; bias <= (features > 0); bias++) { /* the bias is a sink's one feature */
+    const void *lanes = eighths(3 * n_weights);
+    enum { WEIGHTS, BIAS, ADD_LANES }; /* the bias is a sink's one feature */
+    for (int what = WEIGHTS; what <= (features > 0 ? ADD_LANES : WEIGHTS); what++) {
         for (int t = 0; t < 2; t++) {
             gradient_sink sink = sinks[t];
             if (!(variant & 4))
                 sink.W = NULL;
             if (!(variant & 8))
                 sink.velocity = NULL;
-            for (ptrdiff_t j = 0; j < features && !bias; j += 64)
+            for (ptrdiff_t j = 0; j < features && what == WEIGHTS; j += 64)
                 tables[t]->gradient[source](rows, n, features, j, j + 64 < features ? j + 64 : features, dlogits,
                                             ld, classes, 0.5, &sink, panel);
-            if (bias)
+            if (what == BIAS)
                 tables[t]->bias_gradient(n, dlogits, ld, classes, &sink);
+            if (what == ADD_LANES)
+                tables[t]->add_lanes(lanes, n_weights, 1 + variant % 3, 0, n_weights, 0.5, &sink);
         }
         check_all("gradient", sinks[0].gradient, sinks[1].gradient, n_weights, 0, 0);
         check_all("W", sinks[0].W, sinks[1].W, n_weights, 0, 0);
@@ -252,12 +256,15 @@ static void test_rows(ptrdiff_t n, ptrdiff_t classes)
         put(weight, k, fabs(at(weight, k)));
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = uniform(8) ? uniform((int)classes) : -100;
-    for (int t = 0; t < 2; t++)
-        tables[t]->softmax_rows(n, classes, x, classes, out[t], classes);
-    check_all("softmax", out[0], out[1], n_logits, 32, tiny);
-    for (int t = 0; t < 2; t++)
-        tables[t]->log_softmax_rows(n, classes, x, classes, out[t], classes);
-    check_all("log_softmax", out[0], out[1], n_logits, 8, 1);
+    for (int past_caches = 0; past_caches < 2; past_caches++) {
+        void *aside = past_caches ? reals(classes) : NULL;
+        for (int t = 0; t < 2; t++)
+            tables[t]->softmax_rows(n, classes, x, classes, out[t], classes, aside);
+        check_all("softmax", out[0], out[1], n_logits, 32, tiny);
+        for (int t = 0; t < 2; t++)
+            tables[t]->log_softmax_rows(n, classes, x, classes, out[t], classes, aside);
+        check_all("log_softmax", out[0], out[1], n_logits, 8, 1);
+    }
     for (int variant = 0; variant < 16; variant++) {
         for (int t = 0; t < 2; t++)
             tables[t]->cross_entropy_rows(n, classes, x, classes, variant & 1 ? dense : NULL, classes,
