@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -220,12 +221,12 @@ def train(
     Parameters
     ----------
     model : SoftmaxRegression
-        Updated in place. Its scale becomes that of the data if these are integers.
+        Updated in place. If it has no scale yet, it takes that of integer data.
     train_data : DataLoader, Dataset or (X, y)
         A `DataLoader` says batch size and order; anything else is shuffled in batches of 256.
-        Integer X of a bare pair is multiplied by the model's scale.
+        Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
     validation : DataLoader, Dataset or (X, y), optional
-        Evaluated after each epoch; a bare pair is scaled as the model will be.
+        Evaluated after each epoch.
     epochs : int
         How often to go through the data, at least 1.
     optimizer : SGD
@@ -270,7 +271,7 @@ def train(
     if len(loader.y) == 0:
         raise ValueError("train_data has 0 samples, expected at least one")
     if validation is not None:
-        scale = loader.scale if is_integer(loader.X) else model.scale
+        scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
         validation = _as_loader(validation, "validation", scale)
         check_labelled(model, validation.X, validation.y, "validation")
     epochs = check_positive(epochs, "epochs")
@@ -321,11 +322,11 @@ def train_epoch(
     if n_samples == 0:
         raise ValueError("train_data has an epoch of 0 samples, expected at least one")
     batch_size = min(check_positive(loader.batch_size, "train_data.batch_size"), n_samples)
-    scale = check_number(loader.scale, "train_data.scale")
+    scale = scale_of(model, loader, "train_data")
     threads = check_threads(n_threads)
     velocities = optimizer.velocities_of(model)
     state = (model.W.T, model.b, *velocities)
-    before, scale_before = [array.copy() for array in state], model.scale
+    before, scale_before = [array.copy() for array in state], model._scale
     started = time.perf_counter()
     try:
         if is_integer(features):
@@ -349,7 +350,7 @@ def train_epoch(
             n_threads=threads,
         )
     except BaseException:
-        model.scale = scale_before
+        model._scale = scale_before
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
         raise
@@ -365,7 +366,7 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     model : SoftmaxRegression
         The model.
     data : DataLoader, Dataset or (X, y)
-        Integer X of a bare pair is multiplied by the model's scale.
+        Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
     n_threads : int, optional
         At most so many threads; None: all CPUs that this process may use.
 
@@ -413,7 +414,7 @@ def _evaluate(
         as_stored(features, model.dtype),
         model.W.T,
         model.b,
-        check_number(loader.scale, "data.scale"),
+        scale_of(model, loader, "data"),
         y=labels,
         predictions=predictions,
         n_threads=check_threads(n_threads),
@@ -432,6 +433,17 @@ def check_labelled(
     """Return X as (n_samples, n_features) and y, if they fit the model: labels index C arrays."""
     features = model.features_of(X, f"{name}.X")
     return features, as_labels(y, len(features), model.n_classes, name=f"{name}.y")
+
+
+def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
+    """Return what the data are multiplied by; a warning tells where it is not their own scale."""
+    own = check_number(data.scale, f"{name}.scale")
+    scale = model.scale_for(data.X, own)
+    if not math.isclose(scale, own, rel_tol=1e-6):
+        warnings.warn(
+            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used", stacklevel=4
+        )
+    return scale
 
 
 def _check_model(model: object) -> None:
