@@ -108,7 +108,7 @@ cdef class Team:
         cdef int64_t ticket
         while monotonic_seconds() < until:
             ticket = take_ticket(&self.office)
-            if ticket >= self.n_tickets or not wait_for_done(&self.office, self.awaits(ticket)):
+            if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, self.awaits(ticket)):
                 return True
             self.piece(ticket, slot)
             finish_ticket(&self.office)
@@ -136,7 +136,7 @@ cdef class Team:
                     finished = self.work(0, monotonic_seconds() + 0.05)
                 PyErr_CheckSignals()
             with nogil:
-                wait_for_done(&self.office, self.n_tickets)
+                wait_for(&self.office, &self.office.done, self.n_tickets)
         except BaseException:
             close_office(&self.office)
             with nogil:

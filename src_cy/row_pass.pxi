@@ -8,6 +8,12 @@ cdef enum:
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
+    # where gradients are small:
+    OWN_BYTES = 1 << 19      # of a head's gradient, at most
+    LANES = 8                # at most: more threads than that find no bandwidth for so few classes
+    LEAST_PART = 128         # rows of a part
+    MOST_PART = 1024
+    PIXEL_ROWS = 256         # of a block on tiles
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -15,11 +21,15 @@ cdef enum:
 
 
 cdef class RowPass(Team):
-    """One pass over rows of X in blocks; per block, row pieces, then feature pieces.
+    """One pass over rows of X, its batches cut into parts of rows; heads are evaluated side by side.
 
-    Row pieces: logits, then loss and dlogits (or predictions) of piece_rows rows. Feature pieces: the
-    gradient of piece_features features summed over the block, stored or applied to W. Without a
-    gradient there are only row pieces, and nobody waits. Heads are evaluated side by side.
+    Where gradients are small, a part is one ticket: logits, loss, dlogits and gradient of a block of rows after the
+    other. The gradient joins the lane of the part, a sum of its own; when all parts of a batch are done, the lanes
+    are added up, and stored or applied to W: a ticket for each of some ranges of parameters.
+
+    Where gradients are large, a part is a block that all threads share: row pieces end with dlogits, feature pieces,
+    which wait for them, sum the gradient of some features over all its rows, and store it or apply it to W. Without
+    a gradient there are only row pieces, and nobody waits.
     """
     cdef const kernel_table *kernels
     cdef list views
@@ -44,8 +54,9 @@ cdef class RowPass(Team):
     cdef char *losses
     cdef int64_t *predictions
     # the plan
-    cdef Py_ssize_t batch_rows, block_rows, piece_rows, piece_features, blocks_per_batch
-    cdef Py_ssize_t n_row_pieces, n_feature_pieces
+    cdef Py_ssize_t batch_rows, part_rows, parts_per_batch, block_rows, piece_rows
+    cdef Py_ssize_t n_lanes, n_ranges                          # 0 lanes: blocks are shared
+    cdef Py_ssize_t n_row_pieces, n_feature_pieces, piece_features
     cdef const tile_kernels *tiles              # NULL: the products of kernels
     # the scratch of a block (with a gradient) or of a thread (without)
     cdef Scratch scratch
@@ -57,6 +68,10 @@ cdef class RowPass(Team):
     cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
     cdef Py_ssize_t slot_rows, ld, row_bytes
     cdef Scratch totals, partial, zero_row, panel_block
+    cdef char *lanes
+    cdef int64_t *lane_is_at                    # the last ticket that added to it
+    cdef int64_t *claims                        # of parts, then of ranges: how many batches have taken them
+    cdef Py_ssize_t lane_size                   # in floats: a gradient of W, then of b
     cdef const void *zeros                      # a row that stands in for rows of weight 0
     cdef double *loss_of                        # by LOSS_ROWS rows, and head
     cdef int64_t *correct_of
@@ -118,7 +133,7 @@ cdef class RowPass(Team):
         return view.buffer.buf
 
     cdef void plan(self, Py_ssize_t batch_rows, int n_threads) except *:
-        """Cut the work. What shapes a sum (blocks of several in a batch) depends on neither n_threads nor n_heads."""
+        """Cut the work. What shapes a sum (parts, blocks on tiles) depends on neither n_threads nor n_heads."""
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
         self.tiles = self.kernels.tiles[self.source]
         if self.tiles != NULL and (
@@ -129,22 +144,49 @@ cdef class RowPass(Team):
         # a thread pays from some 50 us of all its work and some 5 us of one phase
         cdef double speed = 1.0 if self.tiles == NULL else 6.0 if self.source == 0 else 2.0
         cdef double work = 2.0 * self.n_features * self.n_classes / speed
-        if self.tiles != NULL:
-            self.plan_tiles()
+        cdef Py_ssize_t rows_at_once = self.batch_rows if self.has_gradient else self.n_rows
+        if self.has_gradient and self.n_features * (self.n_classes // self.n_heads) * self.size <= OWN_BYTES:
+            self.plan_lanes()
         else:
-            self.plan_panels()
-        cdef Py_ssize_t rows_at_once = min(self.n_rows, self.block_rows if self.has_gradient else self.n_rows)
+            self.n_lanes = 0
+            if self.tiles != NULL:
+                self.plan_tiles()
+            else:
+                self.plan_panels()
+            if self.has_gradient:
+                rows_at_once = self.block_rows
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
-                                    <int>min(work * rows_at_once / 4e5, 1e6)))
+                                    <int>min(work * rows_at_once / 3e5, 1e6)))
+        if self.n_lanes > 0:
+            self.n_threads = min(self.n_threads, max(self.n_lanes, 1))
+            self.n_ranges = self.n_threads if self.n_lanes > 1 else 0
+            self.n_tickets = self.n_batches() * (self.parts_per_batch + self.n_ranges)
+            return
         if self.tiles != NULL:   # sums of integers are exact: these pieces may be as large as they can
             self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
             self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
             self.block_rows = self.batch_rows = self.piece_rows
-        self.blocks_per_batch = ceil_div(self.batch_rows, self.block_rows)
+        self.part_rows = self.block_rows
+        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
         self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
         self.n_feature_pieces = max(1, ceil_div(self.n_features, self.piece_features)) if self.has_gradient else 0
-        self.n_tickets = self.n_blocks() * (self.n_row_pieces + self.n_feature_pieces)
+        self.n_tickets = self.n_parts() * (self.n_row_pieces + self.n_feature_pieces)
+
+    cdef void plan_lanes(self) except *:
+        cdef Py_ssize_t rows = round_up(ceil_div(self.batch_rows, LANES), LOSS_ROWS)
+        rows = max(LEAST_PART, min(rows, MOST_PART))
+        self.part_rows = rows if rows <= GRADIENT_CHUNK else round_up(rows, GRADIENT_CHUNK)
+        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
+        self.n_lanes = min(LANES, self.parts_per_batch)
+        self.W_sink.last = self.b_sink.last = 1
+        if self.tiles == NULL:
+            self.plan_panels()
+            self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
+        else:
+            self.plan_tiles()
+            self.block_rows = min(self.block_rows, self.part_rows, PIXEL_ROWS if self.source == 0 else TILE_BLOCK_ROWS)
+            self.piece_rows = self.block_rows
 
     cdef void plan_panels(self) except *:
         cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
@@ -161,8 +203,11 @@ cdef class RowPass(Team):
         cdef Py_ssize_t fitting = TILE_BLOCK_BYTES // self.row_bytes // 64 * 64
         self.block_rows = min(self.batch_rows, max(64, min(fitting, TILE_BLOCK_ROWS)))
 
-    cdef Py_ssize_t n_blocks(self) noexcept:
-        return ceil_div(self.n_rows, self.batch_rows) * self.blocks_per_batch
+    cdef Py_ssize_t n_batches(self) noexcept:
+        return ceil_div(self.n_rows, self.batch_rows)
+
+    cdef Py_ssize_t n_parts(self) noexcept:
+        return self.n_batches() * self.parts_per_batch
 
     cdef void allocate(self) except *:
         cdef Py_ssize_t at = 0, rows = self.block_rows
@@ -193,7 +238,8 @@ cdef class RowPass(Team):
                 self.panel_bytes = max(self.panel_bytes, self.tiles.gradient_bytes(rows, self.n_classes))
             self.at_weights = round_up(self.panel_bytes, 64)
             self.panel_bytes = self.at_weights + self.tiles.weights_bytes(self.n_features, self.n_classes)
-        cdef Py_ssize_t n_slots = 1 if self.has_gradient else self.n_threads
+        cdef bint shared = self.has_gradient and self.n_lanes == 0
+        cdef Py_ssize_t n_slots = 1 if shared else self.n_threads
         self.scratch = Scratch()
         self.slots = self.scratch.take(self.slot_bytes * n_slots)
         self.panel_block = Scratch()
@@ -207,22 +253,30 @@ cdef class RowPass(Team):
         for thread in range(self.n_threads):
             self.weights_of_batch[thread] = -1
         cdef Py_ssize_t n_parameters = (self.n_features + 1) * self.n_classes
-        if self.updates and self.blocks_per_batch > 1:  # the gradient of an unfinished batch
+        if self.n_lanes > 0:
+            self.lane_size = round_up(n_parameters, 16)
+            self.partial = Scratch()
+            self.lane_is_at = <int64_t *>self.partial.take(
+                3 * LANES * sizeof(int64_t) + self.n_lanes * self.lane_size * self.size, zeroed=False)
+            self.claims = self.lane_is_at + LANES
+            self.lanes = <char *>(self.claims + 2 * LANES)
+            memset(self.lane_is_at, -1, LANES * sizeof(int64_t))
+            memset(self.claims, 0, 2 * LANES * sizeof(int64_t))
+        elif self.updates and self.parts_per_batch > 1:  # the gradient of an unfinished batch
             self.partial = Scratch()
             self.W_sink.gradient = self.partial.take(n_parameters * self.size)
             self.b_sink.gradient = <char *>self.W_sink.gradient + self.n_features * self.n_classes * self.size
 
     cdef inline Py_ssize_t n_sums(self) noexcept:
-        return self.n_blocks() * ceil_div(self.block_rows, LOSS_ROWS) * self.n_heads
+        return self.n_parts() * ceil_div(self.part_rows, LOSS_ROWS) * self.n_heads
 
-    cdef void block_span(self, int64_t block, Py_ssize_t *begin, Py_ssize_t *end,
-                         Py_ssize_t *batch_size) noexcept nogil:
-        """Rows begin..end of a block, and how many rows its batch has."""
-        cdef Py_ssize_t batch = block // self.blocks_per_batch
+    cdef void part_span(self, int64_t part, Py_ssize_t *begin, Py_ssize_t *end, Py_ssize_t *batch_size) noexcept nogil:
+        """Rows begin..end of a part, and how many rows its batch has."""
+        cdef Py_ssize_t batch = part // self.parts_per_batch
         cdef Py_ssize_t batch_end = min((batch + 1) * self.batch_rows, self.n_rows)
         batch_size[0] = batch_end - batch * self.batch_rows
-        begin[0] = min(batch * self.batch_rows + block % self.blocks_per_batch * self.block_rows, batch_end)
-        end[0] = min(begin[0] + self.block_rows, batch_end)
+        begin[0] = min(batch * self.batch_rows + part % self.parts_per_batch * self.part_rows, batch_end)
+        end[0] = min(begin[0] + self.part_rows, batch_end)
 
     cdef bint work(self, int slot, double until) noexcept nogil:
         if self.tiles == NULL:
@@ -233,24 +287,103 @@ cdef class RowPass(Team):
         return finished
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
-        cdef int64_t per_block = self.n_row_pieces + self.n_feature_pieces
-        if self.n_feature_pieces == 0:
+        cdef int64_t first = self.n_row_pieces, phases = self.n_row_pieces + self.n_feature_pieces
+        if self.n_lanes > 0:
+            first, phases = self.parts_per_batch, self.parts_per_batch + self.n_ranges
+        elif self.n_feature_pieces == 0:
             return 0
-        return ticket - ticket % per_block + (self.n_row_pieces if ticket % per_block >= self.n_row_pieces else 0)
+        return ticket - ticket % phases + (first if ticket % phases >= first else 0)
 
     cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
-        cdef int64_t per_block = self.n_row_pieces + self.n_feature_pieces
-        cdef int64_t block = ticket // per_block
-        cdef Py_ssize_t part = ticket % per_block
-        cdef Py_ssize_t begin, end, batch_size
-        self.block_span(block, &begin, &end, &batch_size)
+        if self.n_lanes > 0:
+            self.own_piece(ticket, slot)
+        else:
+            self.shared_piece(ticket, slot)
+
+    cdef void own_piece(self, int64_t ticket, int slot) noexcept nogil:
+        cdef int64_t per_batch = self.parts_per_batch + self.n_ranges
+        cdef int64_t batch = ticket // per_batch
+        cdef Py_ssize_t part = ticket % per_batch, lane
+        if part >= self.parts_per_batch:
+            self.add_lanes(batch, self.claim(batch, LANES, self.n_ranges, slot))
+            return
+        if self.parts_per_batch <= self.n_lanes:
+            part = self.claim(batch, 0, self.parts_per_batch, slot)
+        lane = part % self.n_lanes
+        if part >= self.n_lanes and not wait_for(&self.office, &self.lane_is_at[lane], ticket - self.n_lanes):
+            return
+        self.part_to_lane(batch, part, lane, slot)
+        set_counter(&self.lane_is_at[lane], ticket)
+
+    cdef Py_ssize_t claim(self, int64_t batch, Py_ssize_t first, Py_ssize_t n, int slot) noexcept nogil:
+        """One of n parts or ranges of the batch for this thread: what it had before, which is in its cache, if it can."""
+        cdef Py_ssize_t i = slot * n // self.n_threads
+        while not claimed(&self.claims[first + i], batch):
+            i = i + 1 if i + 1 < n else 0
+        return i
+
+    cdef void part_to_lane(self, int64_t batch, Py_ssize_t part, Py_ssize_t lane, int slot) noexcept nogil:
+        """Rows to gradient, a block after the other."""
+        cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
+        cdef Py_ssize_t begin, end, batch_size, block, next_block, n, at, i, j
+        cdef Py_ssize_t sums = (batch * self.parts_per_batch + part) * ceil_div(self.part_rows, LOSS_ROWS)
+        cdef char *scratch = self.slots + slot * self.slot_bytes
+        cdef char *panel = self.panels + slot * self.panel_bytes
+        if self.n_lanes > 1:
+            W_sink.W = b_sink.W = NULL
+        if self.n_lanes > 1 or self.updates:
+            W_sink.gradient = self.lanes + lane * self.lane_size * self.size
+            b_sink.gradient = <char *>W_sink.gradient + self.n_features * self.n_classes * self.size
+        self.part_span(batch * self.parts_per_batch + part, &begin, &end, &batch_size)
+        for i in range(ceil_div(end - begin, self.block_rows)):
+            block = begin + i * self.block_rows
+            n = min(self.block_rows, end - block)
+            next_block = block + n if block + n < end else begin + self.batch_rows
+            for j in range(ceil_div(n, self.piece_rows)):
+                at = j * self.piece_rows
+                self.row_piece(scratch, panel, slot, at, min(self.piece_rows, n - at), block + at, next_block + at,
+                               sums + (block - begin + at) // LOSS_ROWS, batch, batch_size)
+            W_sink.first = b_sink.first = block == begin and part < self.n_lanes
+            W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
+            self.feature_piece(scratch, panel, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
+            self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
+
+    cdef void add_lanes(self, int64_t batch, Py_ssize_t part) noexcept nogil:
+        """The sum of the lanes, of one range of parameters, goes where it is wanted."""
+        cdef Py_ssize_t n = self.n_features * self.n_classes, batch_size = min(
+            self.batch_rows, self.n_rows - batch * self.batch_rows)
+        cdef Py_ssize_t n_lanes = min(self.n_lanes, ceil_div(batch_size, self.part_rows))
+        cdef Py_ssize_t size = round_up(ceil_div(n, self.n_ranges), 64)
+        self.kernels.add_lanes(self.lanes, self.lane_size, n_lanes, part * size, min((part + 1) * size, n), self.scale,
+                               &self.W_sink)
+        if part == 0:
+            self.kernels.add_lanes(self.lanes + n * self.size, self.lane_size, n_lanes, 0, self.n_classes, 1.0,
+                                   &self.b_sink)
+
+    cdef void shared_piece(self, int64_t ticket, int slot) noexcept nogil:
+        cdef int64_t phases = self.n_row_pieces + self.n_feature_pieces
+        cdef int64_t part = ticket // phases, piece = ticket % phases
+        cdef Py_ssize_t begin, end, batch_size, at, n, first
+        cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
         cdef char *scratch = self.slots + (0 if self.has_gradient else slot * self.slot_bytes)
         cdef char *panel = self.panels + slot * self.panel_bytes
-        if part < self.n_row_pieces:
-            self.row_piece(scratch, panel, slot, block, part, begin, end, batch_size)
+        self.part_span(part, &begin, &end, &batch_size)
+        if piece < self.n_row_pieces:
+            at = piece * self.piece_rows
+            n = min(end - begin - at, self.piece_rows)
+            if n > 0:
+                self.row_piece(scratch, panel, slot, at, n, begin + at, end + at,
+                               part * ceil_div(self.part_rows, LOSS_ROWS) + at // LOSS_ROWS,
+                               part // self.parts_per_batch, batch_size)
         elif end > begin:
-            self.feature_piece(scratch, panel, block, part - self.n_row_pieces, end - begin,
-                               self.n_later(end, end - begin))
+            n = end - begin
+            W_sink.first = b_sink.first = part % self.parts_per_batch == 0
+            W_sink.last = b_sink.last = end == min(self.n_rows, (part // self.parts_per_batch + 1) * self.batch_rows)
+            first = (piece - self.n_row_pieces) * self.piece_features
+            self.feature_piece(scratch, panel, n, self.n_later(end, n), first,
+                               min(first + self.piece_features, self.n_features), &W_sink)
+            if first == 0:
+                self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
         """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
@@ -261,13 +394,11 @@ cdef class RowPass(Team):
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
 
-    cdef void row_piece(self, char *scratch, char *panel, int slot, int64_t block, Py_ssize_t part, Py_ssize_t begin,
-                        Py_ssize_t end, Py_ssize_t batch_size) noexcept nogil:
-        cdef Py_ssize_t at = part * self.piece_rows              # of the piece, within the block
-        cdef Py_ssize_t n = min(end - begin - at, self.piece_rows)
-        if n <= 0:
-            return
-        cdef Py_ssize_t i, row_begin = begin + at
+    cdef void row_piece(self, char *scratch, char *panel, int slot, Py_ssize_t at, Py_ssize_t n, Py_ssize_t row_begin,
+                        Py_ssize_t later_begin, Py_ssize_t sums, int64_t batch, Py_ssize_t batch_size) noexcept nogil:
+        """Logits, then loss and dlogits (or predictions) of n rows at `at` of the block; rows from `later_begin` come
+        next in this place, losses go to `sums`."""
+        cdef Py_ssize_t i, n_later = self.n_later(later_begin, n)
         cdef const void **rows = <const void **>scratch + at
         cdef char *logits = scratch + self.at_logits + at * self.size
         for i in range(n):
@@ -279,17 +410,16 @@ cdef class RowPass(Team):
                 rows[i] = scratch + self.at_packed + (at + i) * self.row_bytes
         # A row of the next block is a cache miss: start it while this block computes.
         cdef const void **later = rows + self.slot_rows
-        for i in range(self.n_later(end + at, n)):
-            later[i] = self.row(end + at + i)
+        for i in range(n_later):
+            later[i] = self.row(later_begin + i)
             if self.order != NULL and self.y != NULL:
-                prefetch(self.y + self.order[end + at + i])
-        if self.n_later(end + at, n) < n:
+                prefetch(self.y + self.order[later_begin + i])
+        if n_later < n:
             later = NULL
-        cdef int64_t batch = block // self.blocks_per_batch if self.updates else 0
         cdef bint alone, finished = False
         if self.tiles != NULL:
             finished = self.tiles.forward(
-                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes,
+                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch if self.updates else 0), self.b, self.n_classes,
                 self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
@@ -308,8 +438,8 @@ cdef class RowPass(Team):
             for i in range(ceil_div(n, LOSS_ROWS)):
                 done = i * LOSS_ROWS
                 for head in range(self.n_heads):
-                    self.losses_of(scratch, block, at + done, row_begin + done, min(n - done, LOSS_ROWS), batch_size,
-                                   head)
+                    self.losses_of(scratch, at + done, row_begin + done, min(n - done, LOSS_ROWS), sums + i,
+                                   batch_size, head)
         elif self.predictions != NULL:
             self.kernels.argmax_columns(n, self.n_classes, logits, self.ld,
                                         <int64_t *>(scratch + self.at_predictions) + at)
@@ -330,7 +460,7 @@ cdef class RowPass(Team):
             return 1.0
         return self.weight[(self.weight_of_head[head] * self.n_stored if self.weight_of_head != NULL else 0) + stored]
 
-    cdef void losses_of(self, char *scratch, int64_t block, Py_ssize_t at, Py_ssize_t row_begin, Py_ssize_t n,
+    cdef void losses_of(self, char *scratch, Py_ssize_t at, Py_ssize_t row_begin, Py_ssize_t n, Py_ssize_t sums,
                         Py_ssize_t batch_size, Py_ssize_t head) noexcept nogil:
         """Softmax, loss and dlogits of a head for n <= LOSS_ROWS rows at `at` of the block, whose logits are there."""
         cdef Py_ssize_t i, stored, n_classes = self.n_classes // self.n_heads
@@ -365,30 +495,19 @@ cdef class RowPass(Team):
                 (<float *>self.losses)[row_begin + i] = <float>loss
             elif self.losses != NULL:
                 (<double *>self.losses)[row_begin + i] = loss
-        cdef Py_ssize_t sums = (block * ceil_div(self.block_rows, LOSS_ROWS) + at // LOSS_ROWS) * self.n_heads + head
-        self.loss_of[sums] = total
-        self.correct_of[sums] = correct
+        self.loss_of[sums * self.n_heads + head] = total
+        self.correct_of[sums * self.n_heads + head] = correct
 
-    cdef void feature_piece(self, char *scratch, char *panel, int64_t block, Py_ssize_t part, Py_ssize_t n,
-                            Py_ssize_t n_later) noexcept nogil:
-        cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
-        cdef Py_ssize_t in_batch = block % self.blocks_per_batch, begin, end, batch_size
-        W_sink.first = b_sink.first = in_batch == 0
-        W_sink.last = b_sink.last = 1
-        if in_batch + 1 < self.blocks_per_batch:
-            self.block_span(block + 1, &begin, &end, &batch_size)
-            W_sink.last = b_sink.last = begin == end   # the last batch may have fewer blocks
-        cdef Py_ssize_t first = part * self.piece_features
-        cdef Py_ssize_t last = min(first + self.piece_features, self.n_features)
+    cdef void feature_piece(self, char *scratch, char *panel, Py_ssize_t n, Py_ssize_t n_later, Py_ssize_t first,
+                            Py_ssize_t last, const gradient_sink *sink) noexcept nogil:
+        """The gradient of features first..last, summed over the n rows of the block."""
         if self.tiles == NULL or not self.tiles.gradient(
                 scratch + self.at_rows, <const void **>scratch, <const void **>scratch + self.slot_rows, n_later, n,
-                self.n_features, first, last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, &W_sink,
+                self.n_features, first, last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, sink,
                 panel):
             self.kernels.gradient[self.source](
                 <const void **>scratch, n, self.n_features, first, last, scratch + self.at_logits, self.ld,
-                self.n_classes, self.scale, &W_sink, panel)
-        if part == 0:
-            self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
+                self.n_classes, self.scale, sink, panel)
 
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,

@@ -60,6 +60,9 @@ cdef extern from "simd/kernels.h" nogil:
         void (*bias_gradient)(
             Py_ssize_t n_rows, const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes,
             const gradient_sink *sink) noexcept nogil
+        void (*add_lanes)(
+            const void *lanes, Py_ssize_t lane_size, Py_ssize_t n_lanes, Py_ssize_t begin, Py_ssize_t end, double scale,
+            const gradient_sink *sink) noexcept nogil
         void (*cross_entropy_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
             const void *factors, void *losses, int64_t *predictions) noexcept nogil
@@ -102,7 +105,9 @@ cdef extern from "team.h" nogil:
     void close_office(ticket_office *office)
     int enter_office(ticket_office *office)
     void leave_office(ticket_office *office)
-    int wait_for_done(ticket_office *office, int64_t pieces)
+    int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
+    int claimed(int64_t *counter, int64_t n)
+    void set_counter(int64_t *counter, int64_t value)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
     void prefetch(const void *address)

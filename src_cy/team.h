@@ -13,7 +13,9 @@
 
 typedef struct {
     int64_t next;   /* the next ticket to hand out */
-    int64_t done;   /* pieces finished */
+    int64_t apart[7];
+    int64_t done;   /* pieces finished: in a cache line of its own, as those who wait read it all the time */
+    int64_t apart_too[7];
     int64_t inside; /* threads that may touch the caller's arrays */
     int64_t closed; /* nobody starts another piece */
 } ticket_office;
@@ -59,16 +61,27 @@ static inline void pause_waiting(int64_t *spins)
 #endif
 }
 
-/* Until `pieces` are finished; 0 if the office was closed first. */
-static inline int wait_for_done(ticket_office *office, int64_t pieces)
+/* Until a counter has come so far; 0 if the office was closed first. */
+static inline int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
 {
     int64_t spins = 0;
     while (!__atomic_load_n(&office->closed, __ATOMIC_RELAXED)) {
-        if (__atomic_load_n(&office->done, __ATOMIC_ACQUIRE) >= pieces)
+        if (__atomic_load_n(counter, __ATOMIC_ACQUIRE) >= least)
             return 1;
         pause_waiting(&spins);
     }
     return 0;
+}
+
+/* Of the threads that find a counter at n, one makes it n + 1. */
+static inline int claimed(int64_t *counter, int64_t n)
+{
+    return __atomic_compare_exchange_n(counter, &n, n + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+static inline void set_counter(int64_t *counter, int64_t value)
+{
+    __atomic_store_n(counter, value, __ATOMIC_RELEASE);
 }
 
 static inline void wait_until_empty(ticket_office *office)

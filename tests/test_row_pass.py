@@ -279,3 +279,57 @@ def test_no_rows_have_a_gradient_of_zero(isa: str) -> None:
     assert _kernels.row_pass(X[:0], W, b, 1.0, y=y[:0], gradient=(dW, db)) == (0.0, 0)
     assert not dW.any()
     assert not db.any()
+
+
+# ---- gradients of parts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("n", [30_000, 8 * 1024, 8 * 1024 + 1])
+def test_lanes_add_up_in_one_order(isa: str, dtype: Any, n: int) -> None:
+    """More parts than lanes, and threads that take them as they come."""
+    X, W, b, y, _ = problem(dtype, n, 300, 10, 1)
+    scale = 1 / 255 if dtype == np.uint8 else 1.0
+    found = []
+    for n_threads in (1, 2, 3, 8, 64):
+        dW, db = np.full_like(W, np.nan), np.full_like(b, np.nan)
+        loss, correct = _kernels.row_pass(
+            X, W, b, scale, y=y, factor=1 / n, gradient=(dW, db), n_threads=n_threads
+        )
+        found.append((loss, correct, dW.tobytes(), db.tobytes()))
+    assert len(set(found)) == 1
+    expected = reference.linear_cross_entropy_grad(X, W.T.astype(float), b, y, scale=scale)
+    assert_allclose(loss / n, expected[0], rtol=1e-5)
+    assert_allclose(dW, expected[1].T, rtol=1e-4, atol=1e-6)
+    assert_allclose(db, expected[2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("batch_rows", [31, 128, 129, 300, 2048, 4096, 20_000])
+def test_minibatches_of_any_number_of_parts(isa: str, batch_rows: int, momentum: float) -> None:
+    """The last batch has fewer parts; an update is that of the whole batch's gradient."""
+    n = 5_000 if batch_rows < 300 else 10_000
+    X, W, b, y, _ = problem(np.uint8, n, 784, 10, 1)
+    order = np.random.default_rng(0).permutation(n)
+    found = []
+    for n_threads in (1, 2, 8):
+        moved, moved_b, vW, vb = W.copy(), b.copy(), np.zeros_like(W), np.zeros_like(b)
+        velocity = (vW, vb) if momentum else (None, None)
+        result = _kernels.row_pass(
+            X, moved, moved_b, 1 / 255, y=y, order=order, batch_rows=batch_rows,
+            sgd=(3e-4, momentum, False, 1e-3, *velocity), n_threads=n_threads,
+        )  # fmt: skip
+        found.append((result, moved.tobytes(), moved_b.tobytes(), vW.tobytes(), vb.tobytes()))
+    assert len(set(found)) == 1
+    plain, plain_b, vW, vb = W.copy(), b.copy(), np.zeros_like(W), np.zeros_like(b)
+    for start in range(0, n, batch_rows):
+        rows = order[start : start + batch_rows]
+        dW, db = np.empty_like(W), np.empty_like(b)
+        _kernels.row_pass(
+            X[rows], plain, plain_b, 1 / 255, y=y[rows], factor=1 / len(rows), gradient=(dW, db)
+        )
+        vW, vb = momentum * vW + dW + np.float32(1e-3) * plain, momentum * vb + db
+        plain -= np.float32(3e-4) * vW
+        plain_b -= np.float32(3e-4) * vb
+    assert_allclose(moved, plain, rtol=1e-4, atol=1e-6)
+    assert_allclose(moved_b, plain_b, rtol=1e-4, atol=1e-6)

@@ -92,8 +92,8 @@ enum {
 #undef TYPE
 
 #define ROW_KERNELS(type)                                                                          \
-    .bias_gradient = bias_gradient_##type, .cross_entropy_columns = cross_entropy_columns_##type,  \
-    .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
+    .bias_gradient = bias_gradient_##type, .add_lanes = add_lanes_##type,                          \
+    .cross_entropy_columns = cross_entropy_columns_##type, .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \

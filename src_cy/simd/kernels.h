@@ -88,6 +88,9 @@ typedef struct {
     /* g[k] = sum_i dlogits[k * ld + i], into the sink as one feature (n_features = 1) */
     void (*bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
                           const gradient_sink *sink);
+    /* the sum of several gradients, lane_size elements apart, goes into the sink, scaled: elements begin .. end */
+    void (*add_lanes)(const void *lanes, ptrdiff_t lane_size, ptrdiff_t n_lanes, ptrdiff_t begin, ptrdiff_t end,
+                      double scale, const gradient_sink *sink);
     /* class-major logits -> losses (nats) and predictions and, if factors is not NULL, dlogits in place:
        factors[i] * (softmax(logits[i]) - onehot(y[i])) */
     void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,

@@ -49,6 +49,18 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
     }
 }
 
+static void FN(add_lanes)(const void *lanes, ptrdiff_t lane_size, ptrdiff_t n_lanes, ptrdiff_t begin, ptrdiff_t end,
+                          double scale, const gradient_sink *sink)
+{
+    for (ptrdiff_t at = begin; at < end; at += LANES) {
+        const ptrdiff_t n = end - at < LANES ? end - at : LANES;
+        V g = FN(load_first)((const T *)lanes + at, n, 0);
+        for (ptrdiff_t lane = 1; lane < n_lanes; lane++)
+            g += FN(load_first)((const T *)lanes + lane * lane_size + at, n, 0);
+        FN(into_sink)(sink, at, n, g, (T)scale);
+    }
+}
+
 /* ---- matrix products --------------------------------------------------------------------------- */
 
 /* Classes k .. group_end(k) make a tile: groups of nearly equal size, 12 classes are 6 + 6, not 10 + 2. */
