@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
 import csoftmax
-from csoftmax._estimator_base import LinearSoftmax, estimator_form, softmax_form
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, estimator_form, softmax_form
 from csoftmax._validate import FLOAT32, FLOAT64
 from csoftmax.data import DataError, write_atomically
-from csoftmax.model import FORMAT_VERSION, METADATA_KEY, read_parameters
+from csoftmax.model import FORMAT_VERSION, METADATA_KEY, SoftmaxRegression, read_parameters
 
 Array = NDArray[Any]
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
@@ -62,11 +62,10 @@ def load_classifier(
     path = Path(path)
     description, weight, bias = read_parameters(path)
     facts = description.get("classifier")
+    if facts is None:
+        return _of_model(SoftmaxRegression.load(path), path)
     if not isinstance(facts, dict):
-        raise DataError(
-            f"{path}: expected a file written by {kind}.save, got a model without a classifier; "
-            "SoftmaxRegression.load reads it"
-        )
+        raise DataError(f"{path}: expected a description of the classifier, got {facts!r}")
     if facts.get("kind") != kind:
         raise DataError(f"{path}: expected a {kind}, got a {facts.get('kind')!r}")
     if description.get("format_version") != FORMAT_VERSION:
@@ -89,6 +88,26 @@ def load_classifier(
     ):
         raise DataError(f"{path}: expected one feature name per column of weight")
     coef, intercept = estimator_form(weight, bias)
+    return facts, classes, coef, intercept
+
+
+def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Array, Array, Array]:
+    """Return a bare model as a classifier: of integers as they are, so the scale goes into coef_.
+
+    Names that are integers stand for integer labels.
+    """
+    if model.n_classes < 2:
+        raise DataError(f"{path}: expected a model of at least 2 classes, got {model.n_classes}")
+    names = list(model.class_names)
+    numbers = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
+    classes = np.array([int(name) for name in names] if numbers else names)
+    coef, intercept = estimator_form(model.scale * model.W.T, model.b)
+    facts: dict[str, Any] = {
+        "settings": {},
+        "n_iter": [0],
+        "gap": UNKNOWN_GAP,
+        "feature_names": None,
+    }
     return facts, classes, coef, intercept
 
 

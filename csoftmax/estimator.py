@@ -364,6 +364,11 @@ class SoftmaxClassifier(LinearSoftmax):
     def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
         """Read a classifier that `save` wrote; nothing in the file is executed.
 
+        A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
+        classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
+        from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
+        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
+
         Parameters
         ----------
         path : path
@@ -373,7 +378,7 @@ class SoftmaxClassifier(LinearSoftmax):
         FileNotFoundError
             If there is no such file.
         DataError
-            If it is no safetensors file of a classifier; says what was expected, what came.
+            If it is no safetensors file of a model; says what was expected, what came.
         """
         facts, classes, coef, intercept = load_classifier(path, cls.__name__)
         names = facts["feature_names"]

@@ -244,8 +244,13 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return router.add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=to_scorer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the chosen classifier as `SoftmaxClassifier.save` does; that class loads it."""
+        """Write the chosen classifier as `SoftmaxClassifier.save` does."""
         self.best().save(path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SoftmaxClassifier:
+        """Read the chosen classifier: what `SoftmaxClassifier.load` returns, with ``C = C_``."""
+        return SoftmaxClassifier.load(path)
 
     def to_sklearn(self) -> Any:
         """Return a fitted ``LogisticRegression`` with these parameters, in float64."""

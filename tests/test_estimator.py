@@ -808,7 +808,7 @@ def _rewritten(path: Path, change: Any) -> None:
 
 
 BROKEN: list[tuple[str, Any, str]] = [
-    ("no classifier", lambda d: d.pop("classifier"), "a model without a classifier"),
+    ("no classifier", lambda d: d.update(classifier=3), "a description of the classifier, got 3"),
     ("another", lambda d: d["classifier"].update(kind="Tree"), "expected a SoftmaxClassifier, got"),
     ("version", lambda d: d.update(format_version=99), "expected format version 1, got 99"),
     ("no classes", lambda d: d["classifier"].pop("classes"), "KeyError"),
@@ -835,9 +835,38 @@ def test_broken_files_are_refused(change: Any, message: str, tmp_path: Path) -> 
 def test_files_that_are_not_there_or_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such model file"):
         SoftmaxClassifier.load(tmp_path / "nothing")
-    cs.SoftmaxRegression(2, 2).save(tmp_path / "plain")
-    with pytest.raises(DataError, match=r"SoftmaxRegression\.load reads it"):
-        SoftmaxClassifier.load(tmp_path / "plain")
+    cs.SoftmaxRegression(2, 1).save(tmp_path / "lone")
+    with pytest.raises(DataError, match="lone: expected a model of at least 2 classes, got 1"):
+        SoftmaxClassifier.load(tmp_path / "lone")
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "names", "classes"),
+    [
+        (3, None, [0, 1, 2]),
+        (2, ["-1", "1"], [-1, 1]),
+        (2, ["01", "1"], ["01", "1"]),
+        (3, ["a", "b", "7"], ["a", "b", "7"]),
+    ],
+)
+def test_a_plain_model_is_loaded_as_a_classifier(
+    n_classes: int, names: Any, classes: list[Any], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (50, 6), dtype=np.uint8), rng.integers(0, n_classes, 50)
+    model = cs.SoftmaxRegression(6, n_classes, seed=0, scale=1 / 255, class_names=names)
+    cs.train(model, (X, y), epochs=3)
+    model.save(tmp_path / "plain")
+    classifier = SoftmaxClassifier.load(tmp_path / "plain")
+    assert classifier.classes_.tolist() == classes
+    np.testing.assert_allclose(classifier.predict_proba(X), model.predict_proba(X), atol=1e-6)
+    labels = np.array(classes)[model.predict(X)]
+    np.testing.assert_array_equal(classifier.predict(X), labels)
+    assert math.isnan(classifier.gap_.estimate)
+    labels = np.array(classes)[y]
+    classifier.set_params(warm_start=True).fit(X, labels)
+    assert classifier.gap_.relative < 1e-3
+    np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, classes)
 
 
 def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_best_save_and_conversions(tmp_path: Path) -> None:
     for refit in (True, False):
         ours = SoftmaxClassifierCV(Cs=3, cv=3, refit=refit).fit(frame, y)
         ours.save(tmp_path / "model")
-        loaded = SoftmaxClassifier.load(tmp_path / "model")
+        loaded = SoftmaxClassifierCV.load(tmp_path / "model")
         assert loaded.C == ours.C_
         for other in (loaded, ours.best(), ours.to_sklearn(), pickle.loads(pickle.dumps(ours))):
             np.testing.assert_allclose(
