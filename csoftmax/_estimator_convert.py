@@ -96,12 +96,13 @@ def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Arr
 
     Names that are integers stand for integer labels.
     """
-    if model.n_classes < 2:
-        raise DataError(f"{path}: expected a model of at least 2 classes, got {model.n_classes}")
     names = list(model.class_names)
     numbers = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
-    classes = np.array([int(name) for name in names] if numbers else names)
-    coef, intercept = estimator_form(model.scale * model.W.T, model.b)
+    given = np.array([int(name) for name in names] if numbers else names)
+    classes, order = np.unique(given, return_index=True)  # sorted, as a classifier's are
+    if len(classes) < max(2, len(names)):
+        raise DataError(f"{path}: expected at least 2 classes of different names, got {names}")
+    coef, intercept = estimator_form(model.scale * model.W.T[order], model.b[order])
     facts: dict[str, Any] = {
         "settings": {},
         "n_iter": [0],

@@ -836,7 +836,9 @@ def test_files_that_are_not_there_or_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such model file"):
         SoftmaxClassifier.load(tmp_path / "nothing")
     cs.SoftmaxRegression(2, 1).save(tmp_path / "lone")
-    with pytest.raises(DataError, match="lone: expected a model of at least 2 classes, got 1"):
+    with pytest.raises(
+        DataError, match="lone: expected at least 2 classes of different names, got"
+    ):
         SoftmaxClassifier.load(tmp_path / "lone")
 
 
@@ -858,15 +860,18 @@ def test_a_plain_model_is_loaded_as_a_classifier(
     cs.train(model, (X, y), epochs=3)
     model.save(tmp_path / "plain")
     classifier = SoftmaxClassifier.load(tmp_path / "plain")
-    assert classifier.classes_.tolist() == classes
-    np.testing.assert_allclose(classifier.predict_proba(X), model.predict_proba(X), atol=1e-6)
+    assert classifier.classes_.tolist() == sorted(classes)
+    order = np.argsort(classes)
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), model.predict_proba(X)[:, order], atol=1e-6
+    )
     labels = np.array(classes)[model.predict(X)]
     np.testing.assert_array_equal(classifier.predict(X), labels)
     assert math.isnan(classifier.gap_.estimate)
     labels = np.array(classes)[y]
     classifier.set_params(warm_start=True).fit(X, labels)
     assert classifier.gap_.relative < 1e-3
-    np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, classes)
+    np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, sorted(classes))
 
 
 def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:
