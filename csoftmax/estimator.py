@@ -221,7 +221,7 @@ class SoftmaxClassifier(LinearSoftmax):
             If it stopped before `tol`; after Ctrl-C too, which keeps the best parameters so far.
         """
         self._check_parameters()
-        spare = as_bytes(self.max_memory) - conversion_bytes(X)
+        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
         weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -239,8 +239,8 @@ class SoftmaxClassifier(LinearSoftmax):
             patience = self.n_iter_no_change if self.early_stopping else None
             monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self._threads)
         held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
-        plan = plan_memory(spare, data.X, len(data.classes), held_out=held_bytes)
-        rows_in_order = in_rows(data.X, spare - plan.n_bytes)
+        plan = plan_memory(budget, data.X, len(data.classes), others=held_bytes + converted)
+        rows_in_order = in_rows(data.X, budget - plan.n_bytes)
         copied = 0 if rows_in_order is data.X else data.X.nbytes
         problem.X = rows_in_order
         if self.verbose:

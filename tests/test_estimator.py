@@ -637,6 +637,20 @@ def test_interrupted_sgd_keeps_the_last_epoch(monkeypatch: Any) -> None:
         SoftmaxClassifier(solver="sgd").fit(X, y)
 
 
+def test_images_are_refused_with_a_word_of_what_would_do() -> None:
+    images, y = np.zeros((6, 2, 2), np.uint8), [0, 1] * 3
+    message = r"X has shape \(6, 2, 2\), expected .*; X.reshape\(len\(X\), -1\) has it"
+    flat = images.reshape(6, -1)
+    for call in (
+        lambda: SoftmaxClassifier().fit(images, y),
+        lambda: SoftmaxClassifier().partial_fit(images, y, classes=[0, 1]),
+        lambda: SoftmaxClassifier().fit(flat, y, validation=(images, y)),
+        lambda: SoftmaxClassifier().fit(flat, y).predict(images),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 # ---- memory ----------------------------------------------------------------------------------
 
 
@@ -644,7 +658,8 @@ def test_a_budget_that_is_too_small_is_refused_before_work_starts(monkeypatch: A
     X, y = small()
     monkeypatch.setattr("csoftmax.solver.minimize", None)
     message = (
-        r"max_memory leaves 1 MB besides X, expected at least [0-9.]+ MB for 120 samples, 4 fe"
+        "max_memory is 1 MB, expected at least [0-9.]+ MB, X not counted, for a fit of 120 "
+        "samples, 4 features and 3 classes; None is no limit"
     )
     with pytest.raises(MemoryBudgetError, match=message) as caught:
         SoftmaxClassifier(max_memory="1 MB").fit(X, y)
@@ -659,8 +674,12 @@ def test_a_copy_that_the_checks_make_counts() -> None:
     assert module.conversion_bytes(X.astype(">f4")) == 800_000
     assert module.conversion_bytes(pd.DataFrame(X)) == 800_000
     assert module.conversion_bytes([[1, 2]]) == 0
-    with pytest.raises(MemoryBudgetError, match="leaves 0 B"):
-        SoftmaxClassifier(max_memory=700_000).fit(X, y)
+    needed = []
+    for data in (X, X.astype(np.float64)):
+        with pytest.raises(MemoryBudgetError, match="max_memory is 700 kB") as caught:
+            SoftmaxClassifier(max_memory=700_000).fit(data, y)
+        needed.append(float(str(caught.value).split("at least ")[1].split(" MB")[0]))
+    assert needed[0] - needed[1] == pytest.approx(0.8, abs=0.02)
 
 
 def test_a_budget_is_kept(pixels: Any) -> None:

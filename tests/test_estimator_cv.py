@@ -178,7 +178,7 @@ def test_the_budget_decides_how_many_heads_go_together() -> None:
     assert 10 > counts[1] > counts[2] >= 1
     for budget, (_, plan) in zip(budgets, several, strict=True):
         assert plan.n_bytes <= budget
-    with pytest.raises(MemoryBudgetError, match="in 5 fits"):
+    with pytest.raises(MemoryBudgetError, match=r"max_memory is 1 kB, .* for 5 fits at once"):
         SoftmaxClassifierCV(max_memory=1000).fit(*IRIS)
 
 
