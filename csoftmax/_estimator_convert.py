@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
-import csoftmax
 from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, estimator_form, softmax_form
 from csoftmax._validate import FLOAT32, FLOAT64
-from csoftmax.data import DataError, write_atomically
-from csoftmax.model import FORMAT_VERSION, METADATA_KEY, SoftmaxRegression, read_parameters
+from csoftmax.data import DataError
+from csoftmax.model import FORMAT_VERSION, SoftmaxRegression, read_parameters, write_parameters
 
 Array = NDArray[Any]
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
@@ -32,15 +30,11 @@ def save_classifier(
 
     `SoftmaxRegression.load` reads it too: the model without the classifier around it.
     """
-    from safetensors.numpy import save
-
     coef, intercept = np.asarray(estimator.coef_), np.asarray(estimator.intercept_)
     dtype = FLOAT64 if FLOAT64 in (coef.dtype, intercept.dtype) else FLOAT32
     weight, bias = softmax_form(coef.astype(dtype), intercept.astype(dtype))
     names = getattr(estimator, "feature_names_in_", None)
     description = {
-        "format_version": FORMAT_VERSION,
-        "csoftmax_version": csoftmax.__version__,
         "scale": 1.0,
         "class_names": [str(label) for label in estimator.classes_.tolist()],
         "classifier": {
@@ -50,9 +44,7 @@ def save_classifier(
             **facts,
         },
     }
-    tensors = {"weight": np.ascontiguousarray(weight), "bias": np.ascontiguousarray(bias)}
-    content = save(tensors, {METADATA_KEY: json.dumps(description, allow_nan=True)})
-    write_atomically(path, lambda file: file.write(content))
+    write_parameters(path, np.ascontiguousarray(weight), np.ascontiguousarray(bias), description)
 
 
 def load_classifier(

@@ -250,21 +250,8 @@ class SoftmaxRegression:
         OSError
             If it cannot be written.
         """
-        import json  # here and below: `import csoftmax` stays light
-
-        from safetensors.numpy import save
-
-        import csoftmax
-
-        description = {
-            "format_version": FORMAT_VERSION,
-            "csoftmax_version": csoftmax.__version__,
-            "scale": self._scale,
-            "class_names": self.class_names,
-        }
-        tensors = {"weight": self._weight, "bias": self._bias}
-        content = save(tensors, {METADATA_KEY: json.dumps(description)})
-        write_atomically(path, lambda file: file.write(content))
+        facts = {"scale": self._scale, "class_names": self.class_names}
+        write_parameters(path, self._weight, self._bias, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SoftmaxRegression:
@@ -329,6 +316,21 @@ def _assign(view: Array, value: ArrayLike, name: str) -> None:
     if array.shape != view.shape:
         raise ValueError(f"{name} has shape {view.shape}, got a value of shape {array.shape}")
     view[...] = array
+
+
+def write_parameters(
+    path: str | os.PathLike[str], weight: Array, bias: Array, facts: dict[str, Any]
+) -> None:
+    """Write one safetensors file: two tensors, and the facts and versions as JSON."""
+    import json  # here and below: `import csoftmax` stays light
+
+    from safetensors.numpy import save
+
+    from csoftmax import __version__
+
+    description = {"format_version": FORMAT_VERSION, "csoftmax_version": __version__, **facts}
+    content = save({"weight": weight, "bias": bias}, {METADATA_KEY: json.dumps(description)})
+    write_atomically(path, lambda file: file.write(content))
 
 
 def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:
