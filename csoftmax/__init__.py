@@ -21,6 +21,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
+from csoftmax._results import History, Metrics
 from csoftmax.autograd import Parameter
 from csoftmax.data import DataError, DataLoader, DataNotFoundError, Dataset
 from csoftmax.functional import (
@@ -34,7 +35,7 @@ from csoftmax.functional import (
     softmax_cross_entropy_grad,
 )
 from csoftmax.model import SoftmaxRegression
-from csoftmax.training import SGD, History, Metrics, evaluate, train
+from csoftmax.training import SGD, evaluate, train
 
 __version__ = "0.1.0"
 

@@ -24,12 +24,12 @@ from csoftmax.data import DataError, write_atomically
 Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLOCK_BYTES = 1 << 24
 # What a head keeps besides arrays, as JSON has it.
 FIELDS = (
-    "passes", "iterations", "refresh_at", "estimate", "converged", "stalled", "inherited", "trace",
-    "history",
+    "passes", "iterations", "refresh_at", "estimate", "converged", "stalled", "inherited", "factor",
+    "trace", "history",
 )  # fmt: skip
 
 

@@ -80,8 +80,7 @@ def model_for(
     compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
     if model is None:
         return cs.SoftmaxRegression(
-            data.n_features, data.n_classes, scale=data.scale, seed=seed, dtype=compute,
-            class_names=data.class_names,
+            data.n_features, data.n_classes, seed=seed, dtype=compute, class_names=data.class_names
         )  # fmt: skip
     where = str(path or data.name)
     model.features_of(data.X[:1], where)
@@ -97,9 +96,7 @@ def model_for(
 def as_trained(
     data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
 ) -> cs.Dataset:
-    """The data with the model's scale of pixels and its order of classes."""
-    if data.X.dtype.kind in "iub":
-        data = replace(data, scale=model.scale)
+    """The data with the model's order of classes."""
     names, wanted = data.class_names, model.class_names
     positions = tuple(map(str, range(model.n_classes)))
     if names == wanted or positions == wanted:
@@ -114,6 +111,17 @@ def as_trained(
         )
     order = np.array([wanted.index(name) for name in names])
     return replace(data, y=order[data.y], class_names=wanted)
+
+
+def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> None:
+    """Say what integer labels mean to a model whose classes have names."""
+    if any(name.removeprefix("-").isdecimal() for name in model.class_names):
+        return  # integers mean themselves
+    pairs = ", ".join(f"{k} is {name}" for k, name in enumerate(model.class_names[:10]))
+    say(
+        f"labels that are integers count the model's classes: {pairs}"
+        + (", ..." if model.n_classes > 10 else "")
+    )
 
 
 def make_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from csoftmax._passes import LinearArguments
 from csoftmax._run import UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
 from csoftmax.model import is_integer
+from csoftmax.training import scale_of
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -74,6 +75,9 @@ class SolverRun:
     history: dict[str, list[float]] = field(default_factory=dict)
     interrupted: str = ""
 
+    def __post_init__(self) -> None:
+        self.scale = scale_of(self.model, self.data, "train_data")
+
     def finish(
         self, test: cs.Dataset, C: float, sweep: int | None, seed: int, pictures: bool
     ) -> float:
@@ -84,7 +88,7 @@ class SolverRun:
                 W, b = self.fit(C, start) if sweep is None else self.sweep(sweep, seed)
                 self.model.W, self.model.b = W.T, b
                 if is_integer(self.data.X):
-                    self.model.scale = self.data.scale
+                    self.model.scale = self.scale
                 self._save()
         except KeyboardInterrupt:
             raise UserError("interrupted before the first pass: nothing was saved", 130) from None
@@ -165,7 +169,7 @@ class SolverRun:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", solver.ConvergenceWarning)
             solution = solver.minimize(
-                X, self.data.y, K, C=C, scale=self.data.scale, tol=self.tol,
+                X, self.data.y, K, C=C, scale=self.scale, tol=self.tol,
                 max_iter=self.max_iter, n_threads=self.threads, **options,
             )  # fmt: skip
         for text in (str(warning.message) for warning in caught):
@@ -206,7 +210,7 @@ class _Judge:
     def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
         """Return the accuracy on the others, and the mean loss and accuracy on those held out."""
         (_, correct), (loss, correct_held) = (
-            LinearArguments(X, W.T, b, y, self.run.data.scale, None, "sum", self.run.threads).run()
+            LinearArguments(X, W.T, b, y, self.run.scale, None, "sum", self.run.threads).run()
             for X, y in (self.whole, self.part)
         )
         n_others = len(self.whole[1]) - self.n_held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
-import csoftmax
-from csoftmax._estimator_base import LinearSoftmax, estimator_form, softmax_form
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, estimator_form, softmax_form
 from csoftmax._validate import FLOAT32, FLOAT64
-from csoftmax.data import DataError, write_atomically
-from csoftmax.model import FORMAT_VERSION, METADATA_KEY, read_parameters
+from csoftmax.data import DataError
+from csoftmax.model import FORMAT_VERSION, SoftmaxRegression, read_parameters, write_parameters
 
 Array = NDArray[Any]
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
@@ -32,15 +30,11 @@ def save_classifier(
 
     `SoftmaxRegression.load` reads it too: the model without the classifier around it.
     """
-    from safetensors.numpy import save
-
     coef, intercept = np.asarray(estimator.coef_), np.asarray(estimator.intercept_)
     dtype = FLOAT64 if FLOAT64 in (coef.dtype, intercept.dtype) else FLOAT32
     weight, bias = softmax_form(coef.astype(dtype), intercept.astype(dtype))
     names = getattr(estimator, "feature_names_in_", None)
     description = {
-        "format_version": FORMAT_VERSION,
-        "csoftmax_version": csoftmax.__version__,
         "scale": 1.0,
         "class_names": [str(label) for label in estimator.classes_.tolist()],
         "classifier": {
@@ -50,9 +44,7 @@ def save_classifier(
             **facts,
         },
     }
-    tensors = {"weight": np.ascontiguousarray(weight), "bias": np.ascontiguousarray(bias)}
-    content = save(tensors, {METADATA_KEY: json.dumps(description, allow_nan=True)})
-    write_atomically(path, lambda file: file.write(content))
+    write_parameters(path, np.ascontiguousarray(weight), np.ascontiguousarray(bias), description)
 
 
 def load_classifier(
@@ -62,11 +54,10 @@ def load_classifier(
     path = Path(path)
     description, weight, bias = read_parameters(path)
     facts = description.get("classifier")
+    if facts is None:
+        return _of_model(SoftmaxRegression.load(path), path)
     if not isinstance(facts, dict):
-        raise DataError(
-            f"{path}: expected a file written by {kind}.save, got a model without a classifier; "
-            "SoftmaxRegression.load reads it"
-        )
+        raise DataError(f"{path}: expected a description of the classifier, got {facts!r}")
     if facts.get("kind") != kind:
         raise DataError(f"{path}: expected a {kind}, got a {facts.get('kind')!r}")
     if description.get("format_version") != FORMAT_VERSION:
@@ -89,6 +80,27 @@ def load_classifier(
     ):
         raise DataError(f"{path}: expected one feature name per column of weight")
     coef, intercept = estimator_form(weight, bias)
+    return facts, classes, coef, intercept
+
+
+def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Array, Array, Array]:
+    """Return a bare model as a classifier: of integers as they are, so the scale goes into coef_.
+
+    Names that are integers stand for integer labels.
+    """
+    names = list(model.class_names)
+    numbers = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
+    given = np.array([int(name) for name in names] if numbers else names)
+    classes, order = np.unique(given, return_index=True)  # sorted, as a classifier's are
+    if len(classes) < max(2, len(names)):
+        raise DataError(f"{path}: expected at least 2 classes of different names, got {names}")
+    coef, intercept = estimator_form(model.scale * model.W.T[order], model.b[order])
+    facts: dict[str, Any] = {
+        "settings": {},
+        "n_iter": [0],
+        "gap": UNKNOWN_GAP,
+        "feature_names": None,
+    }
     return facts, classes, coef, intercept
 
 

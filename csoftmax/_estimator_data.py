@@ -58,14 +58,14 @@ class TrainingSet(NamedTuple):
 def features(estimator: Any, X: Any, *, reset: bool = False) -> Array:
     """Return X as the kernels read it, checked against what the estimator was fitted on."""
     checked: Array = validate_data(
-        estimator, _bool_as_bytes(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
+        estimator, _table(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
     )
     return checked
 
 
 def training_set(estimator: Any, X: Any, y: Any) -> TrainingSet:
     """Return checked samples; the estimator learns the number and the names of the features."""
-    X, y = validate_data(estimator, _bool_as_bytes(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
+    X, y = validate_data(estimator, _table(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -78,7 +78,7 @@ def more_samples(
 ) -> TrainingSet:
     """Return checked samples whose classes, and unless `reset` features, are known already."""
     X, y = validate_data(
-        estimator, _bool_as_bytes(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
+        estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
     )
     check_classification_targets(y)
     present, labels = np.unique(y, return_inverse=True)
@@ -96,8 +96,15 @@ def compute_dtype(X: Array) -> np.dtype[Any]:
     return FLOAT64 if X.dtype == np.float64 else FLOAT32
 
 
-def _bool_as_bytes(X: Any) -> Any:
-    return X.view(np.uint8) if isinstance(X, np.ndarray) and X.dtype == np.bool_ else X
+def _table(X: Any) -> Any:
+    """Return X, bool as bytes; images are refused with a word of what would do."""
+    if not isinstance(X, np.ndarray):
+        return X
+    if X.ndim > 2:
+        raise ValueError(
+            f"X has shape {X.shape}, expected (n_samples, n_features); X.reshape(len(X), -1) has it"
+        )
+    return X.view(np.uint8) if X.dtype == np.bool_ else X
 
 
 def _listed(classes: Array) -> str:

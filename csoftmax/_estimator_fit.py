@@ -236,16 +236,16 @@ class Plan(NamedTuple):
 
 def plan_memory(
     budget: float, X: Array, n_classes: int, n_heads: int = 1, n_weights: int = 1,
-    held_out: float = 0,
+    others: float = 0,
 ) -> Plan:  # fmt: skip
-    """Choose the best plan that the budget allows.
+    """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
 
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
     (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
-    always = n_samples * (16 + 16 * n_weights) + held_out + (4 << 20)
+    always = n_samples * (16 + 16 * n_weights) + others + (4 << 20)
     # the preconditioner's sample of the rows, its probabilities, and a block of each class
     row_bytes = max(n_features * size, 4 * n_classes)
     rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
@@ -266,11 +266,11 @@ def plan_memory(
     for plan in plans:
         if plan.n_bytes <= budget:
             return plan
+    least = in_units(min(plan.n_bytes for plan in plans))
+    fits = f"{n_heads} fits at once" if n_heads > 1 else "a fit"
     raise MemoryBudgetError(
-        f"max_memory leaves {in_units(max(budget, 0))} besides X, expected at least "
-        f"{in_units(min(plan.n_bytes for plan in plans))} for {n_samples} samples, "
-        f"{n_features} features and {n_classes} classes"
-        + (f" in {n_heads} fits" if n_heads > 1 else "")
+        f"max_memory is {in_units(budget)}, expected at least {least}, X not counted, for {fits} "
+        f"of {n_samples} samples, {n_features} features and {n_classes} classes; None is no limit"
     )
 
 
@@ -330,7 +330,7 @@ def fit_lbfgs(
 
 
 def plan_groups(
-    budget: float, X: Array, n_classes: int, n_folds: int, n_Cs: int, held_out: int
+    budget: float, X: Array, n_classes: int, n_folds: int, n_Cs: int, others: int
 ) -> tuple[int, Plan]:
     """Return how many C to solve at a time, all folds of each, and what that takes.
 
@@ -339,15 +339,15 @@ def plan_groups(
     limit = budget
     if math.isinf(budget):
         limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    paths = 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
+    others += 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
     for n_at_once in range(n_Cs, 1, -1):
         try:
-            plan = plan_memory(limit, X, n_classes, n_at_once * n_folds, n_folds, held_out + paths)
+            plan = plan_memory(limit, X, n_classes, n_at_once * n_folds, n_folds, others)
         except MemoryBudgetError:
             continue
         if plan.history_size == HISTORY_SIZES[0]:
             return n_at_once, plan
-    return 1, plan_memory(budget, X, n_classes, n_folds, n_folds, held_out + paths)
+    return 1, plan_memory(budget, X, n_classes, n_folds, n_folds, others)
 
 
 def solve_heads(

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax._estimator_data import Labels
+from csoftmax._results import Epoch
 from csoftmax.data import DataLoader
 from csoftmax.model import SoftmaxRegression
-from csoftmax.training import SGD, Epoch, train_epoch
+from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
 _SAMPLED_ROWS = 4096  # for the mean square of the features

@@ -24,8 +24,11 @@ GROWTH = 2.5
 # Where there are so many rows for one in the sample, a cold start is made on the sample.
 COARSE_RATIO = 4
 COARSE_ITERATIONS = 20
-# Before there are iterations to extrapolate, the Hessian's estimate is taken times so much.
+# Times so much, the Hessian's own estimate is not too low, if it errs no more than it has.
 UNTRIED = 10.0
+# The last iterations that are extrapolated: from so many of all to all, for each.
+WINDOWS = 0.7, 0.8
+MOST_RATIO = 0.98  # of the gains of two windows
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class Head:
         self.passes, self.iterations, self.refresh_at = 1, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
-        self.trace: list[tuple[float, float]] = []  # loss and ||W||^2 after each iteration
+        # after each iteration: the loss, ||W||^2, the Hessian's own estimate
+        self.trace: list[tuple[float, float, float]] = []
+        self.factor = 1.0  # that was left at some iteration by what the Hessian said, at least
         self.at_least: Point | None = None  # where it may start without an evaluation
         self.inherited = 0  # of these, from heads before this one along a path
         self.history: dict[str, list[float]] = {
@@ -66,13 +71,14 @@ class Head:
         objective = abs(self.point.objective)
         return self.estimate / objective if objective else math.inf * (self.estimate > 0)
 
-    def note(self, problem: Problem, tol: float, seconds: float) -> None:
+    def note(self, problem: Problem, settings: Settings, seconds: float) -> None:
         """Record an iteration, and see whether the head is near enough."""
         point, lam = self.point, float(problem.lam[self.index])
         penalty = problem.penalty(self.index, point.x)
-        self.trace.append((point.objective - penalty, 2 * penalty / lam if lam else 0.0))
-        self.estimate = max(point.estimate, self._extrapolated(point, lam), 0.0)
-        near = tol * abs(point.objective)
+        square = 2 * penalty / lam if lam else 0.0
+        self.trace.append((point.objective - penalty, square, point.estimate))
+        self.estimate = max(point.estimate, self._extrapolated(point, lam, settings), 0.0)
+        near = settings.tol * abs(point.objective)
         self.converged = self.estimate <= near
         if not self.converged and point.estimate <= near:
             lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
@@ -87,20 +93,25 @@ class Head:
         ):
             self.history[name].append(value)
 
-    def _extrapolated(self, point: Point, lam: float) -> float:
-        """Return what is left if the decrease goes on as over the last half of the iterations.
+    def _extrapolated(self, point: Point, lam: float, settings: Settings) -> float:
+        """Return what is left if the decrease goes on as it has.
 
-        The Hessian's own estimate knows nothing of what couples the classes, and can be a twentieth
-        of the distance. A head along a path begins near its optimum, where few steps of its own say
-        too little, and those of the heads before it, with the objective of this one, too much: the
-        geometric mean.
+        The Hessian's own estimate knows nothing of what couples the classes, and can be a hundredth
+        of the distance where C is large. A head along a path begins where the heads before it have
+        ended, and with what they have left: all their iterations count, with the objective of this
+        head. Where C is small that says too much, but there the Hessian's estimate is good: what
+        has been gained since an iteration tells how wrong it was then, at least. Without a
+        preconditioner there is no such estimate, and the head's own iterations have to do.
         """
-        own = _left_of_series(self.trace, self.inherited, lam)
-        if own is None:
-            own = UNTRIED * point.estimate
-        if not self.inherited:
-            return own
-        return math.sqrt(own * (_left_of_series(self.trace, 0, lam) or 0.0))
+        objectives = [loss + 0.5 * lam * square for loss, square, _ in self.trace]
+        now = objectives[-1]
+        for i in range(self.inherited, len(self.trace) - 1):
+            if (said := self.trace[i][2]) > 0:
+                self.factor = max(self.factor, (objectives[i] - now) / said)
+        left = _left(objectives)
+        if settings.preconditioner is None:
+            return max(_left(objectives[self.inherited :]), left)
+        return min(UNTRIED * self.factor * point.estimate, left)
 
     def passes_to_go(self, tol: float) -> int | None:
         """Extrapolate the decay of the estimate over the second half of the way."""
@@ -112,22 +123,21 @@ class Head:
         return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
 
 
-def _left_of_series(trace: list[tuple[float, float]], begin: int, lam: float) -> float | None:
-    """Return the rest of a geometric series with the decreases of the last two quarters.
+def _left(objectives: list[float]) -> float:
+    """Return what is left of a decrease with a power of the iterations; inf if these are too few.
 
-    Of the iterations from `begin`, (loss, ||W||^2) each, with a penalty of lam / 2 ||W||^2.
+    Decreases of a geometric series, as well conditioned problems have, are overestimated: their
+    ratio is small, and with it the error. Ill-conditioned problems slow down as powers do.
     """
-    last = len(trace) - 1
-    width = max(3, (last - begin) // 4)
-    if last - begin < 2 * width:
-        return None
-    first, middle, now = (
-        loss + 0.5 * lam * square for loss, square in trace[last - 2 * width :: width]
-    )
-    if not middle > now:
-        return 0.0
-    ratio = min((middle - now) / (first - middle), 0.98) if first > middle else 0.98
-    return (middle - now) * ratio / (1 - ratio)
+    last, rest = len(objectives) - 1, -math.inf
+    for window in WINDOWS:
+        middle, first = int(window * last), int(window**2 * last)
+        if last - middle < 2 or middle - first < 2:
+            continue
+        before, gained = objectives[first] - objectives[middle], objectives[middle] - objectives[-1]
+        ratio = min(gained / before, MOST_RATIO) if before > 0 else MOST_RATIO
+        rest = max(rest, gained * ratio / (1 - ratio))
+    return rest if rest > -math.inf else math.inf
 
 
 class Walk:
@@ -210,6 +220,7 @@ class Walk:
         for follower in self.heads:
             if self.before.get(follower.index) is head and follower.state is None:
                 follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
+                follower.factor = head.factor
                 follower.at_least = self._moved(follower, head.point)
                 self._start(follower, self._predicted(follower, head))
 
@@ -237,6 +248,18 @@ class Walk:
         gradient[W] += gradient.dtype.type(change) * point.x[W]
         return Point(point.x.copy(), objective, gradient, np.zeros_like(gradient))
 
+    def _hand_over(self, head: Head) -> None:
+        """Give a head the history of the one before it along a path: only the penalty differs.
+
+        It saves half of the passes of a sweep, and more with a longer history.
+        """
+        before = self.before.get(head.index)
+        if before is not None and before.state is not None and head.state is not None:
+            lam = self.problem.lam
+            head.state.take_over(
+                before.state, float(lam[head.index] - lam[before.index]), self.problem.split
+            )
+
     def _start(self, head: Head, x: Array) -> None:
         at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
         head.origin = None if at_null else x.copy()
@@ -263,6 +286,7 @@ class Walk:
                 objective = known.objective
             head.at_least = None
             state.start(objective)
+            self._hand_over(head)
             head.steps = state.steps()
         else:
             assert head.steps is not None
@@ -273,7 +297,7 @@ class Walk:
                 head.stalled = True
                 return False
             head.iterations += 1
-        head.note(self.problem, self.settings.tol, time.perf_counter() - self.started)
+        head.note(self.problem, self.settings, time.perf_counter() - self.started)
         if head.converged or head.iterations >= self.settings.max_iter:
             return False
         return self._to_next_trial(head)

@@ -30,6 +30,8 @@ DECREASE = 1e-4
 CURVATURE = 0.9
 MAX_TRIALS = 25
 
+BATCH_BYTES = 1 << 22  # of vectors that are preconditioned together
+
 EVALUATE, NEXT = False, True  # what `Lbfgs.steps` yields
 
 
@@ -64,12 +66,31 @@ class History:
     def precondition(self, precondition: Preconditioner) -> None:
         """Go over to another preconditioner: every z changes, and what follows from them."""
         n = self.count
-        for slot in self.slots:
-            precondition(self.changes[slot], self.pairs[slot, 1])
+        step = max(1, BATCH_BYTES // max(1, self.changes[:1].nbytes))
+        for begin in range(0, n, step):
+            some = slice(begin, min(begin + step, n))
+            precondition(self.changes[some], self.pairs[some, 1])
         YZ = (self.changes[:n] @ self.pairs[:n, 1].T)[self.slots][:, self.slots].astype(np.float64)
         self.YZ = 0.5 * (YZ + YZ.T)
         if n:
             self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YZ[-1, -1]))
+
+    def penalize(self, change: float, split: int, precondition: Preconditioner) -> None:
+        """Go over to a function with another penalty, ``change / 2`` times the square of x[:split].
+
+        Each y changes by what the penalty adds to the gradient. If rounding has eaten a curvature,
+        the history is of no use any more.
+        """
+        n = self.count
+        self.changes[:n, :split] += self.changes.dtype.type(change) * self.pairs[:n, 0, :split]
+        SY = (self.pairs[:n, 0] @ self.changes[:n].T)[self.slots][:, self.slots].astype(np.float64)
+        if not (np.diagonal(SY) > 0).all():
+            self.clear()
+            return
+        self.R_inverse = np.linalg.inv(np.triu(SY))
+        self.precondition(precondition)
+        if not (np.isfinite(self.R_inverse).all() and (np.diagonal(self.YZ) > 0).all()):
+            self.clear()
 
     def _products(self, v: Array) -> tuple[Array, Array]:
         """Return S^T v and Z^T v, oldest first."""
@@ -198,6 +219,11 @@ class Lbfgs:
         preconditioned = np.empty_like(self.point.x)
         precondition(self.point.gradient, preconditioned)
         self.point = self.point._replace(preconditioned=preconditioned)
+
+    def take_over(self, other: Lbfgs, change: float, split: int) -> None:
+        """Take the history of another function that differs by a penalty; the other loses it."""
+        self.history, other.history = other.history, self.history
+        self.history.penalize(change, split, self.precondition)
 
     def steps(self) -> Generator[bool, float, None]:
         """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.

@@ -156,10 +156,26 @@ class Sample:
         return other
 
     def rotate(self, v: Array) -> Array:
-        return v if self.vectors is None else (v * self.unit) @ self.vectors
+        return v if self.vectors is None else _rows_times(v * self.unit, self.vectors)
 
     def rotate_back(self, v: Array) -> Array:
-        return v if self.vectors is None else (v @ self.vectors.T) * self.unit
+        return v if self.vectors is None else _rows_times(v, self.vectors.T) * self.unit
+
+
+def _rows_times(v: Array, matrix: Array) -> Array:
+    product: Array = v.reshape(-1, v.shape[-1]) @ matrix
+    return product.reshape(v.shape)
+
+
+def _parts(problem: Problem, v: Array) -> tuple[Array, Array]:
+    """Return W and b of flat vectors."""
+    W = v[..., : problem.split].reshape(*v.shape[:-1], problem.n_classes, problem.n_features)
+    return W, v[..., problem.split :]
+
+
+def _put(problem: Problem, out: Array, W: Array, b: Array) -> None:
+    out[..., : problem.split] = W.reshape(*W.shape[:-2], problem.split)
+    out[..., problem.split :] = b
 
 
 def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
@@ -185,12 +201,12 @@ class AtNull:
         self.of_bias *= problem.fit_intercept
 
     def __call__(self, g: Array, out: Array) -> None:
-        (gW, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
-        v = self.sample.rotate(self.U.T @ (gW - gb[:, None] * self.sample.mean))
+        """Precondition a vector, or each of several."""
+        gW, gb = _parts(self.problem, g)
+        v = self.sample.rotate(self.U.T @ (gW - gb[..., None] * self.sample.mean))
         v *= self.weights
-        np.matmul(self.U, self.sample.rotate_back(v), out=W)
-        np.multiply(gb, self.of_bias, out=b)
-        b -= W @ self.sample.mean
+        W = self.U @ self.sample.rotate_back(v)
+        _put(self.problem, out, W, gb * self.of_bias - W @ self.sample.mean)
 
 
 class AtWeights:
@@ -221,22 +237,27 @@ class AtWeights:
             self.blocks[k] = np.linalg.inv(block)
 
     def __call__(self, g: Array, out: Array) -> None:
-        (gW, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
+        """Precondition a vector, or each of several."""
+        gW, gb = _parts(self.problem, g)
         sample, intercept = self.sample, self.problem.fit_intercept
-        v = sample.rotate(gW - gb[:, None] * sample.mean)
-        n = v.shape[1] - self.weights.shape[1]
+        v = sample.rotate(gW - gb[..., None] * sample.mean)
+        n = v.shape[-1] - self.weights.shape[1]
+        b = np.zeros_like(gb)
         if self.blocks.shape[1]:
-            leading = np.concatenate([v[:, :n], gb[:, None]], axis=1) if intercept else v[:, :n]
-            solved = np.matmul(self.blocks, leading[:, :, None])[:, :, 0]
-            v[:, :n] = solved[:, :n]
-            b[:] = solved[:, n] if intercept else 0
-        else:
-            b[:] = 0
-        v[:, n:] *= self.weights
-        np.copyto(W, sample.rotate_back(v))
-        b -= W @ sample.mean
+            leading = (
+                np.concatenate([v[..., :n], gb[..., None]], axis=-1) if intercept else v[..., :n]
+            )
+            columns = leading.reshape(-1, *leading.shape[-2:]).transpose(1, 2, 0)
+            solved = np.matmul(self.blocks, columns).transpose(2, 0, 1).reshape(leading.shape)
+            v[..., :n] = solved[..., :n]
+            if intercept:
+                b = solved[..., n]
+        v[..., n:] *= self.weights
+        W = sample.rotate_back(v)
+        b = b - W @ sample.mean
         # to where the gradient lives: the classes' weights sum to 0
-        W -= W[self.present].mean(axis=0)
-        b -= b[self.present].mean() if intercept else 0
+        W -= W[..., self.present, :].mean(axis=-2, keepdims=True)
+        b -= b[..., self.present].mean(axis=-1, keepdims=True) if intercept else 0
         if not self.present.all():
-            W[~self.present], b[~self.present] = 0, 0
+            W[..., ~self.present, :], b[..., ~self.present] = 0, 0
+        _put(self.problem, out, W, b)

@@ -111,7 +111,7 @@ def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int |
     from csoftmax import plot
 
     with users_mistakes():
-        plot.draw_curves(history, run.folder / "curves.png")
+        plot.draw_curves(history, run.folder / "curves.png", validation_name="test")
     draw_test_set(run.model, test, run.folder, threads, run.say)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -28,6 +29,7 @@ from csoftmax._cli_data import (
     printer,
     stored_dtype,
     table_options,
+    tell_positions,
 )
 from csoftmax._cli_solver import SolverRun, refuse_options_of_the_other_solver
 from csoftmax._run import (
@@ -177,6 +179,8 @@ def train(
                 )
         model = model_for(train_set, data, model, dtype, seed)
         make_folder(out)
+    if resume is not None and data is not None:
+        tell_positions(model, say)
     say(f"train on {describe(train_set)}; test on {describe(test_set)}")
     if full_passes:
         solver_run = SolverRun(
@@ -221,6 +225,8 @@ def evaluate(
             test_set = whole if test is None else test
         model_for(test_set, data, model, None, None)
         test_set = as_trained(test_set, model, print)
+    if data is not None:
+        tell_positions(model, print)
     print(f"{model_file} on {describe(test_set)}")
     print(cs.evaluate(model, test_set, n_threads=threads))
 
@@ -359,7 +365,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        exit_code = app(args=words, prog_name="csoftmax", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            exit_code = app(args=words, prog_name="csoftmax", standalone_mode=False) or 0
         sys.stdout.flush()
     except UserError as error:
         prefix = "error: " if error.exit_code == 2 else ""
@@ -376,3 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if exit_code == 130:
         print("csoftmax: interrupted", file=sys.stderr)
     return int(exit_code)
+
+
+def _tell(message: Warning | str, *where: object, **options: object) -> None:
+    """Print a warning as one line, without the place in the source."""
+    print(f"csoftmax: warning: {one_line(str(message))}", file=sys.stderr)

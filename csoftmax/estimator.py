@@ -221,7 +221,7 @@ class SoftmaxClassifier(LinearSoftmax):
             If it stopped before `tol`; after Ctrl-C too, which keeps the best parameters so far.
         """
         self._check_parameters()
-        spare = as_bytes(self.max_memory) - conversion_bytes(X)
+        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
         weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -239,8 +239,8 @@ class SoftmaxClassifier(LinearSoftmax):
             patience = self.n_iter_no_change if self.early_stopping else None
             monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self._threads)
         held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
-        plan = plan_memory(spare, data.X, len(data.classes), held_out=held_bytes)
-        rows_in_order = in_rows(data.X, spare - plan.n_bytes)
+        plan = plan_memory(budget, data.X, len(data.classes), others=held_bytes + converted)
+        rows_in_order = in_rows(data.X, budget - plan.n_bytes)
         copied = 0 if rows_in_order is data.X else data.X.nbytes
         problem.X = rows_in_order
         if self.verbose:
@@ -364,6 +364,11 @@ class SoftmaxClassifier(LinearSoftmax):
     def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
         """Read a classifier that `save` wrote; nothing in the file is executed.
 
+        A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
+        classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
+        from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
+        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
+
         Parameters
         ----------
         path : path
@@ -373,7 +378,7 @@ class SoftmaxClassifier(LinearSoftmax):
         FileNotFoundError
             If there is no such file.
         DataError
-            If it is no safetensors file of a classifier; says what was expected, what came.
+            If it is no safetensors file of a model; says what was expected, what came.
         """
         facts, classes, coef, intercept = load_classifier(path, cls.__name__)
         names = facts["feature_names"]

@@ -169,15 +169,17 @@ class SoftmaxClassifierCV(LinearSoftmax):
         get_scorer(self.scoring or "accuracy")  # unknown names are refused before the work
         Cs = _as_grid(self.Cs)
         for_splitter, for_scorer = self._routed(sample_weight, params)
-        spare = as_bytes(self.max_memory) - conversion_bytes(X)
+        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
         n_classes = len(data.classes)
         weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
         splitter = check_cv(self.cv, data.y, classifier=True)
         folds = list(splitter.split(data.X, data.classes[data.y], **for_splitter))
         held_out = max(len(test) for _, test in folds) * data.X[:1].nbytes
-        n_at_once, plan = plan_groups(spare, data.X, n_classes, len(folds), len(Cs), held_out)
-        data = data._replace(X=in_rows(data.X, spare - plan.n_bytes))
+        n_at_once, plan = plan_groups(
+            budget, data.X, n_classes, len(folds), len(Cs), held_out + converted
+        )
+        data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
         if self.verbose:
             print(
                 f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
@@ -244,8 +246,13 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return router.add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=to_scorer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the chosen classifier as `SoftmaxClassifier.save` does; that class loads it."""
+        """Write the chosen classifier as `SoftmaxClassifier.save` does."""
         self.best().save(path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SoftmaxClassifier:
+        """Read the chosen classifier: what `SoftmaxClassifier.load` returns, with ``C = C_``."""
+        return SoftmaxClassifier.load(path)
 
     def to_sklearn(self) -> Any:
         """Return a fitted ``LogisticRegression`` with these parameters, in float64."""

@@ -71,7 +71,7 @@ def linear(
     W : array_like (n_features, n_classes)
         Weights; read without a copy if class-major (``W.T`` C-contiguous), as a `Parameter` is.
     b : array_like (n_classes,), optional
-        Bias.
+        Bias; None is zero.
     scale : float
         Multiplies X; 1/255 turns pixels into numbers from 0 to 1.
     out : ndarray (n_samples, n_classes), optional
@@ -112,13 +112,9 @@ def linear(
     )
     stored = as_stored(features, dtype)
     _kernels.row_pass(
-        stored,
-        class_major(weights, dtype),
-        contiguous_bias(bias, weights, dtype),
-        scale,
-        logits=result,
-        n_threads=threads,
-    )
+        stored, class_major(weights, dtype), contiguous_bias(bias, weights, dtype), scale,
+        logits=result, n_threads=threads,
+    )  # fmt: skip
     result = placed(result, place)
     if not recorded:
         return result
@@ -193,30 +189,21 @@ def log_softmax(
 ) -> Array:
     """Return ``x - max - log(sum exp(x - max))`` along `axis`, the logarithm of `softmax`.
 
-    Parameters, special values and errors are those of `softmax`; -inf stays -inf.
-
     Parameters
     ----------
-    x : array_like, any number of dimensions
-        Logits.
-    axis : int
-        The class axis.
-    out : ndarray of x's shape, optional
-        Where the result goes, of the result's dtype; may be x itself.
-    n_threads : int, optional
-        At most so many threads.
+    x, axis, out, n_threads
+        As in `softmax`.
 
     Returns
     -------
     ndarray of x's shape
-        Log-probabilities in nats, float32 or float64.
+        Log-probabilities in nats, all <= 0, float32 or float64; exact also where the probability
+        rounds to 0. A row with NaN or +inf is NaN; -inf stays -inf.
 
     Raises
     ------
-    TypeError
-        Unsupported dtype.
-    ValueError
-        No such axis, or no class on it.
+    TypeError, ValueError
+        As `softmax`.
 
     Notes
     -----
@@ -327,7 +314,7 @@ def softmax_cross_entropy(
     weight : array_like (n_classes,), optional
         Class weights >= 0.
     ignore_index : int
-        A label that counts for nothing.
+        A label that counts for nothing: loss 0, gradient 0.
     label_smoothing : float in [0, 1]
         The target becomes ``(1 - label_smoothing) * target + label_smoothing / n_classes``.
     reduction : "mean", "sum" or "none"
@@ -354,7 +341,7 @@ def softmax_cross_entropy(
 
     Notes
     -----
-    D2L sections 3.4 (the loss) and 3.7 (its stable form).
+    D2L sections 3.4 (the loss) and 3.7 (its stable form); smoothing: Szegedy et al. 2016.
 
     Examples
     --------
@@ -363,18 +350,9 @@ def softmax_cross_entropy(
     0.3466
     """
     loss, _ = cross_entropy_pass(
-        logits,
-        y,
-        weight,
-        ignore_index,
-        label_smoothing,
-        reduction,
-        axis,
-        n_threads,
-        out,
-        None,
-        False,
-    )
+        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads,
+        out, None, False,
+    )  # fmt: skip
     return loss
 
 
@@ -423,18 +401,9 @@ def softmax_cross_entropy_grad(
     0.6931 [[ 0.5 -0.5]]
     """
     loss, dlogits = cross_entropy_pass(
-        logits,
-        y,
-        weight,
-        ignore_index,
-        label_smoothing,
-        reduction,
-        axis,
-        n_threads,
-        None,
-        out,
-        True,
-    )
+        logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads,
+        None, out, True,
+    )  # fmt: skip
     return loss, dlogits
 
 
@@ -461,7 +430,7 @@ def linear_cross_entropy(
     y : array_like (n_samples,)
         Integer labels 0..n_classes-1.
     sample_weight : array_like (n_samples,), optional
-        Weights >= 0 of the samples.
+        Weights >= 0 of the samples; one of weight 0 is left out, whatever it holds.
     reduction : "mean", "sum" or "none"
         "mean" is ``sum_i s_i loss_i / sum_i s_i``, NaN where that is 0 / 0; "none" returns
         ``s_i loss_i``.
@@ -530,7 +499,7 @@ def linear_cross_entropy_grad(
         Gradient of the loss by W; for reduction "none", of the sum of the losses. ``dW.T`` is
         C-contiguous.
     db : ndarray (n_classes,)
-        Gradient by b.
+        Gradient by b, also where b is None.
 
     Raises
     ------

@@ -29,9 +29,9 @@ class SoftmaxRegression:
     ----------
     n_features, n_classes : int
         The shape of ``W``.
-    scale : float
-        Multiplies integer input (1/255 for pixels), > 0; float input is taken as already scaled.
-        `train` sets it from its data.
+    scale : float, optional
+        Multiplies integer input (1/255 for pixels), > 0. None: that of the first data that have
+        one; see Notes.
     seed : int, optional
         For the initial ``W`` ~ N(0, 0.01^2); ``b`` starts at 0.
     dtype : "float32" or "float64"
@@ -46,6 +46,12 @@ class SoftmaxRegression:
 
     Notes
     -----
+    The rule of scales, in training, evaluation and prediction alike: integers are multiplied by the
+    model's scale. A model that has none yet takes that of the `Dataset` or `DataLoader` it is
+    trained on (it is kept) or evaluated on, and 1 for a bare array. Data whose own scale is another
+    get the model's and a warning. Floats are taken as they are, times the scale of their own
+    `Dataset` or `DataLoader` (ordinarily 1).
+
     D2L sections 3.4 and 3.6. At the start all classes are about equally probable: the loss is about
     log(n_classes).
 
@@ -63,7 +69,7 @@ class SoftmaxRegression:
         n_features: int,
         n_classes: int,
         *,
-        scale: float = 1.0,
+        scale: float | None = None,
         seed: int | None = None,
         dtype: DTypeLike = "float32",
         class_names: Iterable[str] | None = None,
@@ -79,7 +85,9 @@ class SoftmaxRegression:
         # Class-major storage: what the kernels read, and PyTorch's nn.Linear.weight.
         self._weight: Array = (0.01 * generator.standard_normal(shape)).astype(chosen)
         self._bias: Array = np.zeros(shape[0], chosen)
-        self.scale = scale
+        self._scale: float | None = None
+        if scale is not None:
+            self.scale = scale
         self.class_names = () if class_names is None else class_names
 
     @property
@@ -118,8 +126,8 @@ class SoftmaxRegression:
 
     @property
     def scale(self) -> float:
-        """The number that integer input is multiplied by, > 0."""
-        return self._scale
+        """The number that integer input is multiplied by, > 0; 1 as long as there is none."""
+        return 1.0 if self._scale is None else self._scale
 
     @scale.setter
     def scale(self, value: float) -> None:
@@ -213,6 +221,10 @@ class SoftmaxRegression:
         scale = self.scale if is_integer(features) else 1.0
         functional.forward(features, self._weight, self._bias, scale, n_threads, **results)
 
+    def scale_for(self, X: Array, scale: float) -> float:
+        """Return what X is multiplied by if its data say `scale`: see the class's Notes."""
+        return scale if self._scale is None or not is_integer(X) else self._scale
+
     def features_of(self, X: ArrayLike, name: str = "X") -> Array:
         """Return X as (n_samples, n_features), checked against the model."""
         features = as_features(X, name)
@@ -238,21 +250,8 @@ class SoftmaxRegression:
         OSError
             If it cannot be written.
         """
-        import json  # here and below: `import csoftmax` stays light
-
-        from safetensors.numpy import save
-
-        import csoftmax
-
-        description = {
-            "format_version": FORMAT_VERSION,
-            "csoftmax_version": csoftmax.__version__,
-            "scale": self.scale,
-            "class_names": self.class_names,
-        }
-        tensors = {"weight": self._weight, "bias": self._bias}
-        content = save(tensors, {METADATA_KEY: json.dumps(description)})
-        write_atomically(path, lambda file: file.write(content))
+        facts = {"scale": self._scale, "class_names": self.class_names}
+        write_parameters(path, self._weight, self._bias, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SoftmaxRegression:
@@ -317,6 +316,21 @@ def _assign(view: Array, value: ArrayLike, name: str) -> None:
     if array.shape != view.shape:
         raise ValueError(f"{name} has shape {view.shape}, got a value of shape {array.shape}")
     view[...] = array
+
+
+def write_parameters(
+    path: str | os.PathLike[str], weight: Array, bias: Array, facts: dict[str, Any]
+) -> None:
+    """Write one safetensors file: two tensors, and the facts and versions as JSON."""
+    import json  # here and below: `import csoftmax` stays light
+
+    from safetensors.numpy import save
+
+    from csoftmax import __version__
+
+    description = {"format_version": FORMAT_VERSION, "csoftmax_version": __version__, **facts}
+    content = save({"weight": weight, "bias": bias}, {METADATA_KEY: json.dumps(description)})
+    write_atomically(path, lambda file: file.write(content))
 
 
 def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from csoftmax.training import History
+    from csoftmax._results import History
 
 __all__ = [
     "Animator",
@@ -51,7 +51,12 @@ _MAX_COUNTED_CLASSES = 20  # above this a cell of the confusion matrix is too sm
 _MAX_NAMED_CLASSES = 40
 
 
-def draw_curves(history: History, path: str | os.PathLike[str] | None = None) -> Figure:
+def draw_curves(
+    history: History,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    validation_name: str = "validation",
+) -> Figure:
     """Loss and accuracy of each epoch, training beside validation.
 
     Parameters
@@ -60,6 +65,8 @@ def draw_curves(history: History, path: str | os.PathLike[str] | None = None) ->
         What `train` returned. Losses are means in nats.
     path : path, optional
         File to write (.png, .svg, .pdf).
+    validation_name : str
+        What the legend calls the validation data.
 
     Returns
     -------
@@ -91,7 +98,7 @@ def draw_curves(history: History, path: str | os.PathLike[str] | None = None) ->
     for axes, (ylabel, train, validation) in zip(figure.subplots(1, 2), panels, strict=True):
         curves = [("training", train, _TRAIN, "-")]
         if len(validation):
-            curves.append(("validation", validation, _VALIDATION, "--"))
+            curves.append((validation_name, validation, _VALIDATION, "--"))
         for name, values, color, style in curves:
             axes.plot(
                 range(1, n_epochs + 1), values, color=color, linestyle=style,

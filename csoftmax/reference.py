@@ -14,7 +14,12 @@ Throughout, ``i`` counts samples, ``j`` features and ``k`` classes:
   ``db = sum_i dlogits[i]`` follow.
 
 Small input types are computed in float32; float64 and wide integers in float64. Sums of losses are
-float64.
+float64. Parameters, special values and errors are described once, at the compiled functions: a twin
+lacks their `out` and `n_threads` alone.
+
+Sources: D2L, sections "Softmax Regression", "Softmax Regression Implementation from Scratch" and
+"Concise Implementation of Softmax Regression" ("Softmax Revisited"); label smoothing: Szegedy et
+al. 2016, "Rethinking the Inception Architecture", section 7.
 """
 
 from __future__ import annotations
@@ -62,30 +67,7 @@ __all__ = [
 
 @_quiet
 def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: float = 1.0) -> Array:
-    """Return the logits ``scale * X @ W + b``.
-
-    Source: D2L, section "Softmax Regression", equation of the vectorised minibatch.
-
-    Parameters
-    ----------
-    X : array (n_samples, n_features) or images (n_samples, height, width)
-        Features, of bool, integer or floating dtype.
-    W : array (n_features, n_classes)
-        Weights.
-    b : array (n_classes,), optional
-        Bias; none means zero.
-    scale : float
-        Factor of the features, such as 1/255 for pixels.
-
-    Returns
-    -------
-    array (n_samples, n_classes)
-        Logits, float32 or float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unsupported dtype; for shapes that do not fit together.
+    """Return the logits ``scale * X @ W + b``: the twin of `csoftmax.linear`.
 
     Examples
     --------
@@ -103,29 +85,9 @@ def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: flo
 
 @_quiet
 def softmax(x: ArrayLike, axis: int = -1) -> Array:
-    """Return ``exp(x[k]) / sum_c exp(x[c])`` along an axis: numbers > 0 that sum to 1.
+    """Return ``exp(x[k]) / sum_c exp(x[c])``, numbers > 0 that sum to 1: as `csoftmax.softmax`.
 
     The maximum is subtracted first: that changes nothing but keeps exp from overflowing.
-
-    Source: D2L, sections "Softmax Regression" and "Concise Implementation of Softmax Regression"
-    ("Softmax Revisited").
-
-    Parameters
-    ----------
-    x : array, any shape of at least one dimension
-        Logits. -inf means probability 0; a NaN or +inf makes its whole row NaN.
-    axis : int
-        The axis of the classes.
-
-    Returns
-    -------
-    array of the shape of x
-        Probabilities, float32 or float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unsupported dtype; for a wrong axis, or no class along it.
 
     Examples
     --------
@@ -142,28 +104,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
 
 @_quiet
 def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
-    """Return ``log softmax(x)``, computed as ``x[k] - max - log(sum_c exp(x[c] - max))``.
-
-    Exact also where the probability itself would round to 0.
-
-    Source: D2L, section "Concise Implementation of Softmax Regression" ("Softmax Revisited").
-
-    Parameters
-    ----------
-    x : array, any shape of at least one dimension
-        Logits. -inf stays -inf; a NaN or +inf makes its whole row NaN.
-    axis : int
-        The axis of the classes.
-
-    Returns
-    -------
-    array of the shape of x
-        Log probabilities in nats, float32 or float64, all <= 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unsupported dtype; for a wrong axis, or no class along it.
+    """Return ``x[k] - max - log(sum_c exp(x[c] - max))``: the twin of `csoftmax.log_softmax`.
 
     Examples
     --------
@@ -179,27 +120,7 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
 
 @_quiet
 def cross_entropy(probs: ArrayLike, y: ArrayLike) -> Array:
-    """Return ``-log(probs[i, y[i]])`` for each sample.
-
-    Source: D2L, section "Softmax Regression Implementation from Scratch". From logits,
-    `softmax_cross_entropy` is more accurate.
-
-    Parameters
-    ----------
-    probs : array (n_samples, n_classes)
-        Probabilities, taken as they are.
-    y : integer array (n_samples,)
-        Labels 0..n_classes-1.
-
-    Returns
-    -------
-    array (n_samples,)
-        Losses in nats, float32 or float64; inf where the probability is 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unsupported dtype; for shapes that do not fit together or a label out of range.
+    """Return ``-log(probs[i, y[i]])`` for each sample: the twin of `csoftmax.cross_entropy`.
 
     Examples
     --------
@@ -230,45 +151,10 @@ def softmax_cross_entropy(
     reduction: str = "mean",
     axis: int = -1,
 ) -> float | Array:
-    r"""Return the cross-entropy between labels and the softmax of logits.
+    """Return ``-sum_k weight[k] * t[i, k] * log softmax(logits[i])[k]``, reduced over the samples.
 
-    With one target distribution t over the classes per sample,
-
-        loss[i] = -sum_k weight[k] * t[i, k] * log softmax(logits[i])[k]
-
-    where t is one-hot for a label, or the probabilities given as `y`. Smoothing by eps replaces t
-    by ``(1 - eps) * t + eps / n_classes``.
-
-    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss"). Smoothing:
-    Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
-
-    Parameters
-    ----------
-    logits : array (..., n_classes, ...)
-        Logits; the classes are along `axis`, all other axes count samples.
-    y : integer array of the logits' shape without `axis`, or floating array of the logits' shape
-        Labels 0..n_classes-1, or class probabilities (finite, >= 0).
-    weight : array (n_classes,), optional
-        Weight of each class, finite, >= 0.
-    ignore_index : int
-        Label of samples that do not count (labels only): loss 0, gradient 0.
-    label_smoothing : float in [0, 1]
-        The eps above.
-    reduction : "mean", "sum" or "none"
-        The mean over labels is ``sum_i loss[i] / sum_i weight[y[i]]`` over samples that count; over
-        class probabilities it divides by the number of samples.
-    axis : int
-        The axis of the classes.
-
-    Returns
-    -------
-    float, or array of the logits' shape without `axis` for reduction "none"
-        Loss in nats. The mean over nothing is nan.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For an unsupported dtype; for a shape, label, weight or parameter out of range.
+    t is one-hot for a label, or the probabilities given as `y`; smoothing by eps replaces it by
+    ``(1 - eps) * t + eps / n_classes``. The twin of `csoftmax.softmax_cross_entropy`.
 
     Examples
     --------
@@ -303,25 +189,7 @@ def softmax_cross_entropy_grad(
         dlogits[i, k] = softmax(logits[i])[k] * sum_c u[i, c] - u[i, k]
 
     which is ``p - onehot(y)`` in the plain case; reduction "mean" divides it by the mean's divisor.
-
-    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss").
-
-    Parameters
-    ----------
-    logits, y, weight, ignore_index, label_smoothing, reduction, axis
-        As in `softmax_cross_entropy`.
-
-    Returns
-    -------
-    loss : float or array
-        As in `softmax_cross_entropy`.
-    dlogits : array of the shape of logits
-        Gradient of the loss (of the sum of the losses for reduction "none").
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softmax_cross_entropy`.
+    The twin of `csoftmax.softmax_cross_entropy_grad`.
 
     Examples
     --------
@@ -351,30 +219,7 @@ def linear_cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> float | Array:
-    """Return the cross-entropy of labels and the softmax of ``scale * X @ W + b``.
-
-    Source: D2L, section "Softmax Regression" ("The Log-Likelihood").
-
-    Parameters
-    ----------
-    X, W, b, scale
-        As in `linear`.
-    y : integer array (n_samples,)
-        Labels 0..n_classes-1.
-    sample_weight : array (n_samples,), optional
-        Weight s of each sample, finite, >= 0. A sample of weight 0 is left out, whatever it holds.
-    reduction : "mean", "sum" or "none"
-        ``sum_i s[i] loss[i] / sum_i s[i]``, ``sum_i s[i] loss[i]``, or each ``s[i] loss[i]``.
-
-    Returns
-    -------
-    float, or array (n_samples,) for reduction "none"
-        Loss in nats. The mean over nothing is nan.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `linear` and `softmax_cross_entropy`.
+    """Return the cross-entropy of ``scale * X @ W + b``: as `csoftmax.linear_cross_entropy`.
 
     Examples
     --------
@@ -405,28 +250,8 @@ def linear_cross_entropy_grad(
     """Return `linear_cross_entropy` and its gradients by W and b.
 
     With ``dlogits[i, k] = s[i] * (p[i, k] - onehot(y)[i, k])``, divided by ``sum_i s[i]`` for the
-    mean, ``dW = scale * X.T @ dlogits`` and ``db[k] = sum_i dlogits[i, k]``.
-
-    Source: D2L, section "Softmax Regression" ("Softmax and Cross-Entropy Loss"); chain rule.
-
-    Parameters
-    ----------
-    X, W, b, y, scale, sample_weight, reduction
-        As in `linear_cross_entropy`.
-
-    Returns
-    -------
-    loss : float or array
-        As in `linear_cross_entropy`.
-    dW : array (n_features, n_classes)
-        Gradient of the loss by W (of the sum of the losses for reduction "none").
-    db : array (n_classes,)
-        Gradient of the loss by b, also where b is None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `linear_cross_entropy`.
+    mean, ``dW = scale * X.T @ dlogits`` and ``db[k] = sum_i dlogits[i, k]``. The twin of
+    `csoftmax.linear_cross_entropy_grad`.
 
     Examples
     --------

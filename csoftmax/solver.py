@@ -32,6 +32,7 @@ Callback = Callable[["Progress"], object]
 __all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
+HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 100
 
 
 class ConvergenceWarning(UserWarning):
@@ -112,7 +113,7 @@ def minimize(
     fit_intercept: bool = True,
     tol: float = 1e-4,
     max_iter: int = 1000,
-    history_size: int = 10,
+    history_size: int | None = None,
     preconditioner: str | None = "auto",
     path: bool = False,
     W: ArrayLike | None = None,
@@ -151,8 +152,9 @@ def minimize(
         objective.
     max_iter : int
         Iterations of a head, at most.
-    history_size : int
-        Pairs of L-BFGS; three vectors of the parameters' size each.
+    history_size : int, optional
+        Pairs of L-BFGS; three vectors of the parameters' size each. None: as many as 16 MB hold,
+        from 10 to 100. It tells where C is large.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs. None is plain L-BFGS.
@@ -218,12 +220,9 @@ def minimize(
         )
     if check_number(tol, "tol") < 0:
         raise ValueError(f"tol is {tol}, expected a number >= 0")
-    settings = Settings(
-        tol=float(tol),
-        max_iter=check_positive(max_iter, "max_iter"),
-        history_size=check_positive(history_size, "history_size"),
-        preconditioner=preconditioner,
-    )
+    check_positive(max_iter, "max_iter")
+    if history_size is not None:
+        check_positive(history_size, "history_size")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is a {type(callback).__name__}, expected a function")
     interval = check_number(checkpoint_every, "checkpoint_every")
@@ -231,10 +230,18 @@ def minimize(
         X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
+    pairs = history_size or _pairs_of(problem)
+    settings = Settings(float(tol), int(max_iter), int(pairs), preconditioner)
     walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     _run(walk, saved, interval, callback, verbose)
     return _solution(walk)
+
+
+def _pairs_of(problem: Problem) -> int:
+    """Return how many pairs of L-BFGS are cheap to keep and to multiply with."""
+    n_bytes: int = 3 * problem.n_classes * (problem.n_features + 1) * problem.dtype.itemsize
+    return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), MOST_PAIRS)
 
 
 def _run(

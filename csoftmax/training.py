@@ -9,12 +9,12 @@ together).
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels
 from csoftmax._passes import as_stored
+from csoftmax._results import Epoch, History, Metrics
 from csoftmax._validate import (
     as_labels,
     check_learning_rate,
@@ -29,7 +30,7 @@ from csoftmax._validate import (
     check_positive,
     check_threads,
 )
-from csoftmax.data import DataLoader, Dataset, write_atomically
+from csoftmax.data import DataLoader, Dataset
 from csoftmax.model import SoftmaxRegression, is_integer
 
 Array = NDArray[Any]
@@ -108,102 +109,6 @@ class SGD:
         return self._velocities[model]
 
 
-@dataclass
-class History:
-    """What each epoch of `train` came to.
-
-    ``train_loss`` and ``train_accuracy`` are means over the epoch's minibatches as they were met,
-    the parameters moving on meanwhile (the book's figures); ``validation_loss`` and
-    ``validation_accuracy`` are of the parameters after the epoch, and empty without validation
-    data. Losses are means in nats; ``seconds`` is training alone.
-
-    Examples
-    --------
-    >>> import csoftmax as cs
-    >>> train, test = cs.fashion_mnist_sample()
-    >>> history = cs.train(cs.SoftmaxRegression(784, 10, seed=0), train, epochs=2)
-    >>> len(history), sorted(history.to_dict())[:3]
-    (2, ['epoch', 'samples_per_second', 'seconds'])
-    """
-
-    train_loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    samples_per_second: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.train_loss)
-
-    def _add(self, epoch: Epoch, validation: Epoch | None) -> None:
-        self.train_loss.append(epoch.loss)
-        self.train_accuracy.append(epoch.accuracy)
-        self.seconds.append(epoch.seconds)
-        self.samples_per_second.append(epoch.n_samples / epoch.seconds)
-        if validation is not None:
-            self.validation_loss.append(validation.loss)
-            self.validation_accuracy.append(validation.accuracy)
-
-    def to_dict(self) -> dict[str, list[float]]:
-        """Return one list per column, "epoch" (1, 2, ...) first."""
-        columns: dict[str, list[float]] = {"epoch": list(range(1, len(self) + 1))}
-        columns.update({name: list(values) for name, values in vars(self).items()})
-        return columns
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one line per epoch, whole or not at all; validation only where there was one."""
-        columns = self.to_dict()
-        if not self.validation_loss:
-            del columns["validation_loss"], columns["validation_accuracy"]
-        lines = [",".join(columns)]
-        lines += [",".join(map(repr, row)) for row in zip(*columns.values(), strict=True)]
-        text = "\n".join(lines) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
-
-
-class Epoch(NamedTuple):
-    """What one pass over the data came to: mean loss in nats, accuracy, time, samples."""
-
-    loss: float
-    accuracy: float
-    seconds: float
-    n_samples: int
-
-
-@dataclass(frozen=True, eq=False)
-class Metrics:
-    """How good a model is on some data; ``str(metrics)`` is a table.
-
-    ``loss`` is the mean in nats. ``confusion[t, p]`` counts samples of true class t predicted as p;
-    ``precision[k] = confusion[k, k] / sum_t confusion[t, k]``,
-    ``recall[k] = confusion[k, k] / sum_p confusion[k, p]``, NaN where the sum is 0.
-    """
-
-    loss: float
-    accuracy: float
-    precision: Array
-    recall: Array
-    confusion: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    n_samples: int
-
-    def __str__(self) -> str:
-        width = max([len("class"), *map(len, self.class_names)])
-        lines = [f"{'class':<{width}}  precision  recall  samples"]
-        for k, name in enumerate(self.class_names):
-            precision, recall = (
-                "-" if math.isnan(value) else f"{value:.3f}"
-                for value in (self.precision[k], self.recall[k])
-            )
-            count = self.confusion[k].sum()
-            lines.append(f"{name:<{width}}  {precision:>9}  {recall:>6}  {count:>7}")
-        lines.append(
-            f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}, {self.n_samples} samples"
-        )
-        return "\n".join(lines)
-
-
 def train(
     model: SoftmaxRegression,
     train_data: Data,
@@ -220,12 +125,12 @@ def train(
     Parameters
     ----------
     model : SoftmaxRegression
-        Updated in place. Its scale becomes that of the data if these are integers.
+        Updated in place. If it has no scale yet, it takes that of integer data.
     train_data : DataLoader, Dataset or (X, y)
         A `DataLoader` says batch size and order; anything else is shuffled in batches of 256.
-        Integer X of a bare pair is multiplied by the model's scale.
+        Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
     validation : DataLoader, Dataset or (X, y), optional
-        Evaluated after each epoch; a bare pair is scaled as the model will be.
+        Evaluated after each epoch.
     epochs : int
         How often to go through the data, at least 1.
     optimizer : SGD
@@ -270,7 +175,7 @@ def train(
     if len(loader.y) == 0:
         raise ValueError("train_data has 0 samples, expected at least one")
     if validation is not None:
-        scale = loader.scale if is_integer(loader.X) else model.scale
+        scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
         validation = _as_loader(validation, "validation", scale)
         check_labelled(model, validation.X, validation.y, "validation")
     epochs = check_positive(epochs, "epochs")
@@ -286,7 +191,7 @@ def train(
             after = None
             if validation is not None:
                 after = _evaluate(model, validation, None, n_threads)
-            history._add(epoch, after)
+            history.add(epoch, after)
             shown = after or epoch
             bar.set_postfix_str(f"loss {shown.loss:.3f}, accuracy {shown.accuracy:.3f}", False)
             bar.update()
@@ -321,35 +226,23 @@ def train_epoch(
     if n_samples == 0:
         raise ValueError("train_data has an epoch of 0 samples, expected at least one")
     batch_size = min(check_positive(loader.batch_size, "train_data.batch_size"), n_samples)
-    scale = check_number(loader.scale, "train_data.scale")
+    scale = scale_of(model, loader, "train_data")
     threads = check_threads(n_threads)
-    velocities = optimizer.velocities_of(model)
-    state = (model.W.T, model.b, *velocities)
-    before, scale_before = [array.copy() for array in state], model.scale
+    rule = (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
+    velocities = optimizer.velocities_of(model) or (None, None)
+    state = [a for a in (model.W.T, model.b, *velocities) if a is not None]
+    before, scale_before = [array.copy() for array in state], model._scale
     started = time.perf_counter()
     try:
         if is_integer(features):
             model.scale = scale
         loss, n_correct = _kernels.row_pass(
-            as_stored(features, model.dtype),
-            model.W.T,
-            model.b,
-            scale,
-            y=labels,
-            order=order,
-            sample_weight=sample_weight,
-            batch_rows=batch_size,
-            sgd=(
-                optimizer.lr,
-                optimizer.momentum,
-                optimizer.nesterov,
-                optimizer.weight_decay,
-                *(velocities or (None, None)),
-            ),
+            as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
+            sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
             n_threads=threads,
-        )
+        )  # fmt: skip
     except BaseException:
-        model.scale = scale_before
+        model._scale = scale_before
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
         raise
@@ -365,7 +258,7 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     model : SoftmaxRegression
         The model.
     data : DataLoader, Dataset or (X, y)
-        Integer X of a bare pair is multiplied by the model's scale.
+        Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
     n_threads : int, optional
         At most so many threads; None: all CPUs that this process may use.
 
@@ -413,7 +306,7 @@ def _evaluate(
         as_stored(features, model.dtype),
         model.W.T,
         model.b,
-        check_number(loader.scale, "data.scale"),
+        scale_of(model, loader, "data"),
         y=labels,
         predictions=predictions,
         n_threads=check_threads(n_threads),
@@ -432,6 +325,17 @@ def check_labelled(
     """Return X as (n_samples, n_features) and y, if they fit the model: labels index C arrays."""
     features = model.features_of(X, f"{name}.X")
     return features, as_labels(y, len(features), model.n_classes, name=f"{name}.y")
+
+
+def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
+    """Return what the data are multiplied by; a warning tells where it is not their own scale."""
+    own = check_number(data.scale, f"{name}.scale")
+    scale = model.scale_for(data.X, own)
+    if not math.isclose(scale, own, rel_tol=1e-6):
+        warnings.warn(
+            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used", stacklevel=4
+        )
+    return scale
 
 
 def _check_model(model: object) -> None:

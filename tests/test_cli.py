@@ -196,7 +196,9 @@ def test_resume_goes_on_from_the_model(
 ) -> None:
     words = command("train", "--data", table, "--label-column", "kind", "--out", tmp_path / "again")
     assert main([*words, "--epochs", "1", "--resume", str(model_file), "--no-plots"]) == 0
-    resumed = float(capsys.readouterr().out.splitlines()[2].split()[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("integers count the model's classes: 0 is ant, 1 is bee, 2 is cat")
+    resumed = float(lines[3].split()[1])
     assert main([*words, "--epochs", "1", "--no-plots"]) == 0
     anew = float(capsys.readouterr().out.splitlines()[2].split()[1])
     assert resumed < 0.9 * anew

@@ -302,7 +302,8 @@ def test_evaluate_goes_by_names_and_by_the_scale_of_the_model(tmp_path: Path, ca
     right = float((classifier.predict(X) == names).mean())
     told: list[str] = []
     fitting = as_trained(train, model, told.append)
-    assert cs.evaluate(model, fitting).accuracy == pytest.approx(right, abs=1e-3)
+    with pytest.warns(UserWarning, match="data.scale is 0.00392157 but the model's is 1"):
+        assert cs.evaluate(model, fitting).accuracy == pytest.approx(right, abs=1e-3)
     assert not told
     same = as_trained(fitting, model, told.append)
     np.testing.assert_array_equal(same.y, fitting.y)
@@ -315,4 +316,7 @@ def test_evaluate_goes_by_names_and_by_the_scale_of_the_model(tmp_path: Path, ca
     words = command("evaluate", tmp_path / "probe.safetensors", "--data", tmp_path / "test.npz")
     assert main(words) == 0
     accuracy = float((classifier.predict(X[:500]) == names[:500]).mean())
-    assert f"accuracy {accuracy:.4f}" in capsys.readouterr().out
+    output, error = capsys.readouterr()
+    assert f"accuracy {accuracy:.4f}" in output
+    assert "labels that are integers count the model's classes: 0 is Ankle boot, 1 is Bag" in output
+    assert error.startswith("csoftmax: warning: data.scale is 0.00392157 but the model's is 1")

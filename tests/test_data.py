@@ -250,6 +250,11 @@ def test_read_with_class_names(tmp_path: Path, kind: str) -> None:
     assert data.n_classes == 3
     with pytest.raises(DataError, match="class '6' is not one of the 1 known classes"):
         read_parts(path, class_names=("5",))
+    words = tuple("abcdefg")  # integers count them
+    assert read_parts(path, class_names=words)[0].y.tolist() == [5, 6] * 5
+    numbers = tuple(map(str, range(10, 17)))  # integers mean them
+    with pytest.raises(DataError, match="class '5' is not one of the 7 known classes: 10, 11"):
+        read_parts(path, class_names=numbers)
 
 
 @pytest.mark.parametrize("kind", ["idx", "npy", "npz", "csv", "tsv", "csv.gz"])

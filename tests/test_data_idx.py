@@ -97,15 +97,22 @@ def test_declared_size_beyond_any_deflate_ratio(tmp_path: Path) -> None:
         read_idx(path)
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "corrupt", "checksum", "garbage after"])
+@pytest.mark.parametrize(
+    "spoil", ["truncated", "corrupt", "checksum", "longer", "magic", "garbage after"]
+)
 def test_broken_gzip(tmp_path: Path, spoil: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8)
-    good = bytearray(gzip.compress(idx_bytes(0x08, (5000,), noise.tobytes())))
+    content = bytearray(idx_bytes(0x08, (5000,), noise.tobytes()))
+    if spoil == "longer":  # as wrongly inflated data often are
+        content += b"more"
+    elif spoil == "magic":
+        content[2] ^= 0x80
+    good = bytearray(gzip.compress(content))
     if spoil == "truncated":
         good = good[:2000]
     elif spoil == "corrupt":
         good[10:14] = b"\xff\xff\xff\xff"
-    elif spoil == "checksum":
+    elif spoil in ("checksum", "longer", "magic"):
         good[-8] ^= 1
     else:
         good += b"garbage"

@@ -637,6 +637,20 @@ def test_interrupted_sgd_keeps_the_last_epoch(monkeypatch: Any) -> None:
         SoftmaxClassifier(solver="sgd").fit(X, y)
 
 
+def test_images_are_refused_with_a_word_of_what_would_do() -> None:
+    images, y = np.zeros((6, 2, 2), np.uint8), [0, 1] * 3
+    message = r"X has shape \(6, 2, 2\), expected .*; X.reshape\(len\(X\), -1\) has it"
+    flat = images.reshape(6, -1)
+    for call in (
+        lambda: SoftmaxClassifier().fit(images, y),
+        lambda: SoftmaxClassifier().partial_fit(images, y, classes=[0, 1]),
+        lambda: SoftmaxClassifier().fit(flat, y, validation=(images, y)),
+        lambda: SoftmaxClassifier().fit(flat, y).predict(images),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 # ---- memory ----------------------------------------------------------------------------------
 
 
@@ -644,7 +658,8 @@ def test_a_budget_that_is_too_small_is_refused_before_work_starts(monkeypatch: A
     X, y = small()
     monkeypatch.setattr("csoftmax.solver.minimize", None)
     message = (
-        r"max_memory leaves 1 MB besides X, expected at least [0-9.]+ MB for 120 samples, 4 fe"
+        "max_memory is 1 MB, expected at least [0-9.]+ MB, X not counted, for a fit of 120 "
+        "samples, 4 features and 3 classes; None is no limit"
     )
     with pytest.raises(MemoryBudgetError, match=message) as caught:
         SoftmaxClassifier(max_memory="1 MB").fit(X, y)
@@ -659,8 +674,12 @@ def test_a_copy_that_the_checks_make_counts() -> None:
     assert module.conversion_bytes(X.astype(">f4")) == 800_000
     assert module.conversion_bytes(pd.DataFrame(X)) == 800_000
     assert module.conversion_bytes([[1, 2]]) == 0
-    with pytest.raises(MemoryBudgetError, match="leaves 0 B"):
-        SoftmaxClassifier(max_memory=700_000).fit(X, y)
+    needed = []
+    for data in (X, X.astype(np.float64)):
+        with pytest.raises(MemoryBudgetError, match="max_memory is 700 kB") as caught:
+            SoftmaxClassifier(max_memory=700_000).fit(data, y)
+        needed.append(float(str(caught.value).split("at least ")[1].split(" MB")[0]))
+    assert needed[0] - needed[1] == pytest.approx(0.8, abs=0.02)
 
 
 def test_a_budget_is_kept(pixels: Any) -> None:
@@ -808,7 +827,7 @@ def _rewritten(path: Path, change: Any) -> None:
 
 
 BROKEN: list[tuple[str, Any, str]] = [
-    ("no classifier", lambda d: d.pop("classifier"), "a model without a classifier"),
+    ("no classifier", lambda d: d.update(classifier=3), "a description of the classifier, got 3"),
     ("another", lambda d: d["classifier"].update(kind="Tree"), "expected a SoftmaxClassifier, got"),
     ("version", lambda d: d.update(format_version=99), "expected format version 1, got 99"),
     ("no classes", lambda d: d["classifier"].pop("classes"), "KeyError"),
@@ -835,9 +854,43 @@ def test_broken_files_are_refused(change: Any, message: str, tmp_path: Path) -> 
 def test_files_that_are_not_there_or_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such model file"):
         SoftmaxClassifier.load(tmp_path / "nothing")
-    cs.SoftmaxRegression(2, 2).save(tmp_path / "plain")
-    with pytest.raises(DataError, match=r"SoftmaxRegression\.load reads it"):
-        SoftmaxClassifier.load(tmp_path / "plain")
+    cs.SoftmaxRegression(2, 1).save(tmp_path / "lone")
+    with pytest.raises(
+        DataError, match="lone: expected at least 2 classes of different names, got"
+    ):
+        SoftmaxClassifier.load(tmp_path / "lone")
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "names", "classes"),
+    [
+        (3, None, [0, 1, 2]),
+        (2, ["-1", "1"], [-1, 1]),
+        (2, ["01", "1"], ["01", "1"]),
+        (3, ["a", "b", "7"], ["a", "b", "7"]),
+    ],
+)
+def test_a_plain_model_is_loaded_as_a_classifier(
+    n_classes: int, names: Any, classes: list[Any], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (50, 6), dtype=np.uint8), rng.integers(0, n_classes, 50)
+    model = cs.SoftmaxRegression(6, n_classes, seed=0, scale=1 / 255, class_names=names)
+    cs.train(model, (X, y), epochs=3)
+    model.save(tmp_path / "plain")
+    classifier = SoftmaxClassifier.load(tmp_path / "plain")
+    assert classifier.classes_.tolist() == sorted(classes)
+    order = np.argsort(classes)
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), model.predict_proba(X)[:, order], atol=1e-6
+    )
+    labels = np.array(classes)[model.predict(X)]
+    np.testing.assert_array_equal(classifier.predict(X), labels)
+    assert math.isnan(classifier.gap_.estimate)
+    labels = np.array(classes)[y]
+    classifier.set_params(warm_start=True).fit(X, labels)
+    assert classifier.gap_.relative < 1e-3
+    np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, sorted(classes))
 
 
 def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:

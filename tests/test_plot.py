@@ -328,6 +328,13 @@ def test_the_animator_refuses_different_lengths() -> None:
 # --- curves --------------------------------------------------------------------------------------
 
 
+def test_curves_of_the_command_line_are_called_as_its_table_calls_them(tmp_path: Path) -> None:
+    for options, name in (({}, "validation"), ({"validation_name": "test"}, "test")):
+        for axes in plot.draw_curves(history(2), **options).axes:  # type: ignore[arg-type]
+            labels = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+            assert labels == ["training", name]
+
+
 @pytest.mark.parametrize("n_epochs", [1, 2, 10, 200])
 @pytest.mark.parametrize("validation", [True, False])
 def test_curves_have_units_integer_epochs_and_legends_apart(

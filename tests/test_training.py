@@ -556,7 +556,7 @@ def test_velocities_last_from_one_call_to_the_next_and_belong_to_one_model() -> 
 
 def test_a_bare_pair_of_integers_has_the_models_scale() -> None:
     data = GOOD_DATA
-    by_data, by_model = (cs.SoftmaxRegression(6, 3, seed=0, scale=s) for s in (1.0, data.scale))
+    by_data, by_model = (cs.SoftmaxRegression(6, 3, seed=0, scale=s) for s in (None, data.scale))
     histories = [
         cs.train(by_data, data, validation=(data.X, data.y), epochs=2, optimizer=cs.SGD(1e-30)),
         cs.train(by_model, (data.X, data.y), validation=data, epochs=2, optimizer=cs.SGD(1e-30)),
@@ -573,6 +573,37 @@ def test_a_bare_pair_of_integers_has_the_models_scale() -> None:
         optimizer=cs.SGD(1e-30),
     )  # fmt: skip
     assert_allclose(mixed.validation_loss, losses[0][:1], rtol=1e-6)
+
+
+def test_the_models_scale_goes_before_that_of_the_data_and_it_is_told() -> None:
+    model = cs.SoftmaxRegression(6, 3, seed=0, scale=0.5)
+    other = cs.Dataset(GOOD_DATA.X, GOOD_DATA.y, 0.25)
+    pair = (other.X, other.y)
+    with pytest.warns(UserWarning, match="data.scale is 0.25 but the model's is 0.5") as warned:
+        told = cs.evaluate(model, other)
+    assert warned[0].filename == __file__
+    assert told.loss == cs.evaluate(model, pair).loss
+    assert_array_equal(told.confusion.sum(axis=0), np.bincount(model.predict(other.X), minlength=3))
+    expected = cs.SoftmaxRegression(6, 3, seed=0, scale=0.5)
+    cs.train(expected, pair, epochs=1)
+    with pytest.warns(UserWarning, match="train_data.scale is 0.25") as warned:
+        cs.train(model, other, validation=pair, epochs=1)
+    assert warned[0].filename == __file__
+    assert model.scale == 0.5
+    with pytest.warns(UserWarning, match="data.scale is 0.25"):
+        cs.train(model, pair, validation=other, epochs=1)
+
+
+def test_a_model_without_a_scale_takes_that_of_the_data() -> None:
+    """Such as one that was trained on floats: it says nothing of integers."""
+    model = cs.SoftmaxRegression(6, 3, seed=0)
+    floats = (GOOD_DATA.X * GOOD_DATA.scale).astype(np.float32)
+    cs.train(model, (floats, GOOD_DATA.y), epochs=1)
+    loss = cs.evaluate(model, (floats, GOOD_DATA.y)).loss
+    assert_allclose(cs.evaluate(model, GOOD_DATA).loss, loss, rtol=1e-5)
+    assert model.scale == 1.0
+    cs.train(model, GOOD_DATA, epochs=1)
+    assert model.scale == GOOD_DATA.scale
 
 
 # ---------------------------------------------------------------- history, callbacks, progress
@@ -697,9 +728,9 @@ def test_ctrl_c_puts_the_last_finished_epoch_back(n_threads: int) -> None:
     sent: list[float] = []
 
     def lengthen(model: cs.SoftmaxRegression, history: cs.History) -> None:
+        model._scale = None  # the interrupted epoch takes one, and gives it back
         finished.append(state_of(model, optimizer))
         loader.order = rng.integers(0, 2000, 50_000_000)
-        loader.scale = 0.25
 
     def interrupt(signum: int, frame: Any) -> None:
         sent.append(time.monotonic())
@@ -719,7 +750,7 @@ def test_ctrl_c_puts_the_last_finished_epoch_back(n_threads: int) -> None:
         signal.signal(signal.SIGALRM, before)
     assert answered < 1
     assert [state_of(model, optimizer)] == finished
-    assert model.scale == 0.5
+    assert model.scale == 1.0
     cs.train(model, data, epochs=1, optimizer=optimizer)  # and it can go on
     assert [state_of(model, optimizer)] != finished
 
@@ -774,7 +805,8 @@ def test_evaluation_draws_no_order_and_changes_nothing() -> None:
     loader, same = (cs.DataLoader.from_dataset(GOOD_DATA, 8, shuffle=True, seed=0) for _ in "ab")
     model = cs.SoftmaxRegression(6, 3, scale=0.5)
     before = state_of(model)
-    cs.evaluate(model, loader)
+    with pytest.warns(UserWarning, match="data.scale"):
+        cs.evaluate(model, loader)
     assert state_of(model) == before
     assert_array_equal(loader.epoch_order(), same.epoch_order())
     with pytest.raises(TypeError, match="model is a function"):

@@ -43,6 +43,7 @@ def read(
         For tables: see read_csv.
     class_names : sequence of str, optional
         The classes to expect, such as those of a model. Without it they are the labels that occur.
+        Labels are looked up by name; where no name is an integer, integers count the names from 0.
     test_fraction : float
         The share of the samples that goes to the test set, where the files have none.
     seed : int or None

@@ -24,6 +24,7 @@ from .labels import make_dataset
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
+_MORE_CHUNKS = 64  # of a MB, of a compressed file that does not hold what it declares
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -42,7 +43,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     ------
     DataError
         For a wrong magic number, more or fewer bytes than the header declares, or broken gzip.
-        No more is inflated than the declared size and one byte.
+        No more is kept than the declared size and one byte.
     FileNotFoundError
         If there is no such file.
 
@@ -65,7 +66,14 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
             return _read_array(path, file, stored)
         try:
             with gzip.GzipFile(fileobj=file) as inflated:
-                return _read_array(path, inflated, stored * DEFLATE_MAX_RATIO)
+                try:
+                    return _read_array(path, inflated, stored * DEFLATE_MAX_RATIO)
+                except DataError:
+                    # damage can look like anything: what the checksum at the end says goes first
+                    for _ in range(_MORE_CHUNKS):
+                        if not inflated.read(1 << 20):
+                            break
+                    raise
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path}: broken gzip file: {error}") from error
 

@@ -101,7 +101,8 @@ def _encode(
     """Return labels 0..n_classes-1 and the name of each class.
 
     Without class_names the distinct values are the classes, in sorted order (integers by value).
-    With them each value is looked up by name; integers that are no names are positions.
+    With them each value is looked up by name; where no name is an integer, integers are
+    positions.
     """
     classes, codes = np.unique(values, return_inverse=True)
     names = tuple(str(value) for value in classes)
@@ -112,7 +113,7 @@ def _encode(
         return codes, names
     given = tuple(str(name) for name in class_names)
     positions = {name: k for k, name in enumerate(given)}
-    if classes.dtype.kind == "i" and not any(name in positions for name in names):
+    if classes.dtype.kind == "i" and not any(map(_is_integer, given)):
         positions = {str(k): k for k in range(len(given))}
     unknown = [c for c, name in enumerate(names) if name not in positions]
     if unknown:
@@ -122,3 +123,7 @@ def _encode(
                         f"{len(given)} known classes: {known}")  # fmt: skip
     table = np.array([positions[name] for name in names], np.int64)
     return table[codes], given
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
