@@ -245,7 +245,8 @@ def plan_memory(
     (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
-    always = n_samples * (16 + 16 * n_weights) + others + (4 << 20)
+    lanes = 8 * parameters if parameters <= n_heads << 19 else 0
+    always = n_samples * (16 + 16 * n_weights) + others + (4 << 20) + lanes
     # the preconditioner's sample of the rows, its probabilities, and a block of each class
     row_bytes = max(n_features * size, 4 * n_classes)
     rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))

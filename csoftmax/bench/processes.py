@@ -40,9 +40,11 @@ def python(*arguments: str) -> str:
     """Run this interpreter with this package importable; return what it printed."""
     here = str(Path(csoftmax.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, cwd=empty,
+            [sys.executable, *arguments], env=environment, cwd=empty,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
     if done.returncode:
