@@ -313,7 +313,8 @@ def fit_lbfgs(
         options["W"], options["b"] = start[0][None], start[1][None]
     solution, messages = run_solver(
         problem.X, problem.y, problem.n_classes, plan, C=problem.C,
-        sample_weight=problem.row_weight, callback=None if monitor is None else watch, **options,
+        sample_weight=problem.row_weight, callback=None if monitor is None else watch,
+        gradient_tol=float(options["tol"]), **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
     if monitor is not None:

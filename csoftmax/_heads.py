@@ -29,11 +29,15 @@ UNTRIED = 10.0
 # The last iterations that are extrapolated: from so many of all to all, for each.
 WINDOWS = 0.7, 0.8
 MOST_RATIO = 0.98  # of the gains of two windows
+# Near to the optimum, a steep gradient is forgiven after so many iterations and this share more, or
+# at such a share of tol.
+PATIENCE, MORE, FORGIVEN = 5, 0.1, 0.01
 
 
 @dataclass(frozen=True)
 class Settings:
     tol: float
+    gradient_tol: float
     max_iter: int
     history_size: int
     preconditioner: str | None
@@ -69,7 +73,23 @@ class Head:
     def distance(self) -> float:
         """Return the estimate relative to the objective."""
         objective = abs(self.point.objective)
-        return self.estimate / objective if objective else math.inf * (self.estimate > 0)
+        return self.estimate / objective if objective else math.inf if self.estimate > 0 else 0.0
+
+    def see_whether_near(self, settings: Settings) -> None:
+        """Set `converged`; a steep gradient is forgiven where it would take long to go down."""
+        distance, tol = self.distance(), settings.tol
+        gradient_max = float(np.abs(self.point.gradient).max(initial=0.0))
+        self.converged = distance <= tol and (
+            gradient_max <= settings.gradient_tol
+            or distance <= FORGIVEN * tol
+            or self.iterations >= (1 + MORE) * self._first_near(tol) + PATIENCE
+        )
+
+    def _first_near(self, tol: float) -> int:
+        """Return the first iteration that ended as near as tol; the next one if none has."""
+        told = zip(self.history["estimate"], self.history["objective"], strict=True)
+        near = (i for i, (estimate, objective) in enumerate(told) if estimate <= tol * objective)
+        return next(near, self.iterations)
 
     def note(self, problem: Problem, settings: Settings, seconds: float) -> None:
         """Record an iteration, and see whether the head is near enough."""
@@ -78,12 +98,11 @@ class Head:
         square = 2 * penalty / lam if lam else 0.0
         self.trace.append((point.objective - penalty, square, point.estimate))
         self.estimate = max(point.estimate, self._extrapolated(point, lam, settings), 0.0)
-        near = settings.tol * abs(point.objective)
-        self.converged = self.estimate <= near
-        if not self.converged and point.estimate <= near:
+        self.see_whether_near(settings)
+        if not self.converged and point.estimate <= settings.tol * abs(point.objective):
             lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
             self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
-            self.converged = self.estimate <= near
+            self.see_whether_near(settings)
         for name, value in (
             ("passes", self.passes),
             ("objective", point.objective),
@@ -213,7 +232,7 @@ class Walk:
 
     def _goes_on(self, head: Head) -> bool:
         limits = self.settings
-        head.converged = head.distance() <= limits.tol
+        head.see_whether_near(limits)
         return not (head.converged or head.stalled or head.iterations >= limits.max_iter)
 
     def _start_followers(self, head: Head) -> None:

@@ -76,7 +76,9 @@ class SoftmaxClassifier(LinearSoftmax):
         Inverse strength of the penalty, > 0; ``inf`` for none.
     tol : float
         "lbfgs" stops when the estimated distance to the optimum is at most so large a share of the
-        objective; "sgd" when the loss has not fallen by such a share for `n_iter_no_change` epochs.
+        objective, and the gradient's largest entry is at most `tol`, as scikit-learn asks, where a
+        few more iterations achieve it. "sgd" stops when the loss has not fallen by such a share for
+        `n_iter_no_change` epochs.
     fit_intercept : bool
         Whether there is an intercept.
     class_weight : dict {label: weight}, "balanced" or None

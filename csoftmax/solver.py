@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._checkpoint import Checkpoint
-from csoftmax._heads import Head, Settings, Walk
+from csoftmax._heads import FORGIVEN, Head, Settings, Walk
 from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
 from csoftmax._validate import check_number, check_positive
 
@@ -76,7 +76,7 @@ class Solution:
     passes, iterations : ndarray (n_heads,)
         Evaluations of the head (passes over X that it took part in), and its L-BFGS iterations.
     converged : ndarray (n_heads,)
-        Whether ``estimate <= tol * objective``.
+        Whether ``estimate <= tol * objective``, and what `gradient_tol` asks.
     history : tuple of dict
         For each head, one entry per iteration of "passes", "objective", "estimate", "gradient_max",
         "seconds".
@@ -112,6 +112,7 @@ def minimize(
     weight_of_head: ArrayLike | None = None,
     fit_intercept: bool = True,
     tol: float = 1e-4,
+    gradient_tol: float | None = None,
     max_iter: int = 1000,
     history_size: int | None = None,
     preconditioner: str | None = "auto",
@@ -150,6 +151,10 @@ def minimize(
     tol : float
         A head has converged when its estimated distance to the optimum is at most so much of its
         objective.
+    gradient_tol : float, optional
+        And the gradient's largest entry is at most this, as scikit-learn asks; unless the estimated
+        distance is at most a hundredth of `tol`, or a tenth of the iterations and five more have
+        not brought it down. None: the gradient may be as it is.
     max_iter : int
         Iterations of a head, at most.
     history_size : int, optional
@@ -168,7 +173,7 @@ def minimize(
         At most so many threads; None: all CPUs that this process may use.
     checkpoint : path, optional
         A file to save the state to. If it exists, the call goes on from there, to the same bits as
-        without the interruption; `tol` and `max_iter` may differ.
+        without the interruption; `tol`, `gradient_tol` and `max_iter` may differ.
     checkpoint_every : float
         Seconds between saves, at least.
     callback : function, optional
@@ -218,8 +223,9 @@ def minimize(
         raise ValueError(
             f'preconditioner is {preconditioner!r}, expected "auto", "full", "diagonal" or None'
         )
-    if check_number(tol, "tol") < 0:
-        raise ValueError(f"tol is {tol}, expected a number >= 0")
+    for name, value in (("tol", tol), ("gradient_tol", gradient_tol)):
+        if value is not None and check_number(value, name) < 0:
+            raise ValueError(f"{name} is {value}, expected a number >= 0")
     check_positive(max_iter, "max_iter")
     if history_size is not None:
         check_positive(history_size, "history_size")
@@ -231,7 +237,8 @@ def minimize(
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     pairs = history_size or _pairs_of(problem)
-    settings = Settings(float(tol), int(max_iter), int(pairs), preconditioner)
+    steepest = math.inf if gradient_tol is None else float(gradient_tol)
+    settings = Settings(float(tol), steepest, int(max_iter), int(pairs), preconditioner)
     walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     _run(walk, saved, interval, callback, verbose)
@@ -339,6 +346,8 @@ def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
     else:
         text += "at an unknown distance from the optimum after "
     text += f"{worst.passes} passes"
+    if worst.distance() <= tol:  # but its gradient is steep
+        tol *= FORGIVEN
     more = worst.passes_to_go(tol)
     if worst.stalled:
         text += f"; the rounding of {worst.point.x.dtype} allows no further step"

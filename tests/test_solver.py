@@ -465,6 +465,22 @@ class InterruptedPass:
         return self.row_pass(*args, **options)
 
 
+def test_steep_gradients_go_on_up_to_a_hundredth_of_tol() -> None:
+    X, y = table()
+    loose = minimize(X, y, 3, tol=1e-2)
+    flat = minimize(X, y, 3, tol=1e-2, gradient_tol=1e-3 * loose.gradient_max[0])
+    assert loose.converged[0]
+    assert flat.converged[0]
+    assert flat.iterations[0] > loose.iterations[0]
+    assert flat.gradient_max[0] <= 1e-3 * loose.gradient_max[0] or flat.estimate[0] <= 1e-4
+    scaled = minimize(1e6 * X, y, 3, tol=1e-2, gradient_tol=1e-2)  # and so is its gradient
+    assert scaled.converged[0]
+    assert scaled.gradient_max[0] > 1e-2
+    assert scaled.estimate[0] <= 1e-4 * scaled.objective[0]
+    with pytest.warns(ConvergenceWarning, match=r"more to reach 0.01 %"):
+        minimize(X, y, 3, tol=1e-2, gradient_tol=0, max_iter=int(loose.iterations[0]) + 1)
+
+
 @pytest.mark.parametrize("n", [3, 4, 9])
 def test_interruption_returns_the_best_so_far(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = table()
@@ -688,6 +704,7 @@ def test_overflow_is_not_blamed_on_a_value() -> None:
         ({"tol": "small"}, TypeError, "tol is a str"),
         ({"tol": math.nan}, ValueError, "tol is nan"),
         ({"tol": -1e-3}, ValueError, "tol is -0.001, expected a number >= 0"),
+        ({"gradient_tol": -1}, ValueError, "gradient_tol is -1, expected a number >= 0"),
         ({"max_iter": 0}, ValueError, "max_iter is 0"),
         ({"history_size": 0}, ValueError, "history_size is 0"),
         ({"preconditioner": "best"}, ValueError, "preconditioner is 'best'"),
