@@ -199,12 +199,12 @@ def test_pixels_need_no_scaling(pixels: Any) -> None:
     """Bytes from 0 to 255 are as well conditioned as numbers from 0 to 1."""
     X, y, X_test, _ = pixels
     C = 0.01
-    raw = SoftmaxClassifier(C=C / 255**2, tol=1e-3).fit(X, y)
-    scaled = SoftmaxClassifier(C=C, tol=1e-3).fit((X / 255).astype(np.float32), y)
+    raw = SoftmaxClassifier(C=C / 255**2, tol=1e-4).fit(X, y)
+    scaled = SoftmaxClassifier(C=C, tol=1e-4).fit((X / 255).astype(np.float32), y)
     passes = raw.history_["passes"][-1], scaled.history_["passes"][-1]
     # the gradient is that of bytes: up to a tenth more passes, and five, to bring it down
     assert abs(passes[0] - passes[1]) <= 0.2 * max(passes) + 6
-    assert raw.gap_.objective == pytest.approx(scaled.gap_.objective, rel=2e-3)
+    assert raw.gap_.objective == pytest.approx(scaled.gap_.objective, rel=2e-4)
     np.testing.assert_allclose(
         raw.predict_proba(X_test), scaled.predict_proba(X_test / np.float32(255)), atol=0.02
     )
