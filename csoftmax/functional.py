@@ -52,6 +52,8 @@ __all__ = [
     "softmax_cross_entropy_grad",
 ]
 
+CLASSES = 512  # at once: so that the logits of some rows stay in the second-level cache
+
 
 def linear(
     X: ArrayLike,
@@ -111,10 +113,13 @@ def linear(
         out, (len(features), weights.shape[1]), dtype, features, weights, bias
     )
     stored = as_stored(features, dtype)
-    _kernels.row_pass(
-        stored, class_major(weights, dtype), contiguous_bias(bias, weights, dtype), scale,
-        logits=result, n_threads=threads,
-    )  # fmt: skip
+    biases = contiguous_bias(bias, weights, dtype)
+    for first in range(0, weights.shape[1], CLASSES):
+        some = slice(first, first + CLASSES)
+        _kernels.row_pass(
+            stored, class_major(weights[:, some], dtype), biases[some], scale,
+            logits=result, first_class=first, n_threads=threads,
+        )  # fmt: skip
     result = placed(result, place)
     if not recorded:
         return result

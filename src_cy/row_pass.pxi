@@ -51,6 +51,7 @@ cdef class RowPass(Team):
     cdef gradient_sink W_sink, b_sink
     cdef bint has_gradient, updates, uneven_weights
     cdef char *logits
+    cdef Py_ssize_t logits_stride               # in floats
     cdef char *losses
     cdef int64_t *predictions
     # the plan
@@ -432,7 +433,7 @@ cdef class RowPass(Team):
                 logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
-                                   self.logits + row_begin * self.n_classes * self.size, self.n_classes)
+                                   self.logits + row_begin * self.logits_stride * self.size, self.logits_stride)
         cdef Py_ssize_t head, done
         if self.y != NULL:
             for i in range(ceil_div(n, LOSS_ROWS)):
@@ -512,12 +513,12 @@ cdef class RowPass(Team):
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
              double factor=1.0, gradient=None, sgd=None, logits=None, losses=None, predictions=None,
-             heads=None, weight_of_head=None, int n_threads=1):
+             Py_ssize_t first_class=0, heads=None, weight_of_head=None, int n_threads=1):
     """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
 
     X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
     b (n_classes,) contiguous, float32 or float64. What is given is filled or updated in place:
-    logits (n, n_classes); with y (n_stored,) int64 in range: losses (n,); predictions (n,) int64;
+    logits (n, any number of classes), from `first_class` on; with y (n_stored,) int64 in range: losses (n,); predictions (n,) int64;
     gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
     updates W and b after every `batch_rows` rows with the gradient of their mean loss.
 
@@ -550,7 +551,10 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     p.W, p.b = p.take(W, n_parameters, kind, updates, "W"), p.take(b, p.n_classes, kind, updates, "b")
     p.scale, p.factor = scale, factor
     if logits is not None:
-        p.logits = <char *>p.take(logits, p.n_rows * p.n_classes, kind, True, "logits")
+        _, p.logits_stride = logits.shape
+        if not 0 <= first_class <= p.logits_stride - p.n_classes:
+            raise ValueError(f"logits: expected {first_class} + {p.n_classes} classes, got {p.logits_stride}")
+        p.logits = <char *>p.take(logits, p.n_rows * p.logits_stride, kind, True, "logits") + first_class * p.size
     if losses is not None:
         p.losses = <char *>p.take(losses, p.n_rows, kind, True, "losses")
     if predictions is not None:

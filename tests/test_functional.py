@@ -146,6 +146,13 @@ def test_linear_of_other_shapes(isa: str, n_classes: int) -> None:
     assert_array_equal(dW, expected[1])
     assert_array_equal(db, expected[2])
     assert functional.linear(case.X.tolist(), case.W.tolist()).dtype == np.float64
+    # classes go in groups: each has the logits that it has alone
+    logits = functional.linear(case.X, case.W, zero, scale=case.scale)
+    assert_allclose(
+        logits, reference.linear(case.X, case.W, zero, scale=case.scale), rtol=1e-4, atol=1e-4
+    )
+    last = functional.linear(case.X, case.W[:, -1:], zero[-1:], scale=case.scale)
+    assert_array_equal(logits[:, -1:], last)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,13 @@ WRONG_ROW_PASSES: dict[str, dict[str, Any]] = {
     "sample_weight too short": {"sample_weight": np.zeros(N - 1)},
     "sample_weight of float32": {"sample_weight": np.zeros(N, f4)},
     "logits too small": {"y": None, "logits": np.zeros((N, K - 1), f4)},
+    "logits of classes before": {"y": None, "logits": np.zeros((N, K), f4), "first_class": -1},
+    "logits of classes past the last": {
+        "y": None,
+        "logits": np.zeros((N, K), f4),
+        "first_class": 1,
+    },
+    "logits of one dimension": {"y": None, "logits": np.zeros(N * K, f4)},
     "logits of another float": {"y": None, "logits": np.zeros((N, K), f8)},
     "logits not contiguous": {"y": None, "logits": np.zeros((K, N), f4).T},
     "logits read-only": {"y": None, "logits": read_only(np.zeros((N, K), f4))},

@@ -162,8 +162,8 @@ static void FN(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, con
 static void FN(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const void *in_, ptrdiff_t ld_in, void *out_,
                           ptrdiff_t ld_out)
 {
-    for (ptrdiff_t r = 0; r < n_rows; r += LANES)
-        for (ptrdiff_t c = 0; c < n_columns; c += LANES) {
+    for (ptrdiff_t c = 0; c < n_columns; c += LANES) /* so that few rows of `out` grow at a time */
+        for (ptrdiff_t r = 0; r < n_rows; r += LANES) {
             const ptrdiff_t rows = n_rows - r < LANES ? n_rows - r : LANES;
             const ptrdiff_t columns = n_columns - c < LANES ? n_columns - c : LANES;
             const T *in = (const T *)in_ + r * ld_in + c;
