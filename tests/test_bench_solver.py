@@ -114,12 +114,27 @@ def test_defaults_on_every_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.ours is not None
 
 
-def test_sweep_and_its_check() -> None:
+@pytest.mark.parametrize("long", [False, True])
+def test_sweep_and_its_true_distances(long: bool) -> None:
     pytest.importorskip("sklearn")
-    sweep, checked = solver.sweep(settings("sklearn", long=True))
-    assert sweep.facts["converged"] == 5
-    assert set(sweep.sides) == {OURS, "one fit", "scikit-learn, a fit each"}
-    assert all(-1e-6 < above < 5e-3 for above in checked.facts.values())
+    (result,) = solver.sweep(settings("sklearn", long=long))
+    assert set(result.sides) == {OURS, "one fit", "scikit-learn, a fit each"}
+    above = [value for name, value in result.facts.items() if name.startswith("% above at C")]
+    assert len(above) == 5
+    assert all(-1e-4 < value < 0.15 for value in above)
+    assert result.facts["% above the optimum, the worst"] == max(above)
+    assert result.facts["% by its own estimate, the worst"] <= 0.1
+    assert -1e-4 < result.facts["% above the optimum, one fit"] < 0.15
+
+
+def test_distances_are_those_of_the_objective() -> None:
+    data = solver._images(True)
+    values = np.array([0.1, 1.0])
+    near = data.minimize(C=values, tol=1e-9)
+    far = SimpleNamespace(W=0 * near.W, b=0 * near.b)
+    (first, second) = solver.distances(data, far, near, values)
+    assert first == pytest.approx(math.log(10) / near.objective[0] - 1, rel=1e-6)
+    assert second == pytest.approx(math.log(10) / near.objective[1] - 1, rel=1e-6)
 
 
 def test_folds_find_the_same_accuracy() -> None:
@@ -190,7 +205,10 @@ def test_goals_of_the_solver() -> None:
         result("solver/defaults iris", {"scikit-learn above us": 1e-5}, csoftmax=1, scikit_learn=2),
         result("solver/defaults wine", {}, csoftmax=1),
         result("solver/folds", {}, csoftmax=1, scikit_learn=10),
-        result("solver/sweep 45 C", {"times one fit": 10.0}, csoftmax=1),
+        result(
+            "solver/sweep 45 C",
+            {"times one fit": 10.0, "% above the optimum, the worst": 0.2}, csoftmax=1,
+        ),
         Result("solver/classes", 2, {OURS: Samples([1e8])}, "B", facts={
             "allowed above the data": 2e8, "speed by that of the bare pass": 0.5,
         }),
@@ -203,6 +221,7 @@ def test_goals_of_the_solver() -> None:
         "x scikit-learn: solver/defaults iris, 2 threads": True,
         "x scikit-learn: solver/folds, 2 threads": False,
         "times one fit: solver/sweep 45 C": True,
+        "% above the optimum, the worst: solver/sweep 45 C": False,
         "bytes: solver/classes": True,
         "speed by that of the bare pass: solver/classes": False,
     }

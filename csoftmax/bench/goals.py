@@ -155,6 +155,8 @@ def _solver(run: Run, most: int) -> Iterator[Goal]:
         yield from _ratios(result, {"scikit-learn, a fit each": 60})
         times = result.facts["times one fit"]
         yield Goal(f"times one fit: {result.name}", times, 15, at_most=True)
+        worst = "% above the optimum, the worst"
+        yield Goal(f"{worst}: {result.name}", result.facts[worst], 0.1, at_most=True)
 
 
 def _fact(name: str) -> Callable[[Result], float | None]:
