@@ -7,6 +7,8 @@
 /* The first n < LANES items at p, zeros after them. */
 INLINE V TILE(load_short)(const S *p, ptrdiff_t n)
 {
+    if (sizeof(S) == sizeof(T)) /* the same type */
+        return FN(load_first)((const void *)p, n, 0);
     S few[LANES] = {0};
     memcpy(few, p, (size_t)n * sizeof(S));
     return LOAD(few);
