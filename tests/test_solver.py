@@ -141,7 +141,7 @@ def test_pixels_need_no_scaling() -> None:
     raw = minimize(X, train.y, 10, C=1 / 255**2, tol=1e-4)
     scaled = minimize(X, train.y, 10, scale=1 / 255, tol=1e-4)
     assert raw.objective[0] == pytest.approx(scaled.objective[0], rel=2e-4)
-    assert raw.iterations[0] <= scaled.iterations[0] + 5
+    assert raw.iterations[0] <= scaled.iterations[0] * 1.1 + 5
     assert np.allclose(255 * raw.W, scaled.W, atol=0.05)
 
 
