@@ -80,6 +80,9 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
                                       const int64_t *y, const void *factors, void *losses,
                                       int64_t *predictions)
 {
+#if defined(FLUSH_SUBNORMALS) /* where a class has all, the others' exponentials are such numbers */
+    const unsigned was = flush_subnormals();
+#endif
     for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
         T *logits = (T *)logits_ + i, own[LANES] = {0};
         const ptrdiff_t n = n_rows - i < LANES ? n_rows - i : LANES;
@@ -103,6 +106,9 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
         for (ptrdiff_t lane = 0; lane < n; lane++)
             logits[y[i + lane] * ld + lane] -= factor[lane];
     }
+#if defined(FLUSH_SUBNORMALS)
+    put_back(was);
+#endif
 }
 
 /* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
