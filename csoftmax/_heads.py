@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from csoftmax._precondition import AtNull, AtWeights, Sample
 from csoftmax._problem import Problem
 
 Array = NDArray[Any]
+
+_blas: Any = None
 
 # Iterations at which the preconditioner is computed anew: the next after GROWTH times as many.
 FIRST_REFRESH = 8
@@ -159,6 +162,17 @@ def _left(objectives: list[float]) -> float:
     return rest if rest > -math.inf else math.inf
 
 
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Hold BLAS to one thread: its others spin after a product, on the CPUs of the next pass."""
+    global _blas
+    if _blas is None:
+        from threadpoolctl import ThreadpoolController
+
+        _blas = ThreadpoolController()
+    held: AbstractContextManager[object] = _blas.limit(limits=1, user_api="blas")
+    return held
+
+
 class Walk:
     """The heads of a problem, from their starting points until all have stopped.
 
@@ -197,6 +211,10 @@ class Walk:
     def run(self, report: Callable[[Walk], bool] | None = None) -> None:
         """Go on until every head has stopped, or `report` says so after a pass."""
         self._begin()
+        with one_blas_thread():
+            self._run(report)
+
+    def _run(self, report: Callable[[Walk], bool] | None) -> None:
         while self.running:
             states = [head.state for head in self.running if head.state is not None]
             self.changing = False

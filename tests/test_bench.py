@@ -243,19 +243,6 @@ def test_an_installed_peer_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("JAX" in found.sides for found in run.results)
 
 
-def test_without_threadpoolctl_numpy_is_compared_at_all_threads_only(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(peers.NumPy, "can_pin", False)
-    monkeypatch.setattr("csoftmax.bench.settings.usable_cpus", lambda: 2)
-    monkeypatch.setattr(
-        "csoftmax.bench.results.versions", lambda: {"numpy": "2", "threadpoolctl": None}
-    )
-    run = bench.main(bench.Options(only="function/softmax/*x10", **FAST))
-    assert [("NumPy" in r.sides, r.threads) for r in run.results] == [(False, 1), (True, 2)]
-    assert "threadpoolctl is not installed" in capsys.readouterr().out
-
-
 # --- whole runs ----------------------------------------------------------------------------------
 
 

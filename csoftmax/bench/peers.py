@@ -124,17 +124,11 @@ class NumPy:
     name = "NumPy"
 
     def __init__(self) -> None:
-        self._controller: Any = None
-        if importlib.util.find_spec("threadpoolctl"):
-            self._controller = importlib.import_module("threadpoolctl").ThreadpoolController()
-
-    @property
-    def can_pin(self) -> bool:
-        return self._controller is not None
+        self._controller: Any = importlib.import_module("threadpoolctl").ThreadpoolController()
 
     @contextlib.contextmanager
     def pinned(self, n: int) -> Iterator[None]:
-        with self._controller.limit(limits=n) if self.can_pin else contextlib.nullcontext():
+        with self._controller.limit(limits=n):
             yield
 
     def _side(self, run: Any, name: str = name) -> Side:

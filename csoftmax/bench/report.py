@@ -69,7 +69,7 @@ def lines_of_machine(run: Run) -> list[str]:
     """Return what the run was measured on."""
     machine = run.machine
     installed = [f"{name} {v}" for name, v in machine["versions"].items() if v]
-    lines = [
+    return [
         f"{machine['cpu']}, {machine['instruction_set']}, {machine['usable_cpus']} usable CPUs, "
         f"Python {machine['python']}, csoftmax {machine['csoftmax']}, {', '.join(installed)}",
         f"data: {machine['dataset']}; {machine['rounds']} rounds, the sides in turn; times and "
@@ -78,12 +78,6 @@ def lines_of_machine(run: Run) -> list[str]:
         "best of the whole run",
         "threads: " + ", ".join(f"{who} by {how}" for who, how in machine["pinning"].items()),
     ]
-    if not machine["versions"].get("threadpoolctl"):
-        lines.append(
-            "threadpoolctl is not installed: NumPy cannot be held to 1 thread and is compared at "
-            "all threads only (pip install 'csoftmax[bench]')"
-        )
-    return lines
 
 
 def lines_of_limits(run: Run) -> list[str]:

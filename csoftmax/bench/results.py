@@ -147,10 +147,9 @@ class Run:
 
 def describe_machine(threads: list[int], dataset: str, rounds: int) -> dict[str, Any]:
     """Return what the figures depend on."""
-    packages = versions()
     pinning = {
         "csoftmax": "n_threads",
-        "NumPy, scikit-learn": "threadpoolctl" if packages["threadpoolctl"] else "not pinned",
+        "NumPy, scikit-learn": "threadpoolctl",
         "PyTorch": "torch.set_num_threads",
         "JAX": "CPU affinity",
         "scikit-learn-intelex": "n_jobs",
@@ -164,7 +163,7 @@ def describe_machine(threads: list[int], dataset: str, rounds: int) -> dict[str,
         "pinning": pinning,
         "python": sys.version.split()[0],
         "csoftmax": cs.__version__,
-        "versions": packages,
+        "versions": versions(),
         "dataset": dataset,
         "rounds": rounds,
         "date": time.strftime("%Y-%m-%d"),

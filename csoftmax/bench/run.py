@@ -85,7 +85,7 @@ def measure(work: Work, settings: Settings) -> Iterator[Result]:
     sides = list(_sides(work, problem, settings))
     expected = EXPECTED[work.kind](problem)
     most = settings.threads[-1]
-    for side, _ in sides:
+    for side in sides:
         check(side, expected, most)
     for threads in settings.threads:
         if work.kind in ("predict_one", "small_call") and threads > 1:
@@ -93,17 +93,16 @@ def measure(work: Work, settings: Settings) -> Iterator[Result]:
         settings.limits.measure_peak(threads)
         if work.n_bytes:
             settings.limits.measure_bandwidth(work.traffic, work.n_bytes, threads)
-        timed = [side for side, can_pin in sides if can_pin or threads == most]
-        samples = alternate(timed, settings.rounds, threads)
+        samples = alternate(sides, settings.rounds, threads)
         amounts = (work.flop, work.n_bytes, work.traffic)
         result = Result(work.name, threads, samples, "s", *amounts)
         result.measure_against(settings.limits)
         yield result
 
 
-def _sides(work: Work, problem: Problem, settings: Settings) -> Iterator[tuple[Side, bool]]:
+def _sides(work: Work, problem: Problem, settings: Settings) -> Iterator[Side]:
     for peer in settings.all_peers():
         for kind in work.kinds:
             make = getattr(peer, kind, None)
             if make is not None:
-                yield make(problem), getattr(peer, "can_pin", True)
+                yield make(problem)
