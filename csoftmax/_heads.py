@@ -56,7 +56,7 @@ class Head:
         self.state: Lbfgs | None = None
         self.steps: Generator[bool, float, None] | None = None
         self.origin: Array | None = None  # where the preconditioner was computed: None, W = 0
-        self.passes, self.iterations, self.refresh_at = 1, 0, 0
+        self.passes, self.iterations, self.refresh_at = problem.n_passes, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
         # after each iteration: the loss, ||W||^2, the Hessian's own estimate
