@@ -20,7 +20,7 @@ from simd cimport *
 
 __all__ = [
     "active", "available", "elementary", "linear_gradient", "multiply_adds", "read_all", "row_pass", "softmax_pass",
-    "use"]
+    "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -90,8 +90,17 @@ cdef char INT64 = c"l" if sizeof(long) == 8 else c"q"
 
 # ---- the team -----------------------------------------------------------------------------------
 
+cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
+cdef double alone_for = 1.0
+cdef double alone_until = 0.0      # on the clock of monotonic_seconds
+
+
 cdef class Team:
-    """Pieces of work, taken as tickets by the calling thread and its helpers."""
+    """Pieces of work, taken as tickets by the calling thread and its helpers.
+
+    Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. It then
+    helps no more, and for a while nobody does.
+    """
     cdef ticket_office office
     cdef int64_t n_tickets
     cdef int n_threads
@@ -105,13 +114,25 @@ cdef class Team:
 
     cdef bint work(self, int slot, double until) noexcept nogil:
         """Take tickets until there are none (True) or time is up (False)."""
+        global alone_until
         cdef int64_t ticket
-        while monotonic_seconds() < until:
+        cdef double now = monotonic_seconds(), began, busy = 0.0
+        cdef int64_t n_done = 0
+        while now < until:
+            if slot > 0 and self.office.alone:
+                return True
             ticket = take_ticket(&self.office)
             if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, self.awaits(ticket)):
                 return True
+            began = monotonic_seconds()
+            if n_done > 0 and began - now > patience + 4 * busy / n_done:
+                self.office.alone = 1
+                alone_until = began + alone_for
             self.piece(ticket, slot)
             finish_ticket(&self.office)
+            now = monotonic_seconds()
+            busy += now - began
+            n_done += 1
         return False
 
     def help(self, int slot):
@@ -126,7 +147,7 @@ cdef class Team:
         cdef bint finished = False
         try:
             # Not threading.Thread, whose start() waits until the new thread has been scheduled.
-            for slot in range(1, self.n_threads):
+            for slot in range(1, self.n_threads if monotonic_seconds() >= alone_until else 1):
                 start_new_thread(self.help, (slot,))
         except RuntimeError:
             pass  # no more threads to be had: the same result, later
@@ -192,6 +213,13 @@ def elementary(str name, x, out):
     cdef elementary_kernel kernel = kernels.exp_nonpositive if name == "exp" else kernels.log_from_one
     with nogil:
         kernel(n, view.buffer.buf, to.buffer.buf)
+
+
+def wait_at_most(double seconds):
+    """Set how long threads wait before they go on alone; return what it was."""
+    global patience, alone_until
+    was, patience, alone_until = patience, seconds, 0.0
+    return was
 
 
 def multiply_adds(str dtype, Py_ssize_t n):

@@ -159,7 +159,7 @@ cdef class RowPass(Team):
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
                                     <int>min(work * rows_at_once / 3e5, 1e6)))
         if self.n_lanes > 0:
-            self.n_threads = min(self.n_threads, max(self.n_lanes, 1))
+            self.n_threads = min(self.n_threads, self.n_lanes)
             self.n_ranges = self.n_threads if self.n_lanes > 1 else 0
             self.n_tickets = self.n_batches() * (self.parts_per_batch + self.n_ranges)
             return
@@ -317,7 +317,7 @@ cdef class RowPass(Team):
         set_counter(&self.lane_is_at[lane], ticket)
 
     cdef Py_ssize_t claim(self, int64_t batch, Py_ssize_t first, Py_ssize_t n, int slot) noexcept nogil:
-        """One of n parts or ranges of the batch for this thread: what it had before, which is in its cache, if it can."""
+        """One of n parts or ranges of the batch for this thread: if it can, what it had before and has in its cache."""
         cdef Py_ssize_t i = slot * n // self.n_threads
         while not claimed(&self.claims[first + i], batch):
             i = i + 1 if i + 1 < n else 0
@@ -351,8 +351,8 @@ cdef class RowPass(Team):
 
     cdef void add_lanes(self, int64_t batch, Py_ssize_t part) noexcept nogil:
         """The sum of the lanes, of one range of parameters, goes where it is wanted."""
-        cdef Py_ssize_t n = self.n_features * self.n_classes, batch_size = min(
-            self.batch_rows, self.n_rows - batch * self.batch_rows)
+        cdef Py_ssize_t n = self.n_features * self.n_classes
+        cdef Py_ssize_t batch_size = min(self.batch_rows, self.n_rows - batch * self.batch_rows)
         cdef Py_ssize_t n_lanes = min(self.n_lanes, ceil_div(batch_size, self.part_rows))
         cdef Py_ssize_t size = round_up(ceil_div(n, self.n_ranges), 64)
         self.kernels.add_lanes(self.lanes, self.lane_size, n_lanes, part * size, min((part + 1) * size, n), self.scale,
@@ -420,7 +420,7 @@ cdef class RowPass(Team):
         cdef bint alone, finished = False
         if self.tiles != NULL:
             finished = self.tiles.forward(
-                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch if self.updates else 0), self.b, self.n_classes,
+                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes,
                 self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
@@ -450,7 +450,7 @@ cdef class RowPass(Team):
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
         """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite."""
-        cdef int64_t here = 2 * batch + 1
+        cdef int64_t here = 2 * (batch if self.updates else 0) + 1
         if self.weights_of_batch[slot] | 1 != here:
             self.weights_of_batch[slot] = here - 1 + self.tiles.pack_weights(
                 self.W, self.n_features, self.n_classes, panel + self.at_weights)
@@ -518,7 +518,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
 
     X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
     b (n_classes,) contiguous, float32 or float64. What is given is filled or updated in place:
-    logits (n, any number of classes), from `first_class` on; with y (n_stored,) int64 in range: losses (n,); predictions (n,) int64;
+    logits (n, any number of classes), from `first_class` on; with y (n_stored,) int64 in range: losses (n,);
+    predictions (n,) int64;
     gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
     updates W and b after every `batch_rows` rows with the gradient of their mean loss.
 

@@ -134,6 +134,25 @@ def test_on_busy_cpus(busy: None) -> None:
     finishes(calls)
 
 
+@pytest.mark.parametrize("name", PASSES)
+def test_who_waits_too_long_goes_on_alone(isa: str, name: str) -> None:
+    """Every wait is too long: helpers leave early, a call soon after has none. The same bits."""
+    run = getattr(Work(), name)
+    expected = bits(run(1))
+    before = _kernels.wait_at_most(-1e9)
+
+    def calls() -> None:
+        for n_threads in (2, 3, 8) * 4:
+            _kernels.wait_at_most(-1e9)  # helpers are welcome again
+            assert bits(run(n_threads)) == expected, n_threads
+            assert bits(run(n_threads)) == expected, n_threads
+
+    try:
+        finishes(calls)
+    finally:
+        _kernels.wait_at_most(before)
+
+
 def test_calls_from_several_threads_at_once() -> None:
     works = [Work(seed) for seed in range(6)]
     expected = [[bits(getattr(work, name)(1)) for name in PASSES] for work in works]
