@@ -70,8 +70,8 @@ cdef class SoftmaxPass(Team):
                                 and n_rows * self.n_classes * self.size >= LARGE_OUTPUT)
             self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
-        # a thread pays from some 50 us of work, at about 1 ns an element
-        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 5e4, 1e6)))
+        # a thread pays from some 300 us of work, at about 0.7 ns an element: it starts when this is half done
+        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 4e5, 1e6)))
         self.slot_bytes = round_up(self.slot_bytes, 64)
         self.scratch = Scratch()
         self.slots = self.scratch.take(self.slot_bytes * self.n_threads)
