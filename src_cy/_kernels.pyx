@@ -119,14 +119,13 @@ cdef class Team:
         cdef double now = monotonic_seconds(), began, busy = 0.0
         cdef int64_t n_done = 0
         while now < until:
-            if slot > 0 and self.office.alone:
+            if slot > 0 and now < alone_until:
                 return True
             ticket = take_ticket(&self.office)
             if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, self.awaits(ticket)):
                 return True
             began = monotonic_seconds()
             if n_done > 0 and began - now > patience + 4 * busy / n_done:
-                self.office.alone = 1
                 alone_until = began + alone_for
             self.piece(ticket, slot)
             finish_ticket(&self.office)

@@ -13,7 +13,7 @@ cdef enum:
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
-    PIXEL_ROWS = 256         # of a block on tiles
+    PIXEL_ROWS = 256         # of a block of pixels on tiles
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22

@@ -99,7 +99,6 @@ cdef extern from "team.h" nogil:
         int64_t done
         int64_t inside
         int64_t closed
-        int64_t alone
 
     int64_t take_ticket(ticket_office *office)
     void finish_ticket(ticket_office *office)

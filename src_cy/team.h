@@ -18,7 +18,6 @@ typedef struct {
     int64_t apart_too[7];
     int64_t inside; /* threads that may touch the caller's arrays */
     int64_t closed; /* nobody starts another piece */
-    int64_t alone;  /* helpers take no more tickets */
 } ticket_office;
 
 static inline int64_t take_ticket(ticket_office *office)

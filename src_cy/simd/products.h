@@ -90,7 +90,8 @@ INLINE void FN(accumulate)(const int n_classes, const int n_vectors, const T *a,
 }
 
 INLINE void FN(forward_tile_of)(const int n_classes, const int n_vectors, const T *W, ptrdiff_t ldw,
-                                const T *panel, ptrdiff_t n, int first, int last, T scale, const T *b, T *logits, ptrdiff_t ld)
+                                const T *panel, ptrdiff_t n, int first, int last, T scale, const T *b, T *logits,
+                                ptrdiff_t ld)
 {
     V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
     FN(accumulate)(n_classes, n_vectors, W, ldw, panel, n, sums);

@@ -80,9 +80,7 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
                                       const int64_t *y, const void *factors, void *losses,
                                       int64_t *predictions)
 {
-#if defined(FLUSH_SUBNORMALS) /* where a class has all, the others' exponentials are such numbers */
-    const unsigned was = flush_subnormals();
-#endif
+    const unsigned was = flush_subnormals(); /* such are the others' exponentials where a class has all */
     for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
         T *logits = (T *)logits_ + i, own[LANES] = {0};
         const ptrdiff_t n = n_rows - i < LANES ? n_rows - i : LANES;
@@ -106,9 +104,7 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
         for (ptrdiff_t lane = 0; lane < n; lane++)
             logits[y[i + lane] * ld + lane] -= factor[lane];
     }
-#if defined(FLUSH_SUBNORMALS)
     put_back(was);
-#endif
 }
 
 /* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
@@ -186,6 +182,7 @@ static void FN(row_past_caches)(ptrdiff_t n_classes, const T *x, const int logar
 #define FINISHED(v) (logarithm ? (v) - a - b : (v) * a)
 #if !defined(STREAM)
 #define STREAM(p, v) FN(store)(p, v)
+#define STREAM_FENCE()
 #endif
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
     ptrdiff_t k = before < n_classes ? before : n_classes;
@@ -195,6 +192,7 @@ static void FN(row_past_caches)(ptrdiff_t n_classes, const T *x, const int logar
         STREAM(out + k, FINISHED(FN(load)(x + k)));
     if (k < n_classes)
         FN(store_first)(out + k, FINISHED(FN(load_first)(x + k, n_classes - k, 0)), n_classes - k);
+    STREAM_FENCE();
 #undef FINISHED
 }
 

@@ -115,19 +115,8 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
     _mm256_maskstore_pd(p, f64_first(n), v);
 }
-/* Results below the normal numbers become 0, until the state that was is put back: one costs some 150 cycles. */
-#define FLUSH_SUBNORMALS
-static inline unsigned flush_subnormals(void)
-{
-    const unsigned was = _mm_getcsr();
-    _mm_setcsr(was | 0x8000);
-    return was;
-}
-static inline void put_back(unsigned was)
-{
-    _mm_setcsr(was);
-}
-/* past the caches, to an aligned address */
+/* past the caches, to an aligned address; others may see it after the fence */
+#define STREAM_FENCE() _mm_sfence()
 #define STREAM(p, v) _mm256_stream_si256((__m256i *)(p), (__m256i)(v))
 /* within 16-byte lanes first, then the lanes themselves */
 static inline void f32_transpose(f32_vector v[8])

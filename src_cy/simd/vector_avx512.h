@@ -106,19 +106,8 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
 }
-/* Results below the normal numbers become 0, until the state that was is put back: one costs some 150 cycles. */
-#define FLUSH_SUBNORMALS
-static inline unsigned flush_subnormals(void)
-{
-    const unsigned was = _mm_getcsr();
-    _mm_setcsr(was | 0x8000);
-    return was;
-}
-static inline void put_back(unsigned was)
-{
-    _mm_setcsr(was);
-}
-/* past the caches, to an aligned address */
+/* past the caches, to an aligned address; others may see it after the fence */
+#define STREAM_FENCE() _mm_sfence()
 #define STREAM(p, v) _mm512_stream_si512((__m512i *)(p), (__m512i)(v))
 /* Within 16-byte lanes first, then the lanes themselves: a 4 x 4 transpose of lanes. */
 static inline void f32_transpose(f32_vector v[16])
