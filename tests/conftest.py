@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -56,3 +57,39 @@ def fashion_mnist() -> Any:
     if installed.is_dir():
         return csoftmax.fashion_mnist(installed)
     return csoftmax.fashion_mnist_sample()
+
+
+@pytest.fixture(scope="session")
+def pixels() -> tuple[Any, Any, Any, Any]:
+    """X and y of the sample's images as rows of bytes, then those of its test images."""
+    import csoftmax
+
+    train, test = csoftmax.fashion_mnist_sample()
+    return train.X.reshape(-1, 784), train.y, test.X.reshape(-1, 784), test.y
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV file: 200 samples of three classes that a line can part, with string labels."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200)
+    X = np.eye(3)[y] * 2 + 0.3 * rng.normal(size=(200, 3))
+    lines = ["kind,a,b,c"]
+    lines += [
+        f"{('ant', 'bee', 'cat')[k]},{','.join(map(str, x))}" for k, x in zip(y, X, strict=True)
+    ]
+    path = tmp_path / "insects.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def model_file(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The model of that table, as the command line saves it."""
+    from csoftmax.cli import main
+
+    run = tmp_path / "model-run"
+    words = ["train", "--data", str(table), "--label-column", "kind", "--out", str(run)]
+    assert main([*words, "--no-plots"]) == 0
+    capsys.readouterr()
+    return run / "model.safetensors"

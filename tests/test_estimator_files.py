@@ -1,0 +1,172 @@
+"""`SoftmaxClassifier`: what pickles, copies and files keep, and which files are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from estimator_cases import IRIS, small
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import csoftmax as cs
+from csoftmax.data import DataError
+from csoftmax.estimator import SoftmaxClassifier
+
+LABELS = {
+    "str": np.array(["zebra", "ant", "bee"]),
+    "int": np.array([30, -10, 2**60]),
+    "uint8": np.array([3, 1, 200], np.uint8),
+    "float": np.array([0.0, 1.0, 2.0]),
+    "object": np.array(["zebra", "ant", "bee"], object),
+    "bool": np.array([False, True]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind_survive_a_file(kind: str, tmp_path: Path) -> None:
+    labels = LABELS[kind]
+    X, y = small(len(labels))
+    classifier = SoftmaxClassifier().fit(X, labels[y])
+    assert classifier.classes_.tolist() == sorted(labels.tolist())
+    classifier.save(tmp_path / "model.safetensors")
+    loaded = SoftmaxClassifier.load(tmp_path / "model.safetensors")
+    assert loaded.classes_.dtype == classifier.classes_.dtype
+    np.testing.assert_array_equal(loaded.classes_, classifier.classes_)
+    np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+
+
+@pytest.mark.parametrize("through", ["pickle", "joblib", "deepcopy", "file"])
+def test_round_trips(through: str, tmp_path: Path) -> None:
+    X, y = IRIS
+    classifier = SoftmaxClassifier(C=0.7, class_weight={0: 1.0, 1: 2.0, 2: 1.0}, tol=1e-5)
+    classifier.fit(pd.DataFrame(X, columns=list("abcd")), y)
+    path = tmp_path / "model"
+    if through == "pickle":
+        other = pickle.loads(pickle.dumps(classifier))
+    elif through == "joblib":
+        joblib.dump(classifier, path)
+        other = joblib.load(path)
+    elif through == "deepcopy":
+        other = copy.deepcopy(classifier)
+    else:
+        classifier.save(path)
+        other = SoftmaxClassifier.load(path)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    np.testing.assert_array_equal(other.predict_proba(frame), classifier.predict_proba(frame))
+    assert other.gap_ == classifier.gap_
+    assert other.n_iter_.tolist() == classifier.n_iter_.tolist()
+    assert other.get_params() == classifier.get_params()
+    assert other.feature_names_in_.tolist() == list("abcd")
+
+
+def test_a_file_is_a_model_too(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for n_classes in (2, 3):
+        X, y = small(n_classes)
+        labels = np.array(["ant", "bee", "cat"])[y]
+        classifier = SoftmaxClassifier(random_state=np.random.RandomState(0)).fit(X, labels)
+        classifier.save(path)
+        model = cs.SoftmaxRegression.load(path)
+        assert model.class_names == tuple(sorted(set(labels)))
+        np.testing.assert_allclose(model(X), classifier.predict_proba(X), atol=1e-12)
+        assert SoftmaxClassifier.load(path).random_state is None
+
+
+def _rewritten(path: Path, change: Any) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(path, framework="numpy") as file:
+        key, text = next(iter(file.metadata().items()))
+        tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
+    description = json.loads(text)
+    change(description)
+    save_file(tensors, path, {key: json.dumps(description)})
+
+
+BROKEN: list[tuple[str, Any, str]] = [
+    ("no classifier", lambda d: d.update(classifier=3), "a description of the classifier, got 3"),
+    ("another", lambda d: d["classifier"].update(kind="Tree"), "expected a SoftmaxClassifier, got"),
+    ("version", lambda d: d.update(format_version=99), "expected format version 1, got 99"),
+    ("no classes", lambda d: d["classifier"].pop("classes"), "KeyError"),
+    ("labels", lambda d: d["classifier"]["classes"].update(labels=[1, {}, 2]), "labels"),
+    ("dtype", lambda d: d["classifier"]["classes"].update(dtype="V8"), "labels"),
+    ("count", lambda d: d["classifier"]["classes"].update(labels=[1, 2]), "one per row of weight"),
+    ("huge", lambda d: d["classifier"]["classes"].update(labels=[1, 2, 2**80]), "OverflowError"),
+    ("names", lambda d: d["classifier"].update(feature_names=["a"]), "one feature name per column"),
+    ("settings", lambda d: d["classifier"]["settings"].update(evil=1), "evil"),
+    ("gap", lambda d: d["classifier"].update(gap=["far"]), "do not fit a classifier"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
+def test_broken_files_are_refused(change: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    SoftmaxClassifier().fit(*IRIS).save(path)
+    _rewritten(path, change)
+    with pytest.raises(DataError, match=message) as caught:
+        SoftmaxClassifier.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_not_there_or_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such model file"):
+        SoftmaxClassifier.load(tmp_path / "nothing")
+    cs.SoftmaxRegression(2, 1).save(tmp_path / "lone")
+    with pytest.raises(
+        DataError, match="lone: expected at least 2 classes of different names, got"
+    ):
+        SoftmaxClassifier.load(tmp_path / "lone")
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "names", "classes"),
+    [
+        (3, None, [0, 1, 2]),
+        (2, ["-1", "1"], [-1, 1]),
+        (2, ["01", "1"], ["01", "1"]),
+        (3, ["a", "b", "7"], ["a", "b", "7"]),
+    ],
+)
+def test_a_plain_model_is_loaded_as_a_classifier(
+    n_classes: int, names: Any, classes: list[Any], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (50, 6), dtype=np.uint8), rng.integers(0, n_classes, 50)
+    model = cs.SoftmaxRegression(6, n_classes, seed=0, scale=1 / 255, class_names=names)
+    cs.train(model, (X, y), epochs=3)
+    model.save(tmp_path / "plain")
+    classifier = SoftmaxClassifier.load(tmp_path / "plain")
+    assert classifier.classes_.tolist() == sorted(classes)
+    order = np.argsort(classes)
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), model.predict_proba(X)[:, order], atol=1e-6
+    )
+    labels = np.array(classes)[model.predict(X)]
+    np.testing.assert_array_equal(classifier.predict(X), labels)
+    assert math.isnan(classifier.gap_.estimate)
+    labels = np.array(classes)[y]
+    classifier.set_params(warm_start=True).fit(X, labels)
+    assert classifier.gap_.relative < 1e-3
+    np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, sorted(classes))
+
+
+def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:
+    X, y = small(2)
+    classifier = SoftmaxClassifier().fit(X, y)
+    classifier.classes_ = np.array([(1, 2), None], object)
+    with pytest.raises(TypeError, match=r"the class \(1, 2\) is a tuple of dtype object, expected"):
+        classifier.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(NotFittedError):
+        SoftmaxClassifier().save(tmp_path / "model")
