@@ -18,18 +18,21 @@ from csoftmax import estimator as module
 from csoftmax.estimator import MemoryBudgetError, SoftmaxClassifier
 
 
-def test_pixels_need_no_scaling(pixels: Any) -> None:
+@pytest.mark.parametrize(("tol", "share"), [(1e-4, 0.2), (1e-5, 0.1)])
+def test_pixels_need_no_scaling(tol: float, share: float, pixels: Any) -> None:
     """Bytes from 0 to 255 are as well conditioned as numbers from 0 to 1."""
     X, y, X_test, _ = pixels
     C = 0.01
-    raw = SoftmaxClassifier(C=C / 255**2, tol=1e-4).fit(X, y)
-    scaled = SoftmaxClassifier(C=C, tol=1e-4).fit((X / 255).astype(np.float32), y)
+    raw = SoftmaxClassifier(C=C / 255**2, tol=tol).fit(X, y)
+    scaled = SoftmaxClassifier(C=C, tol=tol).fit((X / 255).astype(np.float32), y)
     passes = raw.history_["passes"][-1], scaled.history_["passes"][-1]
-    # the gradient is that of bytes: up to a tenth more passes, and five, to bring it down
-    assert abs(passes[0] - passes[1]) <= 0.2 * max(passes) + 6
-    assert raw.gap_.objective == pytest.approx(scaled.gap_.objective, rel=2e-4)
+    # a rough tol asks more of bytes, whose gradients are 255 times as steep
+    assert abs(passes[0] - passes[1]) <= share * max(passes) + 1
+    assert raw.gap_.objective == pytest.approx(scaled.gap_.objective, rel=2 * tol)
     np.testing.assert_allclose(
-        raw.predict_proba(X_test), scaled.predict_proba(X_test / np.float32(255)), atol=0.02
+        raw.predict_proba(X_test),
+        scaled.predict_proba(X_test / np.float32(255)),
+        atol=2 * math.sqrt(tol),
     )
 
 
@@ -69,7 +72,6 @@ def test_memory_maps_are_not_loaded(tmp_path: Path, pixels: Any) -> None:
     path = tmp_path / "X.npy"
     np.save(path, np.asfortranarray(pixels[0]))
     mapped = np.load(path, mmap_mode="r")
-    assert module.in_rows(np.asarray(mapped), math.inf) is not None
     assert np.shares_memory(module.in_rows(np.asarray(mapped), math.inf), mapped)
     classifier = SoftmaxClassifier(C=1e-7, tol=1e-6).fit(mapped, pixels[1])
     in_memory = SoftmaxClassifier(C=1e-7, tol=1e-6).fit(pixels[0], pixels[1])
@@ -140,18 +142,20 @@ def test_a_copy_that_the_checks_make_counts() -> None:
     assert needed[0] - needed[1] == pytest.approx(0.8, abs=0.02)
 
 
-def test_a_budget_is_kept(pixels: Any) -> None:
-    """Measured: what NumPy allocates at the peak of a fit stays within the plan."""
+def test_a_budget_is_kept() -> None:
+    """Measured: what NumPy allocates at the peak of a fit that takes more where it may."""
     import tracemalloc
 
     rng = np.random.default_rng(0)
-    y = np.arange(3000) % 50
-    X = (rng.normal(size=(3000, 1500)) + rng.normal(size=(50, 1500))[y]).astype(np.float32)
-    for budget in ("400 MB", "150 MB", "100 MB", "60 MB"):
+    y = np.arange(1000) % 300
+    X = (rng.normal(size=(1000, 500)) + rng.normal(size=(300, 500))[y]).astype(np.float32)
+    peaks = []  # of one thread: of several they vary from run to run
+    for budget in (None, "36 MB", "30 MB"):
         tracemalloc.start()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            SoftmaxClassifier(tol=0.0, max_iter=15, max_memory=budget).fit(X, y)
-        _, peak = tracemalloc.get_traced_memory()
+            SoftmaxClassifier(tol=0.0, max_iter=15, max_memory=budget, n_threads=1).fit(X, y)
+        peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert peak < module.as_bytes(budget), budget
+    assert peaks[0] > 36e6 > peaks[1]
+    assert peaks[2] < 30e6

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimator_cases import TIGHT, small
+from estimator_cases import TIGHT, objective, small
 
 from csoftmax import estimator as module
 from csoftmax.estimator import SoftmaxClassifier
@@ -50,9 +50,10 @@ def test_early_stopping_keeps_the_best(solver: str, given: bool) -> None:
     if given:
         loss = -np.mean(classifier.predict_log_proba(X[150:])[np.arange(50), y[150:]])
         assert loss == pytest.approx(min(losses), rel=1e-6)
+        expected = objective(classifier, X[:150], y[:150], 1e4)
+        assert classifier.gap_.objective == pytest.approx(expected, rel=1e-6)
     full = SoftmaxClassifier(C=1e4, tol=1e-3).fit(X, y)
     assert np.abs(classifier.coef_).sum() < np.abs(full.coef_).sum()
-    assert classifier.gap_.objective > 0
     assert math.isnan(classifier.gap_.estimate) == (solver == "sgd")
 
 
