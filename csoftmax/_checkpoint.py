@@ -24,12 +24,13 @@ from csoftmax.data import DataError, write_atomically
 Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BLOCK_BYTES = 1 << 24
+SMALL = ("slots", "R_inverse", "YPY", "Sg", "YPg")  # arrays of the history
 # What a head keeps besides arrays, as JSON has it.
 FIELDS = (
-    "passes", "iterations", "refresh_at", "estimate", "converged", "stalled", "inherited", "factor",
-    "trace", "history",
+    "passes", "iterations", "age", "refresh_at", "estimate", "converged", "stalled", "inherited",
+    "factor", "trace", "history",
 )  # fmt: skip
 
 
@@ -113,9 +114,9 @@ def _describe(head: Head, tensors: dict[str, Array]) -> dict[str, Any]:
     history, n = state.history, state.history.count
     for key, array in (
         ("x", state.point.x), ("gradient", state.point.gradient),
-        ("preconditioned", state.point.preconditioned), ("origin", head.origin),
-        ("pairs", history.pairs[:n]), ("changes", history.changes[:n]),
-        ("slots", history.slots), ("R_inverse", history.R_inverse), ("YZ", history.YZ),
+        ("reduced", state.point.reduced), ("preconditioned", state.point.preconditioned),
+        ("origin", head.origin), ("S", history.S[:n]), ("Y", history.Y[:n]),
+        *((name, getattr(history, name)) for name in SMALL),
     ):  # fmt: skip
         if array is not None:
             tensors[name + key] = np.ascontiguousarray(array)
@@ -136,15 +137,13 @@ def _restore(
     head.origin = tensors.get(f"{head.index}.origin")
     state = head.state = Lbfgs(tensor("x"), walk.settings.history_size, walk.preconditioner(head))
     state.point = Point(
-        tensor("x"), description["objective"], tensor("gradient"), tensor("preconditioned")
-    )
+        tensor("x"), description["objective"], tensor("gradient"), tensor("reduced"),
+        tensor("preconditioned"),
+    )  # fmt: skip
     history = state.history
-    n = history.count = len(tensor("pairs"))
-    history.pairs[:n], history.changes[:n] = tensor("pairs"), tensor("changes")
-    history.slots, history.R_inverse = tensor("slots"), tensor("R_inverse")
-    history.YZ, history.gamma, history.next = (
-        tensor("YZ"),
-        description["gamma"],
-        description["next"],
-    )
+    n = history.count = len(tensor("S"))
+    history.S[:n], history.Y[:n] = tensor("S"), tensor("Y")
+    for name in SMALL:
+        setattr(history, name, tensor(name))
+    history.gamma, history.next = description["gamma"], description["next"]
     head.steps = state.steps()

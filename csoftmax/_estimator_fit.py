@@ -246,14 +246,15 @@ def plan_memory(
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
     lanes = 8 * parameters if parameters <= n_heads << 19 else 0
-    always = n_samples * (16 + 16 * n_weights) + others + (4 << 20) + lanes
+    block = (4 << 20) + 16 * min(n_samples, 512) * n_classes
+    always = n_samples * (16 + 16 * n_weights) + others + block + lanes
     # the preconditioner's sample of the rows, its probabilities, and a block of each class
     row_bytes = max(n_features * size, 4 * n_classes)
     rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
     side = min(LEADING, n_features, max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5) + 1
     sample = n_weights * rows * (n_features * X.itemsize + side * size)
     sample += rows * (n_classes + 3 * side) * size + 4 * min(BLOCK_BYTES, rows * n_features * size)
-    blocks = n_heads * n_classes * side**2 * size + 32 * side**2
+    blocks = 2 * n_heads * n_classes * side**2 * size + 32 * side**2
     square = n_features**2 * (32 + n_weights * size)
     kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
     if n_features > FULL_FEATURES:

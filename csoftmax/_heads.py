@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax._lbfgs import NEXT, Lbfgs, Point
-from csoftmax._precondition import AtNull, AtWeights, Sample
+from csoftmax._precondition import AtNull, AtWeights, Curvature, Sample
 from csoftmax._problem import Problem
 
 Array = NDArray[Any]
@@ -24,6 +24,8 @@ _blas: Any = None
 FIRST_REFRESH = 8
 REFRESH = 20
 GROWTH = 2.5
+# Along a path, a curvature that has not served so many iterations serves the next head too.
+KEEP = 8
 # Where there are so many rows for one in the sample, a cold start is made on the sample.
 COARSE_RATIO = 4
 COARSE_ITERATIONS = 20
@@ -52,17 +54,20 @@ class Head:
     def __init__(self, problem: Problem, index: int) -> None:
         self.index = index
         x, objective, gradient = problem.null_point(index)
-        self._null = Point(x, objective, gradient, np.zeros_like(gradient))
+        self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
         self.state: Lbfgs | None = None
         self.steps: Generator[bool, float, None] | None = None
         self.origin: Array | None = None  # where the preconditioner was computed: None, W = 0
+        self.curvature: Curvature | None = None  # there
+        self.age = 0  # iterations since, of this head and those before it along a path
         self.passes, self.iterations, self.refresh_at = problem.n_passes, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
         # after each iteration: the loss, ||W||^2, the Hessian's own estimate
         self.trace: list[tuple[float, float, float]] = []
         self.factor = 1.0  # that was left at some iteration by what the Hessian said, at least
-        self.at_least: Point | None = None  # where it may start without an evaluation
+        # where it may start without an evaluation: x, objective, gradient
+        self.at_least: tuple[Array, float, Array] | None = None
         self.inherited = 0  # of these, from heads before this one along a path
         self.history: dict[str, list[float]] = {
             name: [] for name in ("passes", "objective", "estimate", "gradient_max", "seconds")
@@ -102,7 +107,7 @@ class Head:
         self.trace.append((point.objective - penalty, square, point.estimate))
         self.estimate = max(point.estimate, self._extrapolated(point, lam, settings), 0.0)
         self.see_whether_near(settings)
-        if not self.converged and point.estimate <= settings.tol * abs(point.objective):
+        if not self.converged and problem.least_bound(self.index, point.gradient) < self.estimate:
             lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
             self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
             self.see_whether_near(settings)
@@ -125,14 +130,19 @@ class Head:
         has been gained since an iteration tells how wrong it was then, at least. Without a
         preconditioner there is no such estimate, and the head's own iterations have to do.
         """
-        objectives = [loss + 0.5 * lam * square for loss, square, _ in self.trace]
-        now = objectives[-1]
-        for i in range(self.inherited, len(self.trace) - 1):
+
+        def objective(i: int) -> float:
+            loss, square, _ = self.trace[i]
+            return loss + 0.5 * lam * square
+
+        first, last = self.inherited, len(self.trace) - 1
+        now = objective(last)
+        for i in range(first, last):
             if (said := self.trace[i][2]) > 0:
-                self.factor = max(self.factor, (objectives[i] - now) / said)
-        left = _left(objectives)
+                self.factor = max(self.factor, (objective(i) - now) / said)
+        left = _left(objective, 0, last)
         if settings.preconditioner is None:
-            return max(_left(objectives[self.inherited :]), left)
+            return max(_left(objective, first, last), left)
         return min(UNTRIED * self.factor * point.estimate, left)
 
     def passes_to_go(self, tol: float) -> int | None:
@@ -145,18 +155,19 @@ class Head:
         return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
 
 
-def _left(objectives: list[float]) -> float:
+def _left(objective: Callable[[int], float], start: int, last: int) -> float:
     """Return what is left of a decrease with a power of the iterations; inf if these are too few.
 
     Decreases of a geometric series, as well conditioned problems have, are overestimated: their
     ratio is small, and with it the error. Ill-conditioned problems slow down as powers do.
     """
-    last, rest = len(objectives) - 1, -math.inf
+    rest = -math.inf
     for window in WINDOWS:
-        middle, first = int(window * last), int(window**2 * last)
+        middle, first = (start + int(share * (last - start)) for share in (window, window**2))
         if last - middle < 2 or middle - first < 2:
             continue
-        before, gained = objectives[first] - objectives[middle], objectives[middle] - objectives[-1]
+        before = objective(first) - objective(middle)
+        gained = objective(middle) - objective(last)
         ratio = min(gained / before, MOST_RATIO) if before > 0 else MOST_RATIO
         rest = max(rest, gained * ratio / (1 - ratio))
     return rest if rest > -math.inf else math.inf
@@ -210,8 +221,8 @@ class Walk:
 
     def run(self, report: Callable[[Walk], bool] | None = None) -> None:
         """Go on until every head has stopped, or `report` says so after a pass."""
-        self._begin()
         with one_blas_thread():
+            self._begin()
             self._run(report)
 
     def _run(self, report: Callable[[Walk], bool] | None) -> None:
@@ -275,7 +286,7 @@ class Walk:
                 x += x.dtype.type(min(ahead, 1.0)) * (x - before.point.x)
         return x
 
-    def _moved(self, follower: Head, point: Point) -> Point:
+    def _moved(self, follower: Head, point: Point) -> tuple[Array, float, Array]:
         """Return the point of a head of another C: only the penalty differs."""
         problem, W = self.problem, slice(self.problem.split)
         new, old = follower.index, self.before[follower.index].index
@@ -283,7 +294,7 @@ class Walk:
         change = float(problem.lam[new] - problem.lam[old])
         gradient = point.gradient.copy()
         gradient[W] += gradient.dtype.type(change) * point.x[W]
-        return Point(point.x.copy(), objective, gradient, np.zeros_like(gradient))
+        return point.x.copy(), objective, gradient
 
     def _hand_over(self, head: Head) -> None:
         """Give a head the history of the one before it along a path: only the penalty differs.
@@ -291,16 +302,21 @@ class Walk:
         It saves half of the passes of a sweep, and more with a longer history.
         """
         before = self.before.get(head.index)
-        if before is not None and before.state is not None and head.state is not None:
-            lam = self.problem.lam
-            head.state.take_over(
-                before.state, float(lam[head.index] - lam[before.index]), self.problem.split
-            )
+        if before is None or before.state is None or head.state is None:
+            return
+        lam, state = self.problem.lam, before.state
+        if state.precondition.reduce == head.state.precondition.reduce:
+            change = float(lam[head.index] - lam[before.index])
+            head.state.take_over(state, change, self.problem.split)
 
     def _start(self, head: Head, x: Array) -> None:
         at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
-        head.origin = None if at_null else x.copy()
-        head.refresh_at = FIRST_REFRESH if at_null else self.refresh
+        before = self.before.get(head.index)
+        if before is not None and before.age < KEEP:
+            head.origin, head.curvature, head.age = before.origin, before.curvature, before.age
+        elif not at_null:
+            head.origin = x.copy()
+        head.refresh_at = FIRST_REFRESH if head.origin is None else self.refresh
         head.state = Lbfgs(x, self.settings.history_size, self.preconditioner(head))
         self.running.append(head)
 
@@ -310,17 +326,19 @@ class Walk:
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
         sample = self.samples[r].for_penalty(lam)
-        return AtNull(sample, lam) if head.origin is None else AtWeights(sample, head.origin, lam)
+        if head.origin is None:
+            return AtNull(sample, lam)
+        if head.curvature is None or head.curvature.sample is not sample:
+            head.curvature = Curvature(sample, head.origin)
+        return AtWeights(head.curvature, lam)
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; True if it wants another evaluation."""
         state = head.state
         assert state is not None
         if state.point is None:
-            known = head.at_least
-            if known is not None and not objective <= known.objective:
-                state.trial, state.trial_gradient = known.x, known.gradient
-                objective = known.objective
+            if head.at_least is not None and not objective <= head.at_least[1]:
+                state.trial, objective, state.trial_gradient = head.at_least
             head.at_least = None
             state.start(objective)
             self._hand_over(head)
@@ -334,6 +352,7 @@ class Walk:
                 head.stalled = True
                 return False
             head.iterations += 1
+            head.age += 1
         head.note(self.problem, self.settings, time.perf_counter() - self.started)
         if head.converged or head.iterations >= self.settings.max_iter:
             return False
@@ -344,7 +363,7 @@ class Walk:
         assert head.steps is not None
         assert head.state is not None
         if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
-            head.origin = head.point.x.copy()
+            head.origin, head.curvature, head.age = head.point.x.copy(), None, 0
             head.state.restart(self.preconditioner(head))
             head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
         head.stalled = next(head.steps, None) is None

@@ -2,28 +2,27 @@
 
 So a driver can step many heads together and evaluate all their points in one pass over the data.
 
-The matrix of the quasi-Newton method is kept in compact form (Byrd, Nocedal and Schnabel 1994,
-"Representations of quasi-Newton matrices"), with the steps s and z = P y, where P is the
-preconditioner (an approximate inverse Hessian) and y the change of the gradient:
+The head walks in coordinates u of its preconditioner, x = A u, in which P, an approximate inverse
+Hessian, is cheap to apply: gradients come in by A^T, directions go out by A. The matrix of the
+quasi-Newton method is kept in compact form (Byrd, Nocedal and Schnabel 1994, "Representations of
+quasi-Newton matrices") with the steps s and the changes y of the gradient:
 
-    H g = gamma P g + S p - gamma Z w,    w = R^-1 S^T g,
-    p = R^-T ((D + gamma Y^T Z) w - gamma Z^T g),
+    H g = gamma P (g - Y w) + S p,    w = R^-1 S^T g,
+    p = R^-T ((D + gamma Y^T P Y) w - gamma Y^T P g),
 
-R being the upper triangle of S^T Y and D its diagonal. Keeping Z instead of Y, an iteration applies
-P once, to the new gradient.
+R being the upper triangle of S^T Y and D its diagonal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Preconditioner = Callable[[Array, Array], None]
 
 # Constants of the line search: Nocedal and Wright, "Numerical Optimization" (2006), section 3.1.
 DECREASE = 1e-4
@@ -35,18 +34,32 @@ BATCH_BYTES = 1 << 22  # of vectors that are preconditioned together
 EVALUATE, NEXT = False, True  # what `Lbfgs.steps` yields
 
 
+class Preconditioner(Protocol):
+    """Coordinates u, and an approximate inverse Hessian P in them."""
+
+    def reduce(self, gradient: Array) -> Array:
+        """Return ``A^T gradient``."""
+
+    def expand(self, step: Array, out: Array) -> None:
+        """Set out to ``A step``."""
+
+    def __call__(self, g: Array) -> Array:
+        """Return ``P g`` of a vector, or of each of several."""
+
+
 class Point(NamedTuple):
-    """Where a head is: parameters, objective, gradient, P gradient; replaced as a whole."""
+    """Where a head is: parameters, objective, gradient; replaced as a whole."""
 
     x: Array
     objective: float
     gradient: Array
-    preconditioned: Array
+    reduced: Array  # the gradient in u
+    preconditioned: Array  # and P times that
 
     @property
     def estimate(self) -> float:
         """Return ``g^T P g / 2``, the distance to the optimum if P^-1 were the Hessian."""
-        return 0.5 * float(np.dot(self.gradient, self.preconditioned))
+        return 0.5 * float(np.dot(self.reduced, self.preconditioned))
 
 
 class History:
@@ -54,90 +67,93 @@ class History:
 
     def __init__(self, size: int, n_parameters: int, dtype: np.dtype[Any]) -> None:
         self.size = size
-        self.pairs = np.zeros((size, 2, n_parameters), dtype)  # (s, z) by slot
-        self.changes = np.zeros((size, n_parameters), dtype)  # y
+        self.S, self.Y = np.zeros((2, size, n_parameters), dtype)  # by slot
         self.clear()
 
     def clear(self) -> None:
         self.count = self.next = 0
         self.slots = np.zeros(0, np.intp)  # oldest first, as the small matrices
-        self.R_inverse, self.YZ, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
+        self.R_inverse, self.YPY, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
+        self.Sg, self.YPg = np.zeros((2, 0))  # products with the point that was met last
 
     def precondition(self, precondition: Preconditioner) -> None:
-        """Go over to another preconditioner: every z changes, and what follows from them."""
+        """Go over to another P in the same coordinates."""
         n = self.count
-        step = max(1, BATCH_BYTES // max(1, self.changes[:1].nbytes))
+        YPY = np.empty((n, n))
+        step = max(1, BATCH_BYTES // max(1, self.Y[:1].nbytes))
         for begin in range(0, n, step):
             some = slice(begin, min(begin + step, n))
-            precondition(self.changes[some], self.pairs[some, 1])
-        YZ = (self.changes[:n] @ self.pairs[:n, 1].T)[self.slots][:, self.slots].astype(np.float64)
-        self.YZ = 0.5 * (YZ + YZ.T)
+            YPY[:, some] = self.Y[:n] @ precondition(self.Y[some]).T
+        YPY = YPY[self.slots][:, self.slots]
+        self.YPY = 0.5 * (YPY + YPY.T)
         if n:
-            self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YZ[-1, -1]))
+            self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YPY[-1, -1]))
 
     def penalize(self, change: float, split: int, precondition: Preconditioner) -> None:
-        """Go over to a function with another penalty, ``change / 2`` times the square of x[:split].
+        """Go over to a function with another penalty, ``change / 2`` times the square of u[:split].
 
         Each y changes by what the penalty adds to the gradient. If rounding has eaten a curvature,
         the history is of no use any more.
         """
         n = self.count
-        self.changes[:n, :split] += self.changes.dtype.type(change) * self.pairs[:n, 0, :split]
-        SY = (self.pairs[:n, 0] @ self.changes[:n].T)[self.slots][:, self.slots].astype(np.float64)
+        self.Y[:n, :split] += self.Y.dtype.type(change) * self.S[:n, :split]
+        SY = (self.S[:n] @ self.Y[:n].T)[self.slots][:, self.slots].astype(np.float64)
         if not (np.diagonal(SY) > 0).all():
             self.clear()
             return
         self.R_inverse = np.linalg.inv(np.triu(SY))
         self.precondition(precondition)
-        if not (np.isfinite(self.R_inverse).all() and (np.diagonal(self.YZ) > 0).all()):
+        if not (np.isfinite(self.R_inverse).all() and (np.diagonal(self.YPY) > 0).all()):
             self.clear()
 
-    def _products(self, v: Array) -> tuple[Array, Array]:
-        """Return S^T v and Z^T v, oldest first."""
+    def meet(self, point: Point) -> None:
+        """Multiply with a new point."""
         n = self.count
-        products = (self.pairs[:n].reshape(2 * n, -1) @ v).reshape(n, 2)[self.slots]
-        return products[:, 0].astype(np.float64), products[:, 1].astype(np.float64)
+        self.Sg = (self.S[:n] @ point.reduced)[self.slots].astype(np.float64)
+        self.YPg = (self.Y[:n] @ point.preconditioned)[self.slots].astype(np.float64)
 
-    def add(self, s: Array, y: Array, z: Array) -> bool:
-        """Take a pair in, dropping the oldest; False if rounding has eaten its curvature."""
-        sy, yz = float(np.dot(s, y)), float(np.dot(y, z))
-        if not (sy > 0 and yz > 0 and sy * sy > 1e-14 * yz * float(np.dot(s, s))):
-            return False
-        if self.count == self.size:
-            self.slots = self.slots[1:]
-            self.R_inverse, self.YZ = self.R_inverse[1:, 1:], self.YZ[1:, 1:]
-            slot = self.next
-        else:
-            slot = self.count
-            self.count += 1
-        self.pairs[slot, 0], self.pairs[slot, 1], self.changes[slot] = s, z, y
-        self.next = (slot + 1) % self.size
-        self.slots = np.append(self.slots, slot)
-        # the products with the pair itself are in these too
-        n = self.count
-        products = (self.pairs[:n].reshape(2 * n, -1) @ y).reshape(n, 2)[self.slots]
-        Sy, Zy = products[:, 0].astype(np.float64), products[:, 1].astype(np.float64)
-        R_inverse, YZ = np.zeros((n, n)), np.empty((n, n))
-        R_inverse[:-1, :-1], YZ[:-1, :-1] = self.R_inverse, self.YZ
-        R_inverse[:-1, -1] = self.R_inverse @ Sy[:-1] / -Sy[-1]
-        R_inverse[-1, -1] = 1 / Sy[-1]
-        YZ[-1], YZ[:, -1] = Zy, Zy
-        self.R_inverse, self.YZ, self.gamma = R_inverse, YZ, float(Sy[-1] / Zy[-1])
-        return True
+    def add(self, s: Array, old: Point, new: Point) -> None:
+        """Take in the step from the old point, met last, to the new one; the oldest is dropped.
 
-    def direction(self, point: Point, out: Array) -> None:
-        """Set out to ``-H g``."""
-        gamma = self.gamma
-        np.multiply(point.preconditioned, -gamma, out=out)
-        n = self.count
-        if n == 0:
+        Products with y are differences of those with the gradients. A step whose curvature rounding
+        has eaten is left out.
+        """
+        y = new.reduced - old.reduced
+        Py = new.preconditioned - old.preconditioned
+        sy, yPy = float(np.dot(s, y)), float(np.dot(y, Py))
+        before = self.Sg, self.YPg
+        self.meet(new)
+        if not (sy > 0 and yPy > 0 and sy * sy > 1e-14 * yPy * float(np.dot(s, s))):
             return
-        Sg, Zg = self._products(point.gradient)
-        w = self.R_inverse @ Sg
-        p = self.R_inverse.T @ (w / np.diagonal(self.R_inverse) + gamma * (self.YZ @ w - Zg))
-        coefficients = np.empty((n, 2))
-        coefficients[self.slots, 0], coefficients[self.slots, 1] = -p, gamma * w
-        out += coefficients.astype(out.dtype).reshape(-1) @ self.pairs[:n].reshape(2 * n, -1)
+        Sy, YPy = self.Sg - before[0], self.YPg - before[1]
+        R_inverse, YPY = self.R_inverse, self.YPY
+        slot = self.count
+        if self.count == self.size:
+            slot, R_inverse, YPY = self.next, R_inverse[1:, 1:], YPY[1:, 1:]
+            self.slots, Sy, YPy = self.slots[1:], Sy[1:], YPy[1:]
+            self.Sg, self.YPg = self.Sg[1:], self.YPg[1:]
+        n = self.count = len(Sy) + 1
+        self.S[slot], self.Y[slot], self.next = s, y, (slot + 1) % self.size
+        self.slots = np.append(self.slots, slot)
+        self.Sg = np.append(self.Sg, np.dot(s, new.reduced))
+        self.YPg = np.append(self.YPg, np.dot(y, new.preconditioned))
+        self.R_inverse, self.YPY, self.gamma = np.zeros((n, n)), np.empty((n, n)), sy / yPy
+        self.R_inverse[:-1, :-1], self.YPY[:-1, :-1] = R_inverse, YPY
+        self.R_inverse[:-1, -1], self.R_inverse[-1, -1] = R_inverse @ Sy / -sy, 1 / sy
+        self.YPY[-1, :-1], self.YPY[:-1, -1], self.YPY[-1, -1] = YPy, YPy, yPy
+
+    def direction(self, point: Point, precondition: Preconditioner) -> Array:
+        """Return ``-H g`` in u, of the point that was met last."""
+        n, gamma, dtype = self.count, self.gamma, self.S.dtype
+        if n == 0:
+            return -point.preconditioned
+        w = self.R_inverse @ self.Sg
+        p = self.R_inverse.T @ (w / np.diagonal(self.R_inverse) + gamma * (self.YPY @ w - self.YPg))
+        by_slot = np.empty((2, n), dtype)
+        by_slot[:, self.slots] = gamma * w, -p
+        direction: Array = precondition(by_slot[0] @ self.Y[:n] - dtype.type(gamma) * point.reduced)
+        direction += by_slot[1] @ self.S[:n]
+        return direction
 
 
 class Search:
@@ -207,23 +223,28 @@ class Lbfgs:
 
     def start(self, objective: float) -> None:
         """Take the evaluation of the first trial."""
-        preconditioned = np.empty_like(self.trial)
-        self.precondition(self.trial_gradient, preconditioned)
-        self.point = Point(self.trial, objective, self.trial_gradient, preconditioned)
+        self.point = self._at_trial(objective)
+
+    def _at_trial(self, objective: float) -> Point:
+        reduced = self.precondition.reduce(self.trial_gradient)
+        return Point(
+            self.trial, objective, self.trial_gradient, reduced, self.precondition(reduced)
+        )
 
     def restart(self, precondition: Preconditioner) -> None:
-        """Go on from the same point with another preconditioner; only where `steps` said NEXT."""
+        """Go on with another preconditioner in the same coordinates; where `steps` said NEXT."""
         assert self.point is not None
         self.precondition = precondition
         self.history.precondition(precondition)
-        preconditioned = np.empty_like(self.point.x)
-        precondition(self.point.gradient, preconditioned)
-        self.point = self.point._replace(preconditioned=preconditioned)
+        self.point = self.point._replace(preconditioned=precondition(self.point.reduced))
+        self.history.meet(self.point)
 
     def take_over(self, other: Lbfgs, change: float, split: int) -> None:
         """Take the history of another function that differs by a penalty; the other loses it."""
+        assert self.point is not None
         self.history, other.history = other.history, self.history
         self.history.penalize(change, split, self.precondition)
+        self.history.meet(self.point)
 
     def steps(self) -> Generator[bool, float, None]:
         """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.
@@ -231,26 +252,21 @@ class Lbfgs:
         It ends where no step helps: `stalled`.
         """
         assert self.point is not None
-        spare = [np.empty_like(self.point.x) for _ in range(4)]
+        x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
-            direction = spare[3]
-            self.history.direction(self.point, direction)
-            step, objective = yield from self._search(direction, *spare[:2])
+            u = self.history.direction(self.point, self.precondition)
+            self.precondition.expand(u, direction)
+            step, objective = yield from self._search(direction, x, gradient)
             if step is None:
                 if self.history.count == 0:
                     self.stalled = True
                     return
                 self.history.clear()
                 continue
-            x, gradient, preconditioned = spare[:3]
-            old = self.point
-            self.precondition(gradient, preconditioned)
-            self.point = Point(x, objective, gradient, preconditioned)
-            np.subtract(gradient, old.gradient, out=old.gradient)
-            np.subtract(preconditioned, old.preconditioned, out=old.preconditioned)
-            np.multiply(direction, step, out=direction)
-            self.history.add(direction, old.gradient, old.preconditioned)
-            spare = [old.x, old.gradient, old.preconditioned, direction]
+            old, self.point = self.point, self._at_trial(objective)
+            u *= step
+            self.history.add(u, old, self.point)
+            x, gradient = old.x, old.gradient
             yield NEXT
 
     def _search(

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,11 @@ class Sample:
         for some, block in self._blocks():
             np.matmul(block, directions, out=self.leading[some, :n])
 
+    @property
+    def n_leading(self) -> int:
+        """How many directions there are rows in; the intercept is not counted."""
+        return int(self.leading.shape[1]) - self.problem.fit_intercept
+
     def on(self, problem: Problem) -> Sample:
         """Return the same sample as all the rows of another problem."""
         other = copy.copy(self)
@@ -155,27 +161,30 @@ class Sample:
             other._decomposed[None] = decomposed
         return other
 
-    def rotate(self, v: Array) -> Array:
-        return v if self.vectors is None else _rows_times(v * self.unit, self.vectors)
+    def reduce(self, gradient: Array) -> Array:
+        """Return a gradient in u, by ``A^T``."""
+        gW, gb = _parts(self.problem, gradient)
+        v = gW - gb[:, None] * self.mean
+        if self.vectors is not None:
+            v *= self.unit
+            v = v @ self.vectors
+        return np.concatenate([v.reshape(-1), gb])
 
-    def rotate_back(self, v: Array) -> Array:
-        return v if self.vectors is None else _rows_times(v, self.vectors.T) * self.unit
-
-
-def _rows_times(v: Array, matrix: Array) -> Array:
-    product: Array = v.reshape(-1, v.shape[-1]) @ matrix
-    return product.reshape(v.shape)
+    def expand(self, step: Array, out: Array) -> None:
+        """Set out to a step in x, ``A u``: W = v Q^T in the features' units, b = c - W mean."""
+        v, b = _parts(self.problem, step)
+        W, out_b = _parts(self.problem, out)
+        if self.vectors is None:
+            W[:] = v
+        else:
+            np.multiply(linear(self.vectors, v.T, n_threads=self.problem.threads).T, self.unit, W)
+        np.subtract(b, W @ self.mean, out=out_b)
 
 
 def _parts(problem: Problem, v: Array) -> tuple[Array, Array]:
-    """Return W and b of flat vectors."""
+    """Return views of W and b of flat vectors."""
     W = v[..., : problem.split].reshape(*v.shape[:-1], problem.n_classes, problem.n_features)
     return W, v[..., problem.split :]
-
-
-def _put(problem: Problem, out: Array, W: Array, b: Array) -> None:
-    out[..., : problem.split] = W.reshape(*W.shape[:-2], problem.split)
-    out[..., problem.split :] = b
 
 
 def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
@@ -184,12 +193,27 @@ def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
     return np.maximum(variances, floor or 1.0)
 
 
-class AtNull:
+def _for_each_class(problem: Problem, do: Callable[[int], None]) -> None:
+    """Do it for all classes, each on one of the problem's threads (BLAS is held to one)."""
+    with ThreadPoolExecutor(min(problem.threads, problem.n_classes)) as pool:
+        for _ in pool.map(do, range(problem.n_classes)):
+            pass
+
+
+class InCoordinates:
+    """What the approximate Hessians of a sample share: its coordinates."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample, self.problem = sample, sample.problem
+        self.reduce, self.expand = sample.reduce, sample.expand
+
+
+class AtNull(InCoordinates):
     """The inverse Hessian of a head at its null model."""
 
     def __init__(self, sample: Sample, lam: float) -> None:
-        problem = self.problem = sample.problem
-        self.sample = sample
+        super().__init__(sample)
+        problem = sample.problem
         p = problem.shares[sample.r]
         alpha, U = np.linalg.eigh(np.diag(p) - np.outer(p, p))
         # Not the null vectors: all classes alike, and classes that never occur.
@@ -200,64 +224,76 @@ class AtNull:
         self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
         self.of_bias *= problem.fit_intercept
 
-    def __call__(self, g: Array, out: Array) -> None:
-        """Precondition a vector, or each of several."""
-        gW, gb = _parts(self.problem, g)
-        v = self.sample.rotate(self.U.T @ (gW - gb[..., None] * self.sample.mean))
-        v *= self.weights
-        W = self.U @ self.sample.rotate_back(v)
-        _put(self.problem, out, W, gb * self.of_bias - W @ self.sample.mean)
+    def __call__(self, g: Array) -> Array:
+        """Return ``P g`` of a vector, or of each of several."""
+        out = np.empty_like(g)
+        (v, gb), (W, b) = _parts(self.problem, g), _parts(self.problem, out)
+        np.matmul(self.U, (self.U.T @ v) * self.weights, out=W)
+        np.multiply(gb, self.of_bias, out=b)
+        return out
 
 
-class AtWeights:
-    """The inverse of a head's Hessian at x without what couples the classes."""
+class Curvature:
+    """The Hessian of the loss at x without what couples the classes, for any penalty."""
 
-    def __init__(self, sample: Sample, x: Array, lam: float) -> None:
-        problem = self.problem = sample.problem
-        self.sample = sample
-        dtype, K = problem.dtype, problem.n_classes
+    def __init__(self, sample: Sample, x: Array) -> None:
+        problem = sample.problem
+        self.sample, dtype, K = sample, problem.dtype, problem.n_classes
         W, b = problem.parameters(x)
         probs = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
         softmax(probs, out=probs, n_threads=problem.threads)
-        self.present = problem.shares[sample.r] > 0
-        Z, n = sample.leading, sample.leading.shape[1] - problem.fit_intercept
-        diagonal = np.arange(Z.shape[1])
+        Z, n = sample.leading, sample.n_leading
         values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
         self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)
-        self.weights = np.empty((K, problem.n_features - n), dtype)
-        for k in range(K):
-            q = probs[:, k] * (1 - probs[:, k]) * sample.share
-            alpha = max(float(q.sum()), LEAST_CURVATURE)
-            self.weights[k] = 1 / (alpha * sample.values[n:] + lam * sample.penalty[n:])
-            weighted = Z * np.sqrt(q).astype(dtype)[:, None]
-            block = (weighted.T @ weighted).astype(np.float64)
-            # so much of the coarser approximation keeps it positive definite
-            block[diagonal, diagonal] += RIDGE * alpha * values
-            block[:n, :n] += lam * sample.leading_penalty
-            self.blocks[k] = np.linalg.inv(block)
+        self.alpha = np.empty(K)
+        diagonal = np.arange(Z.shape[1])
 
-    def __call__(self, g: Array, out: Array) -> None:
-        """Precondition a vector, or each of several."""
-        gW, gb = _parts(self.problem, g)
-        sample, intercept = self.sample, self.problem.fit_intercept
-        v = sample.rotate(gW - gb[..., None] * sample.mean)
-        n = v.shape[-1] - self.weights.shape[1]
-        b = np.zeros_like(gb)
-        if self.blocks.shape[1]:
-            leading = (
-                np.concatenate([v[..., :n], gb[..., None]], axis=-1) if intercept else v[..., :n]
-            )
-            columns = leading.reshape(-1, *leading.shape[-2:]).transpose(1, 2, 0)
-            solved = np.matmul(self.blocks, columns).transpose(2, 0, 1).reshape(leading.shape)
-            v[..., :n] = solved[..., :n]
-            if intercept:
-                b = solved[..., n]
-        v[..., n:] *= self.weights
-        W = sample.rotate_back(v)
-        b = b - W @ sample.mean
+        def curve(k: int) -> None:
+            q = probs[:, k] * (1 - probs[:, k]) * sample.share
+            self.alpha[k] = max(float(q.sum()), LEAST_CURVATURE)
+            weighted = Z * np.sqrt(q).astype(dtype)[:, None]
+            np.matmul(weighted.T, weighted, out=self.blocks[k])
+            # so much of the coarser approximation keeps it positive definite
+            self.blocks[k, diagonal, diagonal] += RIDGE * self.alpha[k] * values
+
+        _for_each_class(problem, curve)
+
+
+class AtWeights(InCoordinates):
+    """The inverse of a curvature with a penalty."""
+
+    def __init__(self, curvature: Curvature, lam: float) -> None:
+        sample = curvature.sample
+        super().__init__(sample)
+        self.absent, n = np.flatnonzero(self.problem.shares[sample.r] == 0), sample.n_leading
+        self.share = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))
+        of_rest = np.outer(curvature.alpha, sample.values[n:]) + lam * sample.penalty[n:]
+        self.weights = (1 / of_rest).astype(self.problem.dtype)
+        self.blocks = np.empty_like(curvature.blocks)
+
+        def invert(k: int) -> None:
+            penalized = curvature.blocks[k].astype(np.float64)
+            penalized[:n, :n] += lam * sample.leading_penalty
+            self.blocks[k] = np.linalg.inv(penalized)
+
+        _for_each_class(self.problem, invert)
+
+    def __call__(self, g: Array) -> Array:
+        """Return ``P g`` of a vector, or of each of several."""
+        out = np.empty_like(g)
+        (v, gb), (W, b) = _parts(self.problem, g), _parts(self.problem, out)
+        n, intercept = self.sample.n_leading, self.problem.fit_intercept
+        leading = v[..., :n]
+        if intercept:
+            leading = np.concatenate([leading, gb[..., None]], axis=-1)
+        columns = leading.reshape(-1, *leading.shape[-2:]).transpose(1, 2, 0)
+        solved = np.matmul(self.blocks, columns).transpose(2, 0, 1).reshape(leading.shape)
+        W[..., :n] = solved[..., :n]
+        np.multiply(v[..., n:], self.weights, out=W[..., n:])
+        b[:] = solved[..., n] if intercept else 0
         # to where the gradient lives: the classes' weights sum to 0
-        W -= W[..., self.present, :].mean(axis=-2, keepdims=True)
-        b -= b[..., self.present].mean(axis=-1, keepdims=True) if intercept else 0
-        if not self.present.all():
-            W[..., ~self.present, :], b[..., ~self.present] = 0, 0
-        _put(self.problem, out, W, b)
+        W[..., self.absent, :], b[..., self.absent] = 0, 0
+        W -= W.sum(axis=-2, keepdims=True) * self.share
+        b -= b.sum(axis=-1, keepdims=True) * (self.share * intercept)
+        W[..., self.absent, :], b[..., self.absent] = 0, 0
+        return out

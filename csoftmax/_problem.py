@@ -160,6 +160,11 @@ class Problem:
 
     # ---- the certificate -----------------------------------------------------------------------
 
+    def least_bound(self, head: int, g: Array) -> float:
+        """Return what `lower_bound` proves of the distance where the classes' shares are right."""
+        W, lam = g[: self.split], float(self.lam[head])
+        return float(np.dot(W, W)) / (2 * lam) if lam else math.inf
+
     def lower_bound(self, head: int, x: Array, objective: float, g: Array) -> float:
         """Return a number that the optimum of a head is not below; -inf without a penalty.
 

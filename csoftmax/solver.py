@@ -159,7 +159,7 @@ def minimize(
     max_iter : int
         Iterations of a head, at most.
     history_size : int, optional
-        Pairs of L-BFGS; three vectors of the parameters' size each. None: as many as 16 MB hold,
+        Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold,
         from 10 to 30, along a path to 100. It tells where C is large.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
@@ -249,7 +249,7 @@ def minimize(
 
 def _pairs_of(problem: Problem, most: int) -> int:
     """Return how many pairs of L-BFGS are cheap to keep and to multiply with."""
-    n_bytes: int = 3 * problem.n_classes * (problem.n_features + 1) * problem.dtype.itemsize
+    n_bytes: int = 2 * problem.n_classes * (problem.n_features + 1) * problem.dtype.itemsize
     return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), most)
 
 

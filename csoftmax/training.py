@@ -178,6 +178,7 @@ def train(
         scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
         validation = _as_loader(validation, "validation", scale)
         check_labelled(model, validation.X, validation.y, "validation")
+        check_number(validation.scale, "validation.scale")
     epochs = check_positive(epochs, "epochs")
     optimizer = SGD(lr=0.1) if optimizer is None else optimizer
     if not isinstance(optimizer, SGD):

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 import csoftmax as cs
-from csoftmax import _heads, _kernels, _precondition, _problem
-from csoftmax._lbfgs import NEXT, History, Lbfgs, Search
+from csoftmax import _kernels, _precondition, _problem
+from csoftmax._lbfgs import NEXT, History, Lbfgs, Point, Search
 from csoftmax.data import DataError
 from csoftmax.solver import ABSENT_BIAS, ConvergenceWarning, Solution, minimize
 
@@ -348,23 +348,35 @@ def test_estimate_tells_the_distance_where_it_is_hard_to_come_by(path: bool) -> 
             assert distance.max() <= 4 * tol
 
 
-def test_vectors_are_preconditioned_together_as_alone(small_sample: None) -> None:
+def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
     X, y = table(400, 8, 4)
-    problem = _problem.checked_problem(
-        X, y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None, fit_intercept=True,
-        n_threads=1,
-    )  # fmt: skip
-    rng = np.random.default_rng(0)
-    x, _, _ = problem.null_point(0)
-    sample = _precondition.Sample(problem, 0, "full").for_penalty(1e-3)
-    vectors = rng.normal(size=(5, len(x)))
-    x += rng.normal(size=len(x))
-    for P in (_precondition.AtNull(sample, 1e-3), _precondition.AtWeights(sample, x, 1e-3)):
-        together, alone = np.empty_like(vectors), np.empty_like(vectors)
-        P(vectors, together)
-        for v, out in zip(vectors, alone, strict=True):
-            P(v, out)
-        assert np.allclose(together, alone, rtol=1e-12)
+    X[:, 3] *= 1e-8  # in single precision, units of its own
+    for dtype in (np.float64, np.float32):
+        problem = _problem.checked_problem(
+            X.astype(dtype), y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None,
+            fit_intercept=True, n_threads=2,
+        )  # fmt: skip
+        rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
+        x, _, _ = problem.null_point(0)
+        sample = _precondition.Sample(problem, 0, "full").for_penalty(1e-3)
+        vectors = rng.normal(size=(5, len(x))).astype(dtype)
+        for vector in vectors:  # as gradients: the classes' sum to 0
+            for part in problem.parameters(vector):
+                part -= part.mean(axis=0)
+        step, out = vectors[4], np.empty_like(x)
+        sample.expand(step, out)
+        for gradient in vectors:  # expand is the transpose of reduce
+            size = np.linalg.norm(gradient) * np.linalg.norm(out)
+            assert abs(gradient @ out - sample.reduce(gradient) @ step) <= tolerance * size
+        x += rng.normal(size=len(x)).astype(dtype)
+        curvature = _precondition.Curvature(sample, x)
+        for P in (_precondition.AtNull(sample, 1e-3), _precondition.AtWeights(curvature, 1e-3)):
+            together = P(vectors)
+            for v, product in zip(vectors, together, strict=True):
+                assert np.abs(product - P(v)).max() <= tolerance * np.abs(product).max()
+            products = vectors @ together.T
+            assert np.abs(products - products.T).max() <= tolerance * np.abs(products).max()
+            assert (np.diagonal(products) > 0).all()
 
 
 def test_history_has_an_entry_for_each_iteration() -> None:
@@ -452,14 +464,14 @@ def test_verbose_prints_a_line_per_pass(capsys: pytest.CaptureFixture[str]) -> N
 
 
 class InterruptedPass:
-    """Row passes that Ctrl-C hits after so many."""
+    """Row passes; Ctrl-C hits after so many of those with a gradient."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
         self.left, self.row_pass = n, _kernels.row_pass
         monkeypatch.setattr(_problem._kernels, "row_pass", self)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        self.left -= 1
+        self.left -= options.get("gradient") is not None
         if self.left == 0:
             raise KeyboardInterrupt
         return self.row_pass(*args, **options)
@@ -750,45 +762,66 @@ def test_bad_data_is_named() -> None:
 # ---- the parts ---------------------------------------------------------------------------------
 
 
+class Plain:
+    """A preconditioner in the coordinates of x."""
+
+    def __init__(self, matrix: Array) -> None:
+        self.matrix = matrix
+
+    def reduce(self, gradient: Array) -> Array:
+        return gradient.copy()
+
+    def expand(self, step: Array, out: Array) -> None:
+        out[:] = step
+
+    def __call__(self, g: Array) -> Array:
+        return np.asarray(g @ self.matrix)
+
+    def point(self, g: Array) -> Point:
+        return Point(np.zeros_like(g), 0.0, g, g, self(g))
+
+
 def test_compact_form_is_that_of_the_two_loop_recursion() -> None:
     rng = np.random.default_rng(0)
     n, size = 12, 4
     A = rng.normal(size=(n, n))
     A = A @ A.T + np.eye(n)
-    P = np.diag(rng.uniform(0.5, 2, n))
+    P = Plain(np.diag(rng.uniform(0.5, 2, n)))
     history = History(size, n, np.dtype(np.float64))
     pairs: list[tuple[Array, Array]] = []
 
-    def two_loops(g: Array) -> Array:
+    def agrees(g: Array) -> bool:
         q, alphas = g.copy(), []
         for s, y in reversed(pairs):
             alphas.append(s @ q / (s @ y))
             q -= alphas[-1] * y
         s, y = pairs[-1]
-        q = s @ y / (y @ P @ y) * (P @ q)
+        q = s @ y / (y @ P(y)) * P(q)
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             q += (alpha - y @ q / (s @ y)) * s
-        return q
+        return np.allclose(-history.direction(P.point(g), P), q)
 
+    old = P.point(rng.normal(size=n))
+    history.meet(old)
     for _ in range(2 * size):
         s = rng.normal(size=n)
-        y = A @ s
-        assert history.add(s, y, P @ y)
-        pairs = [*pairs, (s, y)][-size:]
-        g, out = rng.normal(size=n), np.empty(n)
-        history.direction(_heads.Point(np.zeros(n), 0.0, g, P @ g), out)
-        assert np.allclose(-out, two_loops(g))
-    P = np.diag(rng.uniform(0.5, 2, n))
-    history.precondition(lambda g, out: np.matmul(g, P, out=out))
-    history.direction(_heads.Point(np.zeros(n), 0.0, g, P @ g), out)
-    assert np.allclose(-out, two_loops(g))
+        new = P.point(old.gradient + A @ s)
+        history.add(s, old, new)
+        pairs, old = [*pairs, (s, A @ s)][-size:], new
+        assert agrees(new.gradient)
+    history.add(s, old, P.point(old.gradient - A @ s))  # no curvature
+    assert history.count == size
+    assert agrees(old.gradient - A @ s)
+    P.matrix = np.diag(rng.uniform(0.5, 2, n))
+    history.precondition(P)
+    history.meet(P.point(old.gradient))
+    assert agrees(old.gradient)
     split = 7  # a penalty on the first 7 parameters
     pairs = [(s, y + 0.3 * np.where(np.arange(n) < split, s, 0)) for s, y in pairs]
-    history.penalize(0.3, split, lambda g, out: np.matmul(g, P, out=out))
-    history.direction(_heads.Point(np.zeros(n), 0.0, g, P @ g), out)
-    assert np.allclose(-out, two_loops(g))
-    assert not history.add(s, -y, P @ -y)  # no curvature
-    history.penalize(-1e6, n, lambda g, out: np.matmul(g, P, out=out))
+    history.penalize(0.3, split, P)
+    history.meet(P.point(old.gradient))
+    assert agrees(old.gradient)
+    history.penalize(-1e6, n, P)
     assert history.count == 0
 
 
@@ -818,7 +851,7 @@ def test_line_search_ends_at_a_wolfe_point(curve: str) -> None:
 
 def test_a_function_that_misleads_is_given_up() -> None:
     """The gradient points uphill: neither with a history nor without does a step help."""
-    state = Lbfgs(np.ones(3), 3, lambda g, out: np.copyto(out, g))
+    state = Lbfgs(np.ones(3), 3, Plain(np.eye(3)))
 
     def f(x: Array, g: Array) -> float:
         g[:] = -2 * x
