@@ -218,7 +218,7 @@ cdef class RowPass(Team):
             self.ld += 32
         at = 2 * self.slot_rows * sizeof(void *)   # rows, and those of the next block
         self.at_logits = round_up(at, 64)
-        at = self.at_logits + self.n_classes * self.ld * self.size
+        at = self.at_logits + (self.n_classes if self.tiles == NULL else round_up(self.n_classes, 32)) * self.ld * self.size
         self.at_packed = round_up(at, 64)
         at = self.at_packed + (rows * self.row_bytes if self.packed else 0)
         if self.weight != NULL:
@@ -449,8 +449,11 @@ cdef class RowPass(Team):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
-        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite."""
+        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not to be packed,
+        or cannot be."""
         cdef int64_t here = 2 * (batch if self.updates else 0) + 1
+        if self.panel_bytes == self.at_weights:
+            return NULL
         if self.weights_of_batch[slot] | 1 != here:
             self.weights_of_batch[slot] = here - 1 + self.tiles.pack_weights(
                 self.W, self.n_features, self.n_classes, panel + self.at_weights)
