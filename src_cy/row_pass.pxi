@@ -583,6 +583,7 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     p.plan(batch_rows, n_threads)
     p.allocate()
     p.run()
+    p.scratch = p.panel_block = p.partial = None   # a helper that is slow to leave holds p while the next pass begins
     cdef Py_ssize_t i
     cdef list losses_of_heads = [0.0] * p.n_heads, correct_of_heads = [0] * p.n_heads
     for i in range(p.n_sums()):

@@ -10,6 +10,9 @@
 
 #define BFLOAT(name) TILE(PASTE(bfloat, name))
 
+#if !defined(AHEAD)
+#define AHEAD ((ptrdiff_t)(128 / sizeof(S)))
+#endif
 #if !defined(BFLOAT_STEP)
 #define BFLOAT_STEP 32
 enum {
@@ -122,7 +125,7 @@ INLINE void bfloat_store(float sums[2][2][16][16])
 }
 
 /* n features of up to 32 classes of W as a right factor: [step][term][half][pair][class]. */
-static void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n, ptrdiff_t n_classes, char *to)
+static __attribute__((noinline)) void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n, ptrdiff_t n_classes, char *to)
 {
     for (ptrdiff_t j = 0; j < n; j += BFLOAT_STEP, to += BFLOAT_TERMS * 2 * TILE_BYTES)
         for (int half = 0; half < 2; half++) {
@@ -130,6 +133,8 @@ static void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n,
             for (int c = 0; c < 16; c++) {
                 const ptrdiff_t class = 16 * half + c, left = class < n_classes ? n - j : 0;
                 const float *w = W + class * n_features + j;
+                __builtin_prefetch(w + 32);
+                __builtin_prefetch(w + 48);
                 low[c] = bfloat_load(w, left);
                 high[c] = bfloat_load(w + 16, left - 16);
             }
@@ -160,12 +165,14 @@ static int bfloat_pack_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_
 }
 
 /* dlogits of up to 32 classes as a left factor: [step][term][half][class][pair]. */
-static void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_rows, ptrdiff_t n_classes, char *to)
+static __attribute__((noinline)) void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_rows, ptrdiff_t n_classes, char *to)
 {
-    for (ptrdiff_t k = 0; k < n_classes && k < BFLOAT_CLASSES; k++)
-        for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP) {
+    for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP)
+        for (ptrdiff_t k = 0; k < n_classes && k < BFLOAT_CLASSES; k++) {
             const float *d = dlogits + k * ld + i;
             const ptrdiff_t left = n_rows - i;
+            __builtin_prefetch(d + 32);
+            __builtin_prefetch(d + 48);
             __m512i terms[BFLOAT_TERMS];
             bfloat_terms(bfloat_load(d, left), bfloat_load(d + 16, left - 16), BFLOAT_TERMS, terms);
             for (int t = 0; t < BFLOAT_TERMS; t++)
@@ -203,13 +210,17 @@ INLINE void BFLOAT(two)(const S *p, ptrdiff_t n, __m512 two[2])
 }
 
 /* n features from j of 32 rows as a left factor. Rows past the last are zeros. */
-INLINE void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n, char *to)
+static __attribute__((noinline)) void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n, char *to)
 {
-    for (ptrdiff_t r = 0; r < 32; r++)
-        for (ptrdiff_t l = 0; l < n; l += BFLOAT_STEP) {
+    for (ptrdiff_t l = 0; l < n; l += BFLOAT_STEP)
+        for (ptrdiff_t r = 0; r < 32; r++) {
             __m512 two[2];
             __m512i terms[BFLOAT_TERMS];
-            BFLOAT(two)((const S *)rows[r < n_rows ? r : 0] + j + l, r < n_rows ? n - l : 0, two);
+            const S *x = (const S *)rows[r < n_rows ? r : 0] + j + l;
+            BFLOAT(two)(x, r < n_rows ? n - l : 0, two);
+            __builtin_prefetch(x + AHEAD);
+            if (sizeof(S) == 4)
+                __builtin_prefetch(x + AHEAD + 16);
             bfloat_terms(two[0], two[1], X_TERMS, terms);
             for (int t = 0; t < X_TERMS; t++)
                 _mm512_store_si512(to + (l / BFLOAT_STEP * X_TERMS + t) * 2 * TILE_BYTES + r * 64, terms[t]);
@@ -218,7 +229,7 @@ INLINE void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdif
 
 /* 32 rows times 32 classes. Until the last features, sums wait in the place of the logits, not yet transposed.
  * 0 if a sum is not finite. */
-INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weights, ptrdiff_t n_steps, int first,
+static __attribute__((noinline)) int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weights, ptrdiff_t n_steps, int first,
                           int last, const float *b, ptrdiff_t n_classes, float scale, float *logits, ptrdiff_t ld)
 {
     const ptrdiff_t stride = ld * (ptrdiff_t)sizeof(float);
@@ -295,25 +306,31 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
 }
 
 /* All rows of strips of 32 features, from j on, as right factors. */
-static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *strips)
+static __attribute__((noinline)) void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *strips)
 {
     const ptrdiff_t strip_bytes = bfloat_steps(n_rows) * X_TERMS * 2 * TILE_BYTES;
-    for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, strips += X_TERMS * 2 * TILE_BYTES)
-        for (ptrdiff_t l = 0; l < 16; l++) {
-            const S *first = rows[i + l < n_rows ? i + l : 0], *second = rows[i + l + 16 < n_rows ? i + l + 16 : 0];
-            char *to = strips + l * 64;
-            for (ptrdiff_t from = j; from < end; from += BFLOAT_STEP, to += strip_bytes) {
+    for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, strips += X_TERMS * 2 * TILE_BYTES) {
+        char *to = strips;
+        for (ptrdiff_t from = j; from < end; from += BFLOAT_STEP, to += strip_bytes)
+            for (ptrdiff_t l = 0; l < 16; l++) {
+                const S *first = rows[i + l < n_rows ? i + l : 0], *second = rows[i + l + 16 < n_rows ? i + l + 16 : 0];
                 __m512 low[2], high[2];
                 BFLOAT(two)(first + from, i + l < n_rows ? end - from : 0, low);
                 BFLOAT(two)(second + from, i + l + 16 < n_rows ? end - from : 0, high);
+                __builtin_prefetch(first + from + AHEAD);
+                __builtin_prefetch(second + from + AHEAD);
+                if (sizeof(S) == 4) {
+                    __builtin_prefetch(first + from + AHEAD + 16);
+                    __builtin_prefetch(second + from + AHEAD + 16);
+                }
                 for (int half = 0; half < 2; half++) {
                     __m512i terms[BFLOAT_TERMS];
                     bfloat_terms(low[half], high[half], X_TERMS, terms);
                     for (int t = 0; t < X_TERMS; t++)
-                        _mm512_store_si512(to + (2 * t + half) * TILE_BYTES, terms[t]);
+                        _mm512_store_si512(to + (2 * t + half) * TILE_BYTES + l * 64, terms[t]);
                 }
             }
-        }
+    }
 }
 
 /* The gradient of a strip from j, of the n classes from k alone, without tiles. */
