@@ -10,15 +10,12 @@
 
 #define BFLOAT(name) TILE(PASTE(bfloat, name))
 
-#if !defined(AHEAD)
-#define AHEAD ((ptrdiff_t)(128 / sizeof(S)))
-#endif
 #if !defined(BFLOAT_STEP)
 #define BFLOAT_STEP 32
 enum {
     BFLOAT_CLASSES = 32, /* a group */
     BFLOAT_ROWS = 128,   /* multiplied with all classes before the next, where the classes' terms are kept */
-    BFLOAT_MOST_ROWS = 512,
+    BFLOAT_MOST_ROWS = 256,
     BFLOAT_TERMS = 3,
     /* of terms that stay in the second-level cache: of X at a time, of all classes if they are kept */
     BFLOAT_CACHED = 3 << 18,
@@ -36,9 +33,11 @@ INLINE ptrdiff_t bfloat_bytes(ptrdiff_t n, ptrdiff_t n_classes)
     return (n_classes + BFLOAT_CLASSES - 1) / BFLOAT_CLASSES * bfloat_steps(n) * BFLOAT_TERMS * 2 * TILE_BYTES;
 }
 
-/* Up to 16 floats, zeros after them; none if n is not above 0. */
+/* Up to 16 floats, zeros after them; none if n is not above 0. Those two lines further on are fetched: rows lie too far
+ * apart for the CPU to foresee them. */
 INLINE __m512 bfloat_load(const float *p, ptrdiff_t n)
 {
+    __builtin_prefetch(p + 32);
     return n > 0 ? load_first_f32(p, n < 16 ? n : 16, 0) : (V){0};
 }
 
@@ -73,24 +72,32 @@ INLINE int bfloat_overflows(float sums[2][2][16][16], ptrdiff_t n)
 INLINE void bfloat_product_of(const char *left, const int left_terms, const int left_tiles, const char *right,
                               const int right_terms, const int right_tiles, ptrdiff_t n_steps)
 {
+    static const int pairs[6][2] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}}; /* so that the fewest are loaded */
     for (ptrdiff_t s = 0; s < n_steps; s++) {
-        for (int p = 0; p < left_terms; p++, left += 2 * TILE_BYTES) {
-            _tile_loadd(4, left, 64);
-            if (left_tiles == 2)
-                _tile_loadd(5, left + TILE_BYTES, 64);
-            for (int q = 0; q < right_terms && p + q < BFLOAT_TERMS; q++) {
+        for (int i = 0, p = -1, q = -1; i < 6; i++) {
+            if (pairs[i][0] >= left_terms || pairs[i][1] >= right_terms)
+                continue;
+            if (p != pairs[i][0]) {
+                p = pairs[i][0];
+                _tile_loadd(4, left + p * 2 * TILE_BYTES, 64);
+                if (left_tiles == 2)
+                    _tile_loadd(5, left + p * 2 * TILE_BYTES + TILE_BYTES, 64);
+            }
+            if (q != pairs[i][1]) {
+                q = pairs[i][1];
                 _tile_loadd(6, right + q * 2 * TILE_BYTES, 64);
                 if (right_tiles == 2)
                     _tile_loadd(7, right + q * 2 * TILE_BYTES + TILE_BYTES, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                if (right_tiles == 2)
-                    _tile_dpbf16ps(1, 4, 7);
-                if (left_tiles == 2)
-                    _tile_dpbf16ps(2, 5, 6);
-                if (left_tiles == 2 && right_tiles == 2)
-                    _tile_dpbf16ps(3, 5, 7);
             }
+            _tile_dpbf16ps(0, 4, 6);
+            if (right_tiles == 2)
+                _tile_dpbf16ps(1, 4, 7);
+            if (left_tiles == 2)
+                _tile_dpbf16ps(2, 5, 6);
+            if (left_tiles == 2 && right_tiles == 2)
+                _tile_dpbf16ps(3, 5, 7);
         }
+        left += left_terms * 2 * TILE_BYTES;
         right += right_terms * 2 * TILE_BYTES;
     }
 }
@@ -125,7 +132,7 @@ INLINE void bfloat_store(float sums[2][2][16][16])
 }
 
 /* n features of up to 32 classes of W as a right factor: [step][term][half][pair][class]. */
-static __attribute__((noinline)) void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n, ptrdiff_t n_classes, char *to)
+static void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n, ptrdiff_t n_classes, char *to)
 {
     for (ptrdiff_t j = 0; j < n; j += BFLOAT_STEP, to += BFLOAT_TERMS * 2 * TILE_BYTES)
         for (int half = 0; half < 2; half++) {
@@ -133,8 +140,6 @@ static __attribute__((noinline)) void bfloat_pack_group(const float *W, ptrdiff_
             for (int c = 0; c < 16; c++) {
                 const ptrdiff_t class = 16 * half + c, left = class < n_classes ? n - j : 0;
                 const float *w = W + class * n_features + j;
-                __builtin_prefetch(w + 32);
-                __builtin_prefetch(w + 48);
                 low[c] = bfloat_load(w, left);
                 high[c] = bfloat_load(w + 16, left - 16);
             }
@@ -165,14 +170,12 @@ static int bfloat_pack_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_
 }
 
 /* dlogits of up to 32 classes as a left factor: [step][term][half][class][pair]. */
-static __attribute__((noinline)) void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_rows, ptrdiff_t n_classes, char *to)
+static void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_rows, ptrdiff_t n_classes, char *to)
 {
     for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP)
         for (ptrdiff_t k = 0; k < n_classes && k < BFLOAT_CLASSES; k++) {
             const float *d = dlogits + k * ld + i;
             const ptrdiff_t left = n_rows - i;
-            __builtin_prefetch(d + 32);
-            __builtin_prefetch(d + 48);
             __m512i terms[BFLOAT_TERMS];
             bfloat_terms(bfloat_load(d, left), bfloat_load(d + 16, left - 16), BFLOAT_TERMS, terms);
             for (int t = 0; t < BFLOAT_TERMS; t++)
@@ -202,25 +205,24 @@ static ptrdiff_t bfloat_row_bytes(ptrdiff_t n_features)
 }
 #endif
 
-/* Up to n of 32 numbers from p. */
+/* Up to n of 32 numbers from p, likewise. */
 INLINE void BFLOAT(two)(const S *p, ptrdiff_t n, __m512 two[2])
 {
-    for (int half = 0; half < 2; half++, p += 16, n -= 16)
+    for (int half = 0; half < 2; half++, p += 16, n -= 16) {
+        if (half == 0 || sizeof(S) == 4)
+            __builtin_prefetch(p + 128 / sizeof(S));
         two[half] = n >= 16 ? LOAD(p) : n > 0 ? TILE(load_short)(p, n) : (V){0};
+    }
 }
 
 /* n features from j of 32 rows as a left factor. Rows past the last are zeros. */
-static __attribute__((noinline)) void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n, char *to)
+INLINE void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n, char *to)
 {
     for (ptrdiff_t l = 0; l < n; l += BFLOAT_STEP)
         for (ptrdiff_t r = 0; r < 32; r++) {
             __m512 two[2];
             __m512i terms[BFLOAT_TERMS];
-            const S *x = (const S *)rows[r < n_rows ? r : 0] + j + l;
-            BFLOAT(two)(x, r < n_rows ? n - l : 0, two);
-            __builtin_prefetch(x + AHEAD);
-            if (sizeof(S) == 4)
-                __builtin_prefetch(x + AHEAD + 16);
+            BFLOAT(two)((const S *)rows[r < n_rows ? r : 0] + j + l, r < n_rows ? n - l : 0, two);
             bfloat_terms(two[0], two[1], X_TERMS, terms);
             for (int t = 0; t < X_TERMS; t++)
                 _mm512_store_si512(to + (l / BFLOAT_STEP * X_TERMS + t) * 2 * TILE_BYTES + r * 64, terms[t]);
@@ -229,7 +231,7 @@ static __attribute__((noinline)) void BFLOAT(split_rows)(const void *const *rows
 
 /* 32 rows times 32 classes. Until the last features, sums wait in the place of the logits, not yet transposed.
  * 0 if a sum is not finite. */
-static __attribute__((noinline)) int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weights, ptrdiff_t n_steps, int first,
+INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weights, ptrdiff_t n_steps, int first,
                           int last, const float *b, ptrdiff_t n_classes, float scale, float *logits, ptrdiff_t ld)
 {
     const ptrdiff_t stride = ld * (ptrdiff_t)sizeof(float);
@@ -306,7 +308,7 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
 }
 
 /* All rows of strips of 32 features, from j on, as right factors. */
-static __attribute__((noinline)) void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *strips)
+static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *strips)
 {
     const ptrdiff_t strip_bytes = bfloat_steps(n_rows) * X_TERMS * 2 * TILE_BYTES;
     for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, strips += X_TERMS * 2 * TILE_BYTES) {
@@ -317,12 +319,6 @@ static __attribute__((noinline)) void BFLOAT(split_features)(const void *const *
                 __m512 low[2], high[2];
                 BFLOAT(two)(first + from, i + l < n_rows ? end - from : 0, low);
                 BFLOAT(two)(second + from, i + l + 16 < n_rows ? end - from : 0, high);
-                __builtin_prefetch(first + from + AHEAD);
-                __builtin_prefetch(second + from + AHEAD);
-                if (sizeof(S) == 4) {
-                    __builtin_prefetch(first + from + AHEAD + 16);
-                    __builtin_prefetch(second + from + AHEAD + 16);
-                }
                 for (int half = 0; half < 2; half++) {
                     __m512i terms[BFLOAT_TERMS];
                     bfloat_terms(low[half], high[half], X_TERMS, terms);
@@ -370,9 +366,6 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
                 bfloat_pack_dlogits(dlogits, ld, n_rows, n, group);
             for (ptrdiff_t j = from; j < to; j += BFLOAT_STEP) {
                 float sums[2][2][16][16]; /* [class / 16][feature / 16][class][feature] */
-                for (ptrdiff_t c = 0; c < n && !sink->first; c++)
-                    for (ptrdiff_t t = j; t < j + BFLOAT_STEP && t < to; t += 16)
-                        __builtin_prefetch((const float *)sink->gradient + (k + c) * n_features + t, 1);
                 bfloat_zero();
                 bfloat_product(group, BFLOAT_TERMS, n, (const char *)scratch + (j - from) / BFLOAT_STEP * strip_bytes,
                                X_TERMS, BFLOAT_STEP, steps);
