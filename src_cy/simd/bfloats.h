@@ -13,11 +13,13 @@
 #if !defined(BFLOAT_STEP)
 #define BFLOAT_STEP 32
 enum {
-    BFLOAT_CLASSES = 32, /* a group */
-    BFLOAT_ROWS = 128,   /* multiplied with all classes before the next, where the classes' terms are kept */
-    BFLOAT_MOST_ROWS = 256,
     BFLOAT_TERMS = 3,
-    /* of terms that stay in the second-level cache: of X at a time, of all classes if they are kept */
+    BFLOAT_FEATURES = 4096,  /* at most: all are summed one after the other */
+    BFLOAT_CLASSES = 32,     /* of a group */
+    BFLOAT_ROWS = 128,       /* multiplied with all classes before the next, where the terms of W are kept, */
+    BFLOAT_MOST_ROWS = 256,  /* and where they are made anew for each */
+    BFLOAT_FEW = 320,        /* classes, of whose dlogits all terms are kept */
+    /* bytes of terms in the second-level cache: of X at a time, and of W if they are kept */
     BFLOAT_CACHED = 3 << 18,
     BFLOAT_KEPT = 1 << 20,
 };
@@ -33,8 +35,8 @@ INLINE ptrdiff_t bfloat_bytes(ptrdiff_t n, ptrdiff_t n_classes)
     return (n_classes + BFLOAT_CLASSES - 1) / BFLOAT_CLASSES * bfloat_steps(n) * BFLOAT_TERMS * 2 * TILE_BYTES;
 }
 
-/* Up to 16 floats, zeros after them; none if n is not above 0. Those two lines further on are fetched: rows lie too far
- * apart for the CPU to foresee them. */
+/* Up to 16 floats, zeros after them; none if n is not above 0. Those two cache lines on are fetched: with a step from
+ * each of many rows the CPU does not foresee them. */
 INLINE __m512 bfloat_load(const float *p, ptrdiff_t n)
 {
     __builtin_prefetch(p + 32);
@@ -186,15 +188,13 @@ static void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_
 /* X's terms, and a group's. */
 static ptrdiff_t bfloat_forward_bytes(ptrdiff_t n_features)
 {
-    const ptrdiff_t n = bfloat_bytes(n_features, BFLOAT_CLASSES);
-    return BFLOAT_CACHED + (n < BFLOAT_CACHED ? n : BFLOAT_CACHED);
+    return BFLOAT_CACHED + bfloat_bytes(n_features, BFLOAT_CLASSES);
 }
 
 /* X's terms, the classes', and a panel for floats. */
 static ptrdiff_t bfloat_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
-    const ptrdiff_t n = bfloat_bytes(n_rows, n_classes);
-    return BFLOAT_CACHED + (n < BFLOAT_KEPT ? n : bfloat_bytes(n_rows, BFLOAT_CLASSES)) +
+    return BFLOAT_CACHED + bfloat_bytes(n_rows, n_classes <= BFLOAT_FEW ? n_classes : BFLOAT_CLASSES) +
            (ptrdiff_t)sizeof(float) * GRADIENT_PANEL * n_rows;
 }
 
@@ -350,10 +350,10 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
                             const gradient_sink *sink, void *scratch)
 {
     const ptrdiff_t steps = bfloat_steps(n_rows), strip_bytes = steps * X_TERMS * 2 * TILE_BYTES;
-    const ptrdiff_t all = bfloat_bytes(n_rows, n_classes), width = BFLOAT_CACHED / strip_bytes * BFLOAT_STEP;
-    const int kept = all <= BFLOAT_KEPT;
+    const ptrdiff_t width = BFLOAT_CACHED / strip_bytes * BFLOAT_STEP;
+    const int kept = n_classes <= BFLOAT_FEW;
     char *groups = (char *)scratch + BFLOAT_CACHED;
-    char *panel = groups + (kept ? all : bfloat_bytes(n_rows, BFLOAT_CLASSES));
+    char *panel = groups + bfloat_bytes(n_rows, kept ? n_classes : BFLOAT_CLASSES);
     (void)staged, (void)later, (void)n_later;
     for (ptrdiff_t from = begin, to; from < end; from = to) {
         to = end - from < width ? end : from + width;
@@ -387,7 +387,7 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
 }
 
 static const tile_kernels BFLOAT(tiles) = {
-    .most_features = 4096, .fewest_classes = 48, .fewest_rows = 128, .open = digits_open, .close = digits_close,
+    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .open = digits_open, .close = digits_close,
     .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_weights_bytes, .forward_bytes = bfloat_forward_bytes,
     .gradient_bytes = bfloat_gradient_bytes, .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward),
     .gradient = BFLOAT(gradient)};
