@@ -17,7 +17,7 @@ cdef enum:
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
-    TILE_PIECE_ROWS = 256    # for each thread, where W is packed for a piece
+    TILE_PIECE_ROWS = 256    # of a thread in a block: W may have to be packed for each piece
     MOST_UNEVEN = 1024       # times the smallest weight: digits are of the largest dlogit's magnitude
 
 
@@ -166,7 +166,7 @@ cdef class RowPass(Team):
             self.n_ranges = self.n_threads if self.n_lanes > 1 else 0
             self.n_tickets = self.n_batches() * (self.parts_per_batch + self.n_ranges)
             return
-        if self.tiles != NULL:   # whose sums are the same however they are cut: pieces as large as they can be
+        if self.tiles != NULL:   # whose sums do not depend on pieces: as large as they can be
             if self.has_gradient:
                 rows_at_once = self.block_rows = self.sum_rows * max(1, min(
                     self.n_threads * TILE_PIECE_ROWS, self.batch_rows) // self.sum_rows)
@@ -460,8 +460,8 @@ cdef class RowPass(Team):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
-        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not to be packed,
-        or cannot be."""
+        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite, or
+        not to be packed."""
         cdef int64_t here = 2 * (batch if self.updates else 0) + 1
         if self.panel_bytes == self.at_weights:
             return NULL

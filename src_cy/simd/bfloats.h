@@ -6,7 +6,9 @@
  * remain, at 16 times the speed of floats. Terms below 2^-126 count as 0: numbers below 2^-110 lose digits.
  *
  * What is summed over goes in steps of 32 numbers, which lie in pairs: l and 16 + l share an item of 32 bits.
- * Steps of a factor: its terms, of each of them two tiles. */
+ * Steps of a factor: its terms, of each of them two tiles. Terms are half as large again as the floats: they are made
+ * of as many rows (or features) as stay in cache, and of a group of classes after the other, for each anew unless all
+ * classes fit too. That is less than products of terms from the third-level cache cost, and little memory. */
 
 #define BFLOAT(name) TILE(PASTE(bfloat, name))
 
@@ -387,10 +389,10 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
 }
 
 static const tile_kernels BFLOAT(tiles) = {
-    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .open = digits_open, .close = digits_close,
-    .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_weights_bytes, .forward_bytes = bfloat_forward_bytes,
-    .gradient_bytes = bfloat_gradient_bytes, .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward),
-    .gradient = BFLOAT(gradient)};
+    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .open = digits_open,
+    .close = digits_close, .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_weights_bytes,
+    .forward_bytes = bfloat_forward_bytes, .gradient_bytes = bfloat_gradient_bytes,
+    .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward), .gradient = BFLOAT(gradient)};
 
 #undef BFLOAT
 #undef X_TERMS
