@@ -525,16 +525,20 @@ def linear_cross_entropy_grad(
     """
     args = LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
     n_features, n_classes = args.W.shape
-    dW, db = np.zeros((n_classes, n_features), args.dtype), np.zeros(n_classes, args.dtype)
+    dW_out, db_out = None, None
     if out is not None:
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError("out: expected the pair (dW, db)")
-        check_out(out[0], (n_features, n_classes), args.dtype, "out[0]")
-        check_out(out[1], (n_classes,), args.dtype, "out[1]")
+        dW_out = check_out(out[0], (n_features, n_classes), args.dtype, "out[0]").T
+        db_out = check_out(out[1], (n_classes,), args.dtype, "out[1]")
+    inputs = args.X, args.W, args.b, args.y, args.weight
+    dW, dW_place = result_array(dW_out, (n_classes, n_features), args.dtype, *inputs, db_out)
+    db, db_place = result_array(db_out, (n_classes,), args.dtype, *inputs)
     losses = np.empty(len(args.y), args.dtype) if reduction == "none" else None
     total, _ = args.run(losses=losses, gradient=(dW, db))
     loss = args.reduced(total) if losses is None else losses
-    return (loss, dW.T, db) if out is None else (loss, placed(dW.T, out[0]), placed(db, out[1]))
+    dW, db = placed(dW, dW_place), placed(db, db_place)
+    return (loss, dW.T, db) if out is None else (loss, *out)
 
 
 def forward(

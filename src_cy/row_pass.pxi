@@ -17,6 +17,7 @@ cdef enum:
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
+    TILE_PIECE_ROWS = 256    # of a thread in a block: W may have to be packed for each piece
     MOST_UNEVEN = 1024       # times the smallest weight: digits are of the largest dlogit's magnitude
 
 
@@ -58,6 +59,7 @@ cdef class RowPass(Team):
     cdef Py_ssize_t batch_rows, part_rows, parts_per_batch, block_rows, piece_rows
     cdef Py_ssize_t n_lanes, n_ranges                          # 0 lanes: blocks are shared
     cdef Py_ssize_t n_row_pieces, n_feature_pieces, piece_features
+    cdef Py_ssize_t sum_rows                    # of a block that a gradient sums before they join a total
     cdef const tile_kernels *tiles              # NULL: the products of kernels
     # the scratch of a block (with a gradient) or of a thread (without)
     cdef Scratch scratch
@@ -156,6 +158,7 @@ cdef class RowPass(Team):
                 self.plan_panels()
             if self.has_gradient:
                 rows_at_once = self.block_rows
+        self.sum_rows = self.block_rows
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
                                     <int>min(work * rows_at_once / 3e5, 1e6)))
         if self.n_lanes > 0:
@@ -163,7 +166,10 @@ cdef class RowPass(Team):
             self.n_ranges = self.n_threads if self.n_lanes > 1 else 0
             self.n_tickets = self.n_batches() * (self.parts_per_batch + self.n_ranges)
             return
-        if self.tiles != NULL:   # sums of integers are exact: these pieces may be as large as they can
+        if self.tiles != NULL:   # whose sums do not depend on pieces: as large as they can be
+            if self.has_gradient:
+                rows_at_once = self.block_rows = self.sum_rows * max(1, min(
+                    self.n_threads * TILE_PIECE_ROWS, self.batch_rows) // self.sum_rows)
             self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
             self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
@@ -218,7 +224,7 @@ cdef class RowPass(Team):
             self.ld += 32
         at = 2 * self.slot_rows * sizeof(void *)   # rows, and those of the next block
         self.at_logits = round_up(at, 64)
-        at = self.at_logits + self.n_classes * self.ld * self.size
+        at = self.at_logits + round_up(self.n_classes, 1 if self.tiles == NULL else 32) * self.ld * self.size
         self.at_packed = round_up(at, 64)
         at = self.at_packed + (rows * self.row_bytes if self.packed else 0)
         if self.weight != NULL:
@@ -236,7 +242,7 @@ cdef class RowPass(Team):
         if self.tiles != NULL:
             self.panel_bytes = max(self.panel_bytes, self.tiles.forward_bytes(self.n_features))
             if self.has_gradient:
-                self.panel_bytes = max(self.panel_bytes, self.tiles.gradient_bytes(rows, self.n_classes))
+                self.panel_bytes = max(self.panel_bytes, self.tiles.gradient_bytes(self.sum_rows, self.n_classes))
             self.at_weights = round_up(self.panel_bytes, 64)
             self.panel_bytes = self.at_weights + self.tiles.weights_bytes(self.n_features, self.n_classes)
         cdef bint shared = self.has_gradient and self.n_lanes == 0
@@ -263,7 +269,7 @@ cdef class RowPass(Team):
             self.lanes = <char *>(self.claims + 2 * LANES)
             memset(self.lane_is_at, -1, LANES * sizeof(int64_t))
             memset(self.claims, 0, 2 * LANES * sizeof(int64_t))
-        elif self.updates and self.parts_per_batch > 1:  # the gradient of an unfinished batch
+        elif self.updates and self.batch_rows > self.sum_rows:  # the gradient of an unfinished batch
             self.partial = Scratch()
             self.W_sink.gradient = self.partial.take(n_parameters * self.size)
             self.b_sink.gradient = <char *>self.W_sink.gradient + self.n_features * self.n_classes * self.size
@@ -346,7 +352,7 @@ cdef class RowPass(Team):
                                sums + (block - begin + at) // LOSS_ROWS, batch, batch_size)
             W_sink.first = b_sink.first = block == begin and part < self.n_lanes
             W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
-            self.feature_piece(scratch, panel, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
+            self.feature_piece(scratch, panel, 0, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
             self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
 
     cdef void add_lanes(self, int64_t batch, Py_ssize_t part) noexcept nogil:
@@ -364,7 +370,8 @@ cdef class RowPass(Team):
     cdef void shared_piece(self, int64_t ticket, int slot) noexcept nogil:
         cdef int64_t phases = self.n_row_pieces + self.n_feature_pieces
         cdef int64_t part = ticket // phases, piece = ticket % phases
-        cdef Py_ssize_t begin, end, batch_size, at, n, first
+        cdef Py_ssize_t begin, end, batch_size, at, n, first, i
+        cdef bint last
         cdef gradient_sink W_sink = self.W_sink, b_sink = self.b_sink
         cdef char *scratch = self.slots + (0 if self.has_gradient else slot * self.slot_bytes)
         cdef char *panel = self.panels + slot * self.panel_bytes
@@ -377,14 +384,18 @@ cdef class RowPass(Team):
                                part * ceil_div(self.part_rows, LOSS_ROWS) + at // LOSS_ROWS,
                                part // self.parts_per_batch, batch_size)
         elif end > begin:
-            n = end - begin
-            W_sink.first = b_sink.first = part % self.parts_per_batch == 0
-            W_sink.last = b_sink.last = end == min(self.n_rows, (part // self.parts_per_batch + 1) * self.batch_rows)
             first = (piece - self.n_row_pieces) * self.piece_features
-            self.feature_piece(scratch, panel, n, self.n_later(end, n), first,
-                               min(first + self.piece_features, self.n_features), &W_sink)
-            if first == 0:
-                self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
+            last = end == min(self.n_rows, (part // self.parts_per_batch + 1) * self.batch_rows)
+            for i in range(ceil_div(end - begin, self.sum_rows)):
+                at = i * self.sum_rows
+                n = min(self.sum_rows, end - begin - at)
+                W_sink.first = b_sink.first = part % self.parts_per_batch == 0 and at == 0
+                W_sink.last = b_sink.last = last and begin + at + n == end
+                self.feature_piece(scratch, panel, at, n, self.n_later(end + at, n), first,
+                                   min(first + self.piece_features, self.n_features), &W_sink)
+                if first == 0:
+                    self.kernels.bias_gradient(n, scratch + self.at_logits + at * self.size, self.ld, self.n_classes,
+                                               &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
         """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
@@ -449,8 +460,11 @@ cdef class RowPass(Team):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
-        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite."""
+        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite, or
+        not to be packed."""
         cdef int64_t here = 2 * (batch if self.updates else 0) + 1
+        if self.panel_bytes == self.at_weights:
+            return NULL
         if self.weights_of_batch[slot] | 1 != here:
             self.weights_of_batch[slot] = here - 1 + self.tiles.pack_weights(
                 self.W, self.n_features, self.n_classes, panel + self.at_weights)
@@ -499,16 +513,16 @@ cdef class RowPass(Team):
         self.loss_of[sums * self.n_heads + head] = total
         self.correct_of[sums * self.n_heads + head] = correct
 
-    cdef void feature_piece(self, char *scratch, char *panel, Py_ssize_t n, Py_ssize_t n_later, Py_ssize_t first,
-                            Py_ssize_t last, const gradient_sink *sink) noexcept nogil:
-        """The gradient of features first..last, summed over the n rows of the block."""
+    cdef void feature_piece(self, char *scratch, char *panel, Py_ssize_t at, Py_ssize_t n, Py_ssize_t n_later,
+                            Py_ssize_t first, Py_ssize_t last, const gradient_sink *sink) noexcept nogil:
+        """The gradient of features first..last, summed over n rows at `at` of the block."""
+        cdef const void **rows = <const void **>scratch + at
+        cdef const char *dlogits = scratch + self.at_logits + at * self.size
         if self.tiles == NULL or not self.tiles.gradient(
-                scratch + self.at_rows, <const void **>scratch, <const void **>scratch + self.slot_rows, n_later, n,
-                self.n_features, first, last, scratch + self.at_logits, self.ld, self.n_classes, self.scale, sink,
-                panel):
+                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), rows, rows + self.slot_rows,
+                n_later, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel):
             self.kernels.gradient[self.source](
-                <const void **>scratch, n, self.n_features, first, last, scratch + self.at_logits, self.ld,
-                self.n_classes, self.scale, sink, panel)
+                rows, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel)
 
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
@@ -580,6 +594,7 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     p.plan(batch_rows, n_threads)
     p.allocate()
     p.run()
+    p.scratch = p.panel_block = p.partial = None   # a helper that is slow to leave holds p while the next pass begins
     cdef Py_ssize_t i
     cdef list losses_of_heads = [0.0] * p.n_heads, correct_of_heads = [0] * p.n_heads
     for i in range(p.n_sums()):

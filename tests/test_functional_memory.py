@@ -182,6 +182,25 @@ def test_out_of_linear_cross_entropy_grad(isa: str) -> None:
             functional.linear_cross_entropy_grad(X, W, b, y, out=bad)
 
 
+def test_gradients_may_overlap_the_input(isa: str) -> None:
+    X, W, b, y, s, scale = make_case(np.float32, 18, 19, 11)
+    expected = functional.linear_cross_entropy_grad(X, W, b, y, scale=scale, sample_weight=s)
+    inside = np.empty(18 * 19, np.float32)
+    for dW, db, given in (
+        (W.copy().T.copy().T, b.copy(), None),
+        (inside[: 11 * 19].reshape(11, 19).T, np.empty_like(b), inside.reshape(18, 19)),
+    ):
+        inside[:] = X.ravel()
+        weights, bias = (dW, db) if given is None else (W, b)
+        features = X if given is None else given
+        got = functional.linear_cross_entropy_grad(
+            features, weights, bias, y, scale=scale, sample_weight=s, out=(dW, db)
+        )
+        assert got[0] == expected[0]
+        assert_array_equal(dW, expected[1])
+        assert_array_equal(db, expected[2])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shift", [0, 1, 5])
 def test_out_may_overlap_the_input(isa: str, dtype: Any, shift: int) -> None:
@@ -237,6 +256,17 @@ def test_no_float_copy_of_X_and_no_matrix_of_probabilities() -> None:
         W_many, b_many = np.zeros((16, 1000), np.float32), np.zeros(1000, np.float32)
         assert 4 * n * 1000 > 9 * few
         assert peak_of(lambda f=function, w=W_many, c=b_many: f(X[:, :16], w, c, y)) < few
+
+
+def test_no_second_gradient_and_little_scratch(isa: str) -> None:
+    """The gradient goes straight into `out`, and the rest is little more than the parameters."""
+    X, W, b, y, _, _ = make_case(np.float32, 2048, 1024, 1000)
+    W = np.asfortranarray(W)
+    dW, db = np.empty_like(W), np.empty_like(b)
+    peak = peak_of(
+        lambda: functional.linear_cross_entropy_grad(X, W, b, y, out=(dW, db), n_threads=2)
+    )
+    assert peak < 1.25 * W.nbytes
 
 
 # ---------------------------------------------------------------- threads

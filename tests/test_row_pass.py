@@ -198,6 +198,48 @@ def test_a_row_that_is_not_finite_stays_alone(isa: str, dtype: Any, wrong: float
     assert np.isnan(dW).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize(("n", "n_features", "n_classes"), [(1300, 700, 330), (1600, 1100, 100)])
+def test_more_weights_than_a_cache_holds(
+    isa: str, dtype: Any, n: int, n_features: int, n_classes: int
+) -> None:
+    """Blocks of any number of rows, the last a short one: the same bits, those of one product."""
+    X, W, b, y, _ = problem(dtype, n, n_features, n_classes, 1)
+    order = np.random.default_rng(0).permutation(n)
+    found = []
+    for n_threads in (1, 2, 3, 8, 64):
+        logits, dW, db = np.empty((n, n_classes), np.float32), np.empty_like(W), np.empty_like(b)
+        _kernels.row_pass(X, W, b, 1.0, logits=logits, n_threads=n_threads)
+        total = _kernels.row_pass(X, W, b, 1.0, y=y, gradient=(dW, db), n_threads=n_threads)
+        moved, moved_b = W.copy(), b.copy()
+        trained = _kernels.row_pass(
+            X, moved, moved_b, 1.0, y=y, order=order, batch_rows=n - 100,
+            sgd=(0.1, 0.0, False, 0.0, None, None), n_threads=n_threads,
+        )  # fmt: skip
+        found.append((total, trained, *(a.tobytes() for a in (logits, dW, db, moved, moved_b))))
+    assert len(set(found)) == 1
+    assert_allclose(logits, reference.linear(X, W.T, b), rtol=1e-4, atol=1e-4)
+    expected = reference.linear_cross_entropy_grad(X, W.T, b, y, reduction="sum")
+    assert_allclose(total[0], expected[0], rtol=1e-5)
+    assert_allclose(dW, expected[1].T, rtol=1e-3, atol=1e-3)
+    assert_allclose(db, expected[2], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_classes", [60, 400])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, np.finfo(np.float32).max])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_that_are_not_finite(isa: str, n_classes: int, wrong: float) -> None:
+    """What floats would make of them: the logits of other classes are as they should be."""
+    X, W, b, _, _ = problem(np.float32, 300, 700, n_classes, 1)
+    W[50, 699], X[2, 699] = wrong, 0
+    logits = np.empty((300, n_classes), np.float32)
+    _kernels.row_pass(X, W, b, 1.0, logits=logits)
+    expected = X.astype(float) @ W.T.astype(float) + b
+    kept = np.arange(n_classes) != 50
+    assert_allclose(logits[:, kept], expected[:, kept], rtol=1e-4, atol=1e-4)
+    assert_allclose(logits[:, 50], expected[:, 50].astype(np.float32), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("largest", [1e-30, 3e38])
 def test_floats_of_any_magnitude(isa: str, largest: float) -> None:
     rng = np.random.default_rng(3)

@@ -56,15 +56,16 @@ typedef struct {
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
-    /* bytes of a staged row, of packed weights, of scratch */
+    /* bytes of a staged row, of packed weights (0: the forward kernel packs them itself, as it goes), of scratch */
     ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
     ptrdiff_t (*forward_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
     /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
-    /* as the forward kernel; stages the rows for the gradient, with room up to a multiple of 32 rows;
-       returns 0, having only staged, if packed is NULL */
+    /* as the forward kernel, but logits have room up to a multiple of 32 classes too; stages the rows for the
+       gradient, with room up to a multiple of 32 rows; returns 0, having only staged, if there should be packed
+       weights and packed is NULL */
     int (*forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W, const void *packed,
                    const void *b, ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld, void *staged,
                    void *scratch);
