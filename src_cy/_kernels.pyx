@@ -90,16 +90,23 @@ cdef char INT64 = c"l" if sizeof(long) == 8 else c"q"
 
 # ---- the team -----------------------------------------------------------------------------------
 
+cdef extern from "team.h" nogil:
+    int64_t next_ticket(const ticket_office *office)
+    int sched_yield()
+
+
 cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
-cdef double alone_for = 1.0
+cdef double offer_every = 200e-6
+cdef double alone_for = 0.1
 cdef double alone_until = 0.0      # on the clock of monotonic_seconds
 
 
 cdef class Team:
     """Pieces of work, taken as tickets by the calling thread and its helpers.
 
-    Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. It then
-    helps no more, and for a while nobody does.
+    Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. So a
+    helper offers its CPU when it has none: who wants it takes it there. Whoever finds that a CPU was lost sends the
+    helpers away, and for a while nobody helps.
     """
     cdef ticket_office office
     cdef int64_t n_tickets
@@ -115,23 +122,27 @@ cdef class Team:
     cdef bint work(self, int slot, double until) noexcept nogil:
         """Take tickets until there are none (True) or time is up (False)."""
         global alone_until
-        cdef int64_t ticket
-        cdef double now = monotonic_seconds(), began, busy = 0.0
-        cdef int64_t n_done = 0
+        cdef int64_t ticket, n_done = 0
+        cdef double now = monotonic_seconds(), offered = now, began, busy = 0.0
         while now < until:
-            if slot > 0 and now < alone_until:
-                return True
-            ticket = take_ticket(&self.office)
+            if slot > 0 and now > offered + offer_every:
+                offered = now
+                sched_yield()
+            ticket = next_ticket(&self.office)
             if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, self.awaits(ticket)):
                 return True
             began = monotonic_seconds()
             if n_done > 0 and began - now > patience + 4 * busy / n_done:
                 alone_until = began + alone_for
-            self.piece(ticket, slot)
-            finish_ticket(&self.office)
-            now = monotonic_seconds()
-            busy += now - began
-            n_done += 1
+            if slot > 0 and began < alone_until:
+                return True
+            now = began
+            if claimed(&self.office.next, ticket):
+                self.piece(ticket, slot)
+                finish_ticket(&self.office)
+                now = monotonic_seconds()
+                busy += now - began
+                n_done += 1
         return False
 
     def help(self, int slot):

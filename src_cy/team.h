@@ -1,7 +1,7 @@
 /* Tickets for a team of threads, and the copy of a row that lies awkwardly.
  *
- * A ticket is one piece of one phase. Tickets are taken in order, so a thread that must wait waits only
- * for pieces that somebody has begun: a thread that was never scheduled holds no ticket and nobody up. */
+ * A ticket is one piece of one phase. Tickets are taken in order, each when its piece may start: a thread that
+ * waits, or was never scheduled, holds no ticket and nobody up. */
 #ifndef CSOFTMAX_TEAM_H
 #define CSOFTMAX_TEAM_H
 
@@ -20,9 +20,9 @@ typedef struct {
     int64_t closed; /* nobody starts another piece */
 } ticket_office;
 
-static inline int64_t take_ticket(ticket_office *office)
+static inline int64_t next_ticket(const ticket_office *office)
 {
-    return __atomic_fetch_add(&office->next, 1, __ATOMIC_RELAXED);
+    return __atomic_load_n(&office->next, __ATOMIC_RELAXED);
 }
 
 static inline void finish_ticket(ticket_office *office)
