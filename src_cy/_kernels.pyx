@@ -90,11 +90,6 @@ cdef char INT64 = c"l" if sizeof(long) == 8 else c"q"
 
 # ---- the team -----------------------------------------------------------------------------------
 
-cdef extern from "team.h" nogil:
-    int64_t next_ticket(const ticket_office *office)
-    int sched_yield()
-
-
 cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
 cdef double offer_every = 200e-6
 cdef double alone_for = 0.1

@@ -100,7 +100,8 @@ cdef extern from "team.h" nogil:
         int64_t inside
         int64_t closed
 
-    int64_t take_ticket(ticket_office *office)
+    int64_t next_ticket(const ticket_office *office)
+    int sched_yield()
     void finish_ticket(ticket_office *office)
     void close_office(ticket_office *office)
     int enter_office(ticket_office *office)
