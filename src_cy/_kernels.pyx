@@ -92,19 +92,30 @@ cdef char INT64 = c"l" if sizeof(long) == 8 else c"q"
 
 cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
 cdef double offer_every = 200e-6
-cdef double alone_for = 0.1
+cdef double least_alone = 0.01
+cdef double most_alone = 0.16
+cdef double alone_for = least_alone
 cdef double alone_until = 0.0      # on the clock of monotonic_seconds
+
+
+cdef void go_alone(double now) noexcept nogil:
+    """Send the helpers away for a while: a short one, and each time that a CPU is lost soon again one twice as long."""
+    global alone_for, alone_until
+    if now < alone_until:
+        return
+    alone_for = min(2 * alone_for, most_alone) if now < alone_until + 4 * alone_for else least_alone
+    alone_until = now + alone_for
 
 
 cdef class Team:
     """Pieces of work, taken as tickets by the calling thread and its helpers.
 
     Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. So a
-    helper offers its CPU when it has none: who wants it takes it there. Whoever finds that a CPU was lost sends the
-    helpers away, and for a while nobody helps.
+    helper offers its CPU when it has none: who wants it takes it there. Whoever finds that a CPU was lost, where
+    pieces wait for others, sends the helpers away, and for a while nobody helps.
     """
     cdef ticket_office office
-    cdef int64_t n_tickets
+    cdef int64_t n_tickets, n_started    # helpers
     cdef int n_threads
 
     cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
@@ -116,19 +127,19 @@ cdef class Team:
 
     cdef bint work(self, int slot, double until) noexcept nogil:
         """Take tickets until there are none (True) or time is up (False)."""
-        global alone_until
-        cdef int64_t ticket, n_done = 0
+        cdef int64_t ticket, awaited, n_done = 0
         cdef double now = monotonic_seconds(), offered = now, began, busy = 0.0
         while now < until:
             if slot > 0 and now > offered + offer_every:
                 offered = now
                 sched_yield()
             ticket = next_ticket(&self.office)
-            if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, self.awaits(ticket)):
+            awaited = self.awaits(ticket)
+            if ticket >= self.n_tickets or not wait_for(&self.office, &self.office.done, awaited):
                 return True
             began = monotonic_seconds()
-            if n_done > 0 and began - now > patience + 4 * busy / n_done:
-                alone_until = began + alone_for
+            if n_done > 0 and awaited > 0 and began - now > patience + 4 * busy / n_done:
+                go_alone(began)
             if slot > 0 and began < alone_until:
                 return True
             now = began
@@ -147,17 +158,24 @@ cdef class Team:
                 self.work(slot, 1e300)
             leave_office(&self.office)
 
-    cdef int run(self) except -1:
+    cdef void call_helpers(self) except *:
+        """Start helpers, unless those of before are still here or nobody is to help now."""
         cdef int slot
-        cdef bint finished = False
+        if has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
+            return
         try:
             # Not threading.Thread, whose start() waits until the new thread has been scheduled.
-            for slot in range(1, self.n_threads if monotonic_seconds() >= alone_until else 1):
+            for slot in range(1, self.n_threads):
                 start_new_thread(self.help, (slot,))
+                self.n_started += 1
         except RuntimeError:
             pass  # no more threads to be had: the same result, later
+
+    cdef int run(self) except -1:
+        cdef bint finished = False
         try:
             while not finished:
+                self.call_helpers()
                 with nogil:
                     finished = self.work(0, monotonic_seconds() + 0.05)
                 PyErr_CheckSignals()

@@ -65,7 +65,7 @@ cdef class RowPass(Team):
     cdef Scratch scratch
     cdef char *slots
     cdef char *panels                           # one per thread: of X, or of W and dlogits for tiles
-    # per thread: 2 batch + 1 if its panel has W as it is in that batch, 2 batch if W is not finite there
+    # per thread: 2 batch (0 if W stays) + 1 if its panel has W as it is in that batch, 2 batch if W cannot be packed
     cdef int64_t *weights_of_batch
     cdef Py_ssize_t at_weights, at_rows
     cdef Py_ssize_t panel_bytes, slot_bytes, at_logits, at_packed, at_labels, at_factors, at_losses, at_predictions
@@ -136,7 +136,7 @@ cdef class RowPass(Team):
         return view.buffer.buf
 
     cdef void plan(self, Py_ssize_t batch_rows, int n_threads) except *:
-        """Cut the work. What shapes a sum (parts, blocks on tiles) depends on neither n_threads nor n_heads."""
+        """Cut the work. What shapes a sum (parts, sum_rows) depends on neither n_threads nor n_heads."""
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.n_rows, self.n_rows))
         self.tiles = self.kernels.tiles[self.source]
         if self.tiles != NULL and (
@@ -168,8 +168,9 @@ cdef class RowPass(Team):
             return
         if self.tiles != NULL:   # whose sums do not depend on pieces: as large as they can be
             if self.has_gradient:
-                rows_at_once = self.block_rows = self.sum_rows * max(1, min(
-                    self.n_threads * TILE_PIECE_ROWS, self.batch_rows) // self.sum_rows)
+                rows_at_once = min(self.n_threads * TILE_PIECE_ROWS, self.batch_rows,
+                                   TILE_BLOCK_BYTES // (self.n_classes * self.size))
+                rows_at_once = self.block_rows = self.sum_rows * max(1, rows_at_once // self.sum_rows)
             self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
             self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
@@ -460,8 +461,8 @@ cdef class RowPass(Team):
                 self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
-        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite, or
-        not to be packed."""
+        """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite,
+        too uneven, or not to be packed."""
         cdef int64_t here = 2 * (batch if self.updates else 0) + 1
         if self.panel_bytes == self.at_weights:
             return NULL

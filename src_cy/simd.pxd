@@ -106,6 +106,7 @@ cdef extern from "team.h" nogil:
     void close_office(ticket_office *office)
     int enter_office(ticket_office *office)
     void leave_office(ticket_office *office)
+    int64_t has_left(const ticket_office *office)
     int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
     int claimed(int64_t *counter, int64_t n)
     void set_counter(int64_t *counter, int64_t value)

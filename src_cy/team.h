@@ -1,7 +1,7 @@
 /* Tickets for a team of threads, and the copy of a row that lies awkwardly.
  *
  * A ticket is one piece of one phase. Tickets are taken in order, each when its piece may start: a thread that
- * waits, or was never scheduled, holds no ticket and nobody up. */
+ * waits (but for the order within a lane), or was never scheduled, holds no ticket and nobody up. */
 #ifndef CSOFTMAX_TEAM_H
 #define CSOFTMAX_TEAM_H
 
@@ -17,6 +17,7 @@ typedef struct {
     int64_t done;   /* pieces finished: in a cache line of its own, as those who wait read it all the time */
     int64_t apart_too[7];
     int64_t inside; /* threads that may touch the caller's arrays */
+    int64_t left;   /* helpers that will not touch them any more */
     int64_t closed; /* nobody starts another piece */
 } ticket_office;
 
@@ -45,6 +46,12 @@ static inline int enter_office(ticket_office *office)
 static inline void leave_office(ticket_office *office)
 {
     __atomic_fetch_sub(&office->inside, 1, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&office->left, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline int64_t has_left(const ticket_office *office)
+{
+    return __atomic_load_n(&office->left, __ATOMIC_SEQ_CST);
 }
 
 /* Spinning is right for pieces of microseconds; yielding, when their thread is off its core. */

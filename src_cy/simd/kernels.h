@@ -31,9 +31,9 @@ enum { GRADIENT_CHUNK = 256 };
 typedef struct {
     void *W;             /* (n_classes, n_features), updated in place; NULL: store the gradient */
     void *velocity;      /* like W; NULL: no momentum */
-    void *gradient;      /* like W, unscaled until the last block; unused when one block is the whole batch and W
-                            is given */
-    int first, last;     /* is this block the first, the last of its batch? */
+    void *gradient;      /* like W, unscaled until the last rows; unused when all rows of the batch come at
+                            once and W is given */
+    int first, last;     /* are these rows the first, the last of their batch? */
     double learning_rate, momentum, weight_decay;
     int nesterov;
 } gradient_sink;
