@@ -31,6 +31,9 @@ from csoftmax.solver import Progress, Solution
 Array = NDArray[Any]
 History = dict[str, list[float]]
 HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
+PANEL_BYTES = (
+    3 << 20
+)  # of a thread: the parts of X and W that it multiplies, as they are multiplied
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 
 
@@ -235,8 +238,8 @@ class Plan(NamedTuple):
 
 
 def plan_memory(
-    budget: float, X: Array, n_classes: int, n_heads: int = 1, n_weights: int = 1,
-    others: float = 0,
+    budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
+    n_weights: int = 1, others: float = 0,
 ) -> Plan:  # fmt: skip
     """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
 
@@ -246,15 +249,18 @@ def plan_memory(
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
     lanes = 8 * parameters if parameters <= n_heads << 19 else 0
-    block = (4 << 20) + 16 * min(n_samples, 512) * n_classes
+    block = (4 << 20) + 16 * min(n_samples, 512) * n_heads * n_classes
+    block += (n_threads - 1) * PANEL_BYTES
     always = n_samples * (16 + 16 * n_weights) + others + block + lanes
     # the preconditioner's sample of the rows, its probabilities, and a block of each class
     row_bytes = max(n_features * size, 4 * n_classes)
     rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
     side = min(LEADING, n_features, max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5) + 1
     sample = n_weights * rows * (n_features * X.itemsize + side * size)
-    sample += rows * (n_classes + 3 * side) * size + 4 * min(BLOCK_BYTES, rows * n_features * size)
-    blocks = 2 * n_heads * n_classes * side**2 * size + 32 * side**2
+    at_once = min(n_threads, n_classes)
+    sample += rows * (n_classes + (2 + at_once) * side) * size
+    sample += 4 * min(BLOCK_BYTES, rows * n_features * size)
+    blocks = (2 * n_heads + 1) * n_classes * side**2 * size + 32 * at_once * side**2
     square = n_features**2 * (32 + n_weights * size)
     kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
     if n_features > FULL_FEATURES:
@@ -333,7 +339,7 @@ def fit_lbfgs(
 
 
 def plan_groups(
-    budget: float, X: Array, n_classes: int, n_folds: int, n_Cs: int, others: int
+    budget: float, X: Array, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int
 ) -> tuple[int, Plan]:
     """Return how many C to solve at a time, all folds of each, and what that takes.
 
@@ -345,12 +351,12 @@ def plan_groups(
     others += 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
     for n_at_once in range(n_Cs, 1, -1):
         try:
-            plan = plan_memory(limit, X, n_classes, n_at_once * n_folds, n_folds, others)
+            plan = plan_memory(limit, X, n_classes, n_threads, n_at_once * n_folds, n_folds, others)
         except MemoryBudgetError:
             continue
         if plan.history_size == HISTORY_SIZES[0]:
             return n_at_once, plan
-    return 1, plan_memory(budget, X, n_classes, n_folds, n_folds, others)
+    return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others)
 
 
 def solve_heads(

@@ -312,13 +312,19 @@ class Walk:
     def _start(self, head: Head, x: Array) -> None:
         at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
         before = self.before.get(head.index)
-        if before is not None and before.age < KEEP:
+        if before is not None and before.age < KEEP and self._shares_sample(before, head):
             head.origin, head.curvature, head.age = before.origin, before.curvature, before.age
         elif not at_null:
             head.origin = x.copy()
         head.refresh_at = FIRST_REFRESH if head.origin is None else self.refresh
         head.state = Lbfgs(x, self.settings.history_size, self.preconditioner(head))
         self.running.append(head)
+
+    def _shares_sample(self, a: Head, b: Head) -> bool:
+        """Say whether a curvature of one head serves the other: in the same directions."""
+        sample = self.samples[self._weights_of(a)]
+        lam = self.problem.lam
+        return sample.for_penalty(float(lam[a.index])) is sample.for_penalty(float(lam[b.index]))
 
     def preconditioner(self, head: Head) -> AtNull | AtWeights:
         """Return the approximate inverse Hessian at the head's origin."""

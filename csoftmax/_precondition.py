@@ -286,7 +286,8 @@ class AtWeights(InCoordinates):
         leading = v[..., :n]
         if intercept:
             leading = np.concatenate([leading, gb[..., None]], axis=-1)
-        columns = leading.reshape(-1, *leading.shape[-2:]).transpose(1, 2, 0)
+        n_vectors = math.prod(leading.shape[:-2])
+        columns = leading.reshape(n_vectors, *leading.shape[-2:]).transpose(1, 2, 0)
         solved = np.matmul(self.blocks, columns).transpose(2, 0, 1).reshape(leading.shape)
         W[..., :n] = solved[..., :n]
         np.multiply(v[..., n:], self.weights, out=W[..., n:])

@@ -241,7 +241,9 @@ class SoftmaxClassifier(LinearSoftmax):
             patience = self.n_iter_no_change if self.early_stopping else None
             monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self._threads)
         held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
-        plan = plan_memory(budget, data.X, len(data.classes), others=held_bytes + converted)
+        plan = plan_memory(
+            budget, data.X, len(data.classes), self._threads, others=held_bytes + converted
+        )
         rows_in_order = in_rows(data.X, budget - plan.n_bytes)
         copied = 0 if rows_in_order is data.X else data.X.nbytes
         problem.X = rows_in_order

@@ -177,7 +177,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         folds = list(splitter.split(data.X, data.classes[data.y], **for_splitter))
         held_out = max(len(test) for _, test in folds) * data.X[:1].nbytes
         n_at_once, plan = plan_groups(
-            budget, data.X, n_classes, len(folds), len(Cs), held_out + converted
+            budget, data.X, n_classes, self._threads, len(folds), len(Cs), held_out + converted
         )
         data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
         if self.verbose:

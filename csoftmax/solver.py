@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax._checkpoint import Checkpoint
-from csoftmax._heads import FORGIVEN, Head, Settings, Walk
+from csoftmax._heads import FORGIVEN, Head, Settings, Walk, one_blas_thread
 from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
 from csoftmax._validate import check_number, check_positive
 
@@ -202,8 +202,7 @@ def minimize(
 
     Notes
     -----
-    The result is bitwise the same for any `n_threads`, and for a head alone as among others. The
-    preconditioner is computed by NumPy's BLAS, whose own threads may round differently.
+    The result is bitwise the same for any `n_threads`, and for a head alone as among others.
 
     A class without any sample of weight > 0 has probability 0 at the optimum: its b is
     ``ABSENT_BIAS``. Weights of classes that occur sum to 0, as those of any minimum do.
@@ -258,7 +257,8 @@ def _run(
 ) -> None:
     """Run a walk with its callback, its checkpoints and its warnings."""
     if saved is not None:
-        saved.resume()
+        with one_blas_thread():  # as the walk computes its preconditioners, to the same bits
+            saved.resume()
     at = time.perf_counter()
 
     def report(walk: Walk) -> bool:

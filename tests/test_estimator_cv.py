@@ -172,7 +172,7 @@ def test_groups_of_heads_go_from_strong_to_weak_penalties(monkeypatch: Any) -> N
 
 def test_the_budget_decides_how_many_heads_go_together() -> None:
     X, budgets = np.zeros((1000, 500), np.float32), (math.inf, 3e8, 1.4e8)
-    several = [_estimator_fit.plan_groups(budget, X, 100, 5, 10, 0) for budget in budgets]
+    several = [_estimator_fit.plan_groups(budget, X, 100, 1, 5, 10, 0) for budget in budgets]
     counts = [n for n, _ in several]
     assert counts[0] == 10
     assert 10 > counts[1] > counts[2] >= 1
