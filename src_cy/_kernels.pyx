@@ -94,16 +94,17 @@ cdef double patience = 250e-6      # and four pieces: who waits longer waits for
 cdef double offer_every = 200e-6
 cdef double least_alone = 0.01
 cdef double most_alone = 0.16
+cdef double soon_again = 0.5
 cdef double alone_for = least_alone
 cdef double alone_until = 0.0      # on the clock of monotonic_seconds
 
 
 cdef void go_alone(double now) noexcept nogil:
-    """Send the helpers away for a while: a short one, and each time that a CPU is lost soon again one twice as long."""
+    """Send the helpers away for a while: a short one, each time that a CPU is lost soon again twice as long."""
     global alone_for, alone_until
     if now < alone_until:
         return
-    alone_for = min(2 * alone_for, most_alone) if now < alone_until + 4 * alone_for else least_alone
+    alone_for = min(2 * alone_for, most_alone) if now < alone_until + soon_again else least_alone
     alone_until = now + alone_for
 
 
