@@ -14,8 +14,9 @@ import pytest
 from estimator_cases import IRIS, Array, small
 from sklearn.preprocessing import StandardScaler
 
+from csoftmax import _estimator_fit
 from csoftmax import estimator as module
-from csoftmax.estimator import MemoryBudgetError, SoftmaxClassifier
+from csoftmax.estimator import ConvergenceWarning, MemoryBudgetError, SoftmaxClassifier
 
 
 @pytest.mark.parametrize(("tol", "share"), [(1e-4, 0.2), (1e-5, 0.1)])
@@ -159,3 +160,19 @@ def test_a_budget_is_kept() -> None:
         tracemalloc.stop()
     assert peaks[0] > 34e6 > peaks[1]
     assert peaks[2] < 30e6
+
+
+@pytest.mark.parametrize("n_threads", [2, 16])
+def test_a_plan_counts_what_threads_take(n_threads: int) -> None:
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    y = np.arange(1500) % 1000
+    X = (rng.normal(size=(1500, 100)) + rng.normal(size=(1000, 100))[y]).astype(np.float32)
+    planned = _estimator_fit.plan_memory(math.inf, X, 1000, n_threads).n_bytes
+    tracemalloc.start()
+    with pytest.warns(ConvergenceWarning):
+        SoftmaxClassifier(tol=0.0, max_iter=15, n_threads=n_threads).fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert planned / 4 < peak < planned

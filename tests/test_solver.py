@@ -350,7 +350,8 @@ def test_estimate_tells_the_distance_where_it_is_hard_to_come_by(path: bool) -> 
 
 def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
     X, y = table(400, 8, 4)
-    X[:, 3] *= 1e-8  # in single precision, units of its own
+    X[:, 3] *= 1e-8
+    lam = 1e-9
     for dtype in (np.float64, np.float32):
         problem = _problem.checked_problem(
             X.astype(dtype), y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None,
@@ -358,7 +359,8 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
         )  # fmt: skip
         rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
         x, _, _ = problem.null_point(0)
-        sample = _precondition.Sample(problem, 0, "full").for_penalty(1e-3)
+        sample = _precondition.Sample(problem, 0, "full").for_penalty(lam)
+        assert (sample.unit != 1).any() == (dtype == np.float32)  # uneven in single precision
         vectors = rng.normal(size=(5, len(x))).astype(dtype)
         for vector in vectors:  # as gradients: the classes' sum to 0
             for part in problem.parameters(vector):
@@ -370,7 +372,7 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
             assert abs(gradient @ out - sample.reduce(gradient) @ step) <= tolerance * size
         x += rng.normal(size=len(x)).astype(dtype)
         curvature = _precondition.Curvature(sample, x)
-        for P in (_precondition.AtNull(sample, 1e-3), _precondition.AtWeights(curvature, 1e-3)):
+        for P in (_precondition.AtNull(sample, lam), _precondition.AtWeights(curvature, lam)):
             together = P(vectors)
             for v, product in zip(vectors, together, strict=True):
                 assert np.abs(product - P(v)).max() <= tolerance * np.abs(product).max()
@@ -536,6 +538,18 @@ def test_resumed_to_the_same_bits(
             assert ours["objective"] == theirs["objective"]
 
 
+def test_resumed_to_the_same_bits_where_blas_would_use_its_threads(tmp_path: Path) -> None:
+    """In float64, with a decomposition large enough for several: float32 would hide the rounding."""
+    X, y = table(2000, 300, 10)
+    options: dict[str, Any] = {"tol": 1e-8, "preconditioner": "full"}
+    whole = minimize(X, y, 10, **options)
+    file = tmp_path / "state.safetensors"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minimize(X, y, 10, checkpoint=file, **{**options, "max_iter": 5})
+    assert same_bits(minimize(X, y, 10, checkpoint=file, **options), whole)
+
+
 def test_a_finished_checkpoint_is_taken_further(tmp_path: Path) -> None:
     X, y = table()
     file = tmp_path / "state.safetensors"
@@ -641,11 +655,16 @@ def test_more_features_than_rows_and_many_features() -> None:
     assert full.objective[0] == pytest.approx(diagonal.objective[0], rel=1e-7)
 
 
+@pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("preconditioner", ["full", "diagonal", None])
-def test_every_preconditioner_ends_at_the_same_optimum(preconditioner: str | None) -> None:
+def test_every_preconditioner_ends_at_the_same_optimum(
+    preconditioner: str | None, fit_intercept: bool
+) -> None:
     X, y = table(300, 6, 3)
-    best = optimum(X, y, 3, 1.0).objective[0]
-    solution = minimize(X, y, 3, tol=1e-9, preconditioner=preconditioner, max_iter=5000)
+    options: dict[str, Any] = {"C": 100.0, "fit_intercept": fit_intercept, "max_iter": 5000}
+    best = minimize(X, y, 3, tol=1e-13, **options).objective[0]
+    solution = minimize(X, y, 3, tol=1e-9, preconditioner=preconditioner, **options)
+    assert solution.iterations[0] > 8  # the preconditioner has been computed anew
     assert solution.objective[0] == pytest.approx(best, rel=1e-7)
 
 

@@ -138,7 +138,7 @@ def test_on_busy_cpus(busy: None) -> None:
 
 @pytest.mark.parametrize("name", PASSES)
 def test_who_waits_too_long_goes_on_alone(isa: str, name: str) -> None:
-    """Every wait is too long: helpers leave early, a call soon after has none. The same bits."""
+    """Every wait is too long: helpers leave early, and come back or not. The same bits."""
     run = getattr(Work(), name)
     expected = bits(run(1))
     before = _kernels.wait_at_most(-1e9)
