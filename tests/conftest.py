@@ -48,6 +48,15 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         kernels.use(before)
 
 
+@pytest.fixture
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows in the solver's sample, so that small problems take the way of large ones."""
+    from csoftmax import _precondition
+
+    monkeypatch.setattr(_precondition, "SAMPLED_ROWS", 64)
+    monkeypatch.setattr(_precondition, "LEAST_ROWS", 64)
+
+
 @pytest.fixture(scope="session")
 def fashion_mnist() -> Any:
     """(train, test) of Fashion-MNIST where a system package installed it, the sample otherwise."""

@@ -11,21 +11,16 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from commands import RESULTS, SAMPLE, command
 
 import csoftmax as cs
-from csoftmax import data, plot, solver
+from csoftmax import plot, solver
 from csoftmax._cli_data import as_trained
 from csoftmax.cli import main
 
-SAMPLE = data.sample_folder()
-
-
-def command(*words: object) -> list[str]:
-    return [str(word) for word in words]
-
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def insects(tmp_path: Path) -> Path:
     return write_table(tmp_path / "insects.csv", 3)
 
 
@@ -52,10 +47,10 @@ def rows_of(path: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_lbfgs_reaches_the_optimum(dtype: str, table: Path, tmp_path: Path, capsys: Any) -> None:
+def test_lbfgs_reaches_the_optimum(dtype: str, insects: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "run"
     words = command(
-        "train", "--data", table, "--solver", "lbfgs", "--C", 0.5, "--tol", "1e-6",
+        "train", "--data", insects, "--solver", "lbfgs", "--C", 0.5, "--tol", "1e-6",
         "--dtype", dtype, "--out", out, "--no-plots",
     )  # fmt: skip
     assert main(words) == 0
@@ -65,14 +60,14 @@ def test_lbfgs_reaches_the_optimum(dtype: str, table: Path, tmp_path: Path, caps
     assert "test accuracy" in told
     model = cs.SoftmaxRegression.load(out / "model.safetensors")
     assert model.dtype == dtype
-    train, _ = cs.read(table, test_fraction=0.2, seed=0)
+    train, _ = cs.read(insects, test_fraction=0.2, seed=0)
     best = solver.minimize(train.X.astype(np.float64), train.y, 3, C=0.5, tol=1e-10)
     ours = objective(model, train.X, train.y, 0.5)
     assert ours == pytest.approx(float(best.objective[0]), rel=1e-5)
     history = rows_of(out / "history.csv")
     assert history[-1]["objective"] == pytest.approx(ours, rel=1e-5)
     assert set(history[0]) >= {"passes", "objective", "estimate", "seconds"}
-    assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv"}
+    assert {path.name for path in out.iterdir()} == RESULTS
 
 
 def test_two_classes_have_the_C_of_scikit_learn(tmp_path: Path) -> None:
@@ -102,7 +97,7 @@ def test_pixels_are_scaled_and_drawn(tmp_path: Path, capsys: Any) -> None:
     assert cs.evaluate(model, test).accuracy > 0.8
     pictures = {"curves.png", "confusion.png", "predictions.png", "weights.png"}
     assert {path.name for path in out.iterdir()} == {
-        "model.safetensors", "history.csv", *pictures,
+        *RESULTS, *pictures,
     }  # fmt: skip
     for name in pictures:
         assert matplotlib.image.imread(out / name)[..., :3].std() > 0.02
@@ -115,9 +110,9 @@ def test_pixels_are_scaled_and_drawn(tmp_path: Path, capsys: Any) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
-def test_resume_starts_from_the_model(table: Path, tmp_path: Path, capsys: Any) -> None:
+def test_resume_starts_from_the_model(insects: Path, tmp_path: Path, capsys: Any) -> None:
     words = command(
-        "train", "--data", table, "--solver", "lbfgs", "--tol", "1e-6", "--no-plots",
+        "train", "--data", insects, "--solver", "lbfgs", "--tol", "1e-6", "--no-plots",
         "--out", tmp_path / "run",
     )  # fmt: skip
     assert main(words) == 0
@@ -129,9 +124,9 @@ def test_resume_starts_from_the_model(table: Path, tmp_path: Path, capsys: Any) 
     assert again[0]["objective"] == pytest.approx(first[-1]["objective"], rel=1e-4)
 
 
-def test_sweep(table: Path, tmp_path: Path, capsys: Any) -> None:
+def test_sweep(insects: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "run"
-    words = command("train", "--data", table, "--sweep", 6, "--out", out, "--tol", "1e-3")
+    words = command("train", "--data", insects, "--sweep", 6, "--out", out, "--tol", "1e-3")
     assert main(words) == 0
     told = capsys.readouterr().out
     rows = rows_of(out / "sweep.csv")
@@ -145,19 +140,19 @@ def test_sweep(table: Path, tmp_path: Path, capsys: Any) -> None:
         assert row["above_optimum"] <= 1e-3
     # a weaker penalty fits the samples that it was fitted to no worse
     assert rows[-1]["objective"] < rows[0]["objective"]
-    train, _ = cs.read(table, test_fraction=0.2, seed=0)
+    train, _ = cs.read(insects, test_fraction=0.2, seed=0)
     model = cs.SoftmaxRegression.load(out / "model.safetensors")
     final = solver.minimize(train.X.astype(np.float64), train.y, 3, C=best["C"], tol=1e-9)
     assert objective(model, train.X, train.y, best["C"]) < 1.01 * float(final.objective[0])
     assert {path.name for path in out.iterdir()} == {
-        "model.safetensors", "history.csv", "sweep.csv", "sweep.png", "curves.png",
+        *RESULTS, "sweep.csv", "sweep.png", "curves.png",
         "confusion.png",
     }  # fmt: skip
     assert matplotlib.image.imread(out / "sweep.png")[..., :3].std() > 0.02
 
 
 def test_the_sweeps_figures_are_those_of_its_samples(
-    table: Path, tmp_path: Path, monkeypatch: Any
+    insects: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Recomputed from the parameters that the solver gave, on copies of the two parts."""
     seen: list[dict[str, Any]] = []
@@ -170,7 +165,7 @@ def test_the_sweeps_figures_are_those_of_its_samples(
 
     monkeypatch.setattr(solver, "minimize", spy)
     out = tmp_path / "run"
-    assert main(command("train", "--data", table, "--sweep", 3, "--out", out, "--no-plots")) == 0
+    assert main(command("train", "--data", insects, "--sweep", 3, "--out", out, "--no-plots")) == 0
     X, y, weight, solution = (seen[0][name] for name in ("X", "y", "sample_weight", "solution"))
     held = weight == 0
     assert held.sum() == 32
@@ -199,9 +194,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG)
-def test_mistakes(words: list[str], message: str, table: Path, tmp_path: Path, capsys: Any) -> None:
+def test_mistakes(
+    words: list[str], message: str, insects: Path, tmp_path: Path, capsys: Any
+) -> None:
     out = tmp_path / "run"
-    assert main(command("train", "--data", table, "--out", out, *words)) == 2
+    assert main(command("train", "--data", insects, "--out", out, *words)) == 2
     error = capsys.readouterr().err
     assert error.startswith("csoftmax: error: ")
     assert error.count("\n") == 1
@@ -209,9 +206,9 @@ def test_mistakes(words: list[str], message: str, table: Path, tmp_path: Path, c
     assert not (out / "model.safetensors").exists()
 
 
-def test_a_stop_before_the_optimum_is_a_warning(table: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_stop_before_the_optimum_is_a_warning(insects: Path, tmp_path: Path, capsys: Any) -> None:
     words = command(
-        "train", "--data", table, "--solver", "lbfgs", "--max-iter", 1, "--tol", "1e-9", "--quiet",
+        "train", "--data", insects, "--solver", "lbfgs", "--max-iter", 1, "--tol", "1e-9", "--quiet",
         "--no-plots", "--out", tmp_path / "run",
     )  # fmt: skip
     assert main(words) == 0
@@ -222,7 +219,7 @@ def test_a_stop_before_the_optimum_is_a_warning(table: Path, tmp_path: Path, cap
 
 @pytest.mark.parametrize("sweep", [False, True])
 @pytest.mark.parametrize("after", [0, 9])
-def test_ctrl_c(sweep: bool, after: int, table: Path, tmp_path: Path, monkeypatch: Any,
+def test_ctrl_c(sweep: bool, after: int, insects: Path, tmp_path: Path, monkeypatch: Any,
                 capsys: Any) -> None:  # fmt: skip
     """Before anything is known nothing is saved; later the best so far is."""
     from csoftmax import _problem
@@ -238,7 +235,7 @@ def test_ctrl_c(sweep: bool, after: int, table: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(_problem.Problem, "evaluate", interrupted)
     out = tmp_path / "run"
     how = ["--sweep", "4"] if sweep else ["--solver", "lbfgs", "--tol", "1e-12"]
-    assert main(command("train", "--data", table, "--out", out, "--no-plots", *how)) == 130
+    assert main(command("train", "--data", insects, "--out", out, "--no-plots", *how)) == 130
     error = capsys.readouterr().err
     assert "interrupted" in error
     saved = (out / "model.safetensors").exists()

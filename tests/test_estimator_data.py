@@ -167,8 +167,8 @@ def test_a_plan_counts_what_threads_take(n_threads: int) -> None:
     import tracemalloc
 
     rng = np.random.default_rng(0)
-    y = np.arange(1500) % 1000
-    X = (rng.normal(size=(1500, 100)) + rng.normal(size=(1000, 100))[y]).astype(np.float32)
+    y = np.arange(2100) % 1000
+    X = (rng.normal(size=(2100, 100)) + rng.normal(size=(1000, 100))[y]).astype(np.float32)
     planned = _estimator_fit.plan_memory(math.inf, X, 1000, n_threads).n_bytes
     tracemalloc.start()
     with pytest.warns(ConvergenceWarning):

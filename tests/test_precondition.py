@@ -1,0 +1,67 @@
+"""Approximate inverse Hessians, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from solver_cases import table
+
+from csoftmax import _precondition, _problem
+from csoftmax.solver import minimize
+
+
+def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
+    X, y = table(400, 8, 4)
+    X[:, 3] *= 1e-8
+    lam = 1e-9
+    for dtype in (np.float64, np.float32):
+        problem = _problem.checked_problem(
+            X.astype(dtype), y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None,
+            fit_intercept=True, n_threads=2,
+        )  # fmt: skip
+        rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
+        x, _, _ = problem.null_point(0)
+        sample = _precondition.Sample(problem, 0, "full").for_penalty(lam)
+        assert (sample.unit != 1).any() == (dtype == np.float32)  # uneven in single precision
+        vectors = rng.normal(size=(5, len(x))).astype(dtype)
+        for vector in vectors:  # as gradients: the classes' sum to 0
+            for part in problem.parameters(vector):
+                part -= part.mean(axis=0)
+        step, out = vectors[4], np.empty_like(x)
+        sample.expand(step, out)
+        for gradient in vectors:  # expand is the transpose of reduce
+            size = np.linalg.norm(gradient) * np.linalg.norm(out)
+            assert abs(gradient @ out - sample.reduce(gradient) @ step) <= tolerance * size
+        x += rng.normal(size=len(x)).astype(dtype)
+        curvature = _precondition.Curvature(sample, x)
+        for P in (_precondition.AtNull(sample, lam), _precondition.AtWeights(curvature, lam)):
+            together = P(vectors)
+            for v, product in zip(vectors, together, strict=True):
+                assert np.abs(product - P(v)).max() <= tolerance * np.abs(product).max()
+            products = vectors @ together.T
+            assert np.abs(products - products.T).max() <= tolerance * np.abs(products).max()
+            assert (np.diagonal(products) > 0).all()
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("preconditioner", ["full", "diagonal", None])
+def test_every_preconditioner_ends_at_the_same_optimum(
+    preconditioner: str | None, fit_intercept: bool
+) -> None:
+    X, y = table(300, 6, 3)
+    options: dict[str, Any] = {"C": 100.0, "fit_intercept": fit_intercept, "max_iter": 5000}
+    best = minimize(X, y, 3, tol=1e-13, **options).objective[0]
+    solution = minimize(X, y, 3, tol=1e-9, preconditioner=preconditioner, **options)
+    assert solution.iterations[0] > 8  # the preconditioner has been computed anew
+    assert solution.objective[0] == pytest.approx(best, rel=1e-7)
+
+
+def test_preconditioning_pays() -> None:
+    X, y = table(500, 30, 4)
+    passes = [
+        minimize(X, y, 4, tol=1e-3, max_iter=5000, preconditioner=kind).passes[0]
+        for kind in ("full", "diagonal", None)
+    ]
+    assert passes[0] < passes[1] < passes[2]
