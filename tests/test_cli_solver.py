@@ -208,8 +208,8 @@ def test_mistakes(
 
 def test_a_stop_before_the_optimum_is_a_warning(insects: Path, tmp_path: Path, capsys: Any) -> None:
     words = command(
-        "train", "--data", insects, "--solver", "lbfgs", "--max-iter", 1, "--tol", "1e-9", "--quiet",
-        "--no-plots", "--out", tmp_path / "run",
+        "train", "--data", insects, "--solver", "lbfgs", "--max-iter", 1, "--tol", "1e-9",
+        "--quiet", "--no-plots", "--out", tmp_path / "run",
     )  # fmt: skip
     assert main(words) == 0
     error = capsys.readouterr().err
