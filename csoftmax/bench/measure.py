@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 SAMPLE_SECONDS = 0.01
-# After its work a BLAS or OpenMP thread spins for a while (OpenBLAS: 2^26 cycles, some 25 ms),
-# which would be charged to the next side.
-REST_SECONDS = 0.03
+# After its work a BLAS or OpenMP thread spins for a while (OpenBLAS's was seen to for 0.11 s), which
+# would be charged to the next side.
+REST_SECONDS = 0.15
 # A side this slow takes every other round only.
 SLOW_SECONDS = 0.5
 # A benchmark of wrong results is worthless: the largest relative error of a side's result.
