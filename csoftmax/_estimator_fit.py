@@ -31,9 +31,7 @@ from csoftmax.solver import Progress, Solution
 Array = NDArray[Any]
 History = dict[str, list[float]]
 HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
-PANEL_BYTES = (
-    3 << 20
-)  # of a thread: the parts of X and W that it multiplies, as they are multiplied
+PANEL_BYTES = 3 << 20  # of a thread: parts of X and W, as they are multiplied
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 
 

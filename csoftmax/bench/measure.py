@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 SAMPLE_SECONDS = 0.01
-# After its work a BLAS or OpenMP thread spins for a while (OpenBLAS's was seen to for 0.11 s), which
-# would be charged to the next side.
+# After its work a BLAS or OpenMP thread spins for a while (OpenBLAS's was seen to for 0.11 s),
+# which would be charged to the next side.
 REST_SECONDS = 0.15
 # A side this slow takes every other round only.
 SLOW_SECONDS = 0.5
