@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax._estimator_data import features, threads
+from csoftmax._passes import forward
 from csoftmax._validate import FLOAT64, compute_dtype
 from csoftmax.solver import ABSENT_BIAS
 
@@ -79,7 +80,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
-        functional.forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
+        forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
         return self.classes_[labels]
 
     def predict_proba(self, X: Any) -> Array:
@@ -124,7 +125,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             logits = np.empty((len(X[rows]), n_logits))
-            functional.forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
+            forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
             if n_columns > n_logits:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             result[rows] = transform(logits)

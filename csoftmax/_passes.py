@@ -247,3 +247,17 @@ def placed(result: Array, place: Array | None) -> Array:
         return result
     np.copyto(place, result)
     return place
+
+
+def forward(
+    features: Array,
+    weight: Array,
+    bias: Array,
+    scale: float,
+    n_threads: int | None,
+    **results: Array,
+) -> None:
+    """Fill `logits` or `predictions` for a model's own class-major parameters, in their dtype."""
+    threads = check_threads(n_threads)
+    stored = as_stored(features, weight.dtype)
+    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[call-overload]

@@ -539,17 +539,3 @@ def linear_cross_entropy_grad(
     loss = args.reduced(total) if losses is None else losses
     dW, db = placed(dW, dW_place), placed(db, db_place)
     return (loss, dW.T, db) if out is None else (loss, *out)
-
-
-def forward(
-    features: Array,
-    weight: Array,
-    bias: Array,
-    scale: float,
-    n_threads: int | None,
-    **results: Array,
-) -> None:
-    """Fill `logits` or `predictions` for a model's own class-major parameters, in their dtype."""
-    threads = check_threads(n_threads)
-    stored = as_stored(features, weight.dtype)
-    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[call-overload]

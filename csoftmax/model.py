@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
+from csoftmax._passes import forward
 from csoftmax._validate import as_array, as_features, check_number, check_positive
 from csoftmax.data import DataError, write_atomically
 
@@ -219,7 +220,7 @@ class SoftmaxRegression:
 
     def _pass(self, features: Array, n_threads: int | None, **results: Array) -> None:
         scale = self.scale if is_integer(features) else 1.0
-        functional.forward(features, self._weight, self._bias, scale, n_threads, **results)
+        forward(features, self._weight, self._bias, scale, n_threads, **results)
 
     def scale_for(self, X: Array, scale: float) -> float:
         """Return what X is multiplied by if its data say `scale`: see the class's Notes."""
