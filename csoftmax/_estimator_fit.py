@@ -20,6 +20,8 @@ from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
 from csoftmax._passes import LinearArguments
 from csoftmax._precondition import (
     BLOCK_BYTES,
+    DIAGONAL_BYTES,
+    DIAGONAL_ROWS,
     FULL_FEATURES,
     INVERSE_SIZE,
     LEADING,
@@ -258,14 +260,16 @@ def plan_memory(
     at_once = min(n_threads, n_classes)
     sample += rows * (n_classes + (2 + at_once) * side) * size
     sample += 4 * min(BLOCK_BYTES, rows * n_features * size)
+    squared = min(rows, DIAGONAL_ROWS, 1 + DIAGONAL_BYTES // (n_features * size))
+    sample += squared * size * (n_weights * n_features + n_classes)
     blocks = (2 * n_heads + 1) * n_classes * side**2 * size + 32 * at_once * side**2
     square = n_features**2 * (32 + n_weights * size)
-    kinds = {"full": sample + blocks + square, "diagonal": sample, None: sample}
+    kinds = {"full": sample + blocks + square, "diagonal": sample}
     if n_features > FULL_FEATURES:
         del kinds["full"]
     plans = [
         # what is chosen where there is room: the solver may do with less
-        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 12))
+        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 14))
         for kind, extra in kinds.items()
         for m in HISTORY_SIZES
     ]

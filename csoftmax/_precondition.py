@@ -8,9 +8,9 @@ follow) two approximations are cheap to invert:
   ``A = diag(p) - p p^T = U diag(alpha) U^T`` and the covariance, for any lambda inverted by
   ``(U x Q) diag(1 / (alpha_k e_j + lambda)) (U x Q)^T``;
 - at the current weights, the blocks k = l: exact on the sample in the leading directions of Q and
-  the intercept, and ``alpha_k e_j + lambda`` with ``alpha_k = mean_i p_ik (1 - p_ik)`` in the rest.
+  the intercept, their diagonal in the rest.
 
-By the second, Fashion-MNIST at C = 1 comes within 0.1 % of the optimum in 36 passes instead of 154;
+By the second, Fashion-MNIST at C = 1 comes within 0.1 % of the optimum in 32 passes instead of 154;
 the blocks k != l, or all directions instead of 100, save fewer passes than they cost.
 """
 
@@ -36,6 +36,10 @@ SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
 BLOCK_BYTES = 1 << 22
 LEADING = 100
 RIDGE = 1e-3
+# What is exact in the other directions is their diagonal, on so many rows and bytes of the sample;
+# where a class has this many rows that count, it is believed as much as the covariance.
+DIAGONAL_ROWS, DIAGONAL_BYTES = 2048, 1 << 24
+BELIEF = 100
 INVERSE_SIZE = 1 << 18  # of the inverted blocks of a head, or 4 times its parameters if more
 # Of mean p (1 - p) of a class: where it has all but vanished, steps grow no further.
 LEAST_CURVATURE = 1e-12
@@ -85,6 +89,8 @@ class Sample:
             np.empty((0, 0)),
         )
         self.full = wants_full(preconditioner, problem)
+        # every so many rows squared, in the other directions
+        self.every, self.squares = 1, np.empty((len(rows), 0), problem.dtype)
         self._decomposed: dict[float | None, Sample] = {}
         if preconditioner is not None:
             variances = np.zeros(problem.n_features)
@@ -95,6 +101,7 @@ class Sample:
             self.values = np.where(variances > rounding**2, variances, 0.0)
             if not self.full:
                 self.values = _clamped(self.values, problem.dtype)
+                self._square(None)
 
     def for_penalty(self, lam: float) -> Sample:
         """Return the sample in the directions of a penalty: the same for all, but for odd units."""
@@ -115,12 +122,12 @@ class Sample:
             self._decomposed[key] = sample
         return self._decomposed[key]
 
-    def _blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Yield blocks of rows, scaled and centred."""
+    def _blocks(self, every: int = 1) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of (every so many) rows, scaled and centred."""
         dtype = self.problem.dtype
-        step = max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
+        step = every * max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
         for start in range(0, len(self.X), step):
-            some = slice(start, start + step)
+            some = slice(start, start + step, every)
             block = self.X[some].astype(dtype)
             block *= dtype.type(self.problem.scale)
             block -= self.mean
@@ -145,6 +152,23 @@ class Sample:
         self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
         for some, block in self._blocks():
             np.matmul(block, directions, out=self.leading[some, :n])
+        self._square(np.ascontiguousarray(self.vectors[:, n:]))
+
+    def _square(self, directions: Array | None) -> None:
+        """Set the squares of some rows in the directions that are not leading (None: features)."""
+        n_directions = self.X.shape[1] if directions is None else directions.shape[1]
+        if n_directions == 0:
+            return
+        dtype = self.problem.dtype
+        n_rows = min(DIAGONAL_ROWS, DIAGONAL_BYTES // (n_directions * dtype.itemsize))
+        self.every = math.ceil(len(self.X) / max(1, n_rows))
+        squares = np.empty((math.ceil(len(self.X) / self.every), n_directions), dtype)
+        for some, block in self._blocks(self.every):
+            rows = squares[some.start // self.every :][: len(block)]
+            if directions is not None:
+                block = linear(block, directions, n_threads=self.problem.threads)
+            np.square(block, out=rows)
+        self.squares = squares
 
     @property
     def n_leading(self) -> int:
@@ -240,23 +264,32 @@ class Curvature:
         problem = sample.problem
         self.sample, dtype, K = sample, problem.dtype, problem.n_classes
         W, b = problem.parameters(x)
-        probs = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
-        softmax(probs, out=probs, n_threads=problem.threads)
+        q = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
+        softmax(q, out=q, n_threads=problem.threads)
         Z, n = sample.leading, sample.n_leading
         values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
         self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)
-        self.alpha = np.empty(K)
+        alpha = np.empty(K)
         diagonal = np.arange(Z.shape[1])
 
         def curve(k: int) -> None:
-            q = probs[:, k] * (1 - probs[:, k]) * sample.share
-            self.alpha[k] = max(float(q.sum()), LEAST_CURVATURE)
-            weighted = Z * np.sqrt(q).astype(dtype)[:, None]
+            q[:, k] *= (1 - q[:, k]) * sample.share
+            alpha[k] = max(float(q[:, k].sum(dtype=np.float64)), LEAST_CURVATURE)
+            weighted = Z * np.sqrt(q[:, k])[:, None]
             np.matmul(weighted.T, weighted, out=self.blocks[k])
-            # so much of the coarser approximation keeps it positive definite
-            self.blocks[k, diagonal, diagonal] += RIDGE * self.alpha[k] * values
+            # so much of a coarser approximation keeps it positive definite
+            self.blocks[k, diagonal, diagonal] += RIDGE * alpha[k] * values
 
         _for_each_class(problem, curve)
+        # in the other directions alpha_k e_j, with the variance e_j of the rows that count for k
+        some = q[:: sample.every] / alpha.astype(dtype)
+        mass, squares = some.sum(axis=0), np.square(some).sum(axis=0)
+        n_rows = np.divide(mass * mass, squares, out=np.zeros_like(mass), where=squares > 0)
+        belief = n_rows / (n_rows + BELIEF)
+        some *= belief / np.where(mass > 0, mass, 1)
+        self.rest = np.outer(1 - belief, sample.values[n:]).astype(dtype)
+        self.rest += some.T @ sample.squares
+        self.rest *= alpha.astype(dtype)[:, None]
 
 
 class AtWeights(InCoordinates):
@@ -267,7 +300,7 @@ class AtWeights(InCoordinates):
         super().__init__(sample)
         self.absent, n = np.flatnonzero(self.problem.shares[sample.r] == 0), sample.n_leading
         self.share = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))
-        of_rest = np.outer(curvature.alpha, sample.values[n:]) + lam * sample.penalty[n:]
+        of_rest = curvature.rest + lam * sample.penalty[n:]
         self.weights = (1 / of_rest).astype(self.problem.dtype)
         self.blocks = np.empty_like(curvature.blocks)
 
