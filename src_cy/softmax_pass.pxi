@@ -5,6 +5,7 @@ cdef enum:
     FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
     SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
     PIECE_CLASSES = 8192     # of the rows of a ticket
+    ROWS_AT_ONCE = 16        # of short rows: lanes of the widest vectors
     LONG_ROW = 4096          # bytes, and of a result that the last cache does not keep
     LARGE_OUTPUT = 1 << 26
 
@@ -63,6 +64,10 @@ cdef class SoftmaxPass(Team):
             self.slot_bytes = TILE_ROWS * (self.n_classes + 1) * self.size + 2 * TILE_ROWS * sizeof(int64_t)
         else:
             self.piece_rows = max(1, min(256, PIECE_CLASSES // self.n_classes))
+            if self.piece_rows > ROWS_AT_ONCE:
+                self.piece_rows -= self.piece_rows % ROWS_AT_ONCE
+            # several, where there are many: a row is fetched by the thread that had the one before
+            self.piece_rows = max(self.piece_rows, min(8, n_rows // 64))
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
             self.slot_bytes = 3 * self.row_bytes
             # rows that the kernel can take many at once

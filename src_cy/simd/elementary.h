@@ -109,20 +109,24 @@ INLINE V FN(exp)(V x)
     /* adding 1.5 * 2^fraction_bits rounds to an integer, which then sits in the low bits */
     const V shifted = VOP(fma)(x, FN(all)(log2e), FN(all)(magic));
     const V n = shifted - magic;
-    /* r = high + low, high exact: what r loses when the two are added comes back in the last sum */
-    const V high = VOP(fma)(n, FN(all)(-ln2_high), x), low = n * -ln2_low, r = high + low;
+    const V high = VOP(fma)(n, FN(all)(-ln2_high), x), r = VOP(fma)(n, FN(all)(-ln2_low), high); /* high is exact */
     V p = FN(all)(q[degree]);
     for (int k = degree - 1; k >= 0; k--)
         p = VOP(fma)(p, r, FN(all)(q[k]));
-    p = (VOP(fma)(p, r * r, low) + high) + (T)1;
+#if defined(NO_FMA) /* every product rounds: what r lost comes back */
+    p = p * (r * r) + n * -ln2_low + high + (T)1;
+#else
+    p = VOP(fma)(VOP(fma)(p, r, FN(all)(1)), r, FN(all)(1));
+#endif
+    /* below, 0: also for -inf, whose r is NaN */
 #if defined(HAS_SCALE)
-    p = VOP(scale)(p, n);
+    return VOP(scale)(p, n, x, FN(all)(underflow));
 #else
     const int bias = F32 ? 127 : 1023, fraction_bits = F32 ? 23 : 52;
     const I n_integer = (I)shifted - (I)FN(all)(magic), half = n_integer >> 1;
     p = p * (V)((half + bias) << fraction_bits) * (V)((n_integer - half + bias) << fraction_bits);
+    return (V)((I)p & ~(x < underflow));
 #endif
-    return (V)((I)p & ~(x < underflow)); /* also -inf, whose r is NaN */
 }
 
 /* log(x) for finite x >= 1, NaN for NaN: x = 2^e m with m around 1, f = m - 1, s = f / (2 + f),

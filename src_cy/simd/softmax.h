@@ -109,8 +109,8 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
 
 /* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
 
-/* max_k x[k]; NaN may be passed over: the sum of exponentials brings it back */
-INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
+/* The largest x[k] of each lane; NaN may be passed over: the sum of exponentials brings it back. */
+INLINE V FN(lanes_max)(ptrdiff_t n_classes, const T *x)
 {
     V largest[4]; /* four in flight: one alone would wait for itself */
     for (int v = 0; v < 4; v++)
@@ -123,12 +123,19 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
         largest[0] = FN(larger)(FN(load)(x + k), largest[0]);
     if (k < n_classes)
         largest[1] = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest[1]);
-    return FN(largest_lane)(FN(larger)(FN(larger)(largest[0], largest[1]), FN(larger)(largest[2], largest[3])));
+    return FN(larger)(FN(larger)(largest[0], largest[1]), FN(larger)(largest[2], largest[3]));
 }
 
-/* sum_k exp(x[k] - shift); the exponentials go to out unless it is NULL, which may have room for whole vectors.
- * Arithmetic is what bounds this loop: memory has time to bring the row that comes next, `later` (or NULL). */
-INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int has_room, const T *later)
+INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
+{
+    return FN(largest_lane)(FN(lanes_max)(n_classes, x));
+}
+
+/* The sum of exp(x[k] - shift) in each lane; the exponentials go to out unless it is NULL. Arithmetic bounds this loop:
+ * memory has time to bring a row that comes next, `later`, and the lines where the result will go (or NULL). A short
+ * row's out has room for whole vectors. */
+INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int is_short, const T *later,
+                           const T *result)
 {
     V total = {0};
     ptrdiff_t k = 0;
@@ -137,7 +144,9 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const
         for (int step = 0; step < SUM_CHUNK && k + LANES <= n_classes; step++, k += LANES) {
             const V e = FN(exp)(FN(load)(x + k) - shift);
             if (later)
-                __builtin_prefetch(later + k, 0, 2);
+                __builtin_prefetch(later + k, 0, is_short ? 3 : 2);
+            if (result)
+                __builtin_prefetch(result + k, 1, 3);
             if (out)
                 FN(store)(out + k, e);
             part += e;
@@ -146,13 +155,18 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const
     }
     if (k < n_classes) {
         const V e = FN(exp)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY) - shift);
-        if (out && has_room)
+        if (out && is_short)
             FN(store)(out + k, e);
         else if (out)
             FN(store_first)(out + k, e, n_classes - k);
         total += e; /* a filled lane adds 0; or NaN if shift is -inf, as then every lane does */
     }
-    return FN(sum_lanes)(total);
+    return total;
+}
+
+INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const T *later)
+{
+    return FN(sum_lanes)(FN(lanes_sum_exp)(n_classes, x, shift, out, 0, later, NULL));
 }
 
 /* out[k] = factor * x[k], the tail like the rest; out may be x */
@@ -201,35 +215,74 @@ static T FN(log_of)(T x)
     return FN(log)(FN(all)(x))[0];
 }
 
-static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                             void *out, ptrdiff_t out_stride, void *aside)
+/* Up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes one lane, and no row waits for
+ * another's horizontal fold, division or logarithm. */
+INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
+                           ptrdiff_t out_stride, const int logarithm)
 {
-    V row[SHORT_ROW]; /* part of a vector that was stored has to reach the cache before it can be loaded */
+    V row[LANES][SHORT_ROW], maxima[LANES] = {{0}}, sums[LANES] = {{0}};
+    T a[LANES], b[LANES];
+    for (ptrdiff_t i = 0; i < n; i++)
+        maxima[i] = FN(lanes_max)(n_classes, x + i * x_stride);
+    VOP(transpose)(maxima);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            maxima[lane] = FN(larger)(maxima[lane], maxima[lane + half]);
+    FN(store)(a, maxima[0]);
+    for (ptrdiff_t i = 0; i < n; i++)
+        sums[i] = FN(lanes_sum_exp)(n_classes, x + i * x_stride, a[i], logarithm ? NULL : (T *)row[i], 1,
+                                x + (i + n) * x_stride, out + i * out_stride);
+    VOP(transpose)(sums);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            sums[lane] += sums[lane + half];
+    FN(store)(b, logarithm ? FN(log)(sums[0]) : 1 / sums[0]);
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (logarithm)
+            FN(row_shift)(n_classes, x + i * x_stride, a[i], b[i], out + i * out_stride);
+        else
+            FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride, 1);
+}
+
+static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x_, ptrdiff_t x_stride,
+                             void *out_, ptrdiff_t out_stride, void *aside)
+{
+    const T *x = x_;
+    T *out = out_;
+    if (n_classes <= SHORT_ROW * LANES) {
+        for (ptrdiff_t i = 0; i < n_rows; i += LANES)
+            FN(short_rows)(n_rows - i < LANES ? n_rows - i : LANES, n_classes, x + i * x_stride, x_stride,
+                           out + i * out_stride, out_stride, 0);
+        return;
+    }
     for (ptrdiff_t i = 0; i < n_rows; i++) {
-        const T *logits = (const T *)x + i * x_stride;
-        T *probs = (T *)out + i * out_stride;
+        const T *logits = x + i * x_stride;
+        T *probs = out + i * out_stride, *to = aside ? aside : probs;
         const T largest = FN(row_max)(n_classes, logits);
-        if (n_classes <= SHORT_ROW * LANES) {
-            const T sum = FN(row_sum_exp)(n_classes, logits, largest, (T *)row, 1, NULL);
-            FN(row_scale)(n_classes, (const T *)row, 1 / sum, probs, 1);
-        } else if (aside) {
-            const T sum = FN(row_sum_exp)(n_classes, logits, largest, aside, 0, logits + x_stride);
-            FN(row_past_caches)(n_classes, aside, 0, 1 / sum, 0, probs);
-        } else {
-            const T sum = FN(row_sum_exp)(n_classes, logits, largest, probs, 0, logits + x_stride);
+        const T sum = FN(row_sum_exp)(n_classes, logits, largest, to, logits + x_stride);
+        if (aside)
+            FN(row_past_caches)(n_classes, to, 0, 1 / sum, 0, probs);
+        else
             FN(row_scale)(n_classes, probs, 1 / sum, probs, 0);
-        }
     }
 }
 
-static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                                 void *out, ptrdiff_t out_stride, void *aside)
+static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x_, ptrdiff_t x_stride,
+                                 void *out_, ptrdiff_t out_stride, void *aside)
 {
+    const T *x = x_;
+    T *out = out_;
+    if (n_classes <= SHORT_ROW * LANES) {
+        for (ptrdiff_t i = 0; i < n_rows; i += LANES)
+            FN(short_rows)(n_rows - i < LANES ? n_rows - i : LANES, n_classes, x + i * x_stride, x_stride,
+                           out + i * out_stride, out_stride, 1);
+        return;
+    }
     for (ptrdiff_t i = 0; i < n_rows; i++) {
-        const T *logits = (const T *)x + i * x_stride;
-        T *to = (T *)out + i * out_stride;
+        const T *logits = x + i * x_stride;
+        T *to = out + i * out_stride;
         const T largest = FN(row_max)(n_classes, logits);
-        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL, 0, logits + x_stride));
+        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL, logits + x_stride));
         if (aside)
             FN(row_past_caches)(n_classes, logits, 1, largest, log_sum, to);
         else
@@ -276,7 +329,7 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
         }
         if (spike != 0)
             found += spike * (x[y[i]] - largest);
-        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, 0, NULL);
+        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, NULL);
         *loss = mass * FN(log_of)(sum) - found;
         if (!dx)
             continue;

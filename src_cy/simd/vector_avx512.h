@@ -73,14 +73,16 @@ static inline f64_vector f64_larger(f64_vector a, f64_vector b)
 {
     return _mm512_max_pd(a, b);
 }
-#define HAS_SCALE /* x * 2^n, n a whole number; subnormal results round once */
-static inline f32_vector f32_scale(f32_vector x, f32_vector n)
+/* x * 2^n, n a whole number, but 0 where y < least: that costs less than a result that underflows.
+ * Subnormal results round once. */
+#define HAS_SCALE
+static inline f32_vector f32_scale(f32_vector x, f32_vector n, f32_vector y, f32_vector least)
 {
-    return _mm512_scalef_ps(x, n);
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(y, least, _CMP_NLT_UQ), x, n);
 }
-static inline f64_vector f64_scale(f64_vector x, f64_vector n)
+static inline f64_vector f64_scale(f64_vector x, f64_vector n, f64_vector y, f64_vector least)
 {
-    return _mm512_scalef_pd(x, n);
+    return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(y, least, _CMP_NLT_UQ), x, n);
 }
 static inline f32_vector f32_fma(f32_vector a, f32_vector b, f32_vector c)
 {

@@ -59,6 +59,7 @@ static inline f64_vector f64_load_f64(const double *p)
     return v;
 }
 
+#define NO_FMA
 static inline f32_vector f32_fma(f32_vector a, f32_vector b, f32_vector c)
 {
     return a * b + c;
