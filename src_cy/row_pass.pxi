@@ -145,7 +145,7 @@ cdef class RowPass(Team):
                 or self.source == 0 and self.uneven_weights):
             self.tiles = NULL
         # a thread pays from some 50 us of all its work and some 5 us of one phase
-        cdef double speed = 1.0 if self.tiles == NULL else 6.0 if self.source == 0 else 2.0
+        cdef double speed = 1.0 if self.tiles == NULL else self.tiles.speed
         cdef double work = 2.0 * self.n_features * self.n_classes / speed
         cdef Py_ssize_t rows_at_once = self.batch_rows if self.has_gradient else self.n_rows
         if self.has_gradient and self.n_features * (self.n_classes // self.n_heads) * self.size <= OWN_BYTES:

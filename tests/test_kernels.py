@@ -19,7 +19,7 @@ from csoftmax import _kernels
 
 Array = Any
 
-KNOWN = ("amx", "avx512", "avx2", "neon", "scalar")  # best first
+KNOWN = ("amx", "vnni", "avx512", "avx2", "neon", "scalar")  # best first
 
 
 # ---- exp and log ---------------------------------------------------------------------------------

@@ -68,21 +68,25 @@ static inline void put_back(unsigned was)
 #define PACK_WHOLE f32_pack_u8
 #endif
 #include "tiles.h"
-#if defined(HAS_TILES)
-#include "digits.h"
+#if defined(HAS_AMX_TILES)
 #define TILES .tiles = {&digits_tiles, &bfloat_tiles_f16_f32, &bfloat_tiles_f32_f32},
+#elif defined(HAS_DIGITS)
+#define TILES .tiles = {&digits_tiles},
 #else
 #define TILES
 #endif
+#if defined(HAS_DIGITS)
+#include "digits.h"
+#endif
 #define SOURCE f16
 #define S uint16_t
-#if defined(HAS_TILES)
+#if defined(HAS_AMX_TILES)
 #define X_TERMS 2
 #endif
 #include "tiles.h"
 #define SOURCE f32
 #define S float
-#if defined(HAS_TILES)
+#if defined(HAS_AMX_TILES)
 #define X_TERMS 3
 #endif
 #include "tiles.h"
