@@ -400,7 +400,7 @@ cdef class RowPass(Team):
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
         """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
-        if self.packed or (self.tiles != NULL and self.order == NULL):
+        if self.packed:
             return 0
         return max(0, min(n, self.n_rows - begin))
 

@@ -203,20 +203,21 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
 {
     const ptrdiff_t stride = digits_row_bytes(n_features);
     (void)W, (void)scratch;
-    copy_rows(rows, n_rows, n_features, staged);
-    if (!packed)
-        return 0;
-    const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
-    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
-        const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
-        for (ptrdiff_t i = 0; i < n_rows; i += 32) {
+    for (ptrdiff_t i = 0; i < n_rows; i += 32) {
+        char *left = (char *)staged + i * stride;
+        copy_rows(rows + i, n_rows - i < 32 ? n_rows - i : 32, n_features, left);
+        if (!packed)
+            continue;
+        const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
+        for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
+            const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[2][PLACES];
-            multiply_rows((const char *)staged + i * stride, stride, digits, n_features, n, sums);
+            multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_rows - i - 32 : 0);
             logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
                       (float *)logits + k * ld + i, ld);
         }
     }
-    return 1;
+    return packed != NULL;
 }
 
 /* dlogits -> digits in the order of a left factor: [group][step][place][row]. 0 if one is not finite. */

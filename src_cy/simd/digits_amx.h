@@ -26,9 +26,9 @@ static void digits_close(void)
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES])
+                          __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
 {
-    (void)n_classes;
+    (void)n_classes, (void)later, (void)n_later;
     settle();
     _tile_zero(0);
     _tile_zero(1);

@@ -19,7 +19,7 @@ INLINE __m512i four_bytes(const char *p)
 }
 
 INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stride, const char *digits,
-                             ptrdiff_t n_features, __m512i sums[2][PLACES])
+                             ptrdiff_t n_features, __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
 {
     enum { ROWS = 8 };
     for (int r = 0; r < 32; r += ROWS) {
@@ -28,6 +28,9 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
             __m512i d[2];
             for (int t = 0; t < n_tiles; t++)
                 d[t] = _mm512_load_si512(digits + 32 * j + 64 * t);
+            if (j % STEP == 0)
+                for (int i = 0; i < ROWS && r + i < n_later; i++)
+                    __builtin_prefetch((const char *)later[r + i] + j, 0, 3);
             for (int i = 0; i < ROWS; i++) {
                 const __m512i x = four_bytes(rows + (r + i) * stride + j);
                 for (int t = 0; t < n_tiles; t++)
@@ -42,12 +45,12 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES])
+                          __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
 {
     if (3 * n_classes > 16)
-        multiply_rows_of(2, rows, stride, digits, n_features, sums);
+        multiply_rows_of(2, rows, stride, digits, n_features, sums, later, n_later);
     else
-        multiply_rows_of(1, rows, stride, digits, n_features, sums);
+        multiply_rows_of(1, rows, stride, digits, n_features, sums, later, n_later);
 }
 
 /* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; byte j of `later` is fetched meanwhile */
