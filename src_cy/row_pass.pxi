@@ -349,7 +349,8 @@ cdef class RowPass(Team):
             next_block = block + n if block + n < end else begin + self.batch_rows
             for j in range(ceil_div(n, self.piece_rows)):
                 at = j * self.piece_rows
-                self.row_piece(scratch, panel, slot, at, min(self.piece_rows, n - at), block + at, next_block + at,
+                self.row_piece(scratch, panel, slot, at, min(self.piece_rows, n - at), block + at,
+                               block + at + self.piece_rows if at + self.piece_rows < n else next_block,
                                sums + (block - begin + at) // LOSS_ROWS, batch, batch_size)
             W_sink.first = b_sink.first = block == begin and part < self.n_lanes
             W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
@@ -399,8 +400,8 @@ cdef class RowPass(Team):
                                                &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
-        if self.packed:
+        """How many of n rows from `begin` there are to fetch; those in order, the CPU may foresee itself."""
+        if self.packed or (self.tiles != NULL and self.order == NULL and not self.tiles.fetches_in_order):
             return 0
         return max(0, min(n, self.n_rows - begin))
 

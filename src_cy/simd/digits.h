@@ -203,16 +203,18 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
 {
     const ptrdiff_t stride = digits_row_bytes(n_features);
     (void)W, (void)scratch;
-    for (ptrdiff_t i = 0; i < n_rows; i += 32) {
-        char *left = (char *)staged + i * stride;
-        copy_rows(rows + i, n_rows - i < 32 ? n_rows - i : 32, n_features, left);
-        if (!packed)
-            continue;
-        const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
-        for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
-            const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
+    const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
+    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
+        const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
+        for (ptrdiff_t i = 0; i < n_rows; i += 32) {
+            char *left = (char *)staged + i * stride;
+            const ptrdiff_t n_left = n_rows - i;
+            if (k == 0 && i % STAGED_ROWS == 0)
+                copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
+            if (!packed)
+                continue;
             __m512i sums[2][PLACES];
-            multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_rows - i - 32 : 0);
+            multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_left - 32 : 0);
             logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
                       (float *)logits + k * ld + i, ld);
         }
@@ -298,6 +300,6 @@ static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
 
 static const tile_kernels digits_tiles = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
-    DIGITS_PAY, .fewest_rows = 32, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
+    .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
     .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes, .gradient_bytes = digits_gradient_bytes,
     .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};
