@@ -8,6 +8,7 @@ cdef enum:
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
+    SPILLED_BYTES = 1 << 24  # of dlogits, if they cannot: W and its gradient, read for each block, cost more then
     # where gradients are small:
     OWN_BYTES = 1 << 19      # of a head's gradient, at most
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
@@ -199,9 +200,12 @@ cdef class RowPass(Team):
     cdef void plan_panels(self) except *:
         cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
         cdef Py_ssize_t alone = BLOCK_BYTES // max(self.n_classes // self.n_heads * self.size, self.row_bytes)
-        cdef Py_ssize_t rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
+        cdef Py_ssize_t class_bytes, rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
         if rows == 0:
-            rows = GRADIENT_CHUNK if alone >= GRADIENT_CHUNK else max(2 * FEW_ROWS, alone // FEW_ROWS * FEW_ROWS)
+            class_bytes = self.n_classes // self.n_heads * self.size
+            if class_bytes > self.row_bytes:
+                alone = max(SPILLED_BYTES, self.n_features * class_bytes // 4) // class_bytes
+            rows = min(GRADIENT_CHUNK, max(2 * FEW_ROWS, alone // FEW_ROWS * FEW_ROWS))
         self.block_rows = min(self.batch_rows, rows)
         self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
         self.piece_rows = max(FEW_ROWS, min(self.piece_rows, rows // 2 // FEW_ROWS * FEW_ROWS))

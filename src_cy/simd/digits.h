@@ -300,6 +300,6 @@ static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
 
 static const tile_kernels digits_tiles = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
-    .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
-    .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes, .gradient_bytes = digits_gradient_bytes,
-    .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};
+    .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close,
+    .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes,
+    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};
