@@ -8,6 +8,7 @@ cdef enum:
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
+    SPILLED_BYTES = 1 << 24  # of dlogits, if they cannot: W and its gradient, read for each block, cost more then
     # where gradients are small:
     OWN_BYTES = 1 << 19      # of a head's gradient, at most
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
@@ -145,7 +146,7 @@ cdef class RowPass(Team):
                 or self.source == 0 and self.uneven_weights):
             self.tiles = NULL
         # a thread pays from some 50 us of all its work and some 5 us of one phase
-        cdef double speed = 1.0 if self.tiles == NULL else 6.0 if self.source == 0 else 2.0
+        cdef double speed = 1.0 if self.tiles == NULL else self.tiles.speed
         cdef double work = 2.0 * self.n_features * self.n_classes / speed
         cdef Py_ssize_t rows_at_once = self.batch_rows if self.has_gradient else self.n_rows
         if self.has_gradient and self.n_features * (self.n_classes // self.n_heads) * self.size <= OWN_BYTES:
@@ -199,9 +200,12 @@ cdef class RowPass(Team):
     cdef void plan_panels(self) except *:
         cdef Py_ssize_t fitting = BLOCK_BYTES // max(self.n_classes * self.size, self.row_bytes)
         cdef Py_ssize_t alone = BLOCK_BYTES // max(self.n_classes // self.n_heads * self.size, self.row_bytes)
-        cdef Py_ssize_t rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
+        cdef Py_ssize_t class_bytes, rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
         if rows == 0:
-            rows = GRADIENT_CHUNK if alone >= GRADIENT_CHUNK else max(2 * FEW_ROWS, alone // FEW_ROWS * FEW_ROWS)
+            class_bytes = self.n_classes // self.n_heads * self.size
+            if class_bytes > self.row_bytes:
+                alone = max(SPILLED_BYTES, self.n_features * class_bytes // 4) // class_bytes
+            rows = min(GRADIENT_CHUNK, max(2 * FEW_ROWS, alone // FEW_ROWS * FEW_ROWS))
         self.block_rows = min(self.batch_rows, rows)
         self.piece_rows = MANY_ROWS if self.n_classes * self.n_features * self.size > 1 << 18 else FEW_ROWS
         self.piece_rows = max(FEW_ROWS, min(self.piece_rows, rows // 2 // FEW_ROWS * FEW_ROWS))
@@ -349,7 +353,8 @@ cdef class RowPass(Team):
             next_block = block + n if block + n < end else begin + self.batch_rows
             for j in range(ceil_div(n, self.piece_rows)):
                 at = j * self.piece_rows
-                self.row_piece(scratch, panel, slot, at, min(self.piece_rows, n - at), block + at, next_block + at,
+                self.row_piece(scratch, panel, slot, at, min(self.piece_rows, n - at), block + at,
+                               block + at + self.piece_rows if at + self.piece_rows < n else next_block,
                                sums + (block - begin + at) // LOSS_ROWS, batch, batch_size)
             W_sink.first = b_sink.first = block == begin and part < self.n_lanes
             W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
@@ -399,8 +404,8 @@ cdef class RowPass(Team):
                                                &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch; staging those in order, the CPU foresees them itself."""
-        if self.packed or (self.tiles != NULL and self.order == NULL):
+        """How many of n rows from `begin` there are to fetch; those in order, the CPU may foresee itself."""
+        if self.packed or (self.tiles != NULL and self.order == NULL and not self.tiles.fetches_in_order):
             return 0
         return max(0, min(n, self.n_rows - begin))
 

@@ -36,6 +36,8 @@ cdef extern from "simd/kernels.h" nogil:
         Py_ssize_t most_features
         Py_ssize_t fewest_classes
         Py_ssize_t fewest_rows
+        double speed
+        bint fetches_in_order
         void (*open)() noexcept nogil
         void (*close)() noexcept nogil
         Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil

@@ -94,7 +94,7 @@ def truth_of(dtype: Any, n: int, j: int, k: int, weighted: bool, digits: bool) -
 
 def check_linear(dtype: Any, n: int, j: int, k: int, weighted: bool, reduction: str) -> None:
     X, W, b, y, s, scale = make_case(dtype, n, j, k)
-    digits = _kernels.active() == "amx" and dtype == np.uint8
+    digits = _kernels.active() in ("amx", "vnni") and dtype == np.uint8
     truth = truth_of(dtype, n, j, k, weighted, digits)
     assert_no_worse(
         functional.linear(X, W, b, scale=scale),

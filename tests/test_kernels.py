@@ -19,7 +19,7 @@ from csoftmax import _kernels
 
 Array = Any
 
-KNOWN = ("amx", "avx512", "avx2", "neon", "scalar")  # best first
+KNOWN = ("amx", "vnni", "avx512", "avx2", "neon", "scalar")  # best first
 
 
 # ---- exp and log ---------------------------------------------------------------------------------
@@ -188,6 +188,7 @@ def test_available_agrees_with_the_operating_system() -> None:
     assert ("avx2" in names) == avx2
     avx512 = avx2 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features
     assert ("avx512" in names) == avx512
+    assert ("vnni" in names) == (avx512 and "avx512_vnni" in features)
     if "amx" in names:  # not the other way round: an old compiler or system may refuse the tiles
         assert avx512
         assert {"amx_tile", "amx_int8"} <= features

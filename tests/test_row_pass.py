@@ -1,4 +1,4 @@
-"""Several problems over the same rows in one pass, and what products by tiles could get wrong."""
+"""Several problems over the same rows in one pass, and what products by bytes or tiles could get wrong."""
 
 from __future__ import annotations
 
@@ -99,7 +99,22 @@ def test_wrong_heads_are_refused() -> None:
         )
 
 
-# ---- pixels by integer tiles ---------------------------------------------------------------------
+# ---- pixels by integers --------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    not {"vnni", "amx"} <= set(_kernels.available()), reason="this CPU has one way alone"
+)
+@pytest.mark.parametrize("n_classes", [1, 5, 6, 10, 23])
+def test_both_ways_have_the_same_bits(isa: str, n_classes: int) -> None:
+    X, W, b, y, _ = problem(np.uint8, 300, 150, n_classes, 1)
+    results = []
+    for name in ("vnni", "amx"):
+        _kernels.use(name)
+        dW, db = np.empty_like(W), np.empty_like(b)
+        _kernels.row_pass(X, W, b, 1 / 255, y=y, gradient=(dW, db))
+        results.append(dW)
+    assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

@@ -389,7 +389,7 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, const v
 }
 
 static const tile_kernels BFLOAT(tiles) = {
-    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .open = digits_open,
+    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .speed = 2, .open = digits_open,
     .close = digits_close, .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_weights_bytes,
     .forward_bytes = bfloat_forward_bytes, .gradient_bytes = bfloat_gradient_bytes,
     .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward), .gradient = BFLOAT(gradient)};

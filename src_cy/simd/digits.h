@@ -1,17 +1,16 @@
-/* Pixels by integer tiles (AMX): X is multiplied as it is stored, and every sum is exact.
+/* Pixels by integers: X is multiplied as it is stored, and every sum is exact.
  *
  * A weight (or dlogit) is rounded to 24 bits of its class's largest and written as three signed digits,
  * q = d0 + 256 d1 + 65536 d2, so that  sum_j x[j] w[j] = unit * sum_d 256^d sum_j x[j] digit_d[j].
- * The tile unit multiplies 16 x 64 bytes by 64 x 16 bytes into 16 x 16 integers of 32 bits in the time of 16
- * multiply-adds of vectors: with three digits, eleven times what floats can do. The rounding of w is at most
- * 2^-23 of the largest w of the class; floats round every partial sum.
+ * The rounding of w is at most 2^-23 of the largest w of the class; floats round every partial sum.
  *
- * Digits of a group of GROUP classes fill two tiles: class c, digit d lie at 3 c + d of 32 places. */
+ * Digits of a group of GROUP classes fill two tiles of 16 places: class c, digit d lie at 3 c + d of 32. A tile has
+ * 64 bytes a place: four features of 16 places side by side (W), or 64 rows of a place (dlogits). */
 
 enum {
     GROUP = 10,
     PLACES = 32,
-    STEP = 64,                             /* what one tile product sums over: features, or rows */
+    STEP = 64, /* what one tile product sums over: features, or rows */
     TILE_BYTES = 1024,
 };
 
@@ -43,26 +42,19 @@ static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
-/* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */
-INLINE void settle(void)
+/* Byte j of up to 32 rows that come next is fetched: few at a time, while products are busy. */
+INLINE void fetch(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j)
 {
-    __asm__ volatile("" ::: "memory");
+    for (ptrdiff_t r = 0; r < 32 && r < n_rows; r++)
+        __builtin_prefetch((const char *)rows[r] + j, 0, 2);
 }
 
-static void digits_open(void)
-{
-    static const struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t n_rows[16];
-    } shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-    _tile_loadconfig(&shapes);
-}
-
-static void digits_close(void)
-{
-    _tile_release();
-}
+/* Both products, and what must be done before the first and after the last. */
+#if defined(HAS_AMX_TILES)
+#include "digits_amx.h"
+#else
+#include "digits_vnni.h"
+#endif
 
 /* The exponent that brings |x| <= largest into 24 bits of three signed digits, given the bits of largest. */
 INLINE int exponent_of_unit(int32_t largest_bits)
@@ -181,13 +173,6 @@ INLINE void interleave(const char *rows, ptrdiff_t row_bytes, char *to)
     _mm512_store_si512(to + 3 * TILE_BYTES, _mm512_unpackhi_epi16(high01, high23));
 }
 
-/* Byte j of up to 32 rows that come next is fetched: few at a time, while the tile unit is busy. */
-INLINE void fetch(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j)
-{
-    for (ptrdiff_t r = 0; r < 32 && r < n_rows; r++)
-        __builtin_prefetch((const char *)rows[r] + j, 0, 2);
-}
-
 /* d2 65536 + d1 256 + d0 */
 INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
 {
@@ -211,44 +196,30 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
     }
 }
 
-/* 2 n_rows n_features n_classes FLOP, in 3.2 times as many of integers. */
+/* 2 n_rows n_features n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W,
                           const void *packed, const void *b, ptrdiff_t n_classes, double scale, void *logits,
                           ptrdiff_t ld, void *staged, void *scratch)
 {
     const ptrdiff_t stride = digits_row_bytes(n_features);
     (void)W, (void)scratch;
-    copy_rows(rows, n_rows, n_features, staged);
-    if (!packed)
-        return 0;
     const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
-    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES)
+    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
+        const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
-            const char *left = (const char *)staged + i * stride, *right = digits;
-            settle();
-            _tile_zero(0);
-            _tile_zero(1);
-            _tile_zero(2);
-            _tile_zero(3);
-            for (ptrdiff_t j = 0; j < n_features; j += STEP, right += 2 * TILE_BYTES) {
-                _tile_loadd(4, left + j, stride);
-                _tile_loadd(5, left + j + 16 * stride, stride);
-                _tile_loadd(6, right, 128);
-                _tile_loadd(7, right + 64, 128);
-                _tile_dpbusd(0, 4, 6);
-                _tile_dpbusd(1, 4, 7);
-                _tile_dpbusd(2, 5, 6);
-                _tile_dpbusd(3, 5, 7);
-            }
+            char *left = (char *)staged + i * stride;
+            const ptrdiff_t n_left = n_rows - i;
+            if (k == 0 && i % STAGED_ROWS == 0)
+                copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
+            if (!packed)
+                continue;
             __m512i sums[2][PLACES];
-            _tile_stored(0, sums[0], 64);
-            _tile_stored(1, sums[0] + 16, 64);
-            _tile_stored(2, sums[1], 64);
-            _tile_stored(3, sums[1] + 16, 64);
-            logits_of(sums, (int)(n_classes - k < GROUP ? n_classes - k : GROUP), (const float *)packed + k,
-                      (float)scale, (const float *)b + k, (float *)logits + k * ld + i, ld);
+            multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_left - 32 : 0);
+            logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
+                      (float *)logits + k * ld + i, ld);
         }
-    return 1;
+    }
+    return packed != NULL;
 }
 
 /* dlogits -> digits in the order of a left factor: [group][step][place][row]. 0 if one is not finite. */
@@ -293,7 +264,7 @@ INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t 
     }
 }
 
-/* 2 n_rows (end - begin) n_classes FLOP, in 3.2 times as many of integers. */
+/* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_gradient(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
                            ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
                            const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
@@ -313,29 +284,7 @@ static int digits_gradient(const void *staged, const void *const *rows, const vo
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[4][PLACES];
-            for (int pair = 0; pair < 4; pair += 2) {
-                settle();
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_zero(2);
-                _tile_zero(3);
-                for (ptrdiff_t s = 0; s < steps; s++) {
-                    _tile_loadd(4, digits + 2 * s * TILE_BYTES, 64);
-                    _tile_loadd(5, digits + (2 * s + 1) * TILE_BYTES, 64);
-                    _tile_loadd(6, strip + (4 * s + pair) * TILE_BYTES, 64);
-                    _tile_loadd(7, strip + (4 * s + pair + 1) * TILE_BYTES, 64);
-                    _tile_dpbsud(0, 4, 6);
-                    _tile_dpbsud(1, 5, 6);
-                    _tile_dpbsud(2, 4, 7);
-                    _tile_dpbsud(3, 5, 7);
-                    if (k == 0)
-                        fetch(later + s * STEP + pair * 16, n_later - s * STEP - pair * 16, j);
-                }
-                _tile_stored(0, sums[pair], 64);
-                _tile_stored(1, sums[pair] + 16, 64);
-                _tile_stored(2, sums[pair + 1], 64);
-                _tile_stored(3, sums[pair + 1] + 16, 64);
-            }
+            multiply_strip(digits, strip, steps, n, sums, later, k == 0 ? n_later : 0, j);
             for (int c = 0; c < n; c++)
                 digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
         }
@@ -351,6 +300,6 @@ static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
 
 static const tile_kernels digits_tiles = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
-    .fewest_classes = 1, .fewest_rows = 32, .open = digits_open, .close = digits_close, .row_bytes = digits_row_bytes,
-    .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes, .gradient_bytes = digits_gradient_bytes,
-    .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};
+    .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close,
+    .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes,
+    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};

@@ -27,10 +27,10 @@ static int tiles_granted(void)
 #endif
 }
 
-static void x86_features(int *avx2, int *avx512, int *amx)
+static void x86_features(int *avx2, int *avx512, int *vnni, int *amx)
 {
     unsigned a, b, c, d, c1;
-    *avx2 = *avx512 = *amx = 0;
+    *avx2 = *avx512 = *vnni = *amx = 0;
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & bit_OSXSAVE))
         return;
     const uint64_t state = enabled_state();
@@ -40,6 +40,7 @@ static void x86_features(int *avx2, int *avx512, int *amx)
     *avx2 = (state & 0x06) == 0x06 && (c1 & bit_FMA) && (c1 & bit_F16C) && (b & bit_AVX2);
     *avx512 = *avx2 && (state & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512BW) &&
               (b & bit_AVX512DQ) && (b & bit_AVX512VL);
+    *vnni = *avx512 && (c & bit_AVX512VNNI);
     /* bits 17-18: the tiles' shapes and contents; leaf 7, EDX 22, 24, 25: bfloat16, tiles, 8 bits */
     *amx = *avx512 && (state & 0x60000) == 0x60000 && (d >> 22 & 13) == 13 && tiles_granted();
 }
@@ -49,12 +50,14 @@ int available_instruction_sets(const instruction_set *found[MOST_INSTRUCTION_SET
 {
     int n = 0;
 #if defined(__x86_64__)
-    int avx2, avx512, amx;
-    x86_features(&avx2, &avx512, &amx);
+    int avx2, avx512, vnni, amx;
+    x86_features(&avx2, &avx512, &vnni, &amx);
 #if HAS_AMX
     if (amx)
         found[n++] = &kernels_amx;
 #endif
+    if (vnni)
+        found[n++] = &kernels_vnni;
     if (avx512)
         found[n++] = &kernels_avx512;
     if (avx2)

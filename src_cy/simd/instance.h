@@ -56,6 +56,26 @@ static inline void put_back(unsigned was)
 #endif
 }
 
+/* Rows that will be read next: what is fetched of them a little at a time has come when it is wanted, and holds up
+ * nobody. Not a part of each in turn, but one after the other, as memory likes it. */
+typedef struct {
+    const void *const *rows;
+    ptrdiff_t n_rows, n_bytes, at; /* of the first of them that is not fetched yet */
+} upcoming;
+
+INLINE void fetch_lines(upcoming *next, int n)
+{
+    for (; n > 0 && next->n_rows > 0; n--) {
+        __builtin_prefetch((const char *)*next->rows + next->at, 0, 2);
+        next->at += 64;
+        if (next->at >= next->n_bytes) {
+            next->at = 0;
+            next->rows++;
+            next->n_rows--;
+        }
+    }
+}
+
 #define F32 1
 #define T float
 #define TYPE f32
@@ -68,21 +88,25 @@ static inline void put_back(unsigned was)
 #define PACK_WHOLE f32_pack_u8
 #endif
 #include "tiles.h"
-#if defined(HAS_TILES)
-#include "digits.h"
+#if defined(HAS_AMX_TILES)
 #define TILES .tiles = {&digits_tiles, &bfloat_tiles_f16_f32, &bfloat_tiles_f32_f32},
+#elif defined(HAS_DIGITS)
+#define TILES .tiles = {&digits_tiles},
 #else
 #define TILES
 #endif
+#if defined(HAS_DIGITS)
+#include "digits.h"
+#endif
 #define SOURCE f16
 #define S uint16_t
-#if defined(HAS_TILES)
+#if defined(HAS_AMX_TILES)
 #define X_TERMS 2
 #endif
 #include "tiles.h"
 #define SOURCE f32
 #define S float
-#if defined(HAS_TILES)
+#if defined(HAS_AMX_TILES)
 #define X_TERMS 3
 #endif
 #include "tiles.h"

@@ -53,6 +53,8 @@ typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
  * depend on which rows make a block, and on nothing else. */
 typedef struct {
     ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */
+    double speed;         /* against floats, roughly */
+    int fetches_in_order; /* does it pay to fetch rows that come next where they lie in order? */
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
@@ -78,7 +80,7 @@ typedef struct {
 
 typedef struct {
     /* logits[k * ld + i] = scale * sum_j X[i,j] W[k,j] + b[k];
-       later: n_rows rows that come next, whose first features are fetched at the end, or NULL;
+       later: n_rows rows that come next, which are fetched meanwhile, or NULL;
        panel: scratch for FORWARD_PANEL elements per row, n_rows rounded up to a multiple of 32 */
     forward_kernel forward[N_SOURCES];
     /* g[k,j] = scale * sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, then into the sink;
@@ -128,7 +130,7 @@ typedef struct {
     kernel_table f32, f64;
 } instruction_set;
 
-extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kernels_amx, kernels_neon;
+extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kernels_vnni, kernels_amx, kernels_neon;
 
 /* Does the compiler know the tile instructions? */
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
@@ -137,7 +139,7 @@ extern const instruction_set kernels_scalar, kernels_avx2, kernels_avx512, kerne
 #define HAS_AMX 0
 #endif
 
-enum { MOST_INSTRUCTION_SETS = 5 };
+enum { MOST_INSTRUCTION_SETS = 6 };
 
 /* The instruction sets that this machine can run, best first; returns how many (scalar is always one). */
 int available_instruction_sets(const instruction_set *found[MOST_INSTRUCTION_SETS]);

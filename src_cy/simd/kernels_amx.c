@@ -9,7 +9,8 @@
 #endif
 #include "vector_avx512.h"
 #define ISA amx
-#define HAS_TILES
+#define HAS_DIGITS
+#define HAS_AMX_TILES
 #include "instance.h"
 #if defined(__clang__)
 #pragma clang attribute pop

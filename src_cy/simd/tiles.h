@@ -16,24 +16,23 @@ INLINE V TILE(load_short)(const S *p, ptrdiff_t n)
 
 /* panel[j][r] = X[r][begin + j] for n features of WIDE rows, transposed LANES x LANES at a time.
  * Rows past the last are the last again: their logits are computed and dropped.
- * What the next panel needs, up to PANEL features of `later` from `later_begin`, is fetched meanwhile. */
+ * Each step fetches as many bytes of what comes next as it reads. */
 static void TILE(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t begin, ptrdiff_t n,
-                                  T *panel, const void *const *later, ptrdiff_t later_begin,
-                                  ptrdiff_t n_features)
+                                  T *panel, upcoming *next)
 {
-    const ptrdiff_t later_end = n_features - later_begin < PANEL ? n_features : later_begin + PANEL;
+    enum { STEP_LINES = LANES * LANES * sizeof(S) / 64 };
     for (ptrdiff_t r = 0; r < WIDE && r < n_rows; r += LANES) {
         const S *lane_rows[LANES];
         for (int lane = 0; lane < LANES; lane++) {
             const ptrdiff_t row = r + lane < n_rows ? r + lane : n_rows - 1;
             lane_rows[lane] = rows[row];
-            for (ptrdiff_t j = later_begin; later && j < later_end; j += 64 / (ptrdiff_t)sizeof(S))
-                __builtin_prefetch((const S *)later[row] + j, 0, 2);
         }
         ptrdiff_t j = 0;
 #if defined(PACK_WHOLE)
-        for (; j + 64 <= n; j += 64)
+        for (; j + 64 <= n; j += 64) {
             PACK_WHOLE(lane_rows, begin + j, panel + j * WIDE + r, WIDE);
+            fetch_lines(next, LANES);
+        }
 #endif
         for (; j < n; j += LANES) {
             /* the last few features are read together with those before them, never past the row's end */
@@ -45,6 +44,7 @@ static void TILE(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptr
             const ptrdiff_t seen = from >= 0 ? LANES - left : 0;
             for (ptrdiff_t t = 0; t < left; t++)
                 FN(store)(panel + (j + t) * WIDE + r, v[seen + t]);
+            fetch_lines(next, STEP_LINES > 1 ? STEP_LINES : 1);
         }
     }
 }
@@ -56,6 +56,7 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 {
     T *panel = panel_;
     ptrdiff_t begin = 0;
+    upcoming next_rows = {later, later ? n_rows : 0, n_features * (ptrdiff_t)sizeof(S), 0};
     if (n_rows == 1 && n_features <= PANEL * WIDE - LANES) { /* a lane for each row would waste all but one */
         for (ptrdiff_t j = 0; j < n_features; j += LANES)
             FN(store)(panel + j, j + LANES <= n_features ? LOAD((const S *)rows[0] + j)
@@ -66,10 +67,8 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
     do { /* once at least: without features, logits = b */
         const ptrdiff_t n = n_features - begin < PANEL ? n_features - begin : PANEL;
         const int last = begin + n == n_features;
-        const void *const *fetched = last ? later : rows;
         for (ptrdiff_t i = 0; i < n_rows; i += WIDE)
-            TILE(pack_transposed)(rows + i, n_rows - i, begin, n, panel + i * PANEL, fetched ? fetched + i : NULL,
-                                  last ? 0 : begin + n, n_features);
+            TILE(pack_transposed)(rows + i, n_rows - i, begin, n, panel + i * PANEL, &next_rows);
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
             next = FN(group_end)(k, n_classes);
             for (ptrdiff_t i = 0; i < n_rows; i += WIDE)
