@@ -1,4 +1,4 @@
-"""Several problems over the same rows in one pass; what products of bytes or tiles could get wrong."""
+"""Several problems over the same rows in one pass; what bytes and tiles could get wrong."""
 
 from __future__ import annotations
 
