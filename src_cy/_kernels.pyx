@@ -112,12 +112,13 @@ cdef class Team:
     """Pieces of work, taken as tickets by the calling thread and its helpers.
 
     Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. So a
-    helper offers its CPU when it has none: who wants it takes it there. Whoever finds that a CPU was lost, where
+    helper offers its CPU when it has none: who wants it takes it there; and the caller his, until the helpers have
+    come, as one may have been put there. Whoever finds that a CPU was lost, where
     pieces wait for others, sends the helpers away, and for a while nobody helps.
     """
     cdef ticket_office office
     cdef int64_t n_tickets, n_started    # helpers
-    cdef int n_threads
+    cdef int n_threads, cpu_of_caller
 
     cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
         """Do the piece; `slot` is this thread's own scratch."""
@@ -129,9 +130,9 @@ cdef class Team:
     cdef bint work(self, int slot, double until) noexcept nogil:
         """Take tickets until there are none (True) or time is up (False)."""
         cdef int64_t ticket, awaited, n_done = 0
-        cdef double now = monotonic_seconds(), offered = now, began, busy = 0.0
+        cdef double now = monotonic_seconds(), offered = now if slot > 0 else 0.0, began, busy = 0.0
         while now < until:
-            if slot > 0 and now > offered + offer_every:
+            if now > offered + offer_every and (slot > 0 or has_come(&self.office) < self.n_started):
                 offered = now
                 sched_yield()
             ticket = next_ticket(&self.office)
@@ -155,6 +156,7 @@ cdef class Team:
     def help(self, int slot):
         """A helper thread's whole life."""
         with nogil:
+            leave_cpu_of_caller(self.cpu_of_caller, slot)
             if enter_office(&self.office):
                 self.work(slot, 1e300)
             leave_office(&self.office)
@@ -162,6 +164,7 @@ cdef class Team:
     cdef void call_helpers(self) except *:
         """Start helpers, unless those of before are still here or nobody is to help now."""
         cdef int slot
+        self.cpu_of_caller = current_cpu()
         if has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
             return
         try:

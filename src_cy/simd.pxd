@@ -108,12 +108,15 @@ cdef extern from "team.h" nogil:
     void close_office(ticket_office *office)
     int enter_office(ticket_office *office)
     void leave_office(ticket_office *office)
+    int64_t has_come(const ticket_office *office)
     int64_t has_left(const ticket_office *office)
     int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
     int claimed(int64_t *counter, int64_t n)
     void set_counter(int64_t *counter, int64_t value)
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
+    int current_cpu()
+    void leave_cpu_of_caller(int cpu_of_caller, int slot)
     void prefetch(const void *address)
     void copy_items(
         char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,

@@ -49,6 +49,12 @@ static inline void leave_office(ticket_office *office)
     __atomic_fetch_add(&office->left, 1, __ATOMIC_SEQ_CST);
 }
 
+/* helpers that have been scheduled at all */
+static inline int64_t has_come(const ticket_office *office)
+{
+    return __atomic_load_n(&office->left, __ATOMIC_RELAXED) + __atomic_load_n(&office->inside, __ATOMIC_RELAXED);
+}
+
 static inline int64_t has_left(const ticket_office *office)
 {
     return __atomic_load_n(&office->left, __ATOMIC_SEQ_CST);
@@ -96,6 +102,38 @@ static inline void wait_until_empty(ticket_office *office)
     int64_t spins = 0;
     while (__atomic_load_n(&office->inside, __ATOMIC_SEQ_CST) > 0)
         pause_waiting(&spins);
+}
+
+/* A new thread may be put where its caller runs, and stay there for the milliseconds that the scheduler takes to see that
+ * another CPU has nothing to do. So it goes to one of those that it may use, each helper to its own. */
+static inline void leave_cpu_of_caller(int cpu_of_caller, int slot)
+{
+#if defined(__linux__)
+    cpu_set_t allowed, other;
+    if (sched_getcpu() != cpu_of_caller || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    const int n_others = CPU_COUNT(&allowed) - 1;
+    int skipped = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE && n_others > 0; cpu++)
+        if (cpu != cpu_of_caller && CPU_ISSET(cpu, &allowed) && skipped++ == (slot - 1) % n_others) {
+            CPU_ZERO(&other);
+            CPU_SET(cpu, &other);
+            sched_setaffinity(0, sizeof other, &other);
+            sched_setaffinity(0, sizeof allowed, &allowed);
+            return;
+        }
+#else
+    (void)cpu_of_caller, (void)slot;
+#endif
+}
+
+static inline int current_cpu(void)
+{
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
 }
 
 static inline void prefetch(const void *address)
