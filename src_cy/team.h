@@ -104,8 +104,8 @@ static inline void wait_until_empty(ticket_office *office)
         pause_waiting(&spins);
 }
 
-/* A new thread may be put where its caller runs, and stay there for the milliseconds that the scheduler takes to see that
- * another CPU has nothing to do. So it goes to one of those that it may use, each helper to its own. */
+/* A new thread may be put where its caller runs, and stay there for the milliseconds that the scheduler takes to see
+ * that another CPU has nothing to do. So it goes to one of those that it may use, each helper to its own. */
 static inline void leave_cpu_of_caller(int cpu_of_caller, int slot)
 {
 #if defined(__linux__)
