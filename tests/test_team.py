@@ -136,6 +136,25 @@ def test_on_busy_cpus(busy: None) -> None:
     finishes(calls)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_helpers_that_leave_the_callers_cpu_use_only_those_allowed() -> None:
+    """With one CPU they have nowhere to go; and what is allowed stays as it was."""
+    work, allowed = Work(), os.sched_getaffinity(0)
+    expected = {name: bits(getattr(work, name)(1)) for name in PASSES}
+
+    def calls() -> None:
+        for cpus in ({min(allowed)}, {max(allowed)}, allowed):
+            os.sched_setaffinity(0, cpus)
+            for name in PASSES:
+                assert bits(getattr(work, name)(3)) == expected[name], (name, cpus)
+            assert os.sched_getaffinity(0) == cpus
+
+    try:
+        finishes(calls)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 @pytest.mark.parametrize("name", PASSES)
 def test_who_waits_too_long_goes_on_alone(isa: str, name: str) -> None:
     """Every wait is too long: helpers leave early, and come back or not. The same bits."""
