@@ -44,14 +44,19 @@ class History:
         return len(self.train_loss)
 
     def add(self, epoch: Epoch, validation: Epoch | None) -> None:
-        """Append what an epoch came to."""
-        self.train_loss.append(epoch.loss)
-        self.train_accuracy.append(epoch.accuracy)
-        self.seconds.append(epoch.seconds)
-        self.samples_per_second.append(epoch.n_samples / epoch.seconds)
+        """Append what an epoch came to; its training loss last, as that makes it count."""
         if validation is not None:
             self.validation_loss.append(validation.loss)
             self.validation_accuracy.append(validation.accuracy)
+        self.seconds.append(epoch.seconds)
+        self.samples_per_second.append(epoch.n_samples / epoch.seconds)
+        self.train_accuracy.append(epoch.accuracy)
+        self.train_loss.append(epoch.loss)
+
+    def keep(self, epochs: int) -> None:
+        """Drop what there is of later epochs."""
+        for values in vars(self).values():
+            del values[epochs:]
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return one list per column, "epoch" (1, 2, ...) first."""

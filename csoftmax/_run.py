@@ -60,7 +60,6 @@ class Run:
     unit: str
     say: Callable[[str], None]
     history: cs.History | None = None
-    finished: int = 0
 
     def after_epoch(self, model: cs.SoftmaxRegression, history: cs.History) -> bool:
         """Print the epoch's line; stop a training that has nothing left to learn from."""
@@ -68,8 +67,8 @@ class Run:
             self.say(
                 f"{'epoch':>9}  train loss  train accuracy  test accuracy  seconds  {self.unit:>12}"
             )
-        self.history, self.finished = history, len(history)
-        epoch = f"{self.finished}/{self.epochs}"
+        self.history = history
+        epoch = f"{len(history)}/{self.epochs}"
         self.say(
             f"{epoch:>9}  {history.train_loss[-1]:>10.4f}  {history.train_accuracy[-1]:>14.4f}  "
             f"{history.validation_accuracy[-1]:>13.4f}  {history.seconds[-1]:>7.3f}  "
@@ -81,19 +80,17 @@ class Run:
         """Write the model and the finished epochs."""
         if self.history is None:
             return
-        for values in vars(self.history).values():
-            del values[self.finished :]  # of an epoch that was interrupted
         with users_mistakes():
             self.model.save(self.folder / "model.safetensors")
             self.history.to_csv(self.folder / "history.csv")
 
     def interrupted(self) -> str:
         """Save what there is, and say so."""
-        if self.finished == 0:
+        if self.history is None:
             return "interrupted before the end of the first epoch: nothing was saved"
         self.save()
         path = self.folder / "model.safetensors"
-        return f"interrupted: the model after epoch {self.finished} is saved in {path}"
+        return f"interrupted: the model after epoch {len(self.history)} is saved in {path}"
 
 
 def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float) -> None:

@@ -188,11 +188,18 @@ def train(
     history = History()
     with _progress_bar(epochs, progress) as bar:
         for _ in range(epochs):
-            epoch = train_epoch(model, loader, optimizer, n_threads=n_threads)
-            after = None
-            if validation is not None:
-                after = _evaluate(model, validation, None, n_threads)
-            history.add(epoch, after)
+            finished, undo = len(history), _undo(model, optimizer)
+            try:
+                epoch = train_epoch(model, loader, optimizer, n_threads=n_threads)
+                after = None
+                if validation is not None:
+                    after = _evaluate(model, validation, None, n_threads)
+                history.add(epoch, after)
+            except BaseException:
+                if len(history) == finished:
+                    undo()
+                    history.keep(finished)
+                raise
             shown = after or epoch
             bar.set_postfix_str(f"loss {shown.loss:.3f}, accuracy {shown.accuracy:.3f}", False)
             bar.update()
@@ -231,8 +238,7 @@ def train_epoch(
     threads = check_threads(n_threads)
     rule = (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
     velocities = optimizer.velocities_of(model) or (None, None)
-    state = [a for a in (model.W.T, model.b, *velocities) if a is not None]
-    before, scale_before = [array.copy() for array in state], model._scale
+    undo = _undo(model, optimizer)
     started = time.perf_counter()
     try:
         if is_integer(features):
@@ -243,12 +249,23 @@ def train_epoch(
             n_threads=threads,
         )  # fmt: skip
     except BaseException:
-        model._scale = scale_before
-        for array, copy in zip(state, before, strict=True):
-            array[...] = copy
+        undo()
         raise
     seconds = time.perf_counter() - started
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
+
+
+def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
+    """Return what makes the model and its velocities again what they are now."""
+    state = [model.W, model.b, *(optimizer.velocities_of(model) or ())]
+    before, scale = [array.copy() for array in state], model._scale
+
+    def undo() -> None:
+        model._scale = scale
+        for array, copy in zip(state, before, strict=True):
+            array[...] = copy
+
+    return undo
 
 
 def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = None) -> Metrics:

@@ -15,7 +15,7 @@ import pytest
 from commands import RESULTS, SAMPLE, command, subprocess_of
 
 import csoftmax as cs
-from csoftmax import cli, data
+from csoftmax import cli, data, training
 from csoftmax.cli import main
 
 
@@ -77,14 +77,15 @@ def test_ctrl_c_at_other_times(
 def test_an_epoch_that_was_interrupted_is_not_in_the_history(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_train = cs.train
+    validate, calls = training._evaluate, []
 
-    def train(*arguments: Any, **options: Any) -> Any:
-        history = real_train(*arguments, **(options | {"epochs": 3}))
-        history.train_loss.append(0.1)  # as if stopped while it tested the fourth epoch
-        raise KeyboardInterrupt
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 4:  # while it tests the fourth epoch
+            raise KeyboardInterrupt
+        return validate(*arguments)
 
-    monkeypatch.setattr(cs, "train", train)
+    monkeypatch.setattr(training, "_evaluate", interrupted)
     out = tmp_path / "run"
     assert main(command("train", "--data", table, "--label-column", 0, "--out", out)) == 130
     assert len((out / "history.csv").read_text().splitlines()) == 4

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 from training_cases import GOOD_DATA, OrderedLoader, state_of
 
 import csoftmax as cs
+from csoftmax import training
 
 
 def test_copies_of_an_optimizer_start_without_velocities() -> None:
@@ -183,3 +184,30 @@ def test_ctrl_c_puts_the_last_finished_epoch_back(n_threads: int) -> None:
     assert model.scale == 1.0
     cs.train(model, data, epochs=1, optimizer=optimizer)  # and it can go on
     assert [state_of(model, optimizer)] != finished
+
+
+def test_ctrl_c_while_validating_puts_the_last_finished_epoch_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train_set, test_set = cs.fashion_mnist_sample()
+    model, optimizer = cs.SoftmaxRegression(784, 10, seed=0), cs.SGD(0.1, momentum=0.9)
+    seen: list[Any] = []
+    histories: list[cs.History] = []
+    validate = training._evaluate
+
+    def interrupted(*arguments: Any) -> Any:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    def see(model: cs.SoftmaxRegression, history: cs.History) -> None:
+        seen.append(state_of(model, optimizer))
+        histories.append(history)
+
+    monkeypatch.setattr(training, "_evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(
+            model, train_set, validation=test_set, epochs=5, optimizer=optimizer, callbacks=[see]
+        )
+    assert state_of(model, optimizer) == seen[1]
+    assert {len(values) for values in vars(histories[0]).values()} == {2}

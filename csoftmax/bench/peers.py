@@ -275,5 +275,5 @@ def make(name: str) -> Any:
 
 
 def label(name: str) -> str:
-    """Return the peer's name in tables."""
-    return OTHERS[name].label
+    """Return the name in tables of a peer, or of something else that is not installed."""
+    return OTHERS[name].label if name in OTHERS else name
