@@ -190,7 +190,7 @@ def train(
         for _ in range(epochs):
             finished, undo = len(history), _undo(model, optimizer)
             try:
-                epoch = train_epoch(model, loader, optimizer, n_threads=n_threads)
+                epoch = _epoch(model, loader, optimizer, None, n_threads)
                 after = None
                 if validation is not None:
                     after = _evaluate(model, validation, None, n_threads)
@@ -225,6 +225,21 @@ def train_epoch(
 
     Interrupted or refused, it leaves the model and its velocities as they were.
     """
+    undo = _undo(model, optimizer)
+    try:
+        return _epoch(model, loader, optimizer, sample_weight, n_threads)
+    except BaseException:
+        undo()
+        raise
+
+
+def _epoch(
+    model: SoftmaxRegression,
+    loader: DataLoader,
+    optimizer: SGD,
+    sample_weight: NDArray[np.float64] | None,
+    n_threads: int | None,
+) -> Epoch:
     optimizer._check()
     features, labels = check_labelled(model, loader.X, loader.y, "train_data")
     order = loader.epoch_order()
@@ -238,19 +253,14 @@ def train_epoch(
     threads = check_threads(n_threads)
     rule = (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
     velocities = optimizer.velocities_of(model) or (None, None)
-    undo = _undo(model, optimizer)
     started = time.perf_counter()
-    try:
-        if is_integer(features):
-            model.scale = scale
-        loss, n_correct = _kernels.row_pass(
-            as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
-            sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
-            n_threads=threads,
-        )  # fmt: skip
-    except BaseException:
-        undo()
-        raise
+    if is_integer(features):
+        model.scale = scale
+    loss, n_correct = _kernels.row_pass(
+        as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
+        sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
+        n_threads=threads,
+    )  # fmt: skip
     seconds = time.perf_counter() - started
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
 

@@ -2,8 +2,8 @@
 
 The rule for tolerances: against a truth in a wider type, the compiled result may err no more than
 plain NumPy does in the same type, plus MARGIN units of rounding of the magnitudes it has to add up.
-Where pixels are multiplied by integer tiles, weights and dlogits count as large as the largest of
-their class: they are rounded to 24 bits of that.
+Where pixels are multiplied by integers, weights and dlogits count as large as the largest of their
+class: they are rounded to 24 bits of that.
 """
 
 from __future__ import annotations

@@ -203,6 +203,10 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
 {
     const ptrdiff_t stride = digits_row_bytes(n_features);
     (void)W, (void)scratch;
+    if (!packed) {
+        copy_rows(rows, n_rows, n_features, staged);
+        return 0;
+    }
     const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
     for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
         const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
@@ -211,15 +215,13 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
             const ptrdiff_t n_left = n_rows - i;
             if (k == 0 && i % STAGED_ROWS == 0)
                 copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
-            if (!packed)
-                continue;
             __m512i sums[2][PLACES];
             multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_left - 32 : 0);
             logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
                       (float *)logits + k * ld + i, ld);
         }
     }
-    return packed != NULL;
+    return 1;
 }
 
 /* dlogits -> digits in the order of a left factor: [group][step][place][row]. 0 if one is not finite. */
@@ -302,4 +304,5 @@ static const tile_kernels digits_tiles = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
     .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close,
     .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes,
-    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights, .forward = digits_forward, .gradient = digits_gradient};
+    .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights,
+    .forward = digits_forward, .gradient = digits_gradient};

@@ -49,7 +49,7 @@ typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x
                             void *out, ptrdiff_t out_stride, void *aside);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
-/* A second way for one stored type, where the instruction set multiplies tiles; W is rewritten for it. Sums may
+/* A second way for one stored type, where the CPU multiplies tiles or bytes; W is rewritten for it. Sums may
  * depend on which rows make a block, and on nothing else. */
 typedef struct {
     ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */

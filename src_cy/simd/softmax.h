@@ -244,50 +244,41 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
             FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride, 1);
 }
 
-static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x_, ptrdiff_t x_stride,
-                             void *out_, ptrdiff_t out_stride, void *aside)
+INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
+                                    ptrdiff_t out_stride, T *aside, const int logarithm)
 {
-    const T *x = x_;
-    T *out = out_;
     if (n_classes <= SHORT_ROW * LANES) {
         for (ptrdiff_t i = 0; i < n_rows; i += LANES)
             FN(short_rows)(n_rows - i < LANES ? n_rows - i : LANES, n_classes, x + i * x_stride, x_stride,
-                           out + i * out_stride, out_stride, 0);
+                           out + i * out_stride, out_stride, logarithm);
         return;
     }
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = x + i * x_stride;
-        T *probs = out + i * out_stride, *to = aside ? aside : probs;
+        T *to = out + i * out_stride, *exponentials = logarithm ? NULL : aside ? aside : to;
         const T largest = FN(row_max)(n_classes, logits);
-        const T sum = FN(row_sum_exp)(n_classes, logits, largest, to, logits + x_stride);
-        if (aside)
-            FN(row_past_caches)(n_classes, to, 0, 1 / sum, 0, probs);
+        const T sum = FN(row_sum_exp)(n_classes, logits, largest, exponentials, logits + x_stride);
+        if (logarithm && aside)
+            FN(row_past_caches)(n_classes, logits, 1, largest, FN(log_of)(sum), to);
+        else if (logarithm)
+            FN(row_shift)(n_classes, logits, largest, FN(log_of)(sum), to);
+        else if (aside)
+            FN(row_past_caches)(n_classes, aside, 0, 1 / sum, 0, to);
         else
-            FN(row_scale)(n_classes, probs, 1 / sum, probs, 0);
+            FN(row_scale)(n_classes, to, 1 / sum, to, 0);
     }
 }
 
-static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x_, ptrdiff_t x_stride,
-                                 void *out_, ptrdiff_t out_stride, void *aside)
+static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
+                             void *out, ptrdiff_t out_stride, void *aside)
 {
-    const T *x = x_;
-    T *out = out_;
-    if (n_classes <= SHORT_ROW * LANES) {
-        for (ptrdiff_t i = 0; i < n_rows; i += LANES)
-            FN(short_rows)(n_rows - i < LANES ? n_rows - i : LANES, n_classes, x + i * x_stride, x_stride,
-                           out + i * out_stride, out_stride, 1);
-        return;
-    }
-    for (ptrdiff_t i = 0; i < n_rows; i++) {
-        const T *logits = x + i * x_stride;
-        T *to = out + i * out_stride;
-        const T largest = FN(row_max)(n_classes, logits);
-        const T log_sum = FN(log_of)(FN(row_sum_exp)(n_classes, logits, largest, NULL, logits + x_stride));
-        if (aside)
-            FN(row_past_caches)(n_classes, logits, 1, largest, log_sum, to);
-        else
-            FN(row_shift)(n_classes, logits, largest, log_sum, to); /* largest first: exact near the maximum */
-    }
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, aside, 0);
+}
+
+static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
+                                 void *out, ptrdiff_t out_stride, void *aside)
+{
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, aside, 1);
 }
 
 /* sum_k dense[k] (x[k] - shift) and sum_k dense[k]; a target of 0 adds 0 even where x is -inf */
