@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from csoftmax._estimator_data import Labels
 from csoftmax._results import Epoch
 from csoftmax.data import DataLoader
+from csoftmax.data.loader import shuffled
 from csoftmax.model import SoftmaxRegression
 from csoftmax.training import SGD, train_epoch
 
@@ -36,9 +37,7 @@ class RowsLoader(DataLoader):
         self._random = random
 
     def epoch_order(self) -> NDArray[np.int64]:
-        if self.rows is None:
-            return self._random.permutation(len(self.y))
-        return self._random.permutation(self.rows)
+        return shuffled(np.arange(len(self.y)) if self.rows is None else self.rows, self._random)
 
 
 class _Batch(RowsLoader):

@@ -13,14 +13,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from simd cimport *
 
 __all__ = [
-    "active", "available", "elementary", "linear_gradient", "multiply_adds", "read_all", "row_pass", "softmax_pass",
-    "use", "wait_at_most"]
+    "active", "available", "elementary", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle",
+    "softmax_pass", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -86,6 +86,17 @@ cdef View contiguous(array, Py_ssize_t size, char kind, bint writable, str name)
 
 
 cdef char INT64 = c"l" if sizeof(long) == 8 else c"q"
+cdef char UINT64 = c"L" if sizeof(long) == 8 else c"Q"
+
+
+def shuffle(order, words):
+    """Put int64 `order` into a random order, in place, by ceil(n / 2) uint64 of random bits."""
+    cdef View items = View(order, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+    cdef Py_ssize_t n = items.buffer.len // sizeof(int64_t)
+    items = contiguous(order, n, INT64, True, "order")
+    cdef View random = contiguous(words, ceil_div(n, 2), UINT64, False, "words")
+    with nogil:
+        shuffle_items(<int64_t *>items.buffer.buf, n, <const uint64_t *>random.buffer.buf)
 
 
 # ---- the team -----------------------------------------------------------------------------------

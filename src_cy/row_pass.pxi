@@ -404,10 +404,12 @@ cdef class RowPass(Team):
                                                &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `begin` there are to fetch; those in order, the CPU may foresee itself."""
-        if self.packed or (self.tiles != NULL and self.order == NULL and not self.tiles.fetches_in_order):
-            return 0
-        return max(0, min(n, self.n_rows - begin))
+        """How many of n rows from `begin` there are to fetch."""
+        return 0 if self.packed else max(0, min(n, self.n_rows - begin))
+
+    cdef inline Py_ssize_t n_later_in_forward(self, Py_ssize_t n_later) noexcept nogil:
+        """How many of them the first product on tiles fetches; the others come with the second."""
+        return n_later // 2 if self.has_gradient and self.tiles != NULL and self.tiles.fetches_in_forward else 0
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
@@ -432,13 +434,11 @@ cdef class RowPass(Team):
             later[i] = self.row(later_begin + i)
             if self.order != NULL and self.y != NULL:
                 prefetch(self.y + self.order[later_begin + i])
-        if n_later < n:
-            later = NULL
         cdef bint alone, finished = False
         if self.tiles != NULL:
             finished = self.tiles.forward(
-                rows, n, self.n_features, self.W, self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes,
-                self.scale, logits, self.ld,
+                rows, n, later, self.n_later_in_forward(n_later), self.n_features, self.W,
+                self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes, self.scale, logits, self.ld,
                 scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
         if not finished:
             # A row alone is summed in another order: not where only the cut into pieces has left it alone.
@@ -446,7 +446,7 @@ cdef class RowPass(Team):
             if alone:
                 rows[1] = rows[0]
             self.kernels.forward[self.source](
-                rows, NULL if alone else later, n + alone, self.n_features, self.W, self.b, self.n_classes, self.scale,
+                rows, later if n_later == n and not alone else NULL, n + alone, self.n_features, self.W, self.b, self.n_classes, self.scale,
                 logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
@@ -524,9 +524,11 @@ cdef class RowPass(Team):
         """The gradient of features first..last, summed over n rows at `at` of the block."""
         cdef const void **rows = <const void **>scratch + at
         cdef const char *dlogits = scratch + self.at_logits + at * self.size
+        cdef Py_ssize_t fetched = self.n_later_in_forward(n_later)
         if self.tiles == NULL or not self.tiles.gradient(
-                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), rows, rows + self.slot_rows,
-                n_later, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel):
+                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), rows, n,
+                rows + self.slot_rows + fetched, n_later - fetched, self.n_features, first, last, dlogits, self.ld,
+                self.n_classes, self.scale, sink, panel):
             self.kernels.gradient[self.source](
                 rows, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel)
 

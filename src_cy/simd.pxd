@@ -1,5 +1,5 @@
 # The C side as Cython sees it: the kernel tables (simd/kernels.h) and the tickets (team.h).
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "simd/kernels.h" nogil:
     enum:
@@ -37,7 +37,7 @@ cdef extern from "simd/kernels.h" nogil:
         Py_ssize_t fewest_classes
         Py_ssize_t fewest_rows
         double speed
-        bint fetches_in_order
+        bint fetches_in_forward
         void (*open)() noexcept nogil
         void (*close)() noexcept nogil
         Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil
@@ -46,12 +46,12 @@ cdef extern from "simd/kernels.h" nogil:
         Py_ssize_t (*gradient_bytes)(Py_ssize_t n_rows, Py_ssize_t n_classes) noexcept nogil
         int (*pack_weights)(const void *W, Py_ssize_t n_features, Py_ssize_t n_classes, void *packed) noexcept nogil
         int (*forward)(
-            const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, const void *W, const void *packed,
-            const void *b, Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld, void *staged,
-            void *scratch) noexcept nogil
+            const void *const *rows, Py_ssize_t n_rows, const void *const *later, Py_ssize_t n_later,
+            Py_ssize_t n_features, const void *W, const void *packed, const void *b, Py_ssize_t n_classes,
+            double scale, void *logits, Py_ssize_t ld, void *staged, void *scratch) noexcept nogil
         int (*gradient)(
-            const void *staged, const void *const *rows, const void *const *later, Py_ssize_t n_later,
-            Py_ssize_t n_rows, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits,
+            const void *staged, const void *const *rows, Py_ssize_t n_rows, const void *const *later,
+            Py_ssize_t n_later, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits,
             Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
             void *scratch) noexcept nogil
 
@@ -118,6 +118,7 @@ cdef extern from "team.h" nogil:
     int current_cpu()
     void leave_cpu_of_caller(int cpu_of_caller, int slot)
     void prefetch(const void *address)
+    void shuffle_items(int64_t *items, Py_ssize_t n, const uint64_t *words)
     void copy_items(
         char *to, Py_ssize_t to_stride, const char *source, Py_ssize_t from_stride, Py_ssize_t n,
         Py_ssize_t item_size, int reversed)

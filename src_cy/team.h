@@ -148,6 +148,22 @@ static inline double monotonic_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* A random order of n items. A word of 64 random bits says with which of those from it on items i and i + 1 change
+ * places: word * (n - i) has the first in its upper half, and in its lower half what is random of the second. So n^2 / 2^64
+ * is by how much one place may be likelier than another. */
+static inline void shuffle_items(int64_t *items, ptrdiff_t n, const uint64_t *words)
+{
+    __extension__ typedef unsigned __int128 product;
+    uint64_t random = 0;
+    for (ptrdiff_t i = 0; i + 1 < n; i++) {
+        const product p = (product)(i % 2 == 0 ? words[i / 2] : random) * (uint64_t)(n - i);
+        int64_t *other = items + i + (ptrdiff_t)(p >> 64), item = items[i];
+        random = (uint64_t)p;
+        items[i] = *other;
+        *other = item;
+    }
+}
+
 /* n items of 1, 2, 4 or 8 bytes, `from_stride` and `to_stride` bytes apart, their bytes reversed or not */
 static inline void copy_items(char *to, ptrdiff_t to_stride, const char *from, ptrdiff_t from_stride,
                               ptrdiff_t n, ptrdiff_t item_size, int reversed)

@@ -112,7 +112,7 @@ def test_the_program_as_written(
     assert 0.77 < first_loss < 0.80
     assert 0.445 <= loss <= 0.450
     assert 0.845 <= train_accuracy <= 0.850
-    assert 0.825 <= test_accuracy <= 0.840
+    assert 0.805 <= test_accuracy <= 0.840  # of one seed: see the test after this
     assert drawn.options["legend"] == ["train loss", "train acc", "test acc"]
     assert (names["predicted"] == installed[1].y[:6]).sum() >= 5
     assert isinstance(names["W"], cs.Parameter)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from csoftmax import _kernels
 from csoftmax.data import (
     DataError,
     DataLoader,
@@ -21,6 +23,7 @@ from csoftmax.data import (
     write_atomically,
     write_idx,
 )
+from csoftmax.data.loader import shuffled
 
 X = np.arange(30, dtype=np.uint8).reshape(10, 3)
 Y = np.arange(10) % 2
@@ -162,6 +165,39 @@ def test_each_epoch_has_its_order() -> None:
         seen = np.concatenate([features[:, 0] for features, _ in loaders[1]])
         np.testing.assert_array_equal(seen, X[order, 0])
     assert len({tuple(order) for order in drawn if order is not None}) == 3
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
+def test_shuffled_is_fisher_and_yates(n: int) -> None:
+    order = shuffled(np.arange(n), np.random.default_rng(n))
+    words = np.random.default_rng(n).integers(2**64, size=(n + 1) // 2, dtype=np.uint64)
+    expected, random = list(range(n)), 0
+    for i in range(n - 1):
+        random = (int(words[i // 2]) if i % 2 == 0 else random % 2**64) * (n - i)
+        j = i + random // 2**64
+        expected[i], expected[j] = expected[j], expected[i]
+    assert order.tolist() == expected
+
+
+def test_every_order_is_as_likely() -> None:
+    random, times = np.random.default_rng(0), 1000
+    drawn = Counter(tuple(shuffled(np.arange(4), random)) for _ in range(24 * times))
+    assert len(drawn) == 24
+    # chi-squared with 23 degrees of freedom is above 49.7 once in a thousand seeds
+    assert sum((n - times) ** 2 / times for n in drawn.values()) < 49.7
+
+
+@pytest.mark.parametrize(
+    ("order", "words", "message"),
+    [
+        (np.arange(4.0), np.zeros(2, np.uint64), "order: expected 4 contiguous items of kind"),
+        (np.arange(4), np.zeros(1, np.uint64), "words: expected 2 contiguous items of kind"),
+        (np.arange(4), np.zeros(2, np.int64), "words: expected 2 contiguous items of kind"),
+    ],
+)
+def test_shuffle_refuses(order: Any, words: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _kernels.shuffle(order, words)
 
 
 def test_order_is_drawn_when_the_epoch_starts() -> None:

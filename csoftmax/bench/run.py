@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from csoftmax import reference
+from csoftmax.data.loader import shuffled
 
 from . import peers
 from .experiments import all_experiments
@@ -36,7 +37,7 @@ EXPECTED["predict_one"] = EXPECTED["predict"]
 
 
 def _first_epoch_loss(p: Problem) -> float:
-    order = np.random.default_rng(0).permutation(len(p.X))
+    order = shuffled(np.arange(len(p.X)), np.random.default_rng(0))
     return reference.sgd_epoch(
         p.X, p.y, p.W.copy(), p.b.copy(), order, p.batch_size, 0.1, scale=p.scale
     )[0]

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax import _kernels
+
 from .dataset import Dataset
+
+
+def shuffled(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Return the rows in a random order: as `random.permutation`, in a quarter of its time."""
+    order = rows.copy()
+    _kernels.shuffle(order, random.integers(2**64, size=math.ceil(len(rows) / 2), dtype=np.uint64))
+    return order
 
 
 class DataLoader:
@@ -137,7 +146,7 @@ class DataLoader:
         >>> sorted(loader.epoch_order().tolist())
         [0, 1, 2, 3]
         """
-        return self._random.permutation(len(self.X)) if self.shuffle else None
+        return shuffled(np.arange(len(self.X)), self._random) if self.shuffle else None
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
         # drawn here, not at the first batch: epochs are numbered by the calls of iter()

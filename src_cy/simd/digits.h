@@ -42,11 +42,11 @@ static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
-/* Byte j of up to 32 rows that come next is fetched: few at a time, while products are busy. */
-INLINE void fetch(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j)
+/* How many lines of the rows that come next are fetched at each of n products: all in the end, evenly. */
+INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
 {
-    for (ptrdiff_t r = 0; r < 32 && r < n_rows; r++)
-        __builtin_prefetch((const char *)rows[r] + j, 0, 2);
+    const ptrdiff_t n_lines = next->n_rows * ((next->end - next->begin + 63) / 64);
+    return n_lines > 0 ? (int)((n_lines + n - 1) / n) : 0;
 }
 
 /* Both products, and what must be done before the first and after the last. */
@@ -197,18 +197,22 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
 }
 
 /* 2 n_rows n_features n_classes FLOP, in 3 to 3.2 times as many of integers. */
-static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W,
-                          const void *packed, const void *b, ptrdiff_t n_classes, double scale, void *logits,
-                          ptrdiff_t ld, void *staged, void *scratch)
+static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
+                          ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
+                          double scale, void *logits, ptrdiff_t ld, void *staged, void *scratch)
 {
-    const ptrdiff_t stride = digits_row_bytes(n_features);
+    const ptrdiff_t stride = digits_row_bytes(n_features), steps = n_steps(n_features);
     (void)W, (void)scratch;
     if (!packed) {
         copy_rows(rows, n_rows, n_features, staged);
         return 0;
     }
+    upcoming next = {later, n_later, 0, n_features, 0};
+    if (n_rows > STAGED_ROWS)
+        next = (upcoming){rows + STAGED_ROWS, n_rows - STAGED_ROWS, 0, n_features, 0};
+    const int n_lines = lines_at_once(&next, (n_rows + 31) / 32 * steps);
     const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
-    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += n_steps(n_features) * 2 * TILE_BYTES) {
+    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
         const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
             char *left = (char *)staged + i * stride;
@@ -216,7 +220,7 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n
             if (k == 0 && i % STAGED_ROWS == 0)
                 copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
             __m512i sums[2][PLACES];
-            multiply_rows(left, stride, digits, n_features, n, sums, rows + i + 32, k == 0 ? n_left - 32 : 0);
+            multiply_rows(left, stride, digits, n_features, n, sums, &next, n_lines);
             logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
                       (float *)logits + k * ld + i, ld);
         }
@@ -267,8 +271,8 @@ INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t 
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
-static int digits_gradient(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
-                           ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
+static int digits_gradient(const void *staged, const void *const *rows, ptrdiff_t n_rows, const void *const *later,
+                           ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
                            const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
                            const gradient_sink *sink, void *scratch)
 {
@@ -276,6 +280,8 @@ static int digits_gradient(const void *staged, const void *const *rows, const vo
     (void)rows;
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
+    upcoming next = {later, n_later, begin, end, begin};
+    const int n_lines = lines_at_once(&next, n_steps(end - begin) * n_groups(n_classes) * steps);
     const float *units = scratch;
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
@@ -286,7 +292,7 @@ static int digits_gradient(const void *staged, const void *const *rows, const vo
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[4][PLACES];
-            multiply_strip(digits, strip, steps, n, sums, later, k == 0 ? n_later : 0, j);
+            multiply_strip(digits, strip, steps, n, sums, &next, n_lines);
             for (int c = 0; c < n; c++)
                 digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
         }

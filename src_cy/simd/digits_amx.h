@@ -1,8 +1,8 @@
 /* Products of digits by the tile unit: 16 x 64 bytes times 64 x 16 into 16 x 16 integers of 32 bits in the time of
  * 16 multiply-adds of vectors; with three digits, eleven times what floats can do. */
 
-enum { STAGED_ROWS = 1 << 20 }; /* all, before the first product */
-#define DIGITS_PAY .speed = 6, .fetches_in_order = 0
+enum { STAGED_ROWS = 1 << 20 }; /* all, before the first product: during both, those of the next block are fetched */
+#define DIGITS_PAY .speed = 6, .fetches_in_forward = 1
 
 /* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */
 INLINE void settle(void)
@@ -27,9 +27,9 @@ static void digits_close(void)
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
+                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
 {
-    (void)n_classes, (void)later, (void)n_later;
+    (void)n_classes;
     settle();
     _tile_zero(0);
     _tile_zero(1);
@@ -44,6 +44,7 @@ INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits
         _tile_dpbusd(1, 4, 7);
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
+        fetch_lines(next, n_lines);
     }
     _tile_stored(0, sums[0], 64);
     _tile_stored(1, sums[0] + 16, 64);
@@ -51,9 +52,9 @@ INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; byte j of `later` is fetched meanwhile */
+/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; `next` is fetched meanwhile */
 INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes,
-                           __m512i sums[4][PLACES], const void *const *later, ptrdiff_t n_later, ptrdiff_t j)
+                           __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
     (void)n_classes;
     for (int pair = 0; pair < 4; pair += 2) {
@@ -71,7 +72,7 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t step
             _tile_dpbsud(1, 5, 6);
             _tile_dpbsud(2, 4, 7);
             _tile_dpbsud(3, 5, 7);
-            fetch(later + s * STEP + pair * 16, n_later - s * STEP - pair * 16, j);
+            fetch_lines(next, pair == 0 ? n_lines / 2 : n_lines - n_lines / 2);
         }
         _tile_stored(0, sums[pair], 64);
         _tile_stored(1, sums[pair] + 16, 64);

@@ -2,7 +2,7 @@
  * time of 16 multiply-adds of float. With three digits a third more than floats can do, and nothing to convert. */
 
 enum { STAGED_ROWS = 32 }; /* while they are multiplied, the next are fetched */
-#define DIGITS_PAY .speed = 1.4, .fetches_in_order = 1
+#define DIGITS_PAY .speed = 1.4, .fetches_in_forward = 0
 
 static void digits_open(void)
 {
@@ -20,7 +20,7 @@ INLINE __m512i four_bytes(const char *p)
 }
 
 INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stride, const char *digits,
-                             ptrdiff_t n_features, __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
+                             ptrdiff_t n_features, __m512i sums[2][PLACES], upcoming *next, int n_lines)
 {
     enum { ROWS = 8 };
     for (int r = 0; r < 32; r += ROWS) {
@@ -30,8 +30,7 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
             for (int t = 0; t < n_tiles; t++)
                 d[t] = _mm512_load_si512(digits + 32 * j + 64 * t);
             if (j % STEP == 0)
-                for (int i = 0; i < ROWS && r + i < n_later; i++)
-                    __builtin_prefetch((const char *)later[r + i] + j, 0, 3);
+                fetch_lines(next, r == 0 ? n_lines - n_lines / 4 * 3 : n_lines / 4);
             for (int i = 0; i < ROWS; i++) {
                 const __m512i x = four_bytes(rows + (r + i) * stride + j);
                 for (int t = 0; t < n_tiles; t++)
@@ -46,17 +45,17 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], const void *const *later, ptrdiff_t n_later)
+                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
 {
     if (3 * n_classes > 16)
-        multiply_rows_of(2, rows, stride, digits, n_features, sums, later, n_later);
+        multiply_rows_of(2, rows, stride, digits, n_features, sums, next, n_lines);
     else
-        multiply_rows_of(1, rows, stride, digits, n_features, sums, later, n_later);
+        multiply_rows_of(1, rows, stride, digits, n_features, sums, next, n_lines);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; byte j of `later` is fetched meanwhile */
+/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; `next` is fetched meanwhile */
 INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes,
-                           __m512i sums[4][PLACES], const void *const *later, ptrdiff_t n_later, ptrdiff_t j)
+                           __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
     enum { CLASSES = 2, AT_ONCE = 3 * CLASSES };
     for (int c = 0; c < n_classes; c += CLASSES) {
@@ -72,10 +71,8 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t step
                         acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x[t], d);
                 }
             }
-            if (c == 0) {
-                fetch(later + s * STEP, n_later - s * STEP, j);
-                fetch(later + s * STEP + 32, n_later - s * STEP - 32, j);
-            }
+            if (c == 0)
+                fetch_lines(next, n_lines);
         }
         for (int t = 0; t < 4; t++)
             for (int p = 0; p < AT_ONCE; p++)

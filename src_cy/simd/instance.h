@@ -60,7 +60,7 @@ static inline void put_back(unsigned was)
  * nobody. Not a part of each in turn, but one after the other, as memory likes it. */
 typedef struct {
     const void *const *rows;
-    ptrdiff_t n_rows, n_bytes, at; /* of the first of them that is not fetched yet */
+    ptrdiff_t n_rows, begin, end, at; /* bytes begin .. end of each are wanted, of the first those from `at` on */
 } upcoming;
 
 INLINE void fetch_lines(upcoming *next, int n)
@@ -68,8 +68,8 @@ INLINE void fetch_lines(upcoming *next, int n)
     for (; n > 0 && next->n_rows > 0; n--) {
         __builtin_prefetch((const char *)*next->rows + next->at, 0, 2);
         next->at += 64;
-        if (next->at >= next->n_bytes) {
-            next->at = 0;
+        if (next->at >= next->end) {
+            next->at = next->begin;
             next->rows++;
             next->n_rows--;
         }

@@ -54,7 +54,7 @@ typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 typedef struct {
     ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */
     double speed;         /* against floats, roughly */
-    int fetches_in_order; /* does it pay to fetch rows that come next where they lie in order? */
+    int fetches_in_forward; /* are half of the rows that come next fetched by the first product, and half by the second? */
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
@@ -65,16 +65,16 @@ typedef struct {
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
     /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
-    /* as the forward kernel, but logits have room up to a multiple of 32 classes too; stages the rows for the
-       gradient, with room up to a multiple of 32 rows; returns 0, having only staged, if there should be packed
-       weights and packed is NULL */
-    int (*forward)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, const void *W, const void *packed,
-                   const void *b, ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld, void *staged,
-                   void *scratch);
+    /* as the forward kernel, but logits have room up to a multiple of 32 classes too, and any number of rows come
+       next; stages the rows for the gradient, with room up to a multiple of 32 rows; returns 0, having only staged,
+       if there should be packed weights and packed is NULL */
+    int (*forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
+                   ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
+                   double scale, void *logits, ptrdiff_t ld, void *staged, void *scratch);
     /* as the gradient kernel; features begin .. end of n_later rows of `later` may be fetched;
        returns 0, having done nothing, if one of dlogits is not finite */
-    int (*gradient)(const void *staged, const void *const *rows, const void *const *later, ptrdiff_t n_later,
-                    ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits,
+    int (*gradient)(const void *staged, const void *const *rows, ptrdiff_t n_rows, const void *const *later,
+                    ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits,
                     ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch);
 } tile_kernels;
 

@@ -56,7 +56,7 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 {
     T *panel = panel_;
     ptrdiff_t begin = 0;
-    upcoming next_rows = {later, later ? n_rows : 0, n_features * (ptrdiff_t)sizeof(S), 0};
+    upcoming next_rows = {later, later ? n_rows : 0, 0, n_features * (ptrdiff_t)sizeof(S), 0};
     if (n_rows == 1 && n_features <= PANEL * WIDE - LANES) { /* a lane for each row would waste all but one */
         for (ptrdiff_t j = 0; j < n_features; j += LANES)
             FN(store)(panel + j, j + LANES <= n_features ? LOAD((const S *)rows[0] + j)
