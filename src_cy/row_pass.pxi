@@ -409,7 +409,8 @@ cdef class RowPass(Team):
 
     cdef inline Py_ssize_t n_later_in_forward(self, Py_ssize_t n_later) noexcept nogil:
         """How many of them the first product on tiles fetches; the others come with the second."""
-        return n_later // 2 if self.has_gradient and self.tiles != NULL and self.tiles.fetches_in_forward else 0
+        cdef bint shared = self.has_gradient and self.tiles != NULL and self.tiles.fetches_in_forward
+        return n_later // 2 if shared else 0
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride

@@ -68,22 +68,6 @@ INLINE int exponent_of_unit(int32_t largest_bits)
     return exponent < -149 ? -149 : exponent; /* no float is smaller than that */
 }
 
-/* Are most of the numbers that are not 0 so small against the largest that digits would take them for 0, or nearly? */
-INLINE int too_uneven(const float *x, ptrdiff_t n, int32_t largest)
-{
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const __m512i limit = _mm512_set1_epi32(largest - (16 << 23)); /* largest / 2^16 */
-    int n_small = 0, n_nonzero = 0;
-    for (ptrdiff_t i = 0; i < n; i += 16) {
-        const __mmask16 mask = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)-1;
-        const __m512i m = _mm512_and_si512(_mm512_maskz_loadu_epi32(mask, x + i), magnitude);
-        const __mmask16 nonzero = _mm512_test_epi32_mask(m, m);
-        n_nonzero += __builtin_popcount(nonzero);
-        n_small += __builtin_popcount(_mm512_mask_cmplt_epi32_mask(nonzero, m, limit));
-    }
-    return 2 * n_small > n_nonzero;
-}
-
 /* The bits of the largest |x[i]|, which grow with it: not below those of infinity if any is not finite. */
 INLINE int32_t largest_magnitude(const float *x, ptrdiff_t n)
 {
@@ -97,11 +81,20 @@ INLINE int32_t largest_magnitude(const float *x, ptrdiff_t n)
 }
 
 /* Up to 16 numbers in units of 2^exponent, zeros after them: their digits are the lowest three bytes.
- * Adding 128 to a byte and taking it away without a carry turns 0 .. 255 into -128 .. 127. */
-INLINE __m512i digits_of(const float *x, ptrdiff_t n, __m512 exponents)
+ * Adding 128 to a byte and taking it away without a carry turns 0 .. 255 into -128 .. 127.
+ * Counts, if asked to, the numbers that are not 0, and those of them that are less than 128 units. */
+INLINE __m512i digits_of(const float *x, ptrdiff_t n, __m512 exponents, __m512i *n_tiny, __m512i *n_nonzero)
 {
     const __mmask16 mask = n >= 16 ? (__mmask16)-1 : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
-    const __m512i q = _mm512_cvtps_epi32(_mm512_scalef_ps(_mm512_maskz_loadu_ps(mask, x), exponents));
+    const __m512 w = _mm512_maskz_loadu_ps(mask, x);
+    const __m512i q = _mm512_cvtps_epi32(_mm512_scalef_ps(w, exponents));
+    if (n_tiny) {
+        const __m512i one = _mm512_set1_epi32(1);
+        const __mmask16 nonzero = _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_OQ);
+        const __mmask16 tiny = _mm512_mask_cmplt_epi32_mask(nonzero, _mm512_abs_epi32(q), _mm512_set1_epi32(128));
+        *n_nonzero = _mm512_mask_add_epi32(*n_nonzero, nonzero, *n_nonzero, one);
+        *n_tiny = _mm512_mask_add_epi32(*n_tiny, tiny, *n_tiny, one);
+    }
     const __m512i halves = _mm512_set1_epi32(0x00808080);
     return _mm512_xor_si512(_mm512_add_epi32(q, halves), halves);
 }
@@ -127,20 +120,24 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
     for (ptrdiff_t k = 0; k < n_classes; k++) {
         const float *w = (const float *)W + k * n_features;
         const int32_t largest = largest_magnitude(w, n_features);
-        if (largest >= 0x7f800000 || too_uneven(w, n_features, largest))
+        if (largest >= 0x7f800000)
             return 0;
         const int exponent = exponent_of_unit(largest);
         units[k] = ldexpf(1, exponent);
         const __m512 exponents = _mm512_set1_ps((float)-exponent);
+        __m512i n_tiny = _mm512_setzero_si512(), n_nonzero = _mm512_setzero_si512();
         char *to = digits + k / GROUP * n_steps(n_features) * 2 * TILE_BYTES + k % GROUP * 12;
         for (ptrdiff_t j = 0; j < STEP * n_steps(n_features); j += 16, to += 4 * 128) {
-            const __m512i d = _mm512_shuffle_epi8(digits_of(w + j, n_features - j, exponents), by_digit);
+            const __m512i q = digits_of(w + j, n_features - j, exponents, &n_tiny, &n_nonzero);
+            const __m512i d = _mm512_shuffle_epi8(q, by_digit);
             /* the fourth item of each is overwritten by the next class */
             _mm_storeu_si128((__m128i *)to, _mm512_castsi512_si128(d));
             _mm_storeu_si128((__m128i *)(to + 128), _mm512_extracti32x4_epi32(d, 1));
             _mm_storeu_si128((__m128i *)(to + 256), _mm512_extracti32x4_epi32(d, 2));
             _mm_storeu_si128((__m128i *)(to + 384), _mm512_extracti32x4_epi32(d, 3));
         }
+        if (2 * _mm512_reduce_add_epi32(n_tiny) > _mm512_reduce_add_epi32(n_nonzero))
+            return 0; /* one hides most of the others, which its unit takes for 0, or nearly */
     }
     return 1;
 }
@@ -243,7 +240,7 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
         const __m512 exponents = _mm512_set1_ps((float)-exponent);
         char *to = digits + k / GROUP * n_steps(n_rows) * 2 * TILE_BYTES + k % GROUP * 3 * STEP;
         for (ptrdiff_t i = 0; i < STEP * n_steps(n_rows); i += 16) {
-            const __m512i q = digits_of(d + i, n_rows - i, exponents);
+            const __m512i q = digits_of(d + i, n_rows - i, exponents, NULL, NULL);
             __m128i *place = (__m128i *)(to + i / STEP * 2 * TILE_BYTES + i % STEP);
             place[0] = _mm512_cvtepi32_epi8(q);
             place[4] = _mm512_cvtepi32_epi8(_mm512_srli_epi32(q, 8));
