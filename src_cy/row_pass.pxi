@@ -14,7 +14,7 @@ cdef enum:
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
-    PIXEL_ROWS = 256         # of a block of pixels on tiles
+    PIXEL_ROWS = 256         # of a block of pixels on tiles that are copied first
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -194,7 +194,8 @@ cdef class RowPass(Team):
             self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
         else:
             self.plan_tiles()
-            self.block_rows = min(self.block_rows, self.part_rows, PIXEL_ROWS if self.source == 0 else TILE_BLOCK_ROWS)
+            rows = PIXEL_ROWS if self.source == 0 and not self.in_order() else TILE_BLOCK_ROWS
+            self.block_rows = min(self.block_rows, self.part_rows, rows)
             self.piece_rows = self.block_rows
 
     cdef void plan_panels(self) except *:
@@ -358,7 +359,7 @@ cdef class RowPass(Team):
                                sums + (block - begin + at) // LOSS_ROWS, batch, batch_size)
             W_sink.first = b_sink.first = block == begin and part < self.n_lanes
             W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
-            self.feature_piece(scratch, panel, 0, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
+            self.feature_piece(scratch, panel, block, 0, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
             self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
 
     cdef void add_lanes(self, int64_t batch, Py_ssize_t part) noexcept nogil:
@@ -397,7 +398,7 @@ cdef class RowPass(Team):
                 n = min(self.sum_rows, end - begin - at)
                 W_sink.first = b_sink.first = part % self.parts_per_batch == 0 and at == 0
                 W_sink.last = b_sink.last = last and begin + at + n == end
-                self.feature_piece(scratch, panel, at, n, self.n_later(end + at, n), first,
+                self.feature_piece(scratch, panel, begin, at, n, self.n_later(end + at, n), first,
                                    min(first + self.piece_features, self.n_features), &W_sink)
                 if first == 0:
                     self.kernels.bias_gradient(n, scratch + self.at_logits + at * self.size, self.ld, self.n_classes,
@@ -411,6 +412,19 @@ cdef class RowPass(Team):
         """How many of them the first product on tiles fetches; the others come with the second."""
         cdef bint shared = self.has_gradient and self.tiles != NULL and self.tiles.fetches_in_forward
         return n_later // 2 if shared else 0
+
+    cdef inline bint in_order(self) noexcept nogil:
+        return self.order == NULL and not self.packed and self.row_stride >= self.row_bytes >= 64
+
+    cdef inline const char *staged(self, char *scratch, Py_ssize_t block, Py_ssize_t at,
+                                   Py_ssize_t *stride) noexcept nogil:
+        """Where tiles find row `at` of a block, and how far apart the others: where they lie, if they are in order and
+        others come after them, into which the last step of a row may go; else copied to scratch."""
+        if self.n_lanes > 0 and self.in_order() and block + self.slot_rows < self.n_rows:
+            stride[0] = self.row_stride
+            return self.row(block + at)
+        stride[0] = self.tiles.row_bytes(self.n_features)
+        return scratch + self.at_rows + at * stride[0]
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
@@ -436,19 +450,22 @@ cdef class RowPass(Team):
             if self.order != NULL and self.y != NULL:
                 prefetch(self.y + self.order[later_begin + i])
         cdef bint alone, finished = False
+        cdef Py_ssize_t stride
+        cdef void *staged
         if self.tiles != NULL:
+            staged = <void *>self.staged(scratch, row_begin - at, at, &stride)
             finished = self.tiles.forward(
                 rows, n, later, self.n_later_in_forward(n_later), self.n_features, self.W,
                 self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes, self.scale, logits, self.ld,
-                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), panel)
+                staged, stride, panel)
         if not finished:
             # A row alone is summed in another order: not where only the cut into pieces has left it alone.
             alone = n == 1 and (batch_size if self.has_gradient else self.n_rows) > 1
             if alone:
                 rows[1] = rows[0]
             self.kernels.forward[self.source](
-                rows, later if n_later == n and not alone else NULL, n + alone, self.n_features, self.W, self.b, self.n_classes, self.scale,
-                logits, self.ld, panel)
+                rows, later if n_later == n and not alone else NULL, n + alone, self.n_features, self.W, self.b,
+                self.n_classes, self.scale, logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
                                    self.logits + row_begin * self.logits_stride * self.size, self.logits_stride)
@@ -520,18 +537,23 @@ cdef class RowPass(Team):
         self.loss_of[sums * self.n_heads + head] = total
         self.correct_of[sums * self.n_heads + head] = correct
 
-    cdef void feature_piece(self, char *scratch, char *panel, Py_ssize_t at, Py_ssize_t n, Py_ssize_t n_later,
-                            Py_ssize_t first, Py_ssize_t last, const gradient_sink *sink) noexcept nogil:
+    cdef void feature_piece(self, char *scratch, char *panel, Py_ssize_t block, Py_ssize_t at, Py_ssize_t n,
+                            Py_ssize_t n_later, Py_ssize_t first, Py_ssize_t last,
+                            const gradient_sink *sink) noexcept nogil:
         """The gradient of features first..last, summed over n rows at `at` of the block."""
         cdef const void **rows = <const void **>scratch + at
         cdef const char *dlogits = scratch + self.at_logits + at * self.size
-        cdef Py_ssize_t fetched = self.n_later_in_forward(n_later)
-        if self.tiles == NULL or not self.tiles.gradient(
-                scratch + self.at_rows + at * self.tiles.row_bytes(self.n_features), rows, n,
-                rows + self.slot_rows + fetched, n_later - fetched, self.n_features, first, last, dlogits, self.ld,
-                self.n_classes, self.scale, sink, panel):
-            self.kernels.gradient[self.source](
-                rows, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel)
+        cdef const char *staged
+        cdef Py_ssize_t stride, fetched
+        if self.tiles != NULL:
+            staged = self.staged(scratch, block, at, &stride)
+            fetched = self.n_later_in_forward(n_later)
+            if self.tiles.gradient(staged, stride, rows, n, rows + self.slot_rows + fetched, n_later - fetched,
+                                   self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink,
+                                   panel):
+                return
+        self.kernels.gradient[self.source](
+            rows, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel)
 
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,

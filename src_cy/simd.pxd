@@ -48,9 +48,9 @@ cdef extern from "simd/kernels.h" nogil:
         int (*forward)(
             const void *const *rows, Py_ssize_t n_rows, const void *const *later, Py_ssize_t n_later,
             Py_ssize_t n_features, const void *W, const void *packed, const void *b, Py_ssize_t n_classes,
-            double scale, void *logits, Py_ssize_t ld, void *staged, void *scratch) noexcept nogil
+            double scale, void *logits, Py_ssize_t ld, void *staged, Py_ssize_t stride, void *scratch) noexcept nogil
         int (*gradient)(
-            const void *staged, const void *const *rows, Py_ssize_t n_rows, const void *const *later,
+            const void *staged, Py_ssize_t stride, const void *const *rows, Py_ssize_t n_rows, const void *const *later,
             Py_ssize_t n_later, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits,
             Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
             void *scratch) noexcept nogil

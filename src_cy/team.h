@@ -149,8 +149,8 @@ static inline double monotonic_seconds(void)
 }
 
 /* A random order of n items. A word of 64 random bits says with which of those from it on items i and i + 1 change
- * places: word * (n - i) has the first in its upper half, and in its lower half what is random of the second. So n^2 / 2^64
- * is by how much one place may be likelier than another. */
+ * places: word * (n - i) has the first in its upper half, and in its lower half what is random of the second. By
+ * n^2 / 2^64, at most, one place is likelier than another. */
 static inline void shuffle_items(int64_t *items, ptrdiff_t n, const uint64_t *words)
 {
     __extension__ typedef unsigned __int128 product;

@@ -270,12 +270,13 @@ INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weight
  * floats. */
 static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
                            ptrdiff_t n_features, const void *W, const void *packed, const void *b_,
-                           ptrdiff_t n_classes, double scale, void *logits_, ptrdiff_t ld, void *staged, void *scratch)
+                           ptrdiff_t n_classes, double scale, void *logits_, ptrdiff_t ld, void *staged,
+                           ptrdiff_t stride, void *scratch)
 {
     const ptrdiff_t at_once = packed ? BFLOAT_ROWS : BFLOAT_MOST_ROWS;
     char *group = (char *)scratch + BFLOAT_CACHED;
     const float *b = b_;
-    (void)later, (void)n_later, (void)staged;
+    (void)later, (void)n_later, (void)staged, (void)stride;
     for (ptrdiff_t begin = 0; begin < n_rows; begin += at_once) {
         const ptrdiff_t end = n_rows - begin < at_once ? n_rows : begin + at_once, n_tiles = bfloat_steps(end - begin);
         const ptrdiff_t steps = BFLOAT_CACHED / (n_tiles * X_TERMS * 2 * TILE_BYTES);
@@ -346,9 +347,9 @@ static void BFLOAT(by_floats)(const void *const *rows, ptrdiff_t n_rows, ptrdiff
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features as fit
  * stay in the second-level cache while all dlogits pass by. */
-static int BFLOAT(gradient)(const void *staged, const void *const *rows, ptrdiff_t n_rows, const void *const *later,
-                            ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
-                            const void *dlogits_, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
+static int BFLOAT(gradient)(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
+                            const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
+                            ptrdiff_t end, const void *dlogits_, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
                             const gradient_sink *sink, void *scratch)
 {
     const ptrdiff_t steps = bfloat_steps(n_rows), strip_bytes = steps * X_TERMS * 2 * TILE_BYTES;
@@ -356,7 +357,7 @@ static int BFLOAT(gradient)(const void *staged, const void *const *rows, ptrdiff
     const int kept = n_classes <= BFLOAT_FEW;
     char *groups = (char *)scratch + BFLOAT_CACHED;
     char *panel = groups + bfloat_bytes(n_rows, kept ? n_classes : BFLOAT_CLASSES);
-    (void)staged, (void)later, (void)n_later;
+    (void)staged, (void)stride, (void)later, (void)n_later;
     for (ptrdiff_t from = begin, to; from < end; from = to) {
         to = end - from < width ? end : from + width;
         BFLOAT(split_features)(rows, n_rows, from, to, scratch);

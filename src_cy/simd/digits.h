@@ -160,8 +160,8 @@ INLINE void copy_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_fea
  * feature 16 (p / 4) + 4 t + p % 4. */
 INLINE void interleave(const char *rows, ptrdiff_t row_bytes, char *to)
 {
-    const __m512i r0 = _mm512_load_si512(rows), r1 = _mm512_load_si512(rows + row_bytes);
-    const __m512i r2 = _mm512_load_si512(rows + 2 * row_bytes), r3 = _mm512_load_si512(rows + 3 * row_bytes);
+    const __m512i r0 = _mm512_loadu_si512(rows), r1 = _mm512_loadu_si512(rows + row_bytes);
+    const __m512i r2 = _mm512_loadu_si512(rows + 2 * row_bytes), r3 = _mm512_loadu_si512(rows + 3 * row_bytes);
     const __m512i low01 = _mm512_unpacklo_epi8(r0, r1), high01 = _mm512_unpackhi_epi8(r0, r1);
     const __m512i low23 = _mm512_unpacklo_epi8(r2, r3), high23 = _mm512_unpackhi_epi8(r2, r3);
     _mm512_store_si512(to, _mm512_unpacklo_epi16(low01, low23));
@@ -196,12 +196,14 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
 /* 2 n_rows n_features n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
                           ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
-                          double scale, void *logits, ptrdiff_t ld, void *staged, void *scratch)
+                          double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch)
 {
-    const ptrdiff_t stride = digits_row_bytes(n_features), steps = n_steps(n_features);
+    const ptrdiff_t steps = n_steps(n_features);
+    const int in_place = staged == rows[0];
     (void)W, (void)scratch;
     if (!packed) {
-        copy_rows(rows, n_rows, n_features, staged);
+        if (!in_place)
+            copy_rows(rows, n_rows, n_features, staged);
         return 0;
     }
     upcoming next = {later, n_later, 0, n_features, 0};
@@ -214,7 +216,7 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void 
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
             char *left = (char *)staged + i * stride;
             const ptrdiff_t n_left = n_rows - i;
-            if (k == 0 && i % STAGED_ROWS == 0)
+            if (k == 0 && i % STAGED_ROWS == 0 && !in_place)
                 copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
             __m512i sums[2][PLACES];
             multiply_rows(left, stride, digits, n_features, n, sums, &next, n_lines);
@@ -268,12 +270,12 @@ INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t 
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
-static int digits_gradient(const void *staged, const void *const *rows, ptrdiff_t n_rows, const void *const *later,
-                           ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
-                           const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
+static int digits_gradient(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
+                           const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
+                           ptrdiff_t end, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
                            const gradient_sink *sink, void *scratch)
 {
-    const ptrdiff_t stride = digits_row_bytes(n_features), steps = n_steps(n_rows);
+    const ptrdiff_t steps = n_steps(n_rows);
     (void)rows;
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;

@@ -54,7 +54,7 @@ typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 typedef struct {
     ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */
     double speed;         /* against floats, roughly */
-    int fetches_in_forward; /* are half of the rows that come next fetched by the first product, and half by the second? */
+    int fetches_in_forward; /* does the first product fetch half of the rows that come next? */
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
@@ -66,16 +66,18 @@ typedef struct {
     /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
     /* as the forward kernel, but logits have room up to a multiple of 32 classes too, and any number of rows come
-       next; stages the rows for the gradient, with room up to a multiple of 32 rows; returns 0, having only staged,
-       if there should be packed weights and packed is NULL */
+       next. The rows are staged for both products, `stride` bytes apart, with room up to a multiple of 32 rows and of
+       64 bytes: by this kernel, unless staged is rows[0], as they lie so already. Returns 0, having only staged, if
+       there should be packed weights and packed is NULL */
     int (*forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
                    ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
-                   double scale, void *logits, ptrdiff_t ld, void *staged, void *scratch);
+                   double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch);
     /* as the gradient kernel; features begin .. end of n_later rows of `later` may be fetched;
        returns 0, having done nothing, if one of dlogits is not finite */
-    int (*gradient)(const void *staged, const void *const *rows, ptrdiff_t n_rows, const void *const *later,
-                    ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end, const void *dlogits,
-                    ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink, void *scratch);
+    int (*gradient)(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
+                    const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
+                    const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink,
+                    void *scratch);
 } tile_kernels;
 
 typedef struct {
