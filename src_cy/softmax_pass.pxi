@@ -91,7 +91,7 @@ cdef class SoftmaxPass(Team):
         cdef char *out = self.out + begin * self.n_classes * self.size
         if self.adjacent:
             self.kernel(end - begin, self.n_classes, self.x + begin * self.x_strides[0],
-                        self.x_strides[0] // self.size, out, self.n_classes, scratch if self.past_caches else NULL)
+                        self.x_strides[0] // self.size, out, self.n_classes, self.past_caches)
             return
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
@@ -164,7 +164,7 @@ cdef class SoftmaxPass(Team):
             target = self.out + (a * self.n_classes * self.n_inner + b) * self.size
             out = target if self.n_inner == 1 else scratch + self.row_bytes
         if self.kernel != NULL:
-            self.kernel(1, self.n_classes, x, 0, out, 0, NULL)
+            self.kernel(1, self.n_classes, x, 0, out, 0, False)
         else:
             dense = self.dense
             if dense != NULL:

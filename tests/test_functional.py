@@ -192,10 +192,11 @@ def test_softmax_and_log_softmax(isa: str, dtype: Any, n_classes: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("offset", [0, 1])
-def test_large_results_have_the_bits_of_small_ones(isa: str, dtype: Any, offset: int) -> None:
+@pytest.mark.parametrize(("offset", "n_classes"), [(0, 4099), (1, 4099), (1, 20_001)])
+def test_large_results_have_the_bits_of_small_ones(
+    isa: str, dtype: Any, offset: int, n_classes: int
+) -> None:
     """They are written past the caches, wherever they lie."""
-    n_classes = 4099
     n = (1 << 26) // (n_classes * np.dtype(dtype).itemsize) + 1
     logits = np.random.default_rng(0).normal(0, 5, n_classes + 4 * n).astype(dtype)
     x = np.lib.stride_tricks.sliding_window_view(logits, n_classes)[::4][:n]
@@ -206,6 +207,34 @@ def test_large_results_have_the_bits_of_small_ones(isa: str, dtype: Any, offset:
         for some in (slice(0, 3), slice(n // 2, n // 2 + 3), slice(n - 3, n)):
             assert_array_equal(result[some], function(x[some]))
     assert out[:offset].sum() == out[offset + n * n_classes :].sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_rows_in_pieces(isa: str, dtype: Any) -> None:
+    """The largest logit may come early, late or piece by piece; so may what is not finite."""
+    rng, n_classes = np.random.default_rng(5), 20_001
+    x = rng.normal(0, 5, (9, n_classes)).astype(dtype)
+    x[1].sort()
+    x[2] = np.sort(x[2])[::-1]
+    x[3, :15_000] = -np.inf
+    x[4, 3] = 1e30
+    x[5, :] = -np.inf
+    x[5, 7] = np.nan
+    x[6, :] = -np.inf
+    x[7, 19_000] = np.inf
+    x[8, 20_000] = np.nan
+    wide = x[:5].astype(oracle.wider(dtype))
+    p, log_p = oracle.softmax(wide), oracle.log_softmax(wide)
+    got, got_log = functional.softmax(x), functional.log_softmax(x)
+    assert_no_worse(got[:5], reference.softmax(x[:5]), p, p)
+    scale = np.where(np.isfinite(log_p), np.maximum(1, -log_p), 1)
+    finite = np.isfinite(log_p)
+    assert_array_equal(got_log[:5][~finite], -np.inf)
+    plain = reference.log_softmax(x[:5])
+    assert_no_worse(got_log[:5][finite], plain[finite], log_p[finite], scale[finite])
+    assert np.isnan(got[5:]).all()
+    assert np.isnan(got_log[5:]).all()
+    assert_array_equal(functional.softmax(x, out=x.copy()), got)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])

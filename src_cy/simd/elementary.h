@@ -7,6 +7,7 @@
 #undef LANES
 #undef INTEGER
 #undef SMALLEST_NORMAL
+#undef LARGEST_NUMBER
 #undef WIDE
 #define FN(name) PASTE(name, TYPE)
 #define VOP(operation) PASTE(TYPE, operation)
@@ -17,9 +18,11 @@
 #if F32
 #define INTEGER int32_t
 #define SMALLEST_NORMAL FLT_MIN
+#define LARGEST_NUMBER FLT_MAX
 #else
 #define INTEGER int64_t
 #define SMALLEST_NORMAL DBL_MIN
+#define LARGEST_NUMBER DBL_MAX
 #endif
 
 /* ---- the vector type's small change ------------------------------------------------------------ */

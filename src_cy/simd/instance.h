@@ -20,6 +20,8 @@ enum {
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
     SHORT_ROW = 16,  /* vectors */
+    LONG_ROW = 32768, /* bytes: the first cache has no room for the exponentials too */
+    PIECE_BYTES = 8192, /* of a long row */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */

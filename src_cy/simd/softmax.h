@@ -190,23 +190,50 @@ INLINE void FN(row_shift)(ptrdiff_t n_classes, const T *x, T first, T second, T 
         FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) - first - second, n_classes - k);
 }
 
-/* As row_scale (by a) or row_shift (by a and b), past the caches: a line that is only written need not be read. */
-static void FN(row_past_caches)(ptrdiff_t n_classes, const T *x, const int logarithm, T a, T b, T *out)
+/* The sum of exp(x[k] - largest) of a long row, in pieces that stay in the first cache from their maximum to their
+ * exponentials: what has been summed is scaled down where a larger x comes. `later` is the row that comes next. */
+static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, T *largest)
 {
-#define FINISHED(v) (logarithm ? (v) - a - b : (v) * a)
+    enum { PIECE = PIECE_BYTES / sizeof(T) };
+    T sum = 0, shift = (T)-INFINITY;
+    for (ptrdiff_t at = 0; at < n_classes; at += PIECE) {
+        const ptrdiff_t n = n_classes - at < PIECE ? n_classes - at : PIECE;
+        const T own = FN(row_max)(n, x + at);
+        if (own > shift) {
+            sum *= FN(exp)(FN(all)(shift - own))[0];
+            shift = own;
+        }
+        /* where all have been -inf, the exponentials are 0 */
+        sum += FN(row_sum_exp)(n, x + at, shift > (T)-INFINITY ? shift : -LARGEST_NUMBER, NULL, later + at);
+    }
+    *largest = shift;
+    return sum;
+}
+
+/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. To compute exp again is less than to
+ * bring it back from the second cache. Past the caches, a line that is only written need not be read. */
+INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const int logarithm, T largest,
+                           T factor, T *out)
+{
+#define FINISHED(v) (logarithm ? (v) - largest - factor : FN(exp)((v) - largest) * factor)
 #if !defined(STREAM)
 #define STREAM(p, v) FN(store)(p, v)
 #define STREAM_FENCE()
 #endif
-    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
+    const ptrdiff_t before = past_caches ? (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T)) : 0;
     ptrdiff_t k = before < n_classes ? before : n_classes;
     if (k > 0)
         FN(store_first)(out, FINISHED(FN(load_first)(x, k, 0)), k);
     for (; k + LANES <= n_classes; k += LANES)
-        STREAM(out + k, FINISHED(FN(load)(x + k)));
+        if (past_caches)
+            STREAM(out + k, FINISHED(FN(load)(x + k)));
+        else
+            FN(store)(out + k, FINISHED(FN(load)(x + k)));
     if (k < n_classes)
         FN(store_first)(out + k, FINISHED(FN(load_first)(x + k, n_classes - k, 0)), n_classes - k);
-    STREAM_FENCE();
+    if (past_caches) {
+        STREAM_FENCE();
+    }
 #undef FINISHED
 }
 
@@ -245,7 +272,7 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
-                                    ptrdiff_t out_stride, T *aside, const int logarithm)
+                                    ptrdiff_t out_stride, const int past_caches, const int logarithm)
 {
     if (n_classes <= SHORT_ROW * LANES) {
         for (ptrdiff_t i = 0; i < n_rows; i += LANES)
@@ -253,32 +280,36 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
                            out + i * out_stride, out_stride, logarithm);
         return;
     }
+    const int is_long = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T), keep = !logarithm && !is_long && !past_caches;
     for (ptrdiff_t i = 0; i < n_rows; i++) {
-        const T *logits = x + i * x_stride;
-        T *to = out + i * out_stride, *exponentials = logarithm ? NULL : aside ? aside : to;
-        const T largest = FN(row_max)(n_classes, logits);
-        const T sum = FN(row_sum_exp)(n_classes, logits, largest, exponentials, logits + x_stride);
-        if (logarithm && aside)
-            FN(row_past_caches)(n_classes, logits, 1, largest, FN(log_of)(sum), to);
-        else if (logarithm)
-            FN(row_shift)(n_classes, logits, largest, FN(log_of)(sum), to);
-        else if (aside)
-            FN(row_past_caches)(n_classes, aside, 0, 1 / sum, 0, to);
+        const T *logits = x + i * x_stride, *later = logits + x_stride;
+        T *to = out + i * out_stride, largest, sum;
+        if (is_long) {
+            sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest);
+        } else {
+            largest = FN(row_max)(n_classes, logits);
+            sum = FN(row_sum_exp)(n_classes, logits, largest, keep ? to : NULL, later);
+        }
+        const T factor = logarithm ? FN(log_of)(sum) : 1 / sum;
+        if (keep)
+            FN(row_scale)(n_classes, to, factor, to, 0);
+        else if (past_caches)
+            FN(finish_row)(n_classes, logits, 1, logarithm, largest, factor, to);
         else
-            FN(row_scale)(n_classes, to, 1 / sum, to, 0);
+            FN(finish_row)(n_classes, logits, 0, logarithm, largest, factor, to);
     }
 }
 
 static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                             void *out, ptrdiff_t out_stride, void *aside)
+                             void *out, ptrdiff_t out_stride, int past_caches)
 {
-    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, aside, 0);
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, past_caches, 0);
 }
 
 static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                                 void *out, ptrdiff_t out_stride, void *aside)
+                                 void *out, ptrdiff_t out_stride, int past_caches)
 {
-    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, aside, 1);
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, past_caches, 1);
 }
 
 /* sum_k dense[k] (x[k] - shift) and sum_k dense[k]; a target of 0 adds 0 even where x is -inf */
