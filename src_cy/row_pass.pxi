@@ -14,7 +14,7 @@ cdef enum:
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
-    PIXEL_ROWS = 256         # of a block of pixels on tiles that are copied first
+    PIXEL_ROWS = 256         # of a block of pixels on tiles that are not in order: those are copied first
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -194,7 +194,7 @@ cdef class RowPass(Team):
             self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
         else:
             self.plan_tiles()
-            rows = PIXEL_ROWS if self.source == 0 and not self.in_order() else TILE_BLOCK_ROWS
+            rows = PIXEL_ROWS if self.source == 0 and self.order != NULL else TILE_BLOCK_ROWS
             self.block_rows = min(self.block_rows, self.part_rows, rows)
             self.piece_rows = self.block_rows
 
@@ -413,14 +413,12 @@ cdef class RowPass(Team):
         cdef bint shared = self.has_gradient and self.tiles != NULL and self.tiles.fetches_in_forward
         return n_later // 2 if shared else 0
 
-    cdef inline bint in_order(self) noexcept nogil:
-        return self.order == NULL and not self.packed and self.row_stride >= self.row_bytes >= 64
-
     cdef inline const char *staged(self, char *scratch, Py_ssize_t block, Py_ssize_t at,
                                    Py_ssize_t *stride) noexcept nogil:
         """Where tiles find row `at` of a block, and how far apart the others: where they lie, if they are in order and
         others come after them, into which the last step of a row may go; else copied to scratch."""
-        if self.n_lanes > 0 and self.in_order() and block + self.slot_rows < self.n_rows:
+        if (self.n_lanes > 0 and self.order == NULL and not self.packed and self.row_stride >= self.row_bytes >= 64
+                and block + self.slot_rows < self.n_rows):
             stride[0] = self.row_stride
             return self.row(block + at)
         stride[0] = self.tiles.row_bytes(self.n_features)

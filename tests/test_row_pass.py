@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from typing import Any
 
 import numpy as np
@@ -339,6 +341,35 @@ def test_no_rows_have_a_gradient_of_zero(isa: str) -> None:
     assert _kernels.row_pass(X[:0], W, b, 1.0, y=y[:0], gradient=(dW, db)) == (0.0, 0)
     assert not dW.any()
     assert not db.any()
+
+
+# ---- rows where they lie -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_features", [64, 100, 784])
+@pytest.mark.parametrize("n", [513, 545, 1600])
+@pytest.mark.parametrize("gap", [0, 7])
+def test_nothing_is_read_behind_the_last_row(isa: str, n: int, n_features: int, gap: int) -> None:
+    """Tiles load rows in order where they lie, in steps of 64 bytes; the page behind is closed."""
+    _, W, b, y, _ = problem(np.uint8, n, n_features, 10, 1)
+    size, stride = (n - 1) * (n_features + gap) + n_features, n_features + gap
+    n_bytes = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, n_bytes + mmap.PAGESIZE)
+    last_page = ctypes.c_char.from_buffer(pages, n_bytes)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.byref(last_page), mmap.PAGESIZE, 0) == 0
+    X = np.ndarray((n, n_features), np.uint8, pages, n_bytes - size, (stride, 1))
+    X[:] = np.random.default_rng(0).integers(0, 256, X.shape)
+    found = []
+    for rows, order in ((X, None), (np.asfortranarray(X), None), (X, np.arange(n))):
+        dW, db = np.empty_like(W), np.empty_like(b)
+        loss, correct = _kernels.row_pass(
+            rows, W, b, 1 / 255, y=y, order=order, gradient=(dW, db), factor=1 / n
+        )
+        found.append((dW, db, loss, correct))
+    for ours, copied in zip(found[0], found[1], strict=True):  # by another way, the same bits
+        assert_array_equal(ours, copied)
+    assert_allclose(found[0][0], found[2][0], rtol=1e-4, atol=1e-6)
 
 
 # ---- gradients of parts --------------------------------------------------------------------------
