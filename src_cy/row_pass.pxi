@@ -14,7 +14,7 @@ cdef enum:
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
-    PIXEL_ROWS = 256         # of a block of pixels on tiles that are not in order: those are copied first
+    PIXEL_ROWS = 256         # of a block of pixels on tiles that are not in order, and so copied, or of many classes
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -194,7 +194,10 @@ cdef class RowPass(Team):
             self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
         else:
             self.plan_tiles()
-            rows = PIXEL_ROWS if self.source == 0 and self.order != NULL else TILE_BLOCK_ROWS
+            rows = TILE_BLOCK_ROWS
+            if self.source == 0 and (
+                    self.order != NULL or rows * (self.n_classes // self.n_heads) * self.size > BLOCK_BYTES):
+                rows = PIXEL_ROWS
             self.block_rows = min(self.block_rows, self.part_rows, rows)
             self.piece_rows = self.block_rows
 
