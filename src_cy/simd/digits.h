@@ -193,12 +193,31 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
     }
 }
 
+INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
+                          const char *packed, const float *b, ptrdiff_t n_classes, float scale, float *logits,
+                          ptrdiff_t ld, char *staged, ptrdiff_t stride, upcoming *next)
+{
+    const ptrdiff_t steps = n_steps(n_features);
+    const int n_lines = lines_at_once(next, (n_rows + 31) / 32 * steps);
+    const char *digits = packed + n_groups(n_classes) * STEP;
+    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
+        const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
+        for (ptrdiff_t i = 0; i < n_rows; i += 32) {
+            const ptrdiff_t n_left = n_rows - i;
+            if (!in_place && k == 0 && i % STAGED_ROWS == 0)
+                copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, staged + i * stride);
+            __m512i sums[2][PLACES];
+            multiply_rows(staged + i * stride, stride, digits, n_features, n, sums, in_place, next, n_lines);
+            logits_of(sums, n, (const float *)packed + k, scale, b + k, logits + k * ld + i, ld);
+        }
+    }
+}
+
 /* 2 n_rows n_features n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
                           ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
                           double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch)
 {
-    const ptrdiff_t steps = n_steps(n_features);
     const int in_place = staged == rows[0];
     (void)W, (void)scratch;
     if (!packed) {
@@ -209,21 +228,10 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void 
     upcoming next = {later, n_later, 0, n_features, 0};
     if (n_rows > STAGED_ROWS)
         next = (upcoming){rows + STAGED_ROWS, n_rows - STAGED_ROWS, 0, n_features, 0};
-    const int n_lines = lines_at_once(&next, (n_rows + 31) / 32 * steps);
-    const char *digits = (const char *)packed + n_groups(n_classes) * STEP;
-    for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
-        const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
-        for (ptrdiff_t i = 0; i < n_rows; i += 32) {
-            char *left = (char *)staged + i * stride;
-            const ptrdiff_t n_left = n_rows - i;
-            if (k == 0 && i % STAGED_ROWS == 0 && !in_place)
-                copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, left);
-            __m512i sums[2][PLACES];
-            multiply_rows(left, stride, digits, n_features, n, sums, &next, n_lines);
-            logits_of(sums, n, (const float *)packed + k, (float)scale, (const float *)b + k,
-                      (float *)logits + k * ld + i, ld);
-        }
-    }
+    if (in_place)
+        digits_logits(1, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride, &next);
+    else
+        digits_logits(0, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride, &next);
     return 1;
 }
 
@@ -276,7 +284,7 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
                            const gradient_sink *sink, void *scratch)
 {
     const ptrdiff_t steps = n_steps(n_rows);
-    (void)rows;
+    const int in_place = staged == rows[0];
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
     upcoming next = {later, n_later, begin, end, begin};
@@ -284,9 +292,12 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
     const float *units = scratch;
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
-        for (ptrdiff_t i = 0; i < n_rows; i += 4)
-            interleave((const char *)staged + i * stride + j, stride,
-                       strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+        for (ptrdiff_t i = 0; i < n_rows; i += 4) {
+            const char *row = (const char *)staged + i * stride + j;
+            for (int r = 16; in_place && r < 20; r++)
+                __builtin_prefetch(row + r * stride + STEP - 1);
+            interleave(row, stride, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+        }
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);

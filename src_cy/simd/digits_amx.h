@@ -3,6 +3,7 @@
 
 enum { STAGED_ROWS = 1 << 20 }; /* all, before the first product: during both, those of the next block are fetched */
 #define DIGITS_PAY .speed = 6, .fetches_in_forward = 1
+enum { AHEAD = 5 * STEP }; /* 1 to 3 steps measured less */
 
 /* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */
 INLINE void settle(void)
@@ -27,7 +28,7 @@ static void digits_close(void)
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
+                          __m512i sums[2][PLACES], const int in_place, upcoming *next, int n_lines)
 {
     (void)n_classes;
     settle();
@@ -38,6 +39,8 @@ INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits
     for (ptrdiff_t j = 0; j < n_features; j += STEP, digits += 2 * TILE_BYTES) {
         _tile_loadd(4, rows + j, stride);
         _tile_loadd(5, rows + j + 16 * stride, stride);
+        for (int r = 0; in_place && r < 32; r++) /* from the second cache, where copies have not been left by a store */
+            __builtin_prefetch(rows + j + AHEAD + r * stride);
         _tile_loadd(6, digits, 128);
         _tile_loadd(7, digits + 64, 128);
         _tile_dpbusd(0, 4, 6);

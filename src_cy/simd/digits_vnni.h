@@ -45,8 +45,9 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
+                          __m512i sums[2][PLACES], int in_place, upcoming *next, int n_lines)
 {
+    (void)in_place;
     if (3 * n_classes > 16)
         multiply_rows_of(2, rows, stride, digits, n_features, sums, next, n_lines);
     else
