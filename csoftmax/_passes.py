@@ -28,6 +28,7 @@ from csoftmax._validate import (
 )
 
 Array = NDArray[Any]
+UINT8 = np.dtype(np.uint8)  # a dtype is compared with it in half the time of np.uint8
 
 
 class LinearArguments:
@@ -186,12 +187,10 @@ def _three_dimensions(x: Array, axis: int) -> Array:
 
 def as_stored(X: Array, dtype: np.dtype[Any]) -> Array:
     """Return X as the kernels read it: itself, unless its dtype is one they do not know."""
-    if X.dtype.kind == "f":
+    if X.dtype.kind == "f" or X.dtype == UINT8:
         return X
-    if X.dtype == np.uint8:
-        return X
-    if X.dtype == np.bool_:
-        return X.view(np.uint8)
+    if X.dtype.kind == "b":
+        return X.view(UINT8)
     return X.astype(dtype)
 
 
