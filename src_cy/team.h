@@ -1,4 +1,4 @@
-/* Tickets for a team of threads, and the copy of a row that lies awkwardly.
+/* Tickets for a team of threads, the copy of a row that lies awkwardly, and a random order.
  *
  * A ticket is one piece of one phase. Tickets are taken in order, each when its piece may start: a thread that
  * waits (but for the order within a lane), or was never scheduled, holds no ticket and nobody up. */

@@ -376,10 +376,15 @@ def test_nothing_is_read_behind_the_last_row(isa: str, n: int, n_features: int, 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-@pytest.mark.parametrize("n", [30_000, 8 * 1024, 8 * 1024 + 1])
-def test_lanes_add_up_in_one_order(isa: str, dtype: Any, n: int) -> None:
-    """More parts than lanes, and threads that take them as they come."""
-    X, W, b, y, _ = problem(dtype, n, 300, 10, 1)
+@pytest.mark.parametrize(
+    ("n", "n_features", "n_classes"),
+    [(30_000, 300, 10), (8 * 1024, 300, 10), (8 * 1024 + 1, 300, 10), (700, 9001, 3)],
+)
+def test_lanes_add_up_in_one_order(
+    isa: str, dtype: Any, n: int, n_features: int, n_classes: int
+) -> None:
+    """More parts than lanes, and threads that take them as they come; rows of which few fit."""
+    X, W, b, y, _ = problem(dtype, n, n_features, n_classes, 1)
     scale = 1 / 255 if dtype == np.uint8 else 1.0
     found = []
     for n_threads in (1, 2, 3, 8, 64):

@@ -229,9 +229,11 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void 
     if (n_rows > STAGED_ROWS)
         next = (upcoming){rows + STAGED_ROWS, n_rows - STAGED_ROWS, 0, n_features, 0};
     if (in_place)
-        digits_logits(1, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride, &next);
+        digits_logits(1, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride,
+                      &next);
     else
-        digits_logits(0, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride, &next);
+        digits_logits(0, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride,
+                      &next);
     return 1;
 }
 

@@ -39,7 +39,7 @@ INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits
     for (ptrdiff_t j = 0; j < n_features; j += STEP, digits += 2 * TILE_BYTES) {
         _tile_loadd(4, rows + j, stride);
         _tile_loadd(5, rows + j + 16 * stride, stride);
-        for (int r = 0; in_place && r < 32; r++) /* from the second cache, where copies have not been left by a store */
+        for (int r = 0; in_place && r < 32; r++) /* from the second cache; copies are nearer */
             __builtin_prefetch(rows + j + AHEAD + r * stride);
         _tile_loadd(6, digits, 128);
         _tile_loadd(7, digits + 64, 128);

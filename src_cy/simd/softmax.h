@@ -180,16 +180,6 @@ INLINE void FN(row_scale)(ptrdiff_t n_classes, const T *x, T factor, T *out, con
                         n_classes - k);
 }
 
-/* out[k] = x[k] - first - second */
-INLINE void FN(row_shift)(ptrdiff_t n_classes, const T *x, T first, T second, T *out)
-{
-    ptrdiff_t k = 0;
-    for (; k + LANES <= n_classes; k += LANES)
-        FN(store)(out + k, FN(load)(x + k) - first - second);
-    if (k < n_classes)
-        FN(store_first)(out + k, FN(load_first)(x + k, n_classes - k, 0) - first - second, n_classes - k);
-}
-
 /* The sum of exp(x[k] - largest) of a long row, in pieces that stay in the first cache from their maximum to their
  * exponentials: what has been summed is scaled down where a larger x comes. `later` is the row that comes next. */
 static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, T *largest)
@@ -210,8 +200,8 @@ static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, 
     return sum;
 }
 
-/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. To compute exp again is less than to
- * bring it back from the second cache. Past the caches, a line that is only written need not be read. */
+/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. To compute exp again is less work
+ * than to bring it back from the second cache. Past the caches, a line that is only written need not be read. */
 INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const int logarithm, T largest,
                            T factor, T *out)
 {
@@ -266,7 +256,7 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
     FN(store)(b, logarithm ? FN(log)(sums[0]) : 1 / sums[0]);
     for (ptrdiff_t i = 0; i < n; i++)
         if (logarithm)
-            FN(row_shift)(n_classes, x + i * x_stride, a[i], b[i], out + i * out_stride);
+            FN(finish_row)(n_classes, x + i * x_stride, 0, 1, a[i], b[i], out + i * out_stride);
         else
             FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride, 1);
 }
