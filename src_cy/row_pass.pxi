@@ -209,7 +209,7 @@ cdef class RowPass(Team):
             class_bytes = self.n_classes // self.n_heads * self.size
             if class_bytes > self.row_bytes:
                 alone = max(SPILLED_BYTES, self.n_features * class_bytes // 4) // class_bytes
-            # fewer rows cost more sums, a block that leaves the cache is read twice: with 10,000 features, 1.2 times
+            # fewer rows cost more sums; a block that leaves the cache is read twice (bench --only growth/n_features)
             least = FEW_ROWS if self.n_lanes > 0 and FEW_ROWS * self.row_bytes > BLOCK_BYTES else 2 * FEW_ROWS
             rows = min(GRADIENT_CHUNK, max(least, alone // FEW_ROWS * FEW_ROWS))
         self.block_rows = min(self.batch_rows, rows)
