@@ -16,7 +16,7 @@ from .dataset import Dataset
 
 
 def shuffled(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Return the rows in a random order, as `random.permutation` but sooner: it is part of an epoch."""
+    """Return the rows in a random order, as `random.permutation` does, but sooner."""
     order: NDArray[np.int64] = rows.copy()
     _kernels.shuffle(order, random.integers(2**64, size=math.ceil(len(rows) / 2), dtype=np.uint64))
     return order
