@@ -37,7 +37,8 @@ class RowsLoader(DataLoader):
         self._random = random
 
     def epoch_order(self) -> NDArray[np.int64]:
-        return shuffled(np.arange(len(self.y)) if self.rows is None else self.rows, self._random)
+        order = np.arange(len(self.y)) if self.rows is None else self.rows.copy()
+        return shuffled(order, self._random)
 
 
 class _Batch(RowsLoader):

@@ -6,8 +6,8 @@ cdef enum:
     SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
     PIECE_CLASSES = 8192     # of the rows of a ticket
     ROWS_AT_ONCE = 16        # of short rows: lanes of the widest vectors
-    LONG_ROW = 4096          # bytes, and of a result that the last cache does not keep
-    LARGE_OUTPUT = 1 << 26
+    PAST_CACHES_ROW = 4096   # bytes, and of a result that the last cache does not keep
+    PAST_CACHES_OUTPUT = 1 << 26
 
 
 cdef class SoftmaxPass(Team):
@@ -69,12 +69,12 @@ cdef class SoftmaxPass(Team):
             # several, where there are many: a row is fetched by the thread that had the one before
             self.piece_rows = max(self.piece_rows, min(8, n_rows // 64))
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
-            self.slot_bytes = 3 * self.row_bytes
             # rows that the kernel can take many at once
-            self.past_caches = (self.row_bytes >= LONG_ROW
-                                and n_rows * self.n_classes * self.size >= LARGE_OUTPUT)
+            self.past_caches = (self.row_bytes >= PAST_CACHES_ROW
+                                and n_rows * self.n_classes * self.size >= PAST_CACHES_OUTPUT)
             self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
+            self.slot_bytes = 0 if self.adjacent else 3 * self.row_bytes   # of logits, result and target
         # a thread pays from some 300 us of work, at about 0.7 ns an element: it starts when this is half done
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 4e5, 1e6)))
         self.slot_bytes = round_up(self.slot_bytes, 64)

@@ -98,24 +98,30 @@ def full_size(data: Any) -> None:
 def test_the_program_as_written(
     installed: Any, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As the test after it: the train figures for every seed, the test accuracy in the median."""
     full_size(installed)
-    default_rng = np.random.default_rng
-    monkeypatch.setattr(np.random, "default_rng", lambda seed=None: default_rng(seed or 1))
-    np.random.seed(1)
-    names: dict[str, Any] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # as the book's assertions
-        exec(PROGRAM, names)
-    assert [epoch for epoch, _ in drawn.points] == list(range(1, 11))
-    first_loss = drawn.points[0][1][0]
-    loss, train_accuracy, test_accuracy = drawn.points[-1][1]
-    assert 0.77 < first_loss < 0.80
-    assert 0.445 <= loss <= 0.450
-    assert 0.845 <= train_accuracy <= 0.850
-    assert 0.805 <= test_accuracy <= 0.840  # of one seed: see the test after this
-    assert drawn.options["legend"] == ["train loss", "train acc", "test acc"]
-    assert (names["predicted"] == installed[1].y[:6]).sum() >= 5
-    assert isinstance(names["W"], cs.Parameter)
+    default_rng, test_accuracies = np.random.default_rng, []
+    for own in (1, 2, 3):
+        monkeypatch.setattr(
+            np.random, "default_rng", lambda seed=None, own=own: default_rng(seed or own)
+        )
+        np.random.seed(own)
+        names: dict[str, Any] = {}
+        drawn.points.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # as the book's assertions
+            exec(PROGRAM, names)
+        assert [epoch for epoch, _ in drawn.points] == list(range(1, 11))
+        first_loss = drawn.points[0][1][0]
+        loss, train_accuracy, test_accuracy = drawn.points[-1][1]
+        assert 0.77 < first_loss < 0.80
+        assert 0.445 <= loss <= 0.450
+        assert 0.845 <= train_accuracy <= 0.850
+        test_accuracies.append(test_accuracy)
+        assert drawn.options["legend"] == ["train loss", "train acc", "test acc"]
+        assert (names["predicted"] == installed[1].y[:6]).sum() >= 5
+        assert isinstance(names["W"], cs.Parameter)
+    assert 0.825 <= np.median(test_accuracies) <= 0.840
 
 
 def test_the_fused_path_reaches_the_same(installed: Any, drawn: Drawn) -> None:

@@ -37,6 +37,7 @@ EXPECTED["predict_one"] = EXPECTED["predict"]
 
 
 def _first_epoch_loss(p: Problem) -> float:
+    # the sides draw their orders alike, so that their losses can be compared
     order = shuffled(np.arange(len(p.X)), np.random.default_rng(0))
     return reference.sgd_epoch(
         p.X, p.y, p.W.copy(), p.b.copy(), order, p.batch_size, 0.1, scale=p.scale

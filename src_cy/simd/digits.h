@@ -193,6 +193,7 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
     }
 }
 
+/* Compiled for each way of staging: a choice between them inside the loops measured slower. */
 INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
                           const char *packed, const float *b, ptrdiff_t n_classes, float scale, float *logits,
                           ptrdiff_t ld, char *staged, ptrdiff_t stride, upcoming *next)
