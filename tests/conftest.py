@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,11 @@ def model_file(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main([*words, "--no-plots"]) == 0
     capsys.readouterr()
     return run / "model.safetensors"
+
+
+@pytest.fixture
+def no_warnings() -> Iterator[None]:
+    """Turn warnings into errors: where inf and NaN are results, no function may warn of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
