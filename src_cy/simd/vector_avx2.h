@@ -97,23 +97,34 @@ static inline __m256i f64_first(ptrdiff_t n)
 {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
+/* all or the first few: a store with a mask takes AMD's cores a dozen cycles */
 static inline f32_vector f32_load_first(const float *p, ptrdiff_t n, f32_vector fill)
 {
+    if (n >= f32_lanes)
+        return f32_load_f32(p);
     const __m256i mask = f32_first(n);
     return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
 }
 static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector fill)
 {
+    if (n >= f64_lanes)
+        return f64_load_f64(p);
     const __m256i mask = f64_first(n);
     return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
 static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
 {
-    _mm256_maskstore_ps(p, f32_first(n), v);
+    if (n >= f32_lanes)
+        _mm256_storeu_ps(p, v);
+    else
+        _mm256_maskstore_ps(p, f32_first(n), v);
 }
 static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
-    _mm256_maskstore_pd(p, f64_first(n), v);
+    if (n >= f64_lanes)
+        _mm256_storeu_pd(p, v);
+    else
+        _mm256_maskstore_pd(p, f64_first(n), v);
 }
 /* past the caches, to an aligned address; others may see it after the fence */
 #define STREAM_FENCE() _mm_sfence()
