@@ -5,6 +5,7 @@ cdef enum:
     FEW_ROWS = 32            # of a row piece where W stays in the second-level cache,
     MANY_ROWS = 128          # and where it must be read anew for every piece
     PIECE_FEATURES = 64
+    DOT_FEATURES = 128       # from so many on, adding up the lanes of dot products does not count
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
@@ -432,6 +433,12 @@ cdef class RowPass(Team):
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
 
+    cdef inline forward_kernel forward_of(self, Py_ssize_t n_rows) noexcept nogil:
+        """The first product of vectors, for one row or more: never by how many heads lie side by side."""
+        cdef bint few = (self.n_classes // self.n_heads <= self.kernels.few_classes
+                         and self.n_features >= DOT_FEATURES)
+        return self.kernels.dots[self.source] if few or n_rows == 1 else self.kernels.forward[self.source]
+
     cdef void row_piece(self, char *scratch, char *panel, int slot, Py_ssize_t at, Py_ssize_t n, Py_ssize_t row_begin,
                         Py_ssize_t later_begin, Py_ssize_t sums, int64_t batch, Py_ssize_t batch_size) noexcept nogil:
         """Logits, then loss and dlogits (or predictions) of n rows at `at` of the block; rows from `later_begin` come
@@ -452,7 +459,7 @@ cdef class RowPass(Team):
             later[i] = self.row(later_begin + i)
             if self.order != NULL and self.y != NULL:
                 prefetch(self.y + self.order[later_begin + i])
-        cdef bint alone, finished = False
+        cdef bint finished = False
         cdef Py_ssize_t stride
         cdef void *staged
         if self.tiles != NULL:
@@ -463,12 +470,9 @@ cdef class RowPass(Team):
                 staged, stride, panel)
         if not finished:
             # A row alone is summed in another order: not where only the cut into pieces has left it alone.
-            alone = n == 1 and (batch_size if self.has_gradient else self.n_rows) > 1
-            if alone:
-                rows[1] = rows[0]
-            self.kernels.forward[self.source](
-                rows, later if n_later == n and not alone else NULL, n + alone, self.n_features, self.W, self.b,
-                self.n_classes, self.scale, logits, self.ld, panel)
+            self.forward_of(batch_size if self.has_gradient else self.n_rows)(
+                rows, later if n_later == n else NULL, n, self.n_features, self.W, self.b, self.n_classes, self.scale,
+                logits, self.ld, panel)
         if self.logits != NULL:
             self.kernels.transpose(self.n_classes, n, logits, self.ld,
                                    self.logits + row_begin * self.logits_stride * self.size, self.logits_stride)

@@ -12,11 +12,13 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators. The chunks keep rounding small: so many terms are
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or TILE_CLASSES x TILE_ROWS. The chunks keep rounding small: so many terms are
  * summed one by one before they join a total. */
 enum {
     TILE_VECTORS = 2,
     PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
+    DOT_FEATURES = 1024, /* of a tile of dot products: 24 kB of W for 6 classes */
+    DOT_STEP = 8,    /* vectors */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
     SHORT_ROW = 16,  /* vectors */
@@ -77,6 +79,15 @@ INLINE void fetch_lines(upcoming *next, int n)
         }
     }
 }
+
+/* Up to how many classes (of a head) do dot products of several rows serve? None, unless it has been measured. */
+#if !defined(FEW_CLASSES)
+#define FEW_CLASSES 0
+#define TILE_ROWS 1
+#endif
+#if !defined(IN_REGISTER)
+#define IN_REGISTER(v)
+#endif
 
 #define F32 1
 #define T float
@@ -142,6 +153,7 @@ INLINE void fetch_lines(upcoming *next, int n)
 #undef TYPE
 
 #define ROW_KERNELS(type)                                                                          \
+    .few_classes = FEW_CLASSES,                                                                    \
     .bias_gradient = bias_gradient_##type, .add_lanes = add_lanes_##type,                          \
     .cross_entropy_columns = cross_entropy_columns_##type,                                         \
     .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
@@ -156,9 +168,11 @@ INLINE void fetch_lines(upcoming *next, int n)
 const instruction_set PASTE(kernels, ISA) = {
     .name = STRING(ISA),
     .f32 = {.forward = {forward_u8_f32, forward_f16_f32, forward_f32_f32, forward_f64_f32},
+            .dots = {dots_u8_f32, dots_f16_f32, dots_f32_f32, dots_f64_f32},
             .gradient = {gradient_u8_f32, gradient_f16_f32, gradient_f32_f32, gradient_f64_f32},
             TILES ROW_KERNELS(f32)},
     .f64 = {.forward = {forward_u8_f64, forward_f16_f64, forward_f32_f64, forward_f64_f64},
+            .dots = {dots_u8_f64, dots_f16_f64, dots_f32_f64, dots_f64_f64},
             .gradient = {gradient_u8_f64, gradient_f16_f64, gradient_f32_f64, gradient_f64_f64},
             ROW_KERNELS(f64)},
 };

@@ -116,39 +116,34 @@ static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdif
 #undef NARROW_TILE_OF
 }
 
-/* Logits of a single row, n_features floats with zeros up to a whole vector: dot products, the lanes are features. */
-static void FN(forward_one)(const T *x, ptrdiff_t n_features, const T *W, const T *b, ptrdiff_t n_classes, T scale,
-                            T *logits, ptrdiff_t ld)
+/* logits[i] = the sum of sums[i]'s lanes, as sum_lanes adds them, for up to LANES rows; or joins what is there. */
+INLINE void FN(fold)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T scale, T b, T *logits)
 {
-    enum { AT_ONCE = 4 };
-    const ptrdiff_t whole = n_features / LANES * LANES;
-    for (ptrdiff_t k = 0; k < n_classes; k += AT_ONCE) {
-        V sums[AT_ONCE] = {{0}};
-        const T *w[AT_ONCE];
-        for (int c = 0; c < AT_ONCE; c++)
-            w[c] = W + (k + c < n_classes ? k + c : n_classes - 1) * n_features;
-        for (ptrdiff_t j = 0; j < whole; j += LANES)
-            for (int c = 0; c < AT_ONCE; c++)
-                sums[c] = VOP(fma)(FN(load)(w[c] + j), FN(load)(x + j), sums[c]);
-        for (int c = 0; c < AT_ONCE && k + c < n_classes; c++) {
-            if (whole < n_features)
-                sums[c] = VOP(fma)(FN(load_first)(w[c] + whole, n_features - whole, 0), FN(load)(x + whole), sums[c]);
-            logits[(k + c) * ld] = FN(sum_lanes)(sums[c]) * scale + b[k + c];
-        }
+    if (n_rows == 1) {
+        const T sum = FN(sum_lanes)(sums[0]) + (first ? 0 : *logits);
+        *logits = last ? sum * scale + b : sum;
+        return;
     }
+    VOP(transpose)(sums);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            sums[lane] += sums[lane + half];
+    const V sum = first ? sums[0] : FN(load)(logits) + sums[0];
+    FN(store)(logits, last ? sum * scale + b : sum);
 }
 
 INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel,
                                  ptrdiff_t n_rows, V totals[TILE_CLASSES][TILE_VECTORS])
 {
-    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
+    ptrdiff_t i = 0;
+    do { /* once at least: no rows, totals of 0 */
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
         V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
         FN(accumulate)(n_classes, TILE_VECTORS, dlogits + i, ld, panel + i * WIDE, n, sums);
         for (int c = 0; c < n_classes; c++)
             for (int v = 0; v < TILE_VECTORS; v++)
-                totals[c][v] += sums[c][v];
-    }
+                totals[c][v] = i > 0 ? totals[c][v] + sums[c][v] : sums[c][v];
+    } while ((i += CHUNK) < n_rows);
 }
 
 static void FN(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const T *panel, ptrdiff_t n_rows,

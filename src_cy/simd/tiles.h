@@ -57,13 +57,6 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
     T *panel = panel_;
     ptrdiff_t begin = 0;
     upcoming next_rows = {later, later ? n_rows : 0, 0, n_features * (ptrdiff_t)sizeof(S), 0};
-    if (n_rows == 1 && n_features <= PANEL * WIDE - LANES) { /* a lane for each row would waste all but one */
-        for (ptrdiff_t j = 0; j < n_features; j += LANES)
-            FN(store)(panel + j, j + LANES <= n_features ? LOAD((const S *)rows[0] + j)
-                                                         : TILE(load_short)((const S *)rows[0] + j, n_features - j));
-        FN(forward_one)(panel, n_features, W, b, n_classes, (T)scale, logits, ld);
-        return;
-    }
     do { /* once at least: without features, logits = b */
         const ptrdiff_t n = n_features - begin < PANEL ? n_features - begin : PANEL;
         const int last = begin + n == n_features;
@@ -75,6 +68,88 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
                 FN(forward_tile)((int)(next - k), n_rows - i, (const T *)W + k * n_features + begin, n_features,
                                  panel + i * PANEL, n, begin == 0, last, (T)scale,
                                  (const T *)b + k, (T *)logits + k * ld + i, ld);
+        }
+        begin += n;
+    } while (begin < n_features);
+}
+
+/* sums[c][r] = W[c] . X[r] over n features from `begin` on, lane by lane. Per vector of features: n_rows conversions,
+ * n_classes loads, their product of multiply-adds; after DOT_STEP of them, `lines` of what comes next are fetched. */
+INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void *const *rows, ptrdiff_t begin,
+                              ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
+{
+    V parts[TILE_CLASSES][TILE_ROWS] = {{{0}}}, converted[TILE_ROWS];
+    const ptrdiff_t whole = n / LANES * LANES;
+    const S *x[TILE_ROWS];
+    for (int r = 0; r < n_rows; r++)
+        x[r] = (const S *)rows[r] + begin;
+#define MULTIPLY_ADD(features_of_x, features_of_w)                                                     \
+    for (int r = 0; r < n_rows; r++)                                                                   \
+        converted[r] = features_of_x;                                                                  \
+    for (int c = 0; c < n_classes; c++) {                                                              \
+        V w = features_of_w;                                                                           \
+        IN_REGISTER(w);                                                                                \
+        for (int r = 0; r < n_rows; r++)                                                               \
+            parts[c][r] = VOP(fma)(w, converted[r], parts[c][r]);                                      \
+    }
+    for (ptrdiff_t step = 0; step < whole; step += DOT_STEP * LANES) {
+        const ptrdiff_t end = step + DOT_STEP * LANES < whole ? step + DOT_STEP * LANES : whole;
+        fetch_lines(next, lines);
+        for (ptrdiff_t j = step; j < end; j += LANES) {
+            MULTIPLY_ADD(LOAD(x[r] + j), FN(load)(W + c * ldw + j))
+        }
+    }
+    if (whole < n) {
+        MULTIPLY_ADD(TILE(load_short)(x[r] + whole, n - whole), FN(load_first)(W + c * ldw + whole, n - whole, 0))
+    }
+#undef MULTIPLY_ADD
+    for (int c = 0; c < n_classes; c++)
+        for (int r = 0; r < n_rows; r++)
+            sums[c][r] = parts[c][r];
+}
+
+static void TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
+                           const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
+{
+#define TILE_OF(size) TILE(dot_tile_of)(size, TILE_ROWS, rows, begin, n, W, ldw, sums, next, lines)
+#define NARROW_TILE_OF(size) TILE(dot_tile_of)(size, 1, rows, begin, n, W, ldw, sums, next, lines)
+    if (TILE_ROWS > 1 && n_rows >= TILE_ROWS)
+        FOR_SIZE(n_classes, TILE_OF)
+    else
+        FOR_SIZE(n_classes, NARROW_TILE_OF)
+#undef TILE_OF
+#undef NARROW_TILE_OF
+}
+
+/* Logits as dot products of rows as they lie: nothing is transposed. A tile's part of W stays in the first cache while
+ * all rows pass by. */
+static void TILE(dots)(const void *const *rows, const void *const *later, ptrdiff_t n_rows, ptrdiff_t n_features,
+                       const void *W, const void *b, ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld,
+                       void *panel)
+{
+    const ptrdiff_t n_groups = (n_classes + TILE_CLASSES - 1) / TILE_CLASSES;
+    const ptrdiff_t lines = TILE_ROWS * DOT_STEP * LANES * (ptrdiff_t)sizeof(S) / 64; /* of a step of all rows */
+    const int lines_at_once = (int)((lines + n_groups - 1) / n_groups);
+    ptrdiff_t begin = 0;
+    upcoming next_rows = {later, later ? n_rows : 0, 0, n_features * (ptrdiff_t)sizeof(S), 0};
+    (void)panel;
+    do { /* once at least: without features, logits = b */
+        const ptrdiff_t n = n_features - begin < DOT_FEATURES ? n_features - begin : DOT_FEATURES;
+        for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
+            next = FN(group_end)(k, n_classes);
+            for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
+                const ptrdiff_t n_lanes = n_rows - i < LANES ? n_rows - i : LANES;
+                V sums[TILE_CLASSES][LANES] = {{{0}}};
+                for (ptrdiff_t r = 0, done; r < n_lanes; r += done) {
+                    done = n_lanes - r < TILE_ROWS ? 1 : TILE_ROWS;
+                    TILE(dot_tile)((int)(next - k), n_lanes - r, rows + i + r, begin, n,
+                                   (const T *)W + k * n_features + begin, n_features, (V(*)[LANES])&sums[0][r],
+                                   &next_rows, lines_at_once);
+                }
+                for (int c = 0; c < next - k; c++)
+                    FN(fold)(n_lanes, sums[c], begin == 0, begin + n == n_features, (T)scale, ((const T *)b)[k + c],
+                             (T *)logits + (k + c) * ld + i);
+            }
         }
         begin += n;
     } while (begin < n_features);
@@ -112,14 +187,15 @@ INLINE void TILE(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdif
                                    const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j,
                                    V totals[TILE_CLASSES][TILE_VECTORS])
 {
-    for (ptrdiff_t i = 0; i < n_rows; i += CHUNK) {
+    ptrdiff_t i = 0;
+    do { /* once at least: no rows, totals of 0 */
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
         V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
         TILE(accumulate_rows)(n_classes, dlogits + i, ld, rows + i, n, j, sums);
         for (int c = 0; c < n_classes; c++)
             for (int v = 0; v < TILE_VECTORS; v++)
-                totals[c][v] += sums[c][v];
-    }
+                totals[c][v] = i > 0 ? totals[c][v] + sums[c][v] : sums[c][v];
+    } while ((i += CHUNK) < n_rows);
 }
 
 static void TILE(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, const void *const *rows,
@@ -144,19 +220,19 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
             next = FN(group_end)(k, n_classes);
             const T *dlogits = (const T *)dlogits_ + k * ld;
-            V totals[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
-            for (int c = 0; c < next - k && !sink->first; c++)
+            V totals[TILE_CLASSES][TILE_VECTORS];
+            for (int c = 0; c < next - k && !sink->first; c++) /* lines that are wanted when the sums are there */
                 for (ptrdiff_t t = 0; t < n; t += LANES)
-                    totals[c][t / LANES] = FN(from_sink)(sink, (k + c) * n_features + j + t,
-                                                         n - t < LANES ? n - t : LANES);
+                    __builtin_prefetch((const T *)sink->gradient + (k + c) * n_features + j + t, 1, 3);
             if (packed)
                 FN(gradient_tile)((int)(next - k), dlogits, ld, panel, n_rows, totals);
             else
                 TILE(gradient_tile)((int)(next - k), dlogits, ld, rows, n_rows, j, totals);
             for (int c = 0; c < next - k; c++)
-                for (ptrdiff_t t = 0; t < n; t += LANES)
-                    FN(into_sink)(sink, (k + c) * n_features + j + t, n - t < LANES ? n - t : LANES,
-                                  totals[c][t / LANES], (T)scale);
+                for (ptrdiff_t t = 0; t < n; t += LANES) {
+                    const ptrdiff_t at = (k + c) * n_features + j + t, length = n - t < LANES ? n - t : LANES;
+                    FN(into_sink)(sink, at, length, FN(from_sink)(sink, at, length) + totals[c][t / LANES], (T)scale);
+                }
         }
     }
 }

@@ -12,6 +12,11 @@ typedef int64_t f64_integers __attribute__((vector_size(32)));
 enum { f32_lanes = 8, f64_lanes = 4 };
 /* 12 accumulators, 2 vectors of the panel, 1 broadcast: 15 of the 16 registers */
 #define TILE_CLASSES 6
+/* or 2 rows, 1 vector of W; dot products serve up to so many classes (Zen 3: bench --only growth/n_classes) */
+#define TILE_ROWS 2
+#define FEW_CLASSES 48
+/* read once for all rows: GCC would rather read it again for each, and two loads a cycle are not enough */
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
 {

@@ -139,13 +139,16 @@ static void test_forward(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t 
     const ptrdiff_t ld = (n + LD - 1) / LD * LD;
     const void **rows = random_rows(source, n, features), **later = uniform(2) ? rows : NULL;
     const void *W = eighths(classes * features), *b = eighths(classes);
-    void *logits[2], *panel = reals(FORWARD_PANEL * ld);
-    for (int t = 0; t < 2; t++) {
+    void *logits[3], *panel = reals(FORWARD_PANEL * ld);
+    const forward_kernel kernels[] = {tables[0]->forward[source], tables[0]->dots[source], tables[1]->forward[source]};
+    for (int t = 0; t < 3; t++) {
         logits[t] = reals(classes * ld);
-        tables[t]->forward[source](rows, later, n, features, W, b, classes, 0.5, logits[t], ld, panel);
+        kernels[t](rows, later, n, features, W, b, classes, 0.5, logits[t], ld, panel);
     }
-    for (ptrdiff_t k = 0; k < classes; k++)
-        check_all("logits", (char *)logits[0] + k * ld * size, (char *)logits[1] + k * ld * size, n, 0, 0);
+    for (int t = 0; t < 2; t++)
+        for (ptrdiff_t k = 0; k < classes; k++)
+            check_all(t == 0 ? "logits" : "dots", (char *)logits[t] + k * ld * size, (char *)logits[2] + k * ld * size,
+                      n, 0, 0);
     release();
 }
 
