@@ -70,6 +70,14 @@ INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes)
     return k + (n_classes - k + n_groups - 1) / n_groups;
 }
 
+/* One by one: an initializer of all is a block of memory first, before most of it turns into registers. */
+INLINE void FN(clear)(const int n_classes, const int n_vectors, V sums[TILE_CLASSES][TILE_VECTORS])
+{
+    for (int c = 0; c < n_classes; c++)
+        for (int v = 0; v < n_vectors; v++)
+            sums[c][v] = (V){0};
+}
+
 /* sums[c][v] += a[c * lda + t] * panel[t][v] over t: one loop serves both products,
  *   forward:  t runs over features, a is W,       the panel's lanes are rows of X,
  *   gradient: t runs over rows,     a is dlogits, the panel's lanes are features.
@@ -93,7 +101,8 @@ INLINE void FN(forward_tile_of)(const int n_classes, const int n_vectors, const 
                                 const T *panel, ptrdiff_t n, int first, int last, T scale, const T *b, T *logits,
                                 ptrdiff_t ld)
 {
-    V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+    V sums[TILE_CLASSES][TILE_VECTORS];
+    FN(clear)(n_classes, n_vectors, sums);
     FN(accumulate)(n_classes, n_vectors, W, ldw, panel, n, sums);
     for (int c = 0; c < n_classes; c++)
         for (int v = 0; v < n_vectors; v++) {
@@ -138,7 +147,8 @@ INLINE void FN(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdiff_
     ptrdiff_t i = 0;
     do { /* once at least: no rows, totals of 0 */
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
-        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+        V sums[TILE_CLASSES][TILE_VECTORS];
+        FN(clear)(n_classes, TILE_VECTORS, sums);
         FN(accumulate)(n_classes, TILE_VECTORS, dlogits + i, ld, panel + i * WIDE, n, sums);
         for (int c = 0; c < n_classes; c++)
             for (int v = 0; v < TILE_VECTORS; v++)

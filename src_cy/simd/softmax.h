@@ -237,8 +237,12 @@ static T FN(log_of)(T x)
 INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
                            ptrdiff_t out_stride, const int logarithm)
 {
-    V row[LANES][SHORT_ROW], maxima[LANES] = {{0}}, sums[LANES] = {{0}};
+    V row[LANES][SHORT_ROW], maxima[LANES], sums[LANES];
     T a[LANES], b[LANES];
+    if (n < LANES) {
+        memset(maxima, 0, sizeof maxima);
+        memset(sums, 0, sizeof sums);
+    }
     for (ptrdiff_t i = 0; i < n; i++)
         maxima[i] = FN(lanes_max)(n_classes, x + i * x_stride);
     VOP(transpose)(maxima);

@@ -78,11 +78,12 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void *const *rows, ptrdiff_t begin,
                               ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
-    V parts[TILE_CLASSES][TILE_ROWS] = {{{0}}}, converted[TILE_ROWS];
+    V parts[TILE_CLASSES][TILE_VECTORS], converted[TILE_ROWS];
     const ptrdiff_t whole = n / LANES * LANES;
     const S *x[TILE_ROWS];
     for (int r = 0; r < n_rows; r++)
         x[r] = (const S *)rows[r] + begin;
+    FN(clear)(n_classes, n_rows, parts);
 #define MULTIPLY_ADD(features_of_x, features_of_w)                                                     \
     for (int r = 0; r < n_rows; r++)                                                                   \
         converted[r] = features_of_x;                                                                  \
@@ -139,7 +140,9 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
             next = FN(group_end)(k, n_classes);
             for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
                 const ptrdiff_t n_lanes = n_rows - i < LANES ? n_rows - i : LANES;
-                V sums[TILE_CLASSES][LANES] = {{{0}}};
+                V sums[TILE_CLASSES][LANES];
+                if (n_lanes < LANES)
+                    memset(sums, 0, sizeof sums);
                 for (ptrdiff_t r = 0, done; r < n_lanes; r += done) {
                     done = n_lanes - r < TILE_ROWS ? 1 : TILE_ROWS;
                     TILE(dot_tile)((int)(next - k), n_lanes - r, rows + i + r, begin, n,
@@ -190,7 +193,8 @@ INLINE void TILE(gradient_tile_of)(const int n_classes, const T *dlogits, ptrdif
     ptrdiff_t i = 0;
     do { /* once at least: no rows, totals of 0 */
         const ptrdiff_t n = n_rows - i < CHUNK ? n_rows - i : CHUNK;
-        V sums[TILE_CLASSES][TILE_VECTORS] = {{{0}}};
+        V sums[TILE_CLASSES][TILE_VECTORS];
+        FN(clear)(n_classes, TILE_VECTORS, sums);
         TILE(accumulate_rows)(n_classes, dlogits + i, ld, rows + i, n, j, sums);
         for (int c = 0; c < n_classes; c++)
             for (int v = 0; v < TILE_VECTORS; v++)
