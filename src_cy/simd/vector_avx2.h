@@ -102,7 +102,6 @@ static inline __m256i f64_first(ptrdiff_t n)
 {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
-/* all or the first few: a store with a mask takes AMD's cores a dozen cycles */
 static inline f32_vector f32_load_first(const float *p, ptrdiff_t n, f32_vector fill)
 {
     if (n >= f32_lanes)
@@ -117,19 +116,38 @@ static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector
     const __m256i mask = f64_first(n);
     return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
+/* all, or the first few in pieces: a store with a mask takes AMD's cores a dozen cycles */
 static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
 {
-    if (n >= f32_lanes)
+    __m128 part = _mm256_castps256_ps128(v);
+    if (n >= f32_lanes) {
         _mm256_storeu_ps(p, v);
-    else
-        _mm256_maskstore_ps(p, f32_first(n), v);
+        return;
+    }
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps(v, 1), p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        part = _mm_movehl_ps(part, part), p += 2;
+    }
+    if (n & 1)
+        _mm_store_ss(p, part);
 }
 static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
-    if (n >= f64_lanes)
+    __m128d part = _mm256_castpd256_pd128(v);
+    if (n >= f64_lanes) {
         _mm256_storeu_pd(p, v);
-    else
-        _mm256_maskstore_pd(p, f64_first(n), v);
+        return;
+    }
+    if (n & 2) {
+        _mm_storeu_pd(p, part);
+        part = _mm256_extractf128_pd(v, 1), p += 2;
+    }
+    if (n & 1)
+        _mm_store_sd(p, part);
 }
 /* past the caches, to an aligned address; others may see it after the fence */
 #define STREAM_FENCE() _mm_sfence()
