@@ -4,7 +4,7 @@ cdef enum:
     TILE_ROWS = 32
     FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
     SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
-    PIECE_CLASSES = 8192     # of the rows of a ticket
+    PIECE_CLASSES = 8192     # of the rows, or tiles, of a ticket
     ROWS_AT_ONCE = 16        # of short rows: lanes of the widest vectors
     PAST_CACHES_ROW = 4096   # bytes, and of a result that the last cache does not keep
     PAST_CACHES_OUTPUT = 1 << 26
@@ -36,6 +36,7 @@ cdef class SoftmaxPass(Team):
     cdef char *slots
     cdef Py_ssize_t row_bytes, slot_bytes
     cdef bint tiled, adjacent, past_caches
+    cdef Py_ssize_t n_tiles, piece_tiles
     cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
 
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
@@ -59,8 +60,10 @@ cdef class SoftmaxPass(Team):
         self.row_bytes = round_up(self.n_classes * self.size, 64)
         if self.tiled:
             self.tiles_per_outer = ceil_div(self.n_inner, TILE_ROWS)
-            self.n_tickets = ceil_div(self.n_outer, TILE_ROWS) if self.n_inner == 1 else (
+            self.n_tiles = ceil_div(self.n_outer, TILE_ROWS) if self.n_inner == 1 else (
                 self.n_outer * self.tiles_per_outer)
+            self.piece_tiles = max(1, PIECE_CLASSES // (TILE_ROWS * self.n_classes))
+            self.n_tickets = ceil_div(self.n_tiles, self.piece_tiles)
             self.slot_bytes = TILE_ROWS * (self.n_classes + 1) * self.size + 2 * TILE_ROWS * sizeof(int64_t)
         else:
             self.piece_rows = max(1, min(256, PIECE_CLASSES // self.n_classes))
@@ -75,8 +78,8 @@ cdef class SoftmaxPass(Team):
             self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
             self.slot_bytes = 0 if self.adjacent else 3 * self.row_bytes   # of logits, result and target
-        # a thread pays from some 300 us of work, at about 0.7 ns an element: it starts when this is half done
-        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 4e5, 1e6)))
+        # two threads pay from some 300 us of work, at about 0.7 ns an element, even if their CPUs were asleep
+        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 2e5, 1e6)))
         self.slot_bytes = round_up(self.slot_bytes, 64)
         self.scratch = Scratch()
         self.slots = self.scratch.take(self.slot_bytes * self.n_threads)
@@ -85,7 +88,8 @@ cdef class SoftmaxPass(Team):
         cdef char *scratch = self.slots + slot * self.slot_bytes
         cdef Py_ssize_t begin = ticket * self.piece_rows, end, r
         if self.tiled:
-            self.tile(ticket, scratch)
+            for r in range(ticket * self.piece_tiles, min((ticket + 1) * self.piece_tiles, self.n_tiles)):
+                self.tile(r, scratch)
             return
         end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
         cdef char *out = self.out + begin * self.n_classes * self.size
@@ -96,13 +100,13 @@ cdef class SoftmaxPass(Team):
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
 
-    cdef void tile(self, int64_t ticket, char *scratch) noexcept nogil:
+    cdef void tile(self, Py_ssize_t tile, char *scratch) noexcept nogil:
         cdef Py_ssize_t n, k, row, a = 0, b = 0, size = self.size
         if self.n_inner == 1:
-            a = row = ticket * TILE_ROWS
+            a = row = tile * TILE_ROWS
             n = min(<Py_ssize_t>TILE_ROWS, self.n_outer - a)
         else:
-            a, b = ticket // self.tiles_per_outer, ticket % self.tiles_per_outer * TILE_ROWS
+            a, b = tile // self.tiles_per_outer, tile % self.tiles_per_outer * TILE_ROWS
             row = a * self.n_inner + b
             n = min(<Py_ssize_t>TILE_ROWS, self.n_inner - b)
         cdef const char *x = self.x + a * self.x_strides[0] + b * self.x_strides[2]
