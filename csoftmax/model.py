@@ -185,7 +185,8 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         logits = np.empty((len(features), self.n_classes), self.dtype)
-        self._pass(features, n_threads, logits=logits)
+        scale = self.scale if is_integer(features) else 1.0
+        forward(features, self._weight, self._bias, scale, n_threads, logits=logits)
         return logits
 
     def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
@@ -215,12 +216,9 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         labels = np.empty(len(features), np.int64)
-        self._pass(features, n_threads, predictions=labels)
-        return labels
-
-    def _pass(self, features: Array, n_threads: int | None, **results: Array) -> None:
         scale = self.scale if is_integer(features) else 1.0
-        forward(features, self._weight, self._bias, scale, n_threads, **results)
+        forward(features, self._weight, self._bias, scale, n_threads, predictions=labels)
+        return labels
 
     def scale_for(self, X: Array, scale: float) -> float:
         """Return what X is multiplied by if its data say `scale`: see the class's Notes."""
