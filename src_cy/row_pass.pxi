@@ -5,7 +5,7 @@ cdef enum:
     FEW_ROWS = 32            # of a row piece where W stays in the second-level cache,
     MANY_ROWS = 128          # and where it must be read anew for every piece
     PIECE_FEATURES = 64
-    DOT_FEATURES = 128       # from so many on, adding up the lanes of dot products does not count
+    FEWEST_FEATURES = 128    # of dot products: from there on, adding up the lanes does not count
     LOSS_ROWS = 32           # whose losses are added up first
     BLOCK_ROWS = 1024
     BLOCK_BYTES = 1 << 20    # of dlogits, and of X: so that both stay in the second-level cache
@@ -436,7 +436,7 @@ cdef class RowPass(Team):
     cdef inline forward_kernel forward_of(self, Py_ssize_t n_rows) noexcept nogil:
         """The first product of vectors, for one row or more: never by how many heads lie side by side."""
         cdef bint few = (self.n_classes // self.n_heads <= self.kernels.few_classes
-                         and self.n_features >= DOT_FEATURES)
+                         and self.n_features >= FEWEST_FEATURES)
         return self.kernels.dots[self.source] if few or n_rows == 1 else self.kernels.forward[self.source]
 
     cdef void row_piece(self, char *scratch, char *panel, int slot, Py_ssize_t at, Py_ssize_t n, Py_ssize_t row_begin,

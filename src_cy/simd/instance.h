@@ -16,7 +16,7 @@
  * summed one by one before they join a total. */
 enum {
     TILE_VECTORS = 2,
-    PANEL = 128,     /* features of a forward panel: 16 kB of float with 64-byte vectors */
+    PANEL = sizeof(f32_vector) < 64 ? 256 : 128, /* features of a forward panel, of 16 kB at most */
     DOT_FEATURES = 1024, /* of a tile of dot products: 24 kB of W for 6 classes */
     DOT_STEP = 8,    /* vectors */
     CHUNK = GRADIENT_CHUNK,
@@ -84,6 +84,11 @@ INLINE void fetch_lines(upcoming *next, int n)
 #if !defined(FEW_CLASSES)
 #define FEW_CLASSES 0
 #define TILE_ROWS 1
+#endif
+/* Does softmax keep the exponentials of every row for its second step? Or, of long rows, compute them again: for the
+ * widest vectors that is less work than to bring them back from the second cache. */
+#if !defined(KEEPS_EXPONENTIALS)
+#define KEEPS_EXPONENTIALS 0
 #endif
 #if !defined(IN_REGISTER)
 #define IN_REGISTER(v)

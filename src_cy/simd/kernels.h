@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 /* Scratch, in elements of the compute type per row: what the widest tiles need. */
-enum { FORWARD_PANEL = 128, GRADIENT_PANEL = 32 };
+enum { FORWARD_PANEL = 256, GRADIENT_PANEL = 32 };
 
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
 enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };

@@ -200,8 +200,7 @@ static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, 
     return sum;
 }
 
-/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. To compute exp again is less work
- * than to bring it back from the second cache. Past the caches, a line that is only written need not be read. */
+/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. Past the caches, a line that is only written need not be read. */
 INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const int logarithm, T largest,
                            T factor, T *out)
 {
@@ -274,7 +273,8 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
                            out + i * out_stride, out_stride, logarithm);
         return;
     }
-    const int is_long = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T), keep = !logarithm && !is_long && !past_caches;
+    const int exceeds = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T);
+    const int keep = !logarithm && (KEEPS_EXPONENTIALS || (!exceeds && !past_caches)), is_long = exceeds && !keep;
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = x + i * x_stride, *later = logits + x_stride;
         T *to = out + i * out_stride, largest, sum;
