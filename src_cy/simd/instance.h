@@ -12,8 +12,8 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or TILE_CLASSES x TILE_ROWS. The chunks keep rounding small: so many terms are
- * summed one by one before they join a total. */
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or TILE_CLASSES x DOT_ROWS (at most TILE_VECTORS). The chunks
+ * keep rounding small: so many terms are summed one by one before they join a total. */
 enum {
     TILE_VECTORS = 2,
     PANEL = sizeof(f32_vector) < 64 ? 256 : 128, /* features of a forward panel, of 16 kB at most */
@@ -83,7 +83,7 @@ INLINE void fetch_lines(upcoming *next, int n)
 /* Up to how many classes (of a head) do dot products of several rows serve? None, unless it has been measured. */
 #if !defined(FEW_CLASSES)
 #define FEW_CLASSES 0
-#define TILE_ROWS 1
+#define DOT_ROWS 1
 #endif
 /* Does softmax keep the exponentials of every row for its second step? Or, of long rows, compute them again: for the
  * widest vectors that is less work than to bring them back from the second cache. */

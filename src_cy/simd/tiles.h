@@ -78,9 +78,9 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void *const *rows, ptrdiff_t begin,
                               ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
-    V parts[TILE_CLASSES][TILE_VECTORS], converted[TILE_ROWS];
+    V parts[TILE_CLASSES][TILE_VECTORS], converted[DOT_ROWS];
     const ptrdiff_t whole = n / LANES * LANES;
-    const S *x[TILE_ROWS];
+    const S *x[DOT_ROWS];
     for (int r = 0; r < n_rows; r++)
         x[r] = (const S *)rows[r] + begin;
     FN(clear)(n_classes, n_rows, parts);
@@ -112,9 +112,9 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void 
 static void TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
                            const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
-#define TILE_OF(size) TILE(dot_tile_of)(size, TILE_ROWS, rows, begin, n, W, ldw, sums, next, lines)
+#define TILE_OF(size) TILE(dot_tile_of)(size, DOT_ROWS, rows, begin, n, W, ldw, sums, next, lines)
 #define NARROW_TILE_OF(size) TILE(dot_tile_of)(size, 1, rows, begin, n, W, ldw, sums, next, lines)
-    if (TILE_ROWS > 1 && n_rows >= TILE_ROWS)
+    if (DOT_ROWS > 1 && n_rows >= DOT_ROWS)
         FOR_SIZE(n_classes, TILE_OF)
     else
         FOR_SIZE(n_classes, NARROW_TILE_OF)
@@ -129,7 +129,7 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
                        void *panel)
 {
     const ptrdiff_t n_groups = (n_classes + TILE_CLASSES - 1) / TILE_CLASSES;
-    const ptrdiff_t lines = TILE_ROWS * DOT_STEP * LANES * (ptrdiff_t)sizeof(S) / 64; /* of a step of all rows */
+    const ptrdiff_t lines = DOT_ROWS * DOT_STEP * LANES * (ptrdiff_t)sizeof(S) / 64; /* of a step of all rows */
     const int lines_at_once = (int)((lines + n_groups - 1) / n_groups);
     ptrdiff_t begin = 0;
     upcoming next_rows = {later, later ? n_rows : 0, 0, n_features * (ptrdiff_t)sizeof(S), 0};
@@ -144,7 +144,7 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
                 if (n_lanes < LANES)
                     memset(sums, 0, sizeof sums);
                 for (ptrdiff_t r = 0, done; r < n_lanes; r += done) {
-                    done = n_lanes - r < TILE_ROWS ? 1 : TILE_ROWS;
+                    done = n_lanes - r < DOT_ROWS ? 1 : DOT_ROWS;
                     TILE(dot_tile)((int)(next - k), n_lanes - r, rows + i + r, begin, n,
                                    (const T *)W + k * n_features + begin, n_features, (V(*)[LANES])&sums[0][r],
                                    &next_rows, lines_at_once);
