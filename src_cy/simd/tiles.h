@@ -74,15 +74,20 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
 }
 
 /* sums[c][r] = W[c] . X[r] over n features from `begin` on, lane by lane. Per vector of features: n_rows conversions,
- * n_classes loads, their product of multiply-adds; after DOT_STEP of them, `lines` of what comes next are fetched. */
-INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void *const *rows, ptrdiff_t begin,
-                              ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
+ * n_classes loads, their product of multiply-adds; after DOT_STEP of them, `lines` of what comes next are fetched.
+ * Where there are fewer classes, the last stands in for the others. */
+INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, int n_there, const void *const *rows,
+                              ptrdiff_t begin, ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next,
+                              int lines)
 {
     V parts[TILE_CLASSES][TILE_VECTORS], converted[DOT_ROWS];
     const ptrdiff_t whole = n / LANES * LANES;
     const S *x[DOT_ROWS];
+    const T *w_of[TILE_CLASSES];
     for (int r = 0; r < n_rows; r++)
         x[r] = (const S *)rows[r] + begin;
+    for (int c = 0; c < n_classes; c++)
+        w_of[c] = W + (c < n_there ? c : n_there - 1) * ldw;
     FN(clear)(n_classes, n_rows, parts);
 #define MULTIPLY_ADD(features_of_x, features_of_w)                                                     \
     for (int r = 0; r < n_rows; r++)                                                                   \
@@ -97,11 +102,11 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void 
         const ptrdiff_t end = step + DOT_STEP * LANES < whole ? step + DOT_STEP * LANES : whole;
         fetch_lines(next, lines);
         for (ptrdiff_t j = step; j < end; j += LANES) {
-            MULTIPLY_ADD(LOAD(x[r] + j), FN(load)(W + c * ldw + j))
+            MULTIPLY_ADD(LOAD(x[r] + j), FN(load)(w_of[c] + j))
         }
     }
     if (whole < n) {
-        MULTIPLY_ADD(TILE(load_short)(x[r] + whole, n - whole), FN(load_first)(W + c * ldw + whole, n - whole, 0))
+        MULTIPLY_ADD(TILE(load_short)(x[r] + whole, n - whole), FN(load_first)(w_of[c] + whole, n - whole, 0))
     }
 #undef MULTIPLY_ADD
     for (int c = 0; c < n_classes; c++)
@@ -112,14 +117,12 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, const void 
 static void TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
                            const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
-#define TILE_OF(size) TILE(dot_tile_of)(size, DOT_ROWS, rows, begin, n, W, ldw, sums, next, lines)
-#define NARROW_TILE_OF(size) TILE(dot_tile_of)(size, 1, rows, begin, n, W, ldw, sums, next, lines)
+#define TILE_OF(size) TILE(dot_tile_of)(size, DOT_ROWS, size, rows, begin, n, W, ldw, sums, next, lines)
     if (DOT_ROWS > 1 && n_rows >= DOT_ROWS)
         FOR_SIZE(n_classes, TILE_OF)
-    else
-        FOR_SIZE(n_classes, NARROW_TILE_OF)
+    else /* a row alone: not worth a case for each size */
+        TILE(dot_tile_of)(TILE_CLASSES, 1, n_classes, rows, begin, n, W, ldw, sums, next, lines);
 #undef TILE_OF
-#undef NARROW_TILE_OF
 }
 
 /* Logits as dot products of rows as they lie: nothing is transposed. A tile's part of W stays in the first cache while
