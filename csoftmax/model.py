@@ -185,7 +185,7 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         logits = np.empty((len(features), self.n_classes), self.dtype)
-        scale = self.scale if is_integer(features) else 1.0
+        scale = self.scale_for(features, 1.0)
         forward(features, self._weight, self._bias, scale, n_threads, logits=logits)
         return logits
 
@@ -216,7 +216,7 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         labels = np.empty(len(features), np.int64)
-        scale = self.scale if is_integer(features) else 1.0
+        scale = self.scale_for(features, 1.0)
         forward(features, self._weight, self._bias, scale, n_threads, predictions=labels)
         return labels
 

@@ -434,8 +434,8 @@ cdef class RowPass(Team):
         return self.X + (self.order[i] if self.order != NULL else i) * self.row_stride
 
     cdef inline forward_kernel forward_of(self, Py_ssize_t n_rows) noexcept nogil:
-        """The first product of vectors, for one row or more: never by how many heads lie side by side."""
-        cdef bint few = (self.n_classes // self.n_heads <= self.kernels.few_classes
+        """The kernel of logits for a batch (or pass) of so many rows: the one that each head would have alone."""
+        cdef bint few = (self.n_classes // self.n_heads <= self.kernels.dot_classes
                          and self.n_features >= FEWEST_FEATURES)
         return self.kernels.dots[self.source] if few or n_rows == 1 else self.kernels.forward[self.source]
 

@@ -58,7 +58,7 @@ cdef extern from "simd/kernels.h" nogil:
     ctypedef struct kernel_table:
         forward_kernel forward[4]
         forward_kernel dots[4]
-        Py_ssize_t few_classes
+        Py_ssize_t dot_classes
         gradient_kernel gradient[4]
         const tile_kernels *tiles[4]
         void (*bias_gradient)(

@@ -41,7 +41,7 @@ INLINE void FN(store)(T *p, V v)
 {
     memcpy(p, &v, sizeof v);
 }
-/* the first n < LANES elements, the other lanes filled */
+/* the first n <= LANES elements, the other lanes filled */
 INLINE V FN(load_first)(const T *p, ptrdiff_t n, T fill)
 {
     return VOP(load_first)(p, n, FN(all)(fill));

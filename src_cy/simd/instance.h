@@ -81,8 +81,8 @@ INLINE void fetch_lines(upcoming *next, int n)
 }
 
 /* Up to how many classes (of a head) do dot products of several rows serve? None, unless it has been measured. */
-#if !defined(FEW_CLASSES)
-#define FEW_CLASSES 0
+#if !defined(DOT_CLASSES)
+#define DOT_CLASSES 0
 #define DOT_ROWS 1
 #endif
 /* Does softmax keep the exponentials of every row for its second step? Or, of long rows, compute them again: for the
@@ -158,7 +158,7 @@ INLINE void fetch_lines(upcoming *next, int n)
 #undef TYPE
 
 #define ROW_KERNELS(type)                                                                          \
-    .few_classes = FEW_CLASSES,                                                                    \
+    .dot_classes = DOT_CLASSES,                                                                    \
     .bias_gradient = bias_gradient_##type, .add_lanes = add_lanes_##type,                          \
     .cross_entropy_columns = cross_entropy_columns_##type,                                         \
     .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \

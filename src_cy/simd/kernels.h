@@ -86,10 +86,10 @@ typedef struct {
        later: n_rows rows that come next, which are fetched meanwhile, or NULL;
        panel: scratch for FORWARD_PANEL elements per row, n_rows rounded up to a multiple of 32 */
     forward_kernel forward[N_SOURCES];
-    /* the same by dot products, without the panel: for a row alone, and for up to few_classes classes of many features;
+    /* the same by dot products, without the panel: for a row alone, and for up to dot_classes classes of many features;
        the lanes are features, so the sums have other bits */
     forward_kernel dots[N_SOURCES];
-    ptrdiff_t few_classes;
+    ptrdiff_t dot_classes;
     /* g[k,j] = scale * sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, then into the sink;
        begin is a multiple of 64, end another or n_features;
        panel: scratch for GRADIENT_PANEL elements per row */

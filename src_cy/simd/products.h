@@ -133,6 +133,8 @@ INLINE void FN(fold)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T sca
         *logits = last ? sum * scale + b : sum;
         return;
     }
+    for (ptrdiff_t lane = n_rows; lane < LANES; lane++)
+        sums[lane] = (V){0};
     VOP(transpose)(sums);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; lane++)

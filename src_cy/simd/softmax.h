@@ -200,8 +200,8 @@ static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, 
     return sum;
 }
 
-/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. Past the caches, a line that is only
- * written need not be read. */
+/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. Past the caches, a line that is
+ * only written need not be read. */
 INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const int logarithm, T largest,
                            T factor, T *out)
 {

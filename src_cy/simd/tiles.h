@@ -114,14 +114,18 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, int n_there
             sums[c][r] = parts[c][r];
 }
 
-static void TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
-                           const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
+/* Returns how many of the n_rows it has done: DOT_ROWS, or the last one. */
+static int TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
+                          const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
 #define TILE_OF(size) TILE(dot_tile_of)(size, DOT_ROWS, size, rows, begin, n, W, ldw, sums, next, lines)
-    if (DOT_ROWS > 1 && n_rows >= DOT_ROWS)
+    if (DOT_ROWS > 1 && n_rows >= DOT_ROWS) {
         FOR_SIZE(n_classes, TILE_OF)
-    else /* a row alone: not worth a case for each size */
-        TILE(dot_tile_of)(TILE_CLASSES, 1, n_classes, rows, begin, n, W, ldw, sums, next, lines);
+        return DOT_ROWS;
+    }
+    /* one row: not worth a case for each size */
+    TILE(dot_tile_of)(TILE_CLASSES, 1, n_classes, rows, begin, n, W, ldw, sums, next, lines);
+    return 1;
 #undef TILE_OF
 }
 
@@ -144,14 +148,10 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
             for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
                 const ptrdiff_t n_lanes = n_rows - i < LANES ? n_rows - i : LANES;
                 V sums[TILE_CLASSES][LANES];
-                if (n_lanes < LANES)
-                    memset(sums, 0, sizeof sums);
-                for (ptrdiff_t r = 0, done; r < n_lanes; r += done) {
-                    done = n_lanes - r < DOT_ROWS ? 1 : DOT_ROWS;
-                    TILE(dot_tile)((int)(next - k), n_lanes - r, rows + i + r, begin, n,
-                                   (const T *)W + k * n_features + begin, n_features, (V(*)[LANES])&sums[0][r],
-                                   &next_rows, lines_at_once);
-                }
+                for (ptrdiff_t r = 0; r < n_lanes;)
+                    r += TILE(dot_tile)((int)(next - k), n_lanes - r, rows + i + r, begin, n,
+                                        (const T *)W + k * n_features + begin, n_features, (V(*)[LANES])&sums[0][r],
+                                        &next_rows, lines_at_once);
                 for (int c = 0; c < next - k; c++)
                     FN(fold)(n_lanes, sums[c], begin == 0, begin + n == n_features, (T)scale, ((const T *)b)[k + c],
                              (T *)logits + (k + c) * ld + i);
