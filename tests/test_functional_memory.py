@@ -202,26 +202,35 @@ def test_gradients_may_overlap_the_input(isa: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [17, 301, 8200])  # tiles, rows, long rows: all end raggedly
 @pytest.mark.parametrize("shift", [0, 1, 5])
-def test_out_may_overlap_the_input(isa: str, dtype: Any, shift: int) -> None:
+def test_out_may_overlap_the_input(isa: str, dtype: Any, n_classes: int, shift: int) -> None:
     """In place, or shifted within one buffer: the result is as if the input were read first."""
-    base = np.random.default_rng(5).normal(size=20 * 17 + shift).astype(dtype)
+    size = 20 * n_classes
+    base = np.random.default_rng(5).normal(size=size + shift).astype(dtype)
     for call in (
         functional.softmax, functional.log_softmax,
         lambda x, out: functional.softmax_cross_entropy_grad(x, [1] * 20, out=out)[1],
     ):  # fmt: skip
         for back in (False, True):
             buffer = base.copy()
-            first, second = buffer[: 20 * 17], buffer[shift : shift + 20 * 17]
+            first, second = buffer[:size], buffer[shift : shift + size]
             x, out = (second, first) if back else (first, second)
-            x, out = x.reshape(20, 17), out.reshape(20, 17)
+            x, out = x.reshape(20, n_classes), out.reshape(20, n_classes)
             expected = call(x.copy(), out=np.empty_like(x))
             assert_array_equal(call(x, out=out), expected)
-    square = base[: 17 * 17].reshape(17, 17)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_out_may_be_the_input_turned_round(isa: str, dtype: Any) -> None:
+    square = np.random.default_rng(5).normal(size=(17, 17)).astype(dtype)
     expected = functional.softmax(square)
     assert_array_equal(functional.softmax(square, out=square.T), expected)
-    W = np.eye(17, dtype=dtype)
-    x = base[: 17 * 17].reshape(17, 17).copy()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_out_of_linear_may_be_its_input(isa: str, dtype: Any) -> None:
+    x, W = np.random.default_rng(5).normal(size=(2, 17, 17)).astype(dtype)
     expected = functional.linear(x, W)
     assert_array_equal(functional.linear(x, W, out=x), expected)
 

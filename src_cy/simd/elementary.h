@@ -98,37 +98,41 @@ INLINE T FN(largest_lane)(V v)
 INLINE V FN(exp)(V x)
 {
 #if F32
+    enum { FRACTION_BITS = 23, LEAST_N = -151 };
     const T magic = 0x1.8p23f, log2e = 0x1.715476p0f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
-    const T underflow = -104.0f;
+    const T underflow = -105.0f;
     const T q[] = {0.499999899886f, 0.166665189753f, 0.0416690901316f, 0.00836888282302f, 0.00137803835533f};
 #else
+    enum { FRACTION_BITS = 52, LEAST_N = -1076 };
     const T magic = 0x1.8p52, log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42fefap-1, ln2_low = 0x1.cf79abc9e3b3ap-40;
-    const T underflow = -745.2;
+    const T underflow = -746.0;
     const T q[] = {0.50000000000000082463, 0.1666666666666630184, 0.04166666666654551299, 0.0083333333335573453254,
                    0.0013888888940325327753, 0.00019841269383370380935, 2.4801496014436348968e-5,
                    2.755768739692508723e-6, 2.7629339867866947852e-7, 2.4970382041447522841e-8};
 #endif
     const int degree = (int)(sizeof q / sizeof *q) - 1;
-    /* adding 1.5 * 2^fraction_bits rounds to an integer, which then sits in the low bits */
-    const V shifted = VOP(fma)(x, FN(all)(log2e), FN(all)(magic));
-    const V n = shifted - magic;
+#if !defined(HAS_SCALE) /* so that n is LEAST_N at least */
+    x = FN(larger)(FN(all)(underflow), x);
+#endif
+    /* adding 1.5 * 2^fraction_bits rounds to an integer, which then sits in the low bits, above LEAST_N */
+    const V shifted = VOP(fma)(x, FN(all)(log2e), FN(all)(magic - LEAST_N));
+    const V n = shifted - (magic - LEAST_N);
     const V high = VOP(fma)(n, FN(all)(-ln2_high), x), r = VOP(fma)(n, FN(all)(-ln2_low), high); /* high is exact */
     V p = FN(all)(q[degree]);
     for (int k = degree - 1; k >= 0; k--)
         p = VOP(fma)(p, r, FN(all)(q[k]));
-#if defined(NO_FMA) /* every product rounds: what r lost comes back */
-    p = p * (r * r) + n * -ln2_low + high + (T)1;
-#else
+#if defined(HAS_SCALE) /* below, 0: also for -inf, whose r is NaN */
     p = VOP(fma)(VOP(fma)(p, r, FN(all)(1)), r, FN(all)(1));
-#endif
-    /* below, 0: also for -inf, whose r is NaN */
-#if defined(HAS_SCALE)
     return VOP(scale)(p, n, x, FN(all)(underflow));
 #else
-    const int bias = F32 ? 127 : 1023, fraction_bits = F32 ? 23 : 52;
-    const I n_integer = (I)shifted - (I)FN(all)(magic), half = n_integer >> 1;
-    p = p * (V)((half + bias) << fraction_bits) * (V)((n_integer - half + bias) << fraction_bits);
-    return (V)((I)p & ~(x < underflow));
+    /* 2^n / last_step, but 0 for LEAST_N: a product with 0 does not underflow, which may cost 150 cycles */
+    const T last_step = F32 ? (T)0x1p-24 : (T)0x1p-53; /* 2^(LEAST_N + the exponent's bias) */
+    const V power = (V)((I)shifted << FRACTION_BITS);
+#if defined(NO_FMA) /* every product rounds: what r lost comes back */
+    return (p * (r * r) + n * -ln2_low + high + (T)1) * power * last_step;
+#else
+    return VOP(fma)(VOP(fma)(p, r, FN(all)(1)), r * power, power) * last_step;
+#endif
 #endif
 }
 

@@ -109,6 +109,27 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
 
 /* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
 
+/* Where the last vector of a row of n begins, when k < n have been seen. With a mask it has the others alone; without,
+ * it has some of those before once more, which takes less time than to go about a few lanes. */
+INLINE ptrdiff_t FN(last_vector)(ptrdiff_t k, ptrdiff_t n)
+{
+#if defined(HAS_MASKS)
+    (void)n;
+    return k;
+#else
+    return n < LANES ? k : n - LANES;
+#endif
+}
+
+/* v, but 0 in its first n lanes. */
+INLINE V FN(without_first)(V v, ptrdiff_t n)
+{
+    I lanes = {0};
+    for (int lane = 0; lane < LANES; lane++)
+        lanes[lane] = lane;
+    return (V)((I)v & (lanes >= (INTEGER)n));
+}
+
 /* The largest x[k] of each lane; NaN may be passed over: the sum of exponentials brings it back. */
 INLINE V FN(lanes_max)(ptrdiff_t n_classes, const T *x)
 {
@@ -121,8 +142,10 @@ INLINE V FN(lanes_max)(ptrdiff_t n_classes, const T *x)
             largest[v] = FN(larger)(FN(load)(x + k + v * LANES), largest[v]);
     for (; k + LANES <= n_classes; k += LANES)
         largest[0] = FN(larger)(FN(load)(x + k), largest[0]);
-    if (k < n_classes)
+    if (k < n_classes) {
+        k = FN(last_vector)(k, n_classes);
         largest[1] = FN(larger)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY), largest[1]);
+    }
     return FN(larger)(FN(larger)(largest[0], largest[1]), FN(larger)(largest[2], largest[3]));
 }
 
@@ -132,34 +155,45 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
 }
 
 /* The sum of exp(x[k] - shift) in each lane; the exponentials go to out unless it is NULL. Arithmetic bounds this loop:
- * memory has time to bring a row that comes next, `later`, and the lines where the result will go (or NULL). A short
- * row's out has room for whole vectors. */
+ * memory has time to bring a row that comes next, `later`, and the lines where the result will go (or NULL). */
 INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int is_short, const T *later,
                            const T *result)
 {
-    V total = {0};
+    enum { LINE = 64 / sizeof(T) };
+    const ptrdiff_t whole = n_classes / LANES * LANES, at = FN(last_vector)(whole, n_classes);
+    V total = {0}, last = {0}; /* read before it may be written */
     ptrdiff_t k = 0;
-    while (k + LANES <= n_classes) {
-        V part = {0};
-        for (int step = 0; step < SUM_CHUNK && k + LANES <= n_classes; step++, k += LANES) {
-            const V e = FN(exp)(FN(load)(x + k) - shift);
-            if (later)
-                __builtin_prefetch(later + k, 0, is_short ? 3 : 2);
-            if (result)
-                __builtin_prefetch(result + k, 1, 3);
-            if (out)
-                FN(store)(out + k, e);
-            part += e;
+    if (whole < n_classes)
+        last = FN(exp)(FN(load_first)(x + at, n_classes - at, (T)-INFINITY) - shift);
+    while (k + 2 * LANES <= whole) {
+        V part[2] = {{0}, {0}};
+        for (int step = 0; step < SUM_CHUNK && k + 2 * LANES <= whole; step++, k += 2 * LANES) {
+            for (int j = 0; j < 2 * LANES; j += LINE) {
+                if (later)
+                    __builtin_prefetch(later + k + j, 0, is_short ? 3 : 2);
+                if (result)
+                    __builtin_prefetch(result + k + j, 1, 3);
+            }
+            for (int v = 0; v < 2; v++) {
+                const V e = FN(exp)(FN(load)(x + k + v * LANES) - shift);
+                if (out)
+                    FN(store)(out + k + v * LANES, e);
+                part[v] += e;
+            }
         }
-        total += part;
+        total += part[0] + part[1];
     }
-    if (k < n_classes) {
-        const V e = FN(exp)(FN(load_first)(x + k, n_classes - k, (T)-INFINITY) - shift);
-        if (out && is_short)
+    if (k < whole) {
+        const V e = FN(exp)(FN(load)(x + k) - shift);
+        if (out)
             FN(store)(out + k, e);
-        else if (out)
-            FN(store_first)(out + k, e, n_classes - k);
-        total += e; /* a filled lane adds 0; or NaN if shift is -inf, as then every lane does */
+        total += e;
+    }
+    if (whole < n_classes) {
+        if (out)
+            FN(store_first)(out + at, last, n_classes - at);
+        /* a filled lane adds 0; or NaN if shift is -inf, as then every lane does */
+        total += at < whole ? FN(without_first)(last, whole - at) : last;
     }
     return total;
 }
@@ -170,14 +204,16 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const
 }
 
 /* out[k] = factor * x[k], the tail like the rest; out may be x */
-INLINE void FN(row_scale)(ptrdiff_t n_classes, const T *x, T factor, T *out, const int has_room)
+INLINE void FN(row_scale)(ptrdiff_t n_classes, const T *x, T factor, T *out)
 {
-    ptrdiff_t k = 0;
-    for (; k + LANES <= n_classes; k += LANES)
+    const ptrdiff_t whole = n_classes / LANES * LANES, at = FN(last_vector)(whole, n_classes), n = n_classes - at;
+    V last = {0}; /* read before it may be written */
+    if (whole < n_classes)
+        last = FN(load_first)(x + at, n, 0) * factor;
+    for (ptrdiff_t k = 0; k < whole; k += LANES)
         FN(store)(out + k, FN(load)(x + k) * factor);
-    if (k < n_classes)
-        FN(store_first)(out + k, (has_room ? FN(load)(x + k) : FN(load_first)(x + k, n_classes - k, 0)) * factor,
-                        n_classes - k);
+    if (whole < n_classes)
+        FN(store_first)(out + at, last, n);
 }
 
 /* The sum of exp(x[k] - largest) of a long row, in pieces that stay in the first cache from their maximum to their
@@ -212,15 +248,19 @@ INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_cache
 #endif
     const ptrdiff_t before = past_caches ? (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T)) : 0;
     ptrdiff_t k = before < n_classes ? before : n_classes;
+    const ptrdiff_t whole = k + (n_classes - k) / LANES * LANES, at = FN(last_vector)(whole, n_classes);
+    V last = {0}; /* read before it may be written */
+    if (whole < n_classes)
+        last = FINISHED(FN(load_first)(x + at, n_classes - at, 0));
     if (k > 0)
         FN(store_first)(out, FINISHED(FN(load_first)(x, k, 0)), k);
-    for (; k + LANES <= n_classes; k += LANES)
+    for (; k < whole; k += LANES)
         if (past_caches)
             STREAM(out + k, FINISHED(FN(load)(x + k)));
         else
             FN(store)(out + k, FINISHED(FN(load)(x + k)));
-    if (k < n_classes)
-        FN(store_first)(out + k, FINISHED(FN(load_first)(x + k, n_classes - k, 0)), n_classes - k);
+    if (whole < n_classes)
+        FN(store_first)(out + at, last, n_classes - at);
     if (past_caches) {
         STREAM_FENCE();
     }
@@ -262,7 +302,7 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
         if (logarithm)
             FN(finish_row)(n_classes, x + i * x_stride, 0, 1, a[i], b[i], out + i * out_stride);
         else
-            FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride, 1);
+            FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride);
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
@@ -287,7 +327,7 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
         }
         const T factor = logarithm ? FN(log_of)(sum) : 1 / sum;
         if (keep)
-            FN(row_scale)(n_classes, to, factor, to, 0);
+            FN(row_scale)(n_classes, to, factor, to);
         else if (past_caches)
             FN(finish_row)(n_classes, logits, 1, logarithm, largest, factor, to);
         else
@@ -350,7 +390,7 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
         *loss = mass * FN(log_of)(sum) - found;
         if (!dx)
             continue;
-        FN(row_scale)(n_classes, dx, (T)factor * mass / sum, dx, 0);
+        FN(row_scale)(n_classes, dx, (T)factor * mass / sum, dx);
         for (ptrdiff_t k = 0; target && k < n_classes; k++)
             dx[k] -= (T)factor * target[k];
         if (has_label)
