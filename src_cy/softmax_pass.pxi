@@ -75,7 +75,7 @@ cdef class SoftmaxPass(Team):
             # rows that the kernel can take many at once
             self.past_caches = (self.row_bytes >= PAST_CACHES_ROW
                                 and n_rows * self.n_classes * self.size >= PAST_CACHES_OUTPUT)
-            self.adjacent = (self.kernel != NULL and self.n_inner == 1 and self.x_strides[1] == self.size
+            self.adjacent = (self.dense == NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
             self.slot_bytes = 0 if self.adjacent else 3 * self.row_bytes   # of logits, result and target
         # two threads pay from some 300 us of work, at about 0.7 ns an element, even if their CPUs were asleep
@@ -92,10 +92,18 @@ cdef class SoftmaxPass(Team):
                 self.tile(r, scratch)
             return
         end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
-        cdef char *out = self.out + begin * self.n_classes * self.size
+        cdef const char *x = self.x + begin * self.x_strides[0]
+        cdef char *out = NULL
+        if self.out != NULL:
+            out = self.out + begin * self.n_classes * self.size
+        if self.adjacent and self.kernel != NULL:
+            self.kernel(end - begin, self.n_classes, x, self.x_strides[0] // self.size, out, self.n_classes,
+                        self.past_caches)
+            return
         if self.adjacent:
-            self.kernel(end - begin, self.n_classes, self.x + begin * self.x_strides[0],
-                        self.x_strides[0] // self.size, out, self.n_classes, self.past_caches)
+            self.kernels.cross_entropy_rows(
+                end - begin, self.n_classes, x, self.x_strides[0] // self.size, NULL, 0, self.y + begin, self.ignored,
+                self.label_weight, self.factor, self.losses + begin * self.size, out, self.n_classes)
             return
         for r in range(begin, end):
             self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)

@@ -273,36 +273,45 @@ static T FN(log_of)(T x)
 }
 
 /* Up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes one lane, and no row waits for
- * another's horizontal fold, division or logarithm. */
+ * another's horizontal fold, division or logarithm. Their maxima, and the sums of their exponentials, which go to
+ * `kept` unless it is NULL; `out` is where the result will go, or NULL. */
+INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T maxima[LANES],
+                        V (*kept)[SHORT_ROW], const T *out, ptrdiff_t out_stride)
+{
+    V lanes[LANES];
+    if (n < LANES)
+        memset(lanes, 0, sizeof lanes);
+    for (ptrdiff_t i = 0; i < n; i++)
+        lanes[i] = FN(lanes_max)(n_classes, x + i * x_stride);
+    VOP(transpose)(lanes);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            lanes[lane] = FN(larger)(lanes[lane], lanes[lane + half]);
+    FN(store)(maxima, lanes[0]);
+    if (n < LANES)
+        memset(lanes, 0, sizeof lanes);
+    for (ptrdiff_t i = 0; i < n; i++)
+        lanes[i] = FN(lanes_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? (T *)kept[i] : NULL, 1,
+                                     x + (i + n) * x_stride, out ? out + i * out_stride : NULL);
+    VOP(transpose)(lanes);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    return lanes[0];
+}
+
 INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
                            ptrdiff_t out_stride, const int logarithm)
 {
-    V row[LANES][SHORT_ROW], maxima[LANES], sums[LANES];
-    T a[LANES], b[LANES];
-    if (n < LANES) {
-        memset(maxima, 0, sizeof maxima);
-        memset(sums, 0, sizeof sums);
-    }
-    for (ptrdiff_t i = 0; i < n; i++)
-        maxima[i] = FN(lanes_max)(n_classes, x + i * x_stride);
-    VOP(transpose)(maxima);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            maxima[lane] = FN(larger)(maxima[lane], maxima[lane + half]);
-    FN(store)(a, maxima[0]);
-    for (ptrdiff_t i = 0; i < n; i++)
-        sums[i] = FN(lanes_sum_exp)(n_classes, x + i * x_stride, a[i], logarithm ? NULL : (T *)row[i], 1,
-                                x + (i + n) * x_stride, out + i * out_stride);
-    VOP(transpose)(sums);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            sums[lane] += sums[lane + half];
-    FN(store)(b, logarithm ? FN(log)(sums[0]) : 1 / sums[0]);
+    V row[LANES][SHORT_ROW];
+    T largest[LANES], factor[LANES];
+    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, logarithm ? NULL : row, out, out_stride);
+    FN(store)(factor, logarithm ? FN(log)(sums) : 1 / sums);
     for (ptrdiff_t i = 0; i < n; i++)
         if (logarithm)
-            FN(finish_row)(n_classes, x + i * x_stride, 0, 1, a[i], b[i], out + i * out_stride);
+            FN(finish_row)(n_classes, x + i * x_stride, 0, 1, largest[i], factor[i], out + i * out_stride);
         else
-            FN(row_scale)(n_classes, (const T *)row[i], b[i], out + i * out_stride);
+            FN(row_scale)(n_classes, (const T *)row[i], factor[i], out + i * out_stride);
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
@@ -362,38 +371,81 @@ INLINE T FN(dense_loss)(ptrdiff_t n_classes, const T *dense, const T *x, T shift
     return FN(sum_lanes)(products);
 }
 
+/* The weight of a row's label: 0 if it has none. */
+INLINE T FN(weight_of_label)(const int64_t *y, int64_t ignored, const T *label_weight)
+{
+    return !y || *y == ignored ? 0 : label_weight ? label_weight[*y] : 1;
+}
+
+/* Losses and gradient of up to LANES short rows with labels, as `cross_entropy_row` has them one by one. */
+static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, const int64_t *y,
+                                    int64_t ignored, const T *label_weight, T factor, T *losses, T *dx,
+                                    ptrdiff_t dx_stride)
+{
+    V row[LANES][SHORT_ROW];
+    T largest[LANES], log_sum[LANES], weight[LANES] = {0}, share[LANES];
+    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, dx ? row : NULL, dx, dx_stride);
+    for (ptrdiff_t i = 0; i < n; i++)
+        weight[i] = FN(weight_of_label)(y + i, ignored, label_weight);
+    FN(store)(log_sum, FN(log)(sums));
+    FN(store)(share, FN(load)(weight) * factor / sums);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        T *to = dx + i * dx_stride;
+        losses[i] = 0; /* left out even if x has a NaN */
+        if (weight[i] != 0)
+            losses[i] = weight[i] * log_sum[i] - weight[i] * (x[i * x_stride + y[i]] - largest[i]);
+        if (dx && weight[i] == 0) {
+            memset(to, 0, (size_t)n_classes * sizeof(T));
+        } else if (dx) {
+            FN(row_scale)(n_classes, (const T *)row[i], share[i], to);
+            to[y[i]] -= factor * weight[i];
+        }
+    }
+}
+
+/* One row; `later` comes next, or is NULL. */
+INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *target, const int64_t *y, int64_t ignored,
+                                  const T *label_weight, T factor, T *loss, T *dx, const T *later)
+{
+    const T spike = FN(weight_of_label)(y, ignored, label_weight), largest = FN(row_max)(n_classes, x);
+    T mass = 0, found = 0;
+    if (target && (!y || *y != ignored))
+        found = FN(dense_loss)(n_classes, target, x, largest, &mass);
+    mass += spike;
+    if (mass == 0) { /* ignored, or all its classes weigh nothing: left out even if x has a NaN */
+        *loss = 0;
+        if (dx)
+            memset(dx, 0, (size_t)n_classes * sizeof(T));
+        return;
+    }
+    if (spike != 0)
+        found += spike * (x[*y] - largest);
+    const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, later);
+    *loss = mass * FN(log_of)(sum) - found;
+    if (!dx)
+        return;
+    FN(row_scale)(n_classes, dx, factor * mass / sum, dx);
+    for (ptrdiff_t k = 0; target && k < n_classes; k++)
+        dx[k] -= factor * target[k];
+    if (spike != 0)
+        dx[*y] -= factor * spike;
+}
+
 static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
                                    ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
                                    const int64_t *y, int64_t ignored, const void *label_weight,
                                    double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride)
 {
-    for (ptrdiff_t i = 0; i < n_rows; i++) {
+    const int together = y && !dense && n_classes <= SHORT_ROW * LANES;
+    for (ptrdiff_t i = 0, n; i < n_rows; i += n) {
         const T *x = (const T *)logits + i * logits_stride;
-        const T *target = dense ? (const T *)dense + i * dense_stride : NULL;
         T *dx = dlogits ? (T *)dlogits + i * dlogits_stride : NULL, *loss = (T *)losses + i;
-        const int has_label = y && y[i] != ignored;
-        const T spike = !has_label ? 0 : label_weight ? ((const T *)label_weight)[y[i]] : 1;
-        const T largest = FN(row_max)(n_classes, x);
-        T mass = 0, found = 0;
-        if (target && (has_label || !y))
-            found = FN(dense_loss)(n_classes, target, x, largest, &mass);
-        mass += spike;
-        if (mass == 0) { /* ignored, or all its classes weigh nothing: left out even if x has a NaN */
-            *loss = 0;
-            if (dx)
-                memset(dx, 0, (size_t)n_classes * sizeof(T));
-            continue;
-        }
-        if (spike != 0)
-            found += spike * (x[y[i]] - largest);
-        const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, NULL);
-        *loss = mass * FN(log_of)(sum) - found;
-        if (!dx)
-            continue;
-        FN(row_scale)(n_classes, dx, (T)factor * mass / sum, dx);
-        for (ptrdiff_t k = 0; target && k < n_classes; k++)
-            dx[k] -= (T)factor * target[k];
-        if (has_label)
-            dx[y[i]] -= (T)factor * spike;
+        n = !together ? 1 : n_rows - i < LANES ? n_rows - i : LANES;
+        if (together)
+            FN(short_cross_entropy)(n, n_classes, x, logits_stride, y + i, ignored, label_weight, (T)factor, loss, dx,
+                                    dlogits_stride);
+        else
+            FN(cross_entropy_row)(n_classes, x, dense ? (const T *)dense + i * dense_stride : NULL, y ? y + i : NULL,
+                                  ignored, label_weight, (T)factor, loss, dx, n_rows > 1 ? x + logits_stride : NULL);
     }
 }
