@@ -261,9 +261,6 @@ INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_cache
             FN(store)(out + k, FINISHED(FN(load)(x + k)));
     if (whole < n_classes)
         FN(store_first)(out + at, last, n_classes - at);
-    if (past_caches) {
-        STREAM_FENCE();
-    }
 #undef FINISHED
 }
 
@@ -341,6 +338,9 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
             FN(finish_row)(n_classes, logits, 1, logarithm, largest, factor, to);
         else
             FN(finish_row)(n_classes, logits, 0, logarithm, largest, factor, to);
+    }
+    if (past_caches) { /* once: the stores of the next row would wait for each of them */
+        STREAM_FENCE();
     }
 }
 
