@@ -5,6 +5,7 @@ undefined behaviour.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -21,7 +22,21 @@ compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
 
 
 class BuildExtension(build_ext):
-    """Leave the module in the source tree too: `python -m csoftmax` typed there imports that."""
+    """Compile the sources side by side: there is one for each instruction set.
+
+    Leave the module in the source tree too: `python -m csoftmax` typed there imports that.
+    """
+
+    def build_extensions(self):
+        compile_in_turn = self.compiler.compile
+
+        def compile_side_by_side(sources, **options):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                parts = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                return [path for part in parts for path in part]
+
+        self.compiler.compile = compile_side_by_side
+        super().build_extensions()
 
     def run(self):
         super().run()
