@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,10 +29,18 @@ def printer(quiet: bool) -> Callable[[str], None]:
     def say(line: str) -> None:
         from tqdm import tqdm
 
-        tqdm.write(line)  # a plain print would run into the progress bar
-        sys.stdout.flush()
+        try:
+            tqdm.write(line)  # a plain print would run into the progress bar
+            sys.stdout.flush()
+        except BrokenPipeError:  # the model will be wanted all the same
+            drop_output()
 
     return (lambda line: None) if quiet else say
+
+
+def drop_output() -> None:
+    """Let what is printed from now on vanish: its reader, such as `head`, has had enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table_options(label_column: str | None, dtype: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from csoftmax._cli_data import (
     Dtype,
     as_trained,
     describe,
+    drop_output,
     find_fashion_mnist,
     make_folder,
     model_for,
@@ -373,8 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prefix = "error: " if error.exit_code == 2 else ""
         print(f"csoftmax: {prefix}{error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        drop_output()
         return 1
     except Exception as error:
         if not hasattr(error, "format_message"):  # not of the option parser: our own mistake

@@ -348,7 +348,8 @@ def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
     else:
         text += "at an unknown distance from the optimum after "
     text += f"{worst.passes} passes"
-    if worst.distance() <= tol:  # but its gradient is steep
+    if worst.distance() <= tol:
+        text += ", but its gradient is still steep"
         tol *= FORGIVEN
     more = worst.passes_to_go(tol)
     if worst.stalled:

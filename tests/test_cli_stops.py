@@ -115,6 +115,21 @@ def test_predict_into_a_pipe_that_closes_is_silent(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 1
 
 
+def test_training_into_a_pipe_that_closes_keeps_its_results(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train", "--data", SAMPLE, "--epochs", 60, "--no-plots", "--out", out)
+    process = subprocess_of(*words)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("train on ")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert {p.name for p in out.iterdir()} == RESULTS
+    assert len((out / "history.csv").read_text().splitlines()) == 61
+
+
 def test_a_pipe_that_closed_before_the_last_flush_is_silent_too() -> None:
     code = (
         "import os, sys\n"
