@@ -17,8 +17,9 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 
 # No -march=native: instruction sets are chosen at run time. No -ffast-math: NaN, infinities and the
 # order of sums matter. No contraction: a product and a sum are fused where the source says so.
+# Python's own flags may let integers wrap, which would hide an overflow from the sanitizers.
 compile_flags = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-compile_flags += ["-O1", "-g", *SANITIZE] if DEBUG else ["-O3", "-g0"]
+compile_flags += ["-O1", "-g", "-fno-wrapv", *SANITIZE] if DEBUG else ["-O3", "-g0"]
 
 
 class BuildExtension(build_ext):

@@ -109,8 +109,8 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
 
 /* ---- row-major rows: the lanes are classes ----------------------------------------------------- */
 
-/* Where the last vector of a row of n begins, when k < n have been seen. With a mask it has the others alone; without,
- * it has some of those before once more, which takes less time than to go about a few lanes. */
+/* Where the last vector of a row of n begins, when k < n have been seen. Where masks cost nothing, it has the others
+ * alone; elsewhere some of those before once more, which takes less time than to go about a few lanes. */
 INLINE ptrdiff_t FN(last_vector)(ptrdiff_t k, ptrdiff_t n)
 {
 #if defined(HAS_MASKS)
@@ -390,15 +390,14 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
     FN(store)(log_sum, FN(log)(sums));
     FN(store)(share, FN(load)(weight) * factor / sums);
     for (ptrdiff_t i = 0; i < n; i++) {
-        T *to = dx + i * dx_stride;
         losses[i] = 0; /* left out even if x has a NaN */
         if (weight[i] != 0)
             losses[i] = weight[i] * log_sum[i] - weight[i] * (x[i * x_stride + y[i]] - largest[i]);
         if (dx && weight[i] == 0) {
-            memset(to, 0, (size_t)n_classes * sizeof(T));
+            memset(dx + i * dx_stride, 0, (size_t)n_classes * sizeof(T));
         } else if (dx) {
-            FN(row_scale)(n_classes, (const T *)row[i], share[i], to);
-            to[y[i]] -= factor * weight[i];
+            FN(row_scale)(n_classes, (const T *)row[i], share[i], dx + i * dx_stride);
+            dx[i * dx_stride + y[i]] -= factor * weight[i];
         }
     }
 }

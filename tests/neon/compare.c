@@ -335,8 +335,11 @@ static void test_set(void)
             test_rows(rows[r], classes[k]);
         }
     }
-    snprintf(what, sizeof what, "a long row");
-    test_rows(1, 9001);
+    static const int more_classes[4] = {129, 300, 8203, 9001};
+    for (int k = 0; k < 4; k++) {
+        snprintf(what, sizeof what, "3 rows, %d classes", more_classes[k]);
+        test_rows(3, more_classes[k]);
+    }
     snprintf(what, sizeof what, "every value");
     test_every_half();
     test_elementary();
