@@ -96,17 +96,16 @@ cdef class SoftmaxPass(Team):
         cdef char *out = NULL
         if self.out != NULL:
             out = self.out + begin * self.n_classes * self.size
-        if self.adjacent and self.kernel != NULL:
+        if not self.adjacent:
+            for r in range(begin, end):
+                self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
+        elif self.kernel != NULL:
             self.kernel(end - begin, self.n_classes, x, self.x_strides[0] // self.size, out, self.n_classes,
                         self.past_caches)
-            return
-        if self.adjacent:
+        else:
             self.kernels.cross_entropy_rows(
                 end - begin, self.n_classes, x, self.x_strides[0] // self.size, NULL, 0, self.y + begin, self.ignored,
                 self.label_weight, self.factor, self.losses + begin * self.size, out, self.n_classes)
-            return
-        for r in range(begin, end):
-            self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
 
     cdef void tile(self, Py_ssize_t tile, char *scratch) noexcept nogil:
         cdef Py_ssize_t n, k, row, a = 0, b = 0, size = self.size

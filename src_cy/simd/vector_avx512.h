@@ -64,7 +64,7 @@ static inline double f64_largest_lane(f64_vector v)
 {
     return _mm512_reduce_max_pd(v);
 }
-#define HAS_MASKS  /* loads and stores of a few lanes take no longer than of all */
+#define HAS_MASKS /* loads and stores of a few lanes take no longer than of all */
 #define HAS_LARGER /* a > b ? a : b */
 static inline f32_vector f32_larger(f32_vector a, f32_vector b)
 {
