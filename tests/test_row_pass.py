@@ -346,11 +346,11 @@ def test_no_rows_have_a_gradient_of_zero(isa: str) -> None:
 # ---- rows where they lie -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_features", [64, 100, 784])
+@pytest.mark.parametrize("n_features", [64, 100, 101, 784])
 @pytest.mark.parametrize("n", [513, 545, 1600])
 @pytest.mark.parametrize("gap", [0, 7])
 def test_nothing_is_read_behind_the_last_row(isa: str, n: int, n_features: int, gap: int) -> None:
-    """Tiles load rows in order where they lie, in steps of 64 bytes; the page behind is closed."""
+    """Rows are multiplied where they lie, in steps of 4 or 64 bytes; the page behind is closed."""
     _, W, b, y, _ = problem(np.uint8, n, n_features, 10, 1)
     size, stride = (n - 1) * (n_features + gap) + n_features, n_features + gap
     n_bytes = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

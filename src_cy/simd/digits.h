@@ -30,12 +30,6 @@ static ptrdiff_t digits_bytes(ptrdiff_t n, ptrdiff_t n_classes)
     return n_groups(n_classes) * (STEP + n_steps(n) * 2 * TILE_BYTES);
 }
 
-/* A row of the panel: whole steps. */
-static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
-{
-    return STEP * n_steps(n_features);
-}
-
 /* dlogits as a factor, and a strip of the panel interleaved */
 static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
@@ -47,6 +41,28 @@ INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
 {
     const ptrdiff_t n_lines = next->n_rows * ((next->end - next->begin + 63) / 64);
     return n_lines > 0 ? (int)((n_lines + n - 1) / n) : 0;
+}
+
+/* d2 65536 + d1 256 + d0 */
+INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
+{
+    const __m512 low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1), _mm512_set1_ps(256), _mm512_cvtepi32_ps(d0));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
+}
+
+/* A class's sums over 64 features, g[t] in the places of `interleave`, join the sink in order. */
+INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512 g[4], float unit, float scale)
+{
+    for (int t = 0; t < 4; t++)
+        g[t] = _mm512_mul_ps(g[t], _mm512_set1_ps(unit));
+    const __m512 a = _mm512_shuffle_f32x4(g[0], g[1], 0x44), b = _mm512_shuffle_f32x4(g[0], g[1], 0xee);
+    const __m512 c = _mm512_shuffle_f32x4(g[2], g[3], 0x44), d = _mm512_shuffle_f32x4(g[2], g[3], 0xee);
+    const __m512 ordered[4] = {_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xdd),
+                               _mm512_shuffle_f32x4(b, d, 0x88), _mm512_shuffle_f32x4(b, d, 0xdd)};
+    for (ptrdiff_t q = 0; q < 4 && 16 * q < n; q++) {
+        const ptrdiff_t lanes = n - 16 * q < 16 ? n - 16 * q : 16;
+        into_sink_f32(sink, at + 16 * q, lanes, from_sink_f32(sink, at + 16 * q, lanes) + ordered[q], scale);
+    }
 }
 
 /* Both products, and what must be done before the first and after the last. */
@@ -142,39 +158,16 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
     return 1;
 }
 
-/* Rows of X one after another, each with zeros up to a whole step. */
-INLINE void copy_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *panel)
-{
-    char *to = panel;
-    for (ptrdiff_t i = 0; i < n_rows; i++, to += digits_row_bytes(n_features)) {
-        const char *row = rows[i];
-        ptrdiff_t j = 0;
-        for (; j + STEP <= n_features; j += STEP)
-            _mm512_store_si512(to + j, _mm512_loadu_si512(row + j));
-        if (j < n_features)
-            _mm512_store_si512(to + j, _mm512_maskz_loadu_epi8(((__mmask64)1 << (n_features - j)) - 1, row + j));
-    }
-}
-
 /* Four rows of a step -> four rows of right factors, byte j of the four rows side by side; place p of factor t is
  * feature 16 (p / 4) + 4 t + p % 4. */
-INLINE void interleave(const char *rows, ptrdiff_t row_bytes, char *to)
+INLINE void interleave(const __m512i row[4], char *to)
 {
-    const __m512i r0 = _mm512_loadu_si512(rows), r1 = _mm512_loadu_si512(rows + row_bytes);
-    const __m512i r2 = _mm512_loadu_si512(rows + 2 * row_bytes), r3 = _mm512_loadu_si512(rows + 3 * row_bytes);
-    const __m512i low01 = _mm512_unpacklo_epi8(r0, r1), high01 = _mm512_unpackhi_epi8(r0, r1);
-    const __m512i low23 = _mm512_unpacklo_epi8(r2, r3), high23 = _mm512_unpackhi_epi8(r2, r3);
+    const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+    const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]), high23 = _mm512_unpackhi_epi8(row[2], row[3]);
     _mm512_store_si512(to, _mm512_unpacklo_epi16(low01, low23));
     _mm512_store_si512(to + TILE_BYTES, _mm512_unpackhi_epi16(low01, low23));
     _mm512_store_si512(to + 2 * TILE_BYTES, _mm512_unpacklo_epi16(high01, high23));
     _mm512_store_si512(to + 3 * TILE_BYTES, _mm512_unpackhi_epi16(high01, high23));
-}
-
-/* d2 65536 + d1 256 + d0 */
-INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
-{
-    const __m512 low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1), _mm512_set1_ps(256), _mm512_cvtepi32_ps(d0));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
 }
 
 /* What the tiles have summed for 32 rows and a group of classes becomes logits. */
@@ -196,7 +189,7 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
 /* Compiled for each way of staging: a choice between them inside the loops measured slower. */
 INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
                           const char *packed, const float *b, ptrdiff_t n_classes, float scale, float *logits,
-                          ptrdiff_t ld, char *staged, ptrdiff_t stride, upcoming *next)
+                          ptrdiff_t ld, const char *staged, ptrdiff_t stride, upcoming *next)
 {
     const ptrdiff_t steps = n_steps(n_features);
     const int n_lines = lines_at_once(next, (n_rows + 31) / 32 * steps);
@@ -204,11 +197,9 @@ INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t
     for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
         const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
         for (ptrdiff_t i = 0; i < n_rows; i += 32) {
-            const ptrdiff_t n_left = n_rows - i;
-            if (!in_place && k == 0 && i % STAGED_ROWS == 0)
-                copy_rows(rows + i, n_left < STAGED_ROWS ? n_left : STAGED_ROWS, n_features, staged + i * stride);
             __m512i sums[2][PLACES];
-            multiply_rows(staged + i * stride, stride, digits, n_features, n, sums, in_place, next, n_lines);
+            multiply_rows(in_place, rows + i, n_rows - i, staged + i * stride, stride, digits, n_features, n, sums,
+                          next, n_lines);
             logits_of(sums, n, (const float *)packed + k, scale, b + k, logits + k * ld + i, ld);
         }
     }
@@ -219,16 +210,13 @@ static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void 
                           ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
                           double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch)
 {
-    const int in_place = staged == rows[0];
+    const int in_place = stage_rows(rows, n_rows, n_features, staged);
     (void)W, (void)scratch;
-    if (!packed) {
-        if (!in_place)
-            copy_rows(rows, n_rows, n_features, staged);
+    if (!packed)
         return 0;
-    }
     upcoming next = {later, n_later, 0, n_features, 0};
-    if (n_rows > STAGED_ROWS)
-        next = (upcoming){rows + STAGED_ROWS, n_rows - STAGED_ROWS, 0, n_features, 0};
+    if (n_rows > ROWS_AHEAD)
+        next = (upcoming){rows + ROWS_AHEAD, n_rows - ROWS_AHEAD, 0, n_features, 0};
     if (in_place)
         digits_logits(1, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride,
                       &next);
@@ -263,23 +251,6 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
     return 1;
 }
 
-/* A class's sums over 64 features, four tiles of 16 in the places of `interleave`, join the sink in order. */
-INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512i sums[4][PLACES],
-                             int place, float unit, float scale)
-{
-    __m512 g[4];
-    for (int t = 0; t < 4; t++)
-        g[t] = _mm512_mul_ps(number_of(sums[t][place], sums[t][place + 1], sums[t][place + 2]), _mm512_set1_ps(unit));
-    const __m512 a = _mm512_shuffle_f32x4(g[0], g[1], 0x44), b = _mm512_shuffle_f32x4(g[0], g[1], 0xee);
-    const __m512 c = _mm512_shuffle_f32x4(g[2], g[3], 0x44), d = _mm512_shuffle_f32x4(g[2], g[3], 0xee);
-    const __m512 ordered[4] = {_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xdd),
-                               _mm512_shuffle_f32x4(b, d, 0x88), _mm512_shuffle_f32x4(b, d, 0xdd)};
-    for (ptrdiff_t q = 0; q < 4 && 16 * q < n; q++) {
-        const ptrdiff_t lanes = n - 16 * q < 16 ? n - 16 * q : 16;
-        into_sink_f32(sink, at + 16 * q, lanes, from_sink_f32(sink, at + 16 * q, lanes) + ordered[q], scale);
-    }
-}
-
 /* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_gradient(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
                            const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
@@ -287,7 +258,6 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
                            const gradient_sink *sink, void *scratch)
 {
     const ptrdiff_t steps = n_steps(n_rows);
-    const int in_place = staged == rows[0];
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
     upcoming next = {later, n_later, begin, end, begin};
@@ -296,18 +266,15 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
         for (ptrdiff_t i = 0; i < n_rows; i += 4) {
-            const char *row = (const char *)staged + i * stride + j;
-            for (int r = 16; in_place && r < 20; r++)
-                __builtin_prefetch(row + r * stride + STEP - 1);
-            interleave(row, stride, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+            __m512i four[4];
+            load_four_rows(rows, n_rows, i, staged, stride, j, end - j, four);
+            interleave(four, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
         }
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
-            __m512i sums[4][PLACES];
-            multiply_strip(digits, strip, steps, n, sums, &next, n_lines);
-            for (int c = 0; c < n; c++)
-                digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
+            multiply_strip(digits, strip, steps, n, &next, n_lines, sink, k * n_features + j, n_features, end - j,
+                           units + k, (float)scale);
         }
     }
     return 1;

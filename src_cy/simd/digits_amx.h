@@ -1,7 +1,7 @@
 /* Products of digits by the tile unit: 16 x 64 bytes times 64 x 16 into 16 x 16 integers of 32 bits in the time of
  * 16 multiply-adds of vectors; with three digits, eleven times what floats can do. */
 
-enum { STAGED_ROWS = 1 << 20 }; /* all, before the first product: during both, those of the next block are fetched */
+enum { ROWS_AHEAD = 1 << 20 }; /* none of this block: all are there before the first product */
 #define DIGITS_PAY .speed = 6, .fetches_in_forward = 1
 enum { AHEAD = 5 * STEP }; /* 1 to 3 steps measured less */
 
@@ -26,21 +26,59 @@ static void digits_close(void)
     _tile_release();
 }
 
-/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
-INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], const int in_place, upcoming *next, int n_lines)
+/* A staged row: whole steps. */
+static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
 {
-    (void)n_classes;
+    return STEP * n_steps(n_features);
+}
+
+/* Rows one after another, each with zeros up to a whole step, unless they are multiplied in place. */
+INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
+{
+    if (staged == rows[0])
+        return 1;
+    char *to = staged;
+    for (ptrdiff_t i = 0; i < n_rows; i++, to += digits_row_bytes(n_features)) {
+        const char *row = rows[i];
+        ptrdiff_t j = 0;
+        for (; j + STEP <= n_features; j += STEP)
+            _mm512_store_si512(to + j, _mm512_loadu_si512(row + j));
+        if (j < n_features)
+            _mm512_store_si512(to + j, _mm512_maskz_loadu_epi8(((__mmask64)1 << (n_features - j)) - 1, row + j));
+    }
+    return 0;
+}
+
+/* row[r]: bytes j .. of row i + r */
+INLINE void load_four_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, __m512i row[4])
+{
+    const char *from = staged + i * stride + j;
+    const int in_place = staged == rows[0];
+    (void)n_rows, (void)n;
+    for (int r = 0; r < 4; r++) {
+        if (in_place)
+            __builtin_prefetch(from + (16 + r) * stride + STEP - 1);
+        row[r] = _mm512_loadu_si512(from + r * stride);
+    }
+}
+
+/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
+INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                          ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
+                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
+{
+    (void)rows, (void)n_rows, (void)n_classes;
     settle();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (ptrdiff_t j = 0; j < n_features; j += STEP, digits += 2 * TILE_BYTES) {
-        _tile_loadd(4, rows + j, stride);
-        _tile_loadd(5, rows + j + 16 * stride, stride);
+        _tile_loadd(4, staged + j, stride);
+        _tile_loadd(5, staged + j + 16 * stride, stride);
         for (int r = 0; in_place && r < 32; r++) /* from the second cache; copies are nearer */
-            __builtin_prefetch(rows + j + AHEAD + r * stride);
+            __builtin_prefetch(staged + j + AHEAD + r * stride);
         _tile_loadd(6, digits, 128);
         _tile_loadd(7, digits + 64, 128);
         _tile_dpbusd(0, 4, 6);
@@ -55,11 +93,13 @@ INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; `next` is fetched meanwhile */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes,
-                           __m512i sums[4][PLACES], upcoming *next, int n_lines)
+/* n_classes times 64 features of the strip, n of which are there, go into the sink from `at` on; `next` is fetched
+ * meanwhile. */
+INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes, upcoming *next,
+                           int n_lines, const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n_features, ptrdiff_t n,
+                           const float *units, float scale)
 {
-    (void)n_classes;
+    __m512i sums[4][PLACES]; /* [t][p]: place p times the features of factor t */
     for (int pair = 0; pair < 4; pair += 2) {
         settle();
         _tile_zero(0);
@@ -81,5 +121,11 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t step
         _tile_stored(1, sums[pair] + 16, 64);
         _tile_stored(2, sums[pair + 1], 64);
         _tile_stored(3, sums[pair + 1] + 16, 64);
+    }
+    for (int c = 0; c < n_classes; c++) {
+        __m512 g[4];
+        for (int t = 0; t < 4; t++)
+            g[t] = number_of(sums[t][3 * c], sums[t][3 * c + 1], sums[t][3 * c + 2]);
+        digits_into_sink(sink, at + c * n_features, n, g, units[c], scale);
     }
 }

@@ -1,7 +1,7 @@
 /* Products of digits by vectors of bytes: 64 bytes times 64 bytes, four at a time into 16 integers of 32 bits, in the
  * time of 16 multiply-adds of float. With three digits a third more than floats can do, and nothing to convert. */
 
-enum { STAGED_ROWS = 32 }; /* while they are multiplied, the next are fetched */
+enum { ROWS_AHEAD = 8 }; /* while some are multiplied, so many after them are fetched */
 #define DIGITS_PAY .speed = 1.4, .fetches_in_forward = 0
 
 static void digits_open(void)
@@ -12,31 +12,72 @@ static void digits_close(void)
 {
 }
 
-INLINE __m512i four_bytes(const char *p)
+/* Nothing is staged: vectors read each row where it lies. */
+static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
 {
-    int32_t bytes;
-    memcpy(&bytes, p, sizeof bytes);
+    (void)n_features;
+    return 0;
+}
+
+INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
+{
+    (void)rows, (void)n_rows, (void)n_features, (void)staged;
+    return 1;
+}
+
+/* Row i, or the last: what it is multiplied with is 0, or its logits are dropped. */
+INLINE const char *row_or_last(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i)
+{
+    return rows[i < n_rows ? i : n_rows - 1];
+}
+
+/* row[r]: bytes j .. of row i + r, up to n, then zeros */
+INLINE void load_four_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, __m512i row[4])
+{
+    const __mmask64 mask = n < STEP ? ((__mmask64)1 << n) - 1 : (__mmask64)-1;
+    (void)staged, (void)stride;
+    for (int r = 0; r < 4; r++)
+        row[r] = _mm512_maskz_loadu_epi8(mask, row_or_last(rows, n_rows, i + r) + j);
+}
+
+INLINE __m512i four_bytes(const char *p, size_t n)
+{
+    int32_t bytes = 0;
+    memcpy(&bytes, p, n);
     return _mm512_set1_epi32(bytes);
 }
 
-INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stride, const char *digits,
+INLINE void multiply_rows_of(const int n_tiles, const void *const *rows, ptrdiff_t n_rows, const char *digits,
                              ptrdiff_t n_features, __m512i sums[2][PLACES], upcoming *next, int n_lines)
 {
     enum { ROWS = 8 };
     for (int r = 0; r < 32; r += ROWS) {
-        __m512i acc[ROWS][2] = {{{0}}};
-        for (ptrdiff_t j = 0; j < n_features; j += 4) {
-            __m512i d[2];
-            for (int t = 0; t < n_tiles; t++)
-                d[t] = _mm512_load_si512(digits + 32 * j + 64 * t);
-            if (j % STEP == 0)
-                fetch_lines(next, r == 0 ? n_lines - n_lines / 4 * 3 : n_lines / 4);
-            for (int i = 0; i < ROWS; i++) {
-                const __m512i x = four_bytes(rows + (r + i) * stride + j);
-                for (int t = 0; t < n_tiles; t++)
-                    acc[i][t] = _mm512_dpbusd_epi32(acc[i][t], x, d[t]);
+        __m512i acc[ROWS][2];
+        const char *row[ROWS];
+        for (int i = 0; i < ROWS; i++) {
+            row[i] = row_or_last(rows, n_rows, r + i);
+            for (int t = 0; t < n_tiles; t++) /* an initializer would be memory first */
+                acc[i][t] = _mm512_setzero_si512();
+        }
+#define MULTIPLY(j, n)                                                                                 \
+    for (int i = 0; i < ROWS; i++) {                                                                   \
+        const __m512i x = four_bytes(row[i] + (j), n);                                                 \
+        for (int t = 0; t < n_tiles; t++)                                                              \
+            acc[i][t] = _mm512_dpbusd_epi32(acc[i][t], x, _mm512_load_si512(digits + 32 * (j) + 64 * t)); \
+    }
+        const ptrdiff_t whole = n_features / 4 * 4;
+        for (ptrdiff_t step = 0; step < whole; step += STEP) {
+            const ptrdiff_t end = whole - step < STEP ? whole : step + STEP;
+            fetch_lines(next, r == 0 ? n_lines - n_lines / 4 * 3 : n_lines / 4);
+            for (ptrdiff_t j = step; j < end; j += 4) {
+                MULTIPLY(j, 4)
             }
         }
+        if (whole < n_features) {
+            MULTIPLY(whole, (size_t)(n_features - whole))
+        }
+#undef MULTIPLY
         for (int i = 0; i < ROWS; i++)
             for (int t = 0; t < n_tiles; t++)
                 sums[r / 16][16 * t + r % 16 + i] = acc[i][t];
@@ -44,39 +85,53 @@ INLINE void multiply_rows_of(const int n_tiles, const char *rows, ptrdiff_t stri
 }
 
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
-INLINE void multiply_rows(const char *rows, ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
-                          __m512i sums[2][PLACES], int in_place, upcoming *next, int n_lines)
+INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                          ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
+                          __m512i sums[2][PLACES], upcoming *next, int n_lines)
 {
-    (void)in_place;
+    (void)in_place, (void)staged, (void)stride;
     if (3 * n_classes > 16)
-        multiply_rows_of(2, rows, stride, digits, n_features, sums, next, n_lines);
+        multiply_rows_of(2, rows, n_rows, digits, n_features, sums, next, n_lines);
     else
-        multiply_rows_of(1, rows, stride, digits, n_features, sums, next, n_lines);
+        multiply_rows_of(1, rows, n_rows, digits, n_features, sums, next, n_lines);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip; `next` is fetched meanwhile */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes,
-                           __m512i sums[4][PLACES], upcoming *next, int n_lines)
+/* n_classes times 64 features of the strip, n of which are there, go into the sink from `at` on; `next` is fetched
+ * meanwhile, a little at a time. */
+INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes, upcoming *next,
+                           int n_lines, const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n_features, ptrdiff_t n,
+                           const float *units, float scale)
 {
-    enum { CLASSES = 2, AT_ONCE = 3 * CLASSES };
+    enum { CLASSES = 2, AT_ONCE = 3 * CLASSES, STRIDE = 16 }; /* rows between two fetches */
+    const int times = (n_classes + CLASSES - 1) / CLASSES * (STEP / STRIDE), each = (n_lines + times - 1) / times;
+    __m512i sums[4][PLACES]; /* [t][p]: place p times the features of factor t */
     for (int c = 0; c < n_classes; c += CLASSES) {
-        __m512i acc[4][AT_ONCE] = {{{0}}};
-        for (ptrdiff_t s = 0; s < steps; s++) {
-            for (int i = 0; i < STEP; i += 4) {
-                __m512i x[4];
+        __m512i acc[4][AT_ONCE];
+        for (int t = 0; t < 4; t++)
+            for (int p = 0; p < AT_ONCE; p++)
+                acc[t][p] = _mm512_setzero_si512();
+        for (ptrdiff_t i = 0; i < STEP * steps; i += 4) {
+            if (i % STRIDE == 0)
+                fetch_lines(next, each);
+            const char *four_rows = strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16;
+            const char *places = digits + i / STEP * 2 * TILE_BYTES + 3 * c * STEP + i % STEP;
+            __m512i x[4];
+            for (int t = 0; t < 4; t++)
+                x[t] = _mm512_load_si512(four_rows + t * TILE_BYTES);
+            for (int p = 0; p < AT_ONCE; p++) {
+                const __m512i d = four_bytes(places + p * STEP, 4);
                 for (int t = 0; t < 4; t++)
-                    x[t] = _mm512_load_si512(strip + (4 * s + t) * TILE_BYTES + 16 * i);
-                for (int p = 0; p < AT_ONCE; p++) {
-                    const __m512i d = four_bytes(digits + 2 * s * TILE_BYTES + (3 * c + p) * STEP + i);
-                    for (int t = 0; t < 4; t++)
-                        acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x[t], d);
-                }
+                    acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x[t], d);
             }
-            if (c == 0)
-                fetch_lines(next, n_lines);
         }
         for (int t = 0; t < 4; t++)
             for (int p = 0; p < AT_ONCE; p++)
                 sums[t][3 * c + p] = acc[t][p];
+    }
+    for (int c = 0; c < n_classes; c++) {
+        __m512 g[4];
+        for (int t = 0; t < 4; t++)
+            g[t] = number_of(sums[t][3 * c], sums[t][3 * c + 1], sums[t][3 * c + 2]);
+        digits_into_sink(sink, at + c * n_features, n, g, units[c], scale);
     }
 }

@@ -90,6 +90,27 @@ INLINE T FN(largest_lane)(V v)
 #endif
 }
 
+/* Lane i of the result: the sum of v[i]'s lanes (or the largest of them), folded in the order of sum_lanes. */
+INLINE V FN(fold)(V v[LANES], const int largest)
+{
+#if !defined(HAS_HALVES)
+    VOP(transpose)(v);
+#endif
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) {
+            V a = v[i], b = v[i + half];
+#if defined(HAS_HALVES) /* half as many shuffles as a transpose */
+            VOP(halves)(half, v[i], v[i + half], &a, &b);
+#endif
+            v[i] = largest ? FN(larger)(a, b) : a + b;
+        }
+#if defined(HAS_HALVES)
+    return VOP(in_order)(v[0]);
+#else
+    return v[0];
+#endif
+}
+
 /* ---- exp and log ------------------------------------------------------------------------------- */
 
 /* exp(x) for x <= 0, NaN for NaN: x = n ln 2 + r, |r| <= ln 2 / 2, a minimax polynomial in r

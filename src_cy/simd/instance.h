@@ -12,13 +12,12 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or TILE_CLASSES x DOT_ROWS (at most TILE_VECTORS). The chunks
- * keep rounding small: so many terms are summed one by one before they join a total. */
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or DOT_TILE_CLASSES x DOT_ROWS. The chunks keep rounding small:
+ * so many terms are summed one by one before they join a total. */
 enum {
     TILE_VECTORS = 2,
     PANEL = sizeof(f32_vector) < 64 ? 256 : 128, /* features of a forward panel, of 16 kB at most */
     DOT_FEATURES = 1024, /* of a tile of dot products: 24 kB of W for 6 classes */
-    DOT_STEP = 8,    /* vectors */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
     SHORT_ROW = 16,  /* vectors */
@@ -33,11 +32,10 @@ enum {
 #else
 #define MORE_CASES(TILE_OF) CASE(7, TILE_OF) CASE(8, TILE_OF) CASE(9, TILE_OF) CASE(10, TILE_OF)
 #endif
-#define FOR_SIZE(n_classes, TILE_OF)                                                                   \
-    switch (n_classes) {                                                                               \
-        CASE(1, TILE_OF) CASE(2, TILE_OF) CASE(3, TILE_OF) CASE(4, TILE_OF) CASE(5, TILE_OF)           \
-        CASE(6, TILE_OF) MORE_CASES(TILE_OF)                                                           \
-    }
+#define UP_TO_SIX(TILE_OF)                                                                             \
+    CASE(1, TILE_OF) CASE(2, TILE_OF) CASE(3, TILE_OF) CASE(4, TILE_OF) CASE(5, TILE_OF) CASE(6, TILE_OF)
+#define FOR_SIZE(n_classes, TILE_OF) switch (n_classes) { UP_TO_SIX(TILE_OF) MORE_CASES(TILE_OF) }
+#define FOR_DOT_SIZE(n_classes, TILE_OF) switch (n_classes) { UP_TO_SIX(TILE_OF) } /* of several rows */
 
 /* Results below the normal numbers become 0, until the state that was is put back: one costs some 150 cycles. */
 static inline unsigned flush_subnormals(void)
@@ -84,6 +82,8 @@ INLINE void fetch_lines(upcoming *next, int n)
 #if !defined(DOT_CLASSES)
 #define DOT_CLASSES 0
 #define DOT_ROWS 1
+#define DOT_TILE_CLASSES TILE_CLASSES
+#define DOT_STEP 8
 #endif
 /* Does softmax keep the exponentials of every row for its second step? Or, of long rows, compute them again: for the
  * widest vectors that is less work than to bring them back from the second cache. */

@@ -59,7 +59,8 @@ typedef struct {
     /* each thread opens the tile unit before its first product and closes it after its last */
     void (*open)(void);
     void (*close)(void);
-    /* bytes of a staged row, of packed weights (0: the forward kernel packs them itself, as it goes), of scratch */
+    /* bytes of a staged row (0: none is), of packed weights (0: the forward kernel packs them itself, as it goes), of
+       scratch */
     ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
     ptrdiff_t (*forward_bytes)(ptrdiff_t n_features);

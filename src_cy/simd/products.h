@@ -64,9 +64,9 @@ static void FN(add_lanes)(const void *lanes, ptrdiff_t lane_size, ptrdiff_t n_la
 /* ---- matrix products --------------------------------------------------------------------------- */
 
 /* Classes k .. group_end(k) make a tile: groups of nearly equal size, 12 classes are 6 + 6, not 10 + 2. */
-INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes)
+INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes, ptrdiff_t most)
 {
-    const ptrdiff_t n_groups = (n_classes - k + TILE_CLASSES - 1) / TILE_CLASSES;
+    const ptrdiff_t n_groups = (n_classes - k + most - 1) / most;
     return k + (n_classes - k + n_groups - 1) / n_groups;
 }
 
@@ -126,7 +126,7 @@ static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdif
 }
 
 /* logits[i] = the sum of sums[i]'s lanes, as sum_lanes adds them, for up to LANES rows; or joins what is there. */
-INLINE void FN(fold)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T scale, T b, T *logits)
+INLINE void FN(fold_logits)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T scale, T b, T *logits)
 {
     if (n_rows == 1) {
         const T sum = FN(sum_lanes)(sums[0]) + (first ? 0 : *logits);
@@ -135,11 +135,7 @@ INLINE void FN(fold)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T sca
     }
     for (ptrdiff_t lane = n_rows; lane < LANES; lane++)
         sums[lane] = (V){0};
-    VOP(transpose)(sums);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            sums[lane] += sums[lane + half];
-    const V sum = first ? sums[0] : FN(load)(logits) + sums[0];
+    const V folded = FN(fold)(sums, 0), sum = first ? folded : FN(load)(logits) + folded;
     FN(store)(logits, last ? sum * scale + b : sum);
 }
 

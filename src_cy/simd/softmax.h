@@ -280,21 +280,13 @@ INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t 
         memset(lanes, 0, sizeof lanes);
     for (ptrdiff_t i = 0; i < n; i++)
         lanes[i] = FN(lanes_max)(n_classes, x + i * x_stride);
-    VOP(transpose)(lanes);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            lanes[lane] = FN(larger)(lanes[lane], lanes[lane + half]);
-    FN(store)(maxima, lanes[0]);
+    FN(store)(maxima, FN(fold)(lanes, 1));
     if (n < LANES)
         memset(lanes, 0, sizeof lanes);
     for (ptrdiff_t i = 0; i < n; i++)
         lanes[i] = FN(lanes_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? (T *)kept[i] : NULL, 1,
                                      x + (i + n) * x_stride, out ? out + i * out_stride : NULL);
-    VOP(transpose)(lanes);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            lanes[lane] += lanes[lane + half];
-    return lanes[0];
+    return FN(fold)(lanes, 0);
 }
 
 INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,

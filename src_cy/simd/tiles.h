@@ -63,7 +63,7 @@ static void TILE(forward)(const void *const *rows, const void *const *later, ptr
         for (ptrdiff_t i = 0; i < n_rows; i += WIDE)
             TILE(pack_transposed)(rows + i, n_rows - i, begin, n, panel + i * PANEL, &next_rows);
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
-            next = FN(group_end)(k, n_classes);
+            next = FN(group_end)(k, n_classes, TILE_CLASSES);
             for (ptrdiff_t i = 0; i < n_rows; i += WIDE)
                 FN(forward_tile)((int)(next - k), n_rows - i, (const T *)W + k * n_features + begin, n_features,
                                  panel + i * PANEL, n, begin == 0, last, (T)scale,
@@ -80,7 +80,7 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, int n_there
                               ptrdiff_t begin, ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next,
                               int lines)
 {
-    V parts[TILE_CLASSES][TILE_VECTORS], converted[DOT_ROWS];
+    V parts[TILE_CLASSES][DOT_ROWS], converted[DOT_ROWS];
     const ptrdiff_t whole = n / LANES * LANES;
     const S *x[DOT_ROWS];
     const T *w_of[TILE_CLASSES];
@@ -88,7 +88,9 @@ INLINE void TILE(dot_tile_of)(const int n_classes, const int n_rows, int n_there
         x[r] = (const S *)rows[r] + begin;
     for (int c = 0; c < n_classes; c++)
         w_of[c] = W + (c < n_there ? c : n_there - 1) * ldw;
-    FN(clear)(n_classes, n_rows, parts);
+    for (int c = 0; c < n_classes; c++)
+        for (int r = 0; r < n_rows; r++)
+            parts[c][r] = (V){0};
 #define MULTIPLY_ADD(features_of_x, features_of_w)                                                     \
     for (int r = 0; r < n_rows; r++)                                                                   \
         converted[r] = features_of_x;                                                                  \
@@ -120,7 +122,7 @@ static int TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *ro
 {
 #define TILE_OF(size) TILE(dot_tile_of)(size, DOT_ROWS, size, rows, begin, n, W, ldw, sums, next, lines)
     if (DOT_ROWS > 1 && n_rows >= DOT_ROWS) {
-        FOR_SIZE(n_classes, TILE_OF)
+        FOR_DOT_SIZE(n_classes, TILE_OF)
         return DOT_ROWS;
     }
     /* one row: not worth a case for each size */
@@ -135,7 +137,8 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
                        const void *W, const void *b, ptrdiff_t n_classes, double scale, void *logits, ptrdiff_t ld,
                        void *panel)
 {
-    const ptrdiff_t n_groups = (n_classes + TILE_CLASSES - 1) / TILE_CLASSES;
+    const ptrdiff_t tile_classes = n_rows < DOT_ROWS ? TILE_CLASSES : DOT_TILE_CLASSES;
+    const ptrdiff_t n_groups = (n_classes + tile_classes - 1) / tile_classes;
     const ptrdiff_t lines = DOT_ROWS * DOT_STEP * LANES * (ptrdiff_t)sizeof(S) / 64; /* of a step of all rows */
     const int lines_at_once = (int)((lines + n_groups - 1) / n_groups);
     ptrdiff_t begin = 0;
@@ -144,7 +147,7 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
     do { /* once at least: without features, logits = b */
         const ptrdiff_t n = n_features - begin < DOT_FEATURES ? n_features - begin : DOT_FEATURES;
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
-            next = FN(group_end)(k, n_classes);
+            next = FN(group_end)(k, n_classes, tile_classes);
             for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
                 const ptrdiff_t n_lanes = n_rows - i < LANES ? n_rows - i : LANES;
                 V sums[TILE_CLASSES][LANES];
@@ -153,8 +156,8 @@ static void TILE(dots)(const void *const *rows, const void *const *later, ptrdif
                                         (const T *)W + k * n_features + begin, n_features, (V(*)[LANES])&sums[0][r],
                                         &next_rows, lines_at_once);
                 for (int c = 0; c < next - k; c++)
-                    FN(fold)(n_lanes, sums[c], begin == 0, begin + n == n_features, (T)scale, ((const T *)b)[k + c],
-                             (T *)logits + (k + c) * ld + i);
+                    FN(fold_logits)(n_lanes, sums[c], begin == 0, begin + n == n_features, (T)scale,
+                                    ((const T *)b)[k + c], (T *)logits + (k + c) * ld + i);
             }
         }
         begin += n;
@@ -225,7 +228,7 @@ static void TILE(gradient)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t 
         if (packed)
             TILE(pack)(rows, n_rows, j, n, panel);
         for (ptrdiff_t k = 0, next; k < n_classes; k = next) {
-            next = FN(group_end)(k, n_classes);
+            next = FN(group_end)(k, n_classes, TILE_CLASSES);
             const T *dlogits = (const T *)dlogits_ + k * ld;
             V totals[TILE_CLASSES][TILE_VECTORS];
             for (int c = 0; c < next - k && !sink->first; c++) /* lines that are wanted when the sums are there */

@@ -14,6 +14,8 @@ enum { f32_lanes = 8, f64_lanes = 4 };
 #define TILE_CLASSES 6
 /* or 2 rows, 1 vector of W; dot products serve up to so many classes (Zen 3: bench --only growth/n_classes) */
 #define DOT_ROWS 2
+#define DOT_TILE_CLASSES 6
+#define DOT_STEP 8
 #define DOT_CLASSES 48
 /* exp of 8 lanes takes longer than to bring a row back from the second cache, even if its lines in memory are read for
  * it that would be written past the caches (Zen 3: 2,048 x 10,000 in 1.5 times as long without) */

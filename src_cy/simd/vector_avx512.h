@@ -12,6 +12,14 @@ typedef int64_t f64_integers __attribute__((vector_size(64)));
 enum { f32_lanes = 16, f64_lanes = 8 };
 /* 20 accumulators hide the latency of two multiply-adds a cycle; 12 x 2 measured no faster */
 #define TILE_CLASSES 10
+/* of dot products, 4 rows x 5 classes: W's part fills half of the first cache, where that of ten classes (of 784
+ * features) would fill it all (Zen 4: linear of 65,536 x 784 x 10 takes 1.2 times as long with 2 x 10) */
+#define DOT_ROWS 4
+#define DOT_TILE_CLASSES 5
+#define DOT_STEP 4
+#define DOT_CLASSES 32
+/* read once for all rows: GCC would rather read it again for each */
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
 {
@@ -63,6 +71,45 @@ static inline float f32_largest_lane(f32_vector v)
 static inline double f64_largest_lane(f64_vector v)
 {
     return _mm512_reduce_max_pd(v);
+}
+#define HAS_HALVES /* the `half` first of each 2 half lanes of a and b, and the others */
+static inline void f32_halves(int half, f32_vector a, f32_vector b, f32_vector *first, f32_vector *second)
+{
+    switch (half) {
+    case 8:
+        *first = _mm512_shuffle_f32x4(a, b, 0x44), *second = _mm512_shuffle_f32x4(a, b, 0xee);
+        break;
+    case 4:
+        *first = _mm512_shuffle_f32x4(a, b, 0x88), *second = _mm512_shuffle_f32x4(a, b, 0xdd);
+        break;
+    case 2:
+        *first = _mm512_shuffle_ps(a, b, 0x44), *second = _mm512_shuffle_ps(a, b, 0xee);
+        break;
+    default:
+        *first = _mm512_shuffle_ps(a, b, 0x88), *second = _mm512_shuffle_ps(a, b, 0xdd);
+    }
+}
+static inline void f64_halves(int half, f64_vector a, f64_vector b, f64_vector *first, f64_vector *second)
+{
+    switch (half) {
+    case 4:
+        *first = _mm512_shuffle_f64x2(a, b, 0x44), *second = _mm512_shuffle_f64x2(a, b, 0xee);
+        break;
+    case 2:
+        *first = _mm512_shuffle_f64x2(a, b, 0x88), *second = _mm512_shuffle_f64x2(a, b, 0xdd);
+        break;
+    default:
+        *first = _mm512_unpacklo_pd(a, b), *second = _mm512_unpackhi_pd(a, b);
+    }
+}
+/* the lanes in the order of the vectors that have been folded with those half their number away, down to one */
+static inline f32_vector f32_in_order(f32_vector v)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), v);
+}
+static inline f64_vector f64_in_order(f64_vector v)
+{
+    return _mm512_permutexvar_pd(_mm512_setr_epi64(0, 1, 4, 5, 2, 3, 6, 7), v);
 }
 #define HAS_MASKS /* loads and stores of a few lanes take no longer than of all */
 #define HAS_LARGER /* a > b ? a : b */
