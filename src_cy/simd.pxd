@@ -29,7 +29,7 @@ cdef extern from "simd/kernels.h" nogil:
         void *panel) noexcept nogil
     ctypedef void (*rows_kernel)(
         Py_ssize_t n_rows, Py_ssize_t n_classes, const void *x, Py_ssize_t x_stride, void *out,
-        Py_ssize_t out_stride, bint past_caches) noexcept nogil
+        Py_ssize_t out_stride, void *kept) noexcept nogil
     ctypedef void (*elementary_kernel)(Py_ssize_t n, const void *x, void *out) noexcept nogil
 
     ctypedef struct tile_kernels:

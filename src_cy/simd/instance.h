@@ -23,6 +23,7 @@ enum {
     SHORT_ROW = 16,  /* vectors */
     LONG_ROW = 32768, /* bytes: the first cache has no room for the exponentials too */
     PIECE_BYTES = 8192, /* of a long row */
+    MOST_KEPT = 1 << 18, /* bytes of exponentials: with their logits, half of a second cache of 1 MB */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
@@ -85,11 +86,15 @@ INLINE void fetch_lines(upcoming *next, int n)
 #define DOT_TILE_CLASSES TILE_CLASSES
 #define DOT_STEP 8
 #endif
-/* Does softmax keep the exponentials of every row for its second step? Or, of long rows, compute them again: for the
- * widest vectors that is less work than to bring them back from the second cache. */
-#if !defined(KEEPS_EXPONENTIALS)
-#define KEEPS_EXPONENTIALS 0
+/* Does softmax keep the exponentials of a row for its second step where the result will be, even of rows of 32 kB and
+ * more? Or apart, if that is written past the caches? Or does it compute them again? */
+#if !defined(KEEPS_IN_PLACE)
+#define KEEPS_IN_PLACE 0
 #endif
+#if !defined(KEEPS_APART)
+#define KEEPS_APART 0
+#endif
+typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 #if !defined(IN_REGISTER)
 #define IN_REGISTER(v)
 #endif

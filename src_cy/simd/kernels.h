@@ -47,7 +47,7 @@ typedef void (*gradient_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdi
                                 ptrdiff_t n_classes, double scale, const gradient_sink *sink,
                                 void *panel);
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                            void *out, ptrdiff_t out_stride, int past_caches);
+                            void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
 /* A second way for one stored type, where the CPU multiplies tiles or bytes; W is rewritten for it. Sums may
@@ -115,7 +115,8 @@ typedef struct {
     /* predictions[i] = the first k with the largest logit (or the first NaN), as numpy.argmax */
     void (*argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
                            int64_t *predictions);
-    /* rows of contiguous classes; out may be x; past_caches: that is how rows of more than 16 vectors are written */
+    /* rows of contiguous classes; out may be x; kept: NULL, or scratch for a row, and rows of more than 16 vectors are
+       written past the caches */
     rows_kernel softmax_rows, log_softmax_rows;
     /* The target of row i is dense[i * dense_stride + k] (dense NULL: 0) plus label_weight[y[i]]
        (NULL: 1) at k = y[i] (y NULL: no label); a row with y[i] == ignored has loss and gradient 0.

@@ -236,12 +236,13 @@ static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, 
     return sum;
 }
 
-/* softmax, factor * exp(x[k] - largest), or its logarithm, x[k] - largest - factor. Past the caches, a line that is
- * only written need not be read. */
-INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const int logarithm, T largest,
+/* softmax, factor * exp(x[k] - largest) or, where x[k] is the exponential itself (KEPT), factor * x[k]; or its logarithm,
+ * x[k] - largest - factor. Past the caches, a line that is only written need not be read. */
+INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const row_finish finish, T largest,
                            T factor, T *out)
 {
-#define FINISHED(v) (logarithm ? (v) - largest - factor : FN(exp)((v) - largest) * factor)
+#define FINISHED(v)                                                                                    \
+    (finish == LOGARITHM ? (v) - largest - factor : finish == KEPT ? (v) * factor : FN(exp)((v) - largest) * factor)
 #if !defined(STREAM)
 #define STREAM(p, v) FN(store)(p, v)
 #define STREAM_FENCE()
@@ -298,13 +299,13 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
     FN(store)(factor, logarithm ? FN(log)(sums) : 1 / sums);
     for (ptrdiff_t i = 0; i < n; i++)
         if (logarithm)
-            FN(finish_row)(n_classes, x + i * x_stride, 0, 1, largest[i], factor[i], out + i * out_stride);
+            FN(finish_row)(n_classes, x + i * x_stride, 0, LOGARITHM, largest[i], factor[i], out + i * out_stride);
         else
             FN(row_scale)(n_classes, (const T *)row[i], factor[i], out + i * out_stride);
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
-                                    ptrdiff_t out_stride, const int past_caches, const int logarithm)
+                                    ptrdiff_t out_stride, T *kept, const int logarithm)
 {
     if (n_classes <= SHORT_ROW * LANES) {
         for (ptrdiff_t i = 0; i < n_rows; i += LANES)
@@ -312,40 +313,44 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
                            out + i * out_stride, out_stride, logarithm);
         return;
     }
+    const row_finish finish = logarithm ? LOGARITHM : EXPONENTIAL;
     const int exceeds = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T);
-    const int keep = !logarithm && (KEEPS_EXPONENTIALS || (!exceeds && !past_caches)), is_long = exceeds && !keep;
+    const int apart = !logarithm && kept && KEEPS_APART && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T);
+    const int in_place = !logarithm && !apart && (KEEPS_IN_PLACE || (!exceeds && !kept));
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = x + i * x_stride, *later = logits + x_stride;
         T *to = out + i * out_stride, largest, sum;
-        if (is_long) {
+        if (exceeds && !apart && !in_place) {
             sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest);
         } else {
             largest = FN(row_max)(n_classes, logits);
-            sum = FN(row_sum_exp)(n_classes, logits, largest, keep ? to : NULL, later);
+            sum = FN(row_sum_exp)(n_classes, logits, largest, apart ? kept : in_place ? to : NULL, later);
         }
         const T factor = logarithm ? FN(log_of)(sum) : 1 / sum;
-        if (keep)
+        if (in_place)
             FN(row_scale)(n_classes, to, factor, to);
-        else if (past_caches)
-            FN(finish_row)(n_classes, logits, 1, logarithm, largest, factor, to);
+        else if (apart)
+            FN(finish_row)(n_classes, kept, 1, KEPT, largest, factor, to);
+        else if (kept)
+            FN(finish_row)(n_classes, logits, 1, finish, largest, factor, to);
         else
-            FN(finish_row)(n_classes, logits, 0, logarithm, largest, factor, to);
+            FN(finish_row)(n_classes, logits, 0, finish, largest, factor, to);
     }
-    if (past_caches) { /* once: the stores of the next row would wait for each of them */
+    if (kept) { /* once: the stores of the next row would wait for each of them */
         STREAM_FENCE();
     }
 }
 
 static void FN(softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                             void *out, ptrdiff_t out_stride, int past_caches)
+                             void *out, ptrdiff_t out_stride, void *kept)
 {
-    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, past_caches, 0);
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, kept, 0);
 }
 
 static void FN(log_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
-                                 void *out, ptrdiff_t out_stride, int past_caches)
+                                 void *out, ptrdiff_t out_stride, void *kept)
 {
-    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, past_caches, 1);
+    FN(either_softmax_rows)(n_rows, n_classes, x, x_stride, out, out_stride, kept, 1);
 }
 
 /* sum_k dense[k] (x[k] - shift) and sum_k dense[k]; a target of 0 adds 0 even where x is -inf */

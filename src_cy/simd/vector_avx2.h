@@ -19,7 +19,7 @@ enum { f32_lanes = 8, f64_lanes = 4 };
 #define DOT_CLASSES 48
 /* exp of 8 lanes takes longer than to bring a row back from the second cache, even if its lines in memory are read for
  * it that would be written past the caches (Zen 3: 2,048 x 10,000 in 1.5 times as long without) */
-#define KEEPS_EXPONENTIALS 1
+#define KEEPS_IN_PLACE 1
 /* read once for all rows: GCC would rather read it again for each, and two loads a cycle are not enough */
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 
