@@ -273,7 +273,7 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
-            multiply_strip(digits, strip, steps, n, &next, n_lines, sink, k * n_features + j, n_features, end - j,
+            multiply_strip(digits, strip, n_rows, n, &next, n_lines, sink, k * n_features + j, n_features, end - j,
                            units + k, (float)scale);
         }
     }

@@ -95,7 +95,7 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
 
 /* n_classes times 64 features of the strip, n of which are there, go into the sink from `at` on; `next` is fetched
  * meanwhile. */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes, upcoming *next,
+INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes, upcoming *next,
                            int n_lines, const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n_features, ptrdiff_t n,
                            const float *units, float scale)
 {
@@ -106,7 +106,7 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t step
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        for (ptrdiff_t s = 0; s < steps; s++) {
+        for (ptrdiff_t s = 0; s < n_steps(n_rows); s++) {
             _tile_loadd(4, digits + 2 * s * TILE_BYTES, 64);
             _tile_loadd(5, digits + (2 * s + 1) * TILE_BYTES, 64);
             _tile_loadd(6, strip + (4 * s + pair) * TILE_BYTES, 64);

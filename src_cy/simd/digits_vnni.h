@@ -98,7 +98,7 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
 
 /* n_classes times 64 features of the strip, n of which are there, go into the sink from `at` on; `next` is fetched
  * meanwhile, a little at a time. */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t steps, int n_classes, upcoming *next,
+INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes, upcoming *next,
                            int n_lines, const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n_features, ptrdiff_t n,
                            const float *units, float scale)
 {
@@ -110,7 +110,7 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t step
         for (int t = 0; t < 4; t++)
             for (int p = 0; p < AT_ONCE; p++)
                 acc[t][p] = _mm512_setzero_si512();
-        for (ptrdiff_t i = 0; i < STEP * steps; i += 4) {
+        for (ptrdiff_t i = 0; i < n_rows; i += 4) {
             if (i % STRIDE == 0)
                 fetch_lines(next, each);
             const char *four_rows = strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16;

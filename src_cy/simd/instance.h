@@ -16,7 +16,7 @@
  * so many terms are summed one by one before they join a total. */
 enum {
     TILE_VECTORS = 2,
-    PANEL = sizeof(f32_vector) < 64 ? 256 : 128, /* features of a forward panel, of 16 kB at most */
+    PANEL = FORWARD_PANEL, /* features: 32 kB with the longest vectors (Zen 4: 1.03 times as long with 128) */
     DOT_FEATURES = 1024, /* of a tile of dot products: 24 kB of W for 6 classes */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
