@@ -315,12 +315,14 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
     }
     const row_finish finish = logarithm ? LOGARITHM : EXPONENTIAL;
     const int exceeds = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T);
-    const int apart = !logarithm && kept && KEEPS_APART && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T);
-    const int in_place = !logarithm && !apart && (KEEPS_IN_PLACE || (!exceeds && !kept));
+    /* by the row alone, so that its sum does not depend on where the result goes */
+    const int keeps = !logarithm && (KEEPS_IN_PLACE || !exceeds ||
+                                     (KEEPS_APART && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T)));
+    const int apart = keeps && kept && KEEPS_APART, in_place = keeps && !apart && (KEEPS_IN_PLACE || !kept);
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = x + i * x_stride, *later = logits + x_stride;
         T *to = out + i * out_stride, largest, sum;
-        if (exceeds && !apart && !in_place) {
+        if (exceeds && !keeps) {
             sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest);
         } else {
             largest = FN(row_max)(n_classes, logits);
