@@ -84,7 +84,7 @@ cdef extern from "simd/kernels.h" nogil:
             Py_ssize_t n_rows, Py_ssize_t n_classes, const void *logits, Py_ssize_t logits_stride,
             const void *dense, Py_ssize_t dense_stride, const int64_t *y, int64_t ignored,
             const void *label_weight, double factor, void *losses, void *dlogits,
-            Py_ssize_t dlogits_stride) noexcept nogil
+            Py_ssize_t dlogits_stride, void *kept) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

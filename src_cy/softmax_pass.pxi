@@ -94,18 +94,18 @@ cdef class SoftmaxPass(Team):
         end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
         cdef const char *x = self.x + begin * self.x_strides[0]
         cdef char *out = NULL
+        cdef char *kept = scratch if self.past_caches else NULL
         if self.out != NULL:
             out = self.out + begin * self.n_classes * self.size
         if not self.adjacent:
             for r in range(begin, end):
                 self.one_row(r // self.n_inner, r % self.n_inner, r, scratch)
         elif self.kernel != NULL:
-            self.kernel(end - begin, self.n_classes, x, self.x_strides[0] // self.size, out, self.n_classes,
-                        scratch if self.past_caches else NULL)
+            self.kernel(end - begin, self.n_classes, x, self.x_strides[0] // self.size, out, self.n_classes, kept)
         else:
             self.kernels.cross_entropy_rows(
                 end - begin, self.n_classes, x, self.x_strides[0] // self.size, NULL, 0, self.y + begin, self.ignored,
-                self.label_weight, self.factor, self.losses + begin * self.size, out, self.n_classes)
+                self.label_weight, self.factor, self.losses + begin * self.size, out, self.n_classes, kept)
 
     cdef void tile(self, Py_ssize_t tile, char *scratch) noexcept nogil:
         cdef Py_ssize_t n, k, row, a = 0, b = 0, size = self.size
@@ -184,7 +184,7 @@ cdef class SoftmaxPass(Team):
             if y != NULL:
                 y += r
             self.kernels.cross_entropy_rows(1, self.n_classes, x, 0, dense, 0, y, self.ignored, self.label_weight,
-                                            self.factor, self.losses + r * self.size, out, 0)
+                                            self.factor, self.losses + r * self.size, out, 0, NULL)
         if out != target:
             copy_items(target, self.n_inner * self.size, out, self.size, self.n_classes, self.size, False)
 

@@ -207,6 +207,18 @@ def test_large_results_have_the_bits_of_small_ones(
         assert function(x, out=result) is result
         for some in (slice(0, 3), slice(n // 2, n // 2 + 3), slice(n - 3, n)):
             assert_array_equal(result[some], function(x[some]))
+    y = np.arange(n) * 7 % n_classes
+    y[:3] = 0, n_classes - 1, n_classes - 2
+    y[4] = -100
+    losses = functional.softmax_cross_entropy_grad(
+        x, y, reduction="none", ignore_index=-100, out=result
+    )[0]
+    for some in (slice(0, 5), slice(n // 2, n // 2 + 3), slice(n - 3, n)):
+        expected = functional.softmax_cross_entropy_grad(
+            x[some], y[some], reduction="none", ignore_index=-100
+        )
+        assert_array_equal(losses[some], expected[0])
+        assert_array_equal(result[some], expected[1])
     assert out[:offset].sum() == out[offset + n * n_classes :].sum() == 0
 
 

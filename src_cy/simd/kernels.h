@@ -120,11 +120,12 @@ typedef struct {
     rows_kernel softmax_rows, log_softmax_rows;
     /* The target of row i is dense[i * dense_stride + k] (dense NULL: 0) plus label_weight[y[i]]
        (NULL: 1) at k = y[i] (y NULL: no label); a row with y[i] == ignored has loss and gradient 0.
-       losses[i] = -sum_k target[k] log p[k]; dlogits (NULL: none; it may be logits) = factor * its gradient. */
+       losses[i] = -sum_k target[k] log p[k]; dlogits (NULL: none; it may be logits) = factor * its gradient;
+       kept: as above. */
     void (*cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
                                ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
                                const int64_t *y, int64_t ignored, const void *label_weight,
-                               double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride);
+                               double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride, void *kept);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n rounds of multiply-adds in registers, returning

@@ -401,10 +401,26 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
     }
 }
 
+/* out[k] = factor * kept[k] - by: its vector once more, as it was written past the caches and is not to be read back. */
+INLINE void FN(finish_label)(ptrdiff_t n_classes, const T *kept, T factor, ptrdiff_t k, T by, T *out)
+{
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
+    const ptrdiff_t at = k < before ? n_classes : before + (k - before) / LANES * LANES;
+    if (n_classes - at < LANES) {
+        out[k] = kept[k] * factor - by;
+        return;
+    }
+    T lanes[LANES];
+    FN(store)(lanes, FN(load)(kept + at) * factor);
+    lanes[k - at] -= by;
+    STREAM(out + at, FN(load)(lanes));
+}
+
 /* One row; `later` comes next, or is NULL. */
 INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *target, const int64_t *y, int64_t ignored,
-                                  const T *label_weight, T factor, T *loss, T *dx, const T *later)
+                                  const T *label_weight, T factor, T *loss, T *dx, T *kept, const T *later)
 {
+    const int apart = KEEPS_APART && kept && dx && !target && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T);
     const T spike = FN(weight_of_label)(y, ignored, label_weight), largest = FN(row_max)(n_classes, x);
     T mass = 0, found = 0;
     if (target && (!y || *y != ignored))
@@ -418,11 +434,17 @@ INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *targ
     }
     if (spike != 0)
         found += spike * (x[*y] - largest);
-    const T sum = FN(row_sum_exp)(n_classes, x, largest, dx, later);
+    const T sum = FN(row_sum_exp)(n_classes, x, largest, apart ? kept : dx, later), share = factor * mass / sum;
     *loss = mass * FN(log_of)(sum) - found;
     if (!dx)
         return;
-    FN(row_scale)(n_classes, dx, factor * mass / sum, dx);
+    if (apart) {
+        FN(finish_row)(n_classes, kept, 1, KEPT, largest, share, dx);
+        if (spike != 0)
+            FN(finish_label)(n_classes, kept, share, *y, factor * spike, dx);
+        return;
+    }
+    FN(row_scale)(n_classes, dx, share, dx);
     for (ptrdiff_t k = 0; target && k < n_classes; k++)
         dx[k] -= factor * target[k];
     if (spike != 0)
@@ -432,7 +454,7 @@ INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *targ
 static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits,
                                    ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
                                    const int64_t *y, int64_t ignored, const void *label_weight,
-                                   double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride)
+                                   double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride, void *kept)
 {
     const int together = y && !dense && n_classes <= SHORT_ROW * LANES;
     for (ptrdiff_t i = 0, n; i < n_rows; i += n) {
@@ -444,6 +466,10 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
                                     dlogits_stride);
         else
             FN(cross_entropy_row)(n_classes, x, dense ? (const T *)dense + i * dense_stride : NULL, y ? y + i : NULL,
-                                  ignored, label_weight, (T)factor, loss, dx, n_rows > 1 ? x + logits_stride : NULL);
+                                  ignored, label_weight, (T)factor, loss, dx, kept,
+                                  n_rows > 1 ? x + logits_stride : NULL);
+    }
+    if (kept) {
+        STREAM_FENCE();
     }
 }
