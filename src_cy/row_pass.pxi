@@ -443,7 +443,8 @@ cdef class RowPass(Team):
                         Py_ssize_t later_begin, Py_ssize_t sums, int64_t batch, Py_ssize_t batch_size) noexcept nogil:
         """Logits, then loss and dlogits (or predictions) of n rows at `at` of the block; rows from `later_begin` come
         next in this place, losses go to `sums`."""
-        cdef Py_ssize_t i, n_later = self.n_later(later_begin, n)
+        # tiles without a gradient fetch what they need themselves
+        cdef Py_ssize_t i, n_later = self.n_later(later_begin, n) if self.tiles == NULL or self.has_gradient else 0
         cdef const void **rows = <const void **>scratch + at
         cdef char *logits = scratch + self.at_logits + at * self.size
         for i in range(n):
@@ -483,12 +484,11 @@ cdef class RowPass(Team):
                 for head in range(self.n_heads):
                     self.losses_of(scratch, at + done, row_begin + done, min(n - done, LOSS_ROWS), sums + i,
                                    batch_size, head)
+            if self.predictions != NULL:
+                memcpy(self.predictions + row_begin, scratch + self.at_predictions + at * sizeof(int64_t),
+                       n * sizeof(int64_t))
         elif self.predictions != NULL:
-            self.kernels.argmax_columns(n, self.n_classes, logits, self.ld,
-                                        <int64_t *>(scratch + self.at_predictions) + at)
-        if self.predictions != NULL:
-            for i in range(n):
-                self.predictions[row_begin + i] = (<int64_t *>(scratch + self.at_predictions))[at + i]
+            self.kernels.argmax_columns(n, self.n_classes, logits, self.ld, self.predictions + row_begin)
 
     cdef const void *weights_for_tiles(self, char *panel, int slot, int64_t batch) noexcept nogil:
         """W as it is in this batch, packed into the thread's panel unless it is there; NULL if it is not finite,
