@@ -198,6 +198,30 @@ INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
     return total;
 }
 
+/* The same of a short row; out, if it is not NULL, has room for whole vectors. Where masks cost nothing, the last lanes
+ * go the way of the others, whose constants are in registers (Zen 4: 65,536 x 48 takes 1.2 times as long without). */
+INLINE V FN(short_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const T *later, const T *result)
+{
+#if defined(HAS_MASKS)
+    V total = {0}, v = FN(load_first)(x, n_classes < LANES ? n_classes : LANES, (T)-INFINITY);
+    for (ptrdiff_t k = 0;;) {
+        const V e = FN(exp)(v - shift);
+        __builtin_prefetch(later + k, 0, 3);
+        if (result)
+            __builtin_prefetch(result + k, 1, 3);
+        if (out)
+            FN(store)(out + k, e);
+        total += e;
+        k += LANES;
+        if (k >= n_classes)
+            return total;
+        v = k + LANES <= n_classes ? FN(load)(x + k) : FN(load_first)(x + k, n_classes - k, (T)-INFINITY);
+    }
+#else
+    return FN(lanes_sum_exp)(n_classes, x, shift, out, 1, later, result);
+#endif
+}
+
 INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const T *later)
 {
     return FN(sum_lanes)(FN(lanes_sum_exp)(n_classes, x, shift, out, 0, later, NULL));
@@ -285,7 +309,7 @@ INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t 
     if (n < LANES)
         memset(lanes, 0, sizeof lanes);
     for (ptrdiff_t i = 0; i < n; i++)
-        lanes[i] = FN(lanes_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? (T *)kept[i] : NULL, 1,
+        lanes[i] = FN(short_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? (T *)kept[i] : NULL,
                                      x + (i + n) * x_stride, out ? out + i * out_stride : NULL);
     return FN(fold)(lanes, 0);
 }
