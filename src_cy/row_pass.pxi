@@ -15,7 +15,7 @@ cdef enum:
     LANES = 8                # at most: more threads than that find no bandwidth for so few classes
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
-    PIXEL_ROWS = 256         # of a block of pixels on tiles that are not in order, and so copied, or of many classes
+    PIXEL_ROWS = 256         # of a block of pixels on tiles that are not in order (amx copies them), or of many classes
     # where tiles multiply:
     TILE_BLOCK_ROWS = 512
     TILE_BLOCK_BYTES = 1 << 22
@@ -443,8 +443,9 @@ cdef class RowPass(Team):
                         Py_ssize_t later_begin, Py_ssize_t sums, int64_t batch, Py_ssize_t batch_size) noexcept nogil:
         """Logits, then loss and dlogits (or predictions) of n rows at `at` of the block; rows from `later_begin` come
         next in this place, losses go to `sums`."""
-        # tiles without a gradient fetch what they need themselves
-        cdef Py_ssize_t i, n_later = self.n_later(later_begin, n) if self.tiles == NULL or self.has_gradient else 0
+        cdef const void *weights = self.weights_for_tiles(panel, slot, batch) if self.tiles != NULL else NULL
+        # no product on tiles of packed weights reads this list, but for a gradient
+        cdef Py_ssize_t i, n_later = self.n_later(later_begin, n) if weights == NULL or self.has_gradient else 0
         cdef const void **rows = <const void **>scratch + at
         cdef char *logits = scratch + self.at_logits + at * self.size
         for i in range(n):
@@ -466,9 +467,8 @@ cdef class RowPass(Team):
         if self.tiles != NULL:
             staged = <void *>self.staged(scratch, row_begin - at, at, &stride)
             finished = self.tiles.forward(
-                rows, n, later, self.n_later_in_forward(n_later), self.n_features, self.W,
-                self.weights_for_tiles(panel, slot, batch), self.b, self.n_classes, self.scale, logits, self.ld,
-                staged, stride, panel)
+                rows, n, later, self.n_later_in_forward(n_later), self.n_features, self.W, weights, self.b,
+                self.n_classes, self.scale, logits, self.ld, staged, stride, panel)
         if not finished:
             # A row alone is summed in another order: not where only the cut into pieces has left it alone.
             self.forward_of(batch_size if self.has_gradient else self.n_rows)(

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 cdef extern from "simd/kernels.h" nogil:
     enum:
         FORWARD_PANEL
+        MOST_KEPT
         GRADIENT_PANEL
         GRADIENT_CHUNK
         MOST_INSTRUCTION_SETS

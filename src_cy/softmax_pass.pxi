@@ -35,7 +35,7 @@ cdef class SoftmaxPass(Team):
     cdef Scratch scratch
     cdef char *slots
     cdef Py_ssize_t row_bytes, slot_bytes
-    cdef bint tiled, adjacent, past_caches    # rows that are written past them need scratch
+    cdef bint tiled, adjacent, past_caches
     cdef Py_ssize_t n_tiles, piece_tiles
     cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
 
@@ -77,7 +77,9 @@ cdef class SoftmaxPass(Team):
                                 and n_rows * self.n_classes * self.size >= PAST_CACHES_OUTPUT)
             self.adjacent = (self.dense == NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
-            self.slot_bytes = self.row_bytes * (self.past_caches if self.adjacent else 3)  # logits, result and target
+            self.slot_bytes = 3 * self.row_bytes   # of logits, result and target
+            if self.adjacent:
+                self.slot_bytes = min(self.row_bytes, <Py_ssize_t>MOST_KEPT) if self.past_caches else 0
         # two threads pay from some 300 us of work, at about 0.7 ns an element, even if their CPUs were asleep
         self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 2e5, 1e6)))
         self.slot_bytes = round_up(self.slot_bytes, 64)

@@ -43,28 +43,6 @@ INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
     return n_lines > 0 ? (int)((n_lines + n - 1) / n) : 0;
 }
 
-/* d2 65536 + d1 256 + d0 */
-INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
-{
-    const __m512 low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1), _mm512_set1_ps(256), _mm512_cvtepi32_ps(d0));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
-}
-
-/* A class's sums over 64 features, g[t] in the places of `interleave`, join the sink in order. */
-INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512 g[4], float unit, float scale)
-{
-    for (int t = 0; t < 4; t++)
-        g[t] = _mm512_mul_ps(g[t], _mm512_set1_ps(unit));
-    const __m512 a = _mm512_shuffle_f32x4(g[0], g[1], 0x44), b = _mm512_shuffle_f32x4(g[0], g[1], 0xee);
-    const __m512 c = _mm512_shuffle_f32x4(g[2], g[3], 0x44), d = _mm512_shuffle_f32x4(g[2], g[3], 0xee);
-    const __m512 ordered[4] = {_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xdd),
-                               _mm512_shuffle_f32x4(b, d, 0x88), _mm512_shuffle_f32x4(b, d, 0xdd)};
-    for (ptrdiff_t q = 0; q < 4 && 16 * q < n; q++) {
-        const ptrdiff_t lanes = n - 16 * q < 16 ? n - 16 * q : 16;
-        into_sink_f32(sink, at + 16 * q, lanes, from_sink_f32(sink, at + 16 * q, lanes) + ordered[q], scale);
-    }
-}
-
 /* Both products, and what must be done before the first and after the last. */
 #if defined(HAS_AMX_TILES)
 #include "digits_amx.h"
@@ -170,6 +148,13 @@ INLINE void interleave(const __m512i row[4], char *to)
     _mm512_store_si512(to + 3 * TILE_BYTES, _mm512_unpackhi_epi16(high01, high23));
 }
 
+/* d2 65536 + d1 256 + d0 */
+INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
+{
+    const __m512 low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d1), _mm512_set1_ps(256), _mm512_cvtepi32_ps(d0));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
+}
+
 /* What the tiles have summed for 32 rows and a group of classes becomes logits. */
 INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units, float scale, const float *b,
                       float *logits, ptrdiff_t ld)
@@ -251,6 +236,23 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
     return 1;
 }
 
+/* A class's sums over 64 features, four tiles of 16 in the places of `interleave`, join the sink in order. */
+INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512i sums[4][PLACES],
+                             int place, float unit, float scale)
+{
+    __m512 g[4];
+    for (int t = 0; t < 4; t++)
+        g[t] = _mm512_mul_ps(number_of(sums[t][place], sums[t][place + 1], sums[t][place + 2]), _mm512_set1_ps(unit));
+    const __m512 a = _mm512_shuffle_f32x4(g[0], g[1], 0x44), b = _mm512_shuffle_f32x4(g[0], g[1], 0xee);
+    const __m512 c = _mm512_shuffle_f32x4(g[2], g[3], 0x44), d = _mm512_shuffle_f32x4(g[2], g[3], 0xee);
+    const __m512 ordered[4] = {_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xdd),
+                               _mm512_shuffle_f32x4(b, d, 0x88), _mm512_shuffle_f32x4(b, d, 0xdd)};
+    for (ptrdiff_t q = 0; q < 4 && 16 * q < n; q++) {
+        const ptrdiff_t lanes = n - 16 * q < 16 ? n - 16 * q : 16;
+        into_sink_f32(sink, at + 16 * q, lanes, from_sink_f32(sink, at + 16 * q, lanes) + ordered[q], scale);
+    }
+}
+
 /* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
 static int digits_gradient(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
                            const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
@@ -273,8 +275,10 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
-            multiply_strip(digits, strip, n_rows, n, &next, n_lines, sink, k * n_features + j, n_features, end - j,
-                           units + k, (float)scale);
+            __m512i sums[4][PLACES];
+            multiply_strip(digits, strip, n_rows, n, sums, &next, n_lines);
+            for (int c = 0; c < n; c++)
+                digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
         }
     }
     return 1;

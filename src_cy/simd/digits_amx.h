@@ -93,13 +93,12 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* n_classes times 64 features of the strip, n of which are there, go into the sink from `at` on; `next` is fetched
+/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip, in the order of `interleave`; `next` is fetched
  * meanwhile. */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes, upcoming *next,
-                           int n_lines, const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n_features, ptrdiff_t n,
-                           const float *units, float scale)
+INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes,
+                           __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
-    __m512i sums[4][PLACES]; /* [t][p]: place p times the features of factor t */
+    (void)n_classes;
     for (int pair = 0; pair < 4; pair += 2) {
         settle();
         _tile_zero(0);
@@ -121,11 +120,5 @@ INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_ro
         _tile_stored(1, sums[pair] + 16, 64);
         _tile_stored(2, sums[pair + 1], 64);
         _tile_stored(3, sums[pair + 1] + 16, 64);
-    }
-    for (int c = 0; c < n_classes; c++) {
-        __m512 g[4];
-        for (int t = 0; t < 4; t++)
-            g[t] = number_of(sums[t][3 * c], sums[t][3 * c + 1], sums[t][3 * c + 2]);
-        digits_into_sink(sink, at + c * n_features, n, g, units[c], scale);
     }
 }

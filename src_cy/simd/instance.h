@@ -17,13 +17,12 @@
 enum {
     TILE_VECTORS = 2,
     PANEL = FORWARD_PANEL, /* features: 32 kB with the longest vectors (Zen 4: 1.03 times as long with 128) */
-    DOT_FEATURES = 1024, /* of a tile of dot products: 24 kB of W for 6 classes */
+    DOT_FEATURES = 1024, /* of a tile of dot products: 20 to 24 kB of W for 5 or 6 classes */
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
     SHORT_ROW = 16,  /* vectors */
     LONG_ROW = 32768, /* bytes: the first cache has no room for the exponentials too */
     PIECE_BYTES = 8192, /* of a long row */
-    MOST_KEPT = 1 << 18, /* bytes of exponentials: with their logits, half of a second cache of 1 MB */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
@@ -33,10 +32,10 @@ enum {
 #else
 #define MORE_CASES(TILE_OF) CASE(7, TILE_OF) CASE(8, TILE_OF) CASE(9, TILE_OF) CASE(10, TILE_OF)
 #endif
-#define UP_TO_SIX(TILE_OF)                                                                             \
-    CASE(1, TILE_OF) CASE(2, TILE_OF) CASE(3, TILE_OF) CASE(4, TILE_OF) CASE(5, TILE_OF) CASE(6, TILE_OF)
-#define FOR_SIZE(n_classes, TILE_OF) switch (n_classes) { UP_TO_SIX(TILE_OF) MORE_CASES(TILE_OF) }
-#define FOR_DOT_SIZE(n_classes, TILE_OF) switch (n_classes) { UP_TO_SIX(TILE_OF) } /* of several rows */
+#define UP_TO_FIVE(TILE_OF)                                                                            \
+    CASE(1, TILE_OF) CASE(2, TILE_OF) CASE(3, TILE_OF) CASE(4, TILE_OF) CASE(5, TILE_OF)
+#define FOR_SIZE(n_classes, TILE_OF)                                                                   \
+    switch (n_classes) { UP_TO_FIVE(TILE_OF) CASE(6, TILE_OF) MORE_CASES(TILE_OF) }
 
 /* Results below the normal numbers become 0, until the state that was is put back: one costs some 150 cycles. */
 static inline unsigned flush_subnormals(void)
@@ -86,8 +85,14 @@ INLINE void fetch_lines(upcoming *next, int n)
 #define DOT_TILE_CLASSES TILE_CLASSES
 #define DOT_STEP 8
 #endif
+#if DOT_TILE_CLASSES == 5
+#define FOR_DOT_SIZE(n_classes, TILE_OF) switch (n_classes) { UP_TO_FIVE(TILE_OF) }
+#else
+#define FOR_DOT_SIZE FOR_SIZE
+#endif
 /* Does softmax keep the exponentials of a row for its second step where the result will be, even of rows of 32 kB and
- * more? Or apart, if that is written past the caches? Or does it compute them again? */
+ * more? Or, of up to MOST_KEPT bytes, there or apart, if the result is written past the caches? Or does it compute them
+ * again? */
 #if !defined(KEEPS_IN_PLACE)
 #define KEEPS_IN_PLACE 0
 #endif

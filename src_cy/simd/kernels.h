@@ -20,6 +20,8 @@
 
 /* Scratch, in elements of the compute type per row: what the widest tiles need. */
 enum { FORWARD_PANEL = 256, GRADIENT_PANEL = 32 };
+/* Bytes of a row's exponentials, at most: with their logits, half of a second cache of 1 MB. */
+enum { MOST_KEPT = 1 << 18 };
 
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
 enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
@@ -68,9 +70,9 @@ typedef struct {
     /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
     /* as the forward kernel, but logits have room up to a multiple of 32 classes too, and any number of rows come
-       next. The rows are staged for both products, `stride` bytes apart, with room up to a multiple of 32 rows and of
-       64 bytes: by this kernel, unless staged is rows[0], as they lie so already. Returns 0, having only staged, if
-       there should be packed weights and packed is NULL */
+       next. The rows are staged for both products (if row_bytes is not 0), `stride` bytes apart, with room up to a
+       multiple of 32 rows and of 64 bytes: by this kernel, unless staged is rows[0], as they lie so already. Returns
+       0, having only staged, if there should be packed weights and packed is NULL */
     int (*forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
                    ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
                    double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch);
@@ -115,8 +117,8 @@ typedef struct {
     /* predictions[i] = the first k with the largest logit (or the first NaN), as numpy.argmax */
     void (*argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
                            int64_t *predictions);
-    /* rows of contiguous classes; out may be x; kept: NULL, or scratch for a row, and rows of more than 16 vectors are
-       written past the caches */
+    /* rows of contiguous classes; out may be x; kept: NULL, or scratch for a row, or MOST_KEPT bytes if that is less:
+       then rows of more than 16 vectors may be written past the caches */
     rows_kernel softmax_rows, log_softmax_rows;
     /* The target of row i is dense[i * dense_stride + k] (dense NULL: 0) plus label_weight[y[i]]
        (NULL: 1) at k = y[i] (y NULL: no label); a row with y[i] == ignored has loss and gradient 0.

@@ -341,6 +341,8 @@ static void test_set(void)
         snprintf(what, sizeof what, "3 rows, %d classes", more_classes[k]);
         test_rows(3, more_classes[k]);
     }
+    snprintf(what, sizeof what, "1 row, 70001 classes");
+    test_rows(1, 70001);
     snprintf(what, sizeof what, "every value");
     test_every_half();
     test_elementary();
