@@ -142,8 +142,9 @@ def test_linear_of_other_shapes(isa: str, n_classes: int) -> None:
     assert functional.linear(case.X.tolist(), case.W.tolist()).dtype == np.float64
     # classes go in groups: each has the logits that it has alone; with AVX2 and AVX-512, where few
     # go by dot products and many do not, that it has among others of its kind
-    few = {"avx2": 48, "avx512": 32}.get(isa, n_classes)
-    alone = (1,) if n_classes <= few else (n_classes // 2, few + 1)
+    few = 32 if isa == "avx512" else 48
+    by_dots = isa in ("avx2", "avx512")
+    alone = (n_classes // 2, few + 1) if by_dots and n_classes > few else (1,)
     logits = functional.linear(case.X, case.W, zero, scale=case.scale)
     assert_allclose(
         logits, reference.linear(case.X, case.W, zero, scale=case.scale), rtol=1e-4, atol=1e-4

@@ -108,7 +108,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 #define T float
 #define TYPE f32
 #include "elementary.h"
-#include "softmax.h"
+#include "softmax_columns.h"
+#include "softmax_rows.h"
 #include "products.h"
 #define SOURCE u8
 #define S uint8_t
@@ -149,7 +150,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 #define T double
 #define TYPE f64
 #include "elementary.h"
-#include "softmax.h"
+#include "softmax_columns.h"
+#include "softmax_rows.h"
 #include "products.h"
 #define SOURCE u8
 #define S uint8_t

@@ -126,7 +126,7 @@ static int TILE(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *ro
         return DOT_ROWS;
     }
     /* one row: not worth a case for each size */
-    if (n_classes <= DOT_TILE_CLASSES)
+    if (DOT_TILE_CLASSES < TILE_CLASSES && n_classes <= DOT_TILE_CLASSES)
         TILE(dot_tile_of)(DOT_TILE_CLASSES, 1, n_classes, rows, begin, n, W, ldw, sums, next, lines);
     else
         TILE(dot_tile_of)(TILE_CLASSES, 1, n_classes, rows, begin, n, W, ldw, sums, next, lines);
