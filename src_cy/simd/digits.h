@@ -36,6 +36,20 @@ static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
+/* Four rows of a step -> in place and to a strip, four rows of right factors: byte j of the four rows side by side;
+ * place p of factor t is feature 16 (p / 4) + 4 t + p % 4. */
+INLINE void interleave(__m512i row[4], char *to)
+{
+    const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+    const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]), high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+    row[0] = _mm512_unpacklo_epi16(low01, low23);
+    row[1] = _mm512_unpackhi_epi16(low01, low23);
+    row[2] = _mm512_unpacklo_epi16(high01, high23);
+    row[3] = _mm512_unpackhi_epi16(high01, high23);
+    for (int t = 0; t < 4; t++)
+        _mm512_store_si512(to + t * TILE_BYTES, row[t]);
+}
+
 /* How many lines of the rows that come next are fetched at each of n products: all in the end, evenly. */
 INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
 {
@@ -134,18 +148,6 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
             return 0; /* one hides most of the others, which its unit takes for 0, or nearly */
     }
     return 1;
-}
-
-/* Four rows of a step -> four rows of right factors, byte j of the four rows side by side; place p of factor t is
- * feature 16 (p / 4) + 4 t + p % 4. */
-INLINE void interleave(const __m512i row[4], char *to)
-{
-    const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
-    const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]), high23 = _mm512_unpackhi_epi8(row[2], row[3]);
-    _mm512_store_si512(to, _mm512_unpacklo_epi16(low01, low23));
-    _mm512_store_si512(to + TILE_BYTES, _mm512_unpackhi_epi16(low01, low23));
-    _mm512_store_si512(to + 2 * TILE_BYTES, _mm512_unpacklo_epi16(high01, high23));
-    _mm512_store_si512(to + 3 * TILE_BYTES, _mm512_unpackhi_epi16(high01, high23));
 }
 
 /* d2 65536 + d1 256 + d0 */
@@ -267,16 +269,11 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
     const float *units = scratch;
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
-        for (ptrdiff_t i = 0; i < n_rows; i += 4) {
-            __m512i four[4];
-            load_four_rows(rows, n_rows, i, staged, stride, j, end - j, four);
-            interleave(four, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
-        }
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[4][PLACES];
-            multiply_strip(digits, strip, n_rows, n, sums, &next, n_lines);
+            multiply_strip(k == 0, rows, n_rows, staged, stride, j, end - j, strip, digits, n, sums, &next, n_lines);
             for (int c = 0; c < n; c++)
                 digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
         }

@@ -49,20 +49,6 @@ INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_fea
     return 0;
 }
 
-/* row[r]: bytes j .. of row i + r */
-INLINE void load_four_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i, const char *staged,
-                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, __m512i row[4])
-{
-    const char *from = staged + i * stride + j;
-    const int in_place = staged == rows[0];
-    (void)n_rows, (void)n;
-    for (int r = 0; r < 4; r++) {
-        if (in_place)
-            __builtin_prefetch(from + (16 + r) * stride + STEP - 1);
-        row[r] = _mm512_loadu_si512(from + r * stride);
-    }
-}
-
 /* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
 INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                           ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
@@ -93,12 +79,24 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip, in the order of `interleave`; `next` is fetched
- * meanwhile. */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes,
+/* sums[t][p]: place p times features j + 16 t .. j + 16 t + 15, in the order of `interleave`, which fills the strip if
+ * it is fresh; `next` is fetched meanwhile. */
+INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
-    (void)n_classes;
+    const int in_place = staged == rows[0];
+    (void)n, (void)n_classes;
+    for (ptrdiff_t i = 0; fresh && i < n_rows; i += 4) {
+        const char *from = staged + i * stride + j;
+        __m512i four[4];
+        for (int r = 0; r < 4; r++) {
+            if (in_place)
+                __builtin_prefetch(from + (16 + r) * stride + STEP - 1);
+            four[r] = _mm512_loadu_si512(from + r * stride);
+        }
+        interleave(four, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+    }
     for (int pair = 0; pair < 4; pair += 2) {
         settle();
         _tile_zero(0);

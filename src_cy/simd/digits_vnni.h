@@ -31,15 +31,7 @@ INLINE const char *row_or_last(const void *const *rows, ptrdiff_t n_rows, ptrdif
     return rows[i < n_rows ? i : n_rows - 1];
 }
 
-/* row[r]: bytes j .. of row i + r, up to n, then zeros */
-INLINE void load_four_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i, const char *staged,
-                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, __m512i row[4])
-{
-    const __mmask64 mask = n < STEP ? ((__mmask64)1 << n) - 1 : (__mmask64)-1;
-    (void)staged, (void)stride;
-    for (int r = 0; r < 4; r++)
-        row[r] = _mm512_maskz_loadu_epi8(mask, row_or_last(rows, n_rows, i + r) + j);
-}
+enum { CLASSES = 2, AT_ONCE = 3 * CLASSES, FETCHING = 16 /* rows between two fetches */ };
 
 INLINE __m512i four_bytes(const char *p, size_t n)
 {
@@ -96,34 +88,57 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
         multiply_rows_of(1, rows, n_rows, digits, n_features, sums, next, n_lines);
 }
 
-/* sums[t][p]: place p times features 16 t .. 16 t + 15 of the strip, in the order of `interleave`; `next` is fetched
- * meanwhile, a little at a time. */
-INLINE void multiply_strip(const char *digits, const char *strip, ptrdiff_t n_rows, int n_classes,
+/* As multiply_strip, two classes from c on. The first two interleave the strip on their way: its bytes come from the
+ * second cache, and are shuffled, while others are multiplied. */
+INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n,
+                             char *strip, const char *digits, int c, __m512i sums[4][PLACES], upcoming *next,
+                             int n_lines)
+{
+    const __mmask64 mask = n < STEP ? ((__mmask64)1 << n) - 1 : (__mmask64)-1;
+    const void *last[4]; /* chosen before: an address that waits for a choice comes too late */
+    for (int r = 0; r < 4; r++)
+        last[r] = row_or_last(rows, n_rows, (n_rows - 1) / 4 * 4 + r);
+    __m512i acc[4][AT_ONCE];
+    for (int t = 0; t < 4; t++)
+        for (int p = 0; p < AT_ONCE; p++)
+            acc[t][p] = _mm512_setzero_si512();
+    for (ptrdiff_t i = 0; i < n_rows; i += 4) {
+        if (i % FETCHING == 0)
+            fetch_lines(next, n_lines);
+        char *factors = strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16;
+        const char *places = digits + i / STEP * 2 * TILE_BYTES + 3 * c * STEP + i % STEP;
+        __m512i x[4];
+        if (fresh) {
+            const void *const *four = i + 4 <= n_rows ? rows + i : last;
+            for (int r = 0; r < 4; r++)
+                x[r] = _mm512_maskz_loadu_epi8(mask, (const char *)four[r] + j);
+            interleave(x, factors);
+        } else {
+            for (int t = 0; t < 4; t++)
+                x[t] = _mm512_load_si512(factors + t * TILE_BYTES);
+        }
+        for (int p = 0; p < AT_ONCE; p++) {
+            const __m512i d = four_bytes(places + p * STEP, 4);
+            for (int t = 0; t < 4; t++)
+                acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x[t], d);
+        }
+    }
+    for (int t = 0; t < 4; t++)
+        for (int p = 0; p < AT_ONCE; p++)
+            sums[t][3 * c + p] = acc[t][p];
+}
+
+/* sums[t][p]: place p times features j + 16 t .. j + 16 t + 15, in the order of `interleave`, which fills the strip if
+ * it is fresh: features j .. of the rows, zeros after n. `next` is fetched meanwhile, a little at a time. */
+INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
-    enum { CLASSES = 2, AT_ONCE = 3 * CLASSES, STRIDE = 16 }; /* rows between two fetches */
-    const int times = (n_classes + CLASSES - 1) / CLASSES * (STEP / STRIDE), each = (n_lines + times - 1) / times;
-    for (int c = 0; c < n_classes; c += CLASSES) {
-        __m512i acc[4][AT_ONCE];
-        for (int t = 0; t < 4; t++)
-            for (int p = 0; p < AT_ONCE; p++)
-                acc[t][p] = _mm512_setzero_si512();
-        for (ptrdiff_t i = 0; i < n_rows; i += 4) {
-            if (i % STRIDE == 0)
-                fetch_lines(next, each);
-            const char *four_rows = strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16;
-            const char *places = digits + i / STEP * 2 * TILE_BYTES + 3 * c * STEP + i % STEP;
-            __m512i x[4];
-            for (int t = 0; t < 4; t++)
-                x[t] = _mm512_load_si512(four_rows + t * TILE_BYTES);
-            for (int p = 0; p < AT_ONCE; p++) {
-                const __m512i d = four_bytes(places + p * STEP, 4);
-                for (int t = 0; t < 4; t++)
-                    acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x[t], d);
-            }
-        }
-        for (int t = 0; t < 4; t++)
-            for (int p = 0; p < AT_ONCE; p++)
-                sums[t][3 * c + p] = acc[t][p];
-    }
+    const int times = (n_classes + CLASSES - 1) / CLASSES * (STEP / FETCHING), each = (n_lines + times - 1) / times;
+    (void)staged, (void)stride;
+    for (int c = 0; c < n_classes; c += CLASSES)
+        if (fresh && c == 0)
+            multiply_classes(1, rows, n_rows, j, n, strip, digits, c, sums, next, each);
+        else
+            multiply_classes(0, rows, n_rows, j, n, strip, digits, c, sums, next, each);
 }
