@@ -8,6 +8,7 @@ together).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -200,9 +201,10 @@ def train(
                     undo()
                     history.keep(finished)
                 raise
-            shown = after or epoch
-            bar.set_postfix_str(f"loss {shown.loss:.3f}, accuracy {shown.accuracy:.3f}", False)
-            bar.update()
+            if bar is not None:
+                shown = after or epoch
+                bar.set_postfix_str(f"loss {shown.loss:.3f}, accuracy {shown.accuracy:.3f}", False)
+                bar.update()
             # every callback sees every epoch, also one that another callback stops at
             answers = [callback(model, history) for callback in callbacks]
             if any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers):
@@ -397,7 +399,8 @@ def _as_loader(data: Data, name: str, scale: float) -> DataLoader:
 
 
 def _progress_bar(epochs: int, progress: bool | None) -> Any:
+    if not (sys.stderr.isatty() if progress is None else progress):
+        return contextlib.nullcontext()  # a hidden bar costs a hundredth of an epoch
     from tqdm import tqdm
 
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
-    return tqdm(total=epochs, unit="epoch", disable=hidden, file=sys.stderr)
+    return tqdm(total=epochs, unit="epoch", file=sys.stderr)
