@@ -185,11 +185,14 @@ static T FN(log_of)(T x)
     return FN(log)(FN(all)(x))[0];
 }
 
+/* Rows close together: a power of two apart, they would share a few sets of the first cache. */
+#define KEPT_ROW(kept, i) (T *)((kept) + (i) * ((n_classes + LANES - 1) / LANES))
+
 /* Up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes one lane, and no row waits for
  * another's horizontal fold, division or logarithm. Their maxima, and the sums of their exponentials, which go to
- * `kept` unless it is NULL; `out` is where the result will go, or NULL. */
+ * `kept` unless it is NULL, where KEPT_ROW has each row; `out` is where the result will go, or NULL. */
 INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T maxima[LANES],
-                        V (*kept)[SHORT_ROW], const T *out, ptrdiff_t out_stride)
+                        V *kept, const T *out, ptrdiff_t out_stride)
 {
     V lanes[LANES];
     if (n < LANES)
@@ -200,7 +203,7 @@ INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t 
     if (n < LANES)
         memset(lanes, 0, sizeof lanes);
     for (ptrdiff_t i = 0; i < n; i++)
-        lanes[i] = FN(short_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? (T *)kept[i] : NULL,
+        lanes[i] = FN(short_sum_exp)(n_classes, x + i * x_stride, maxima[i], kept ? KEPT_ROW(kept, i) : NULL,
                                      x + (i + n) * x_stride, out ? out + i * out_stride : NULL);
     return FN(fold)(lanes, 0);
 }
@@ -208,15 +211,15 @@ INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t 
 INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
                            ptrdiff_t out_stride, const int logarithm)
 {
-    V row[LANES][SHORT_ROW];
+    V kept[LANES * SHORT_ROW];
     T largest[LANES], factor[LANES];
-    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, logarithm ? NULL : row, out, out_stride);
+    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, logarithm ? NULL : kept, out, out_stride);
     FN(store)(factor, logarithm ? FN(log)(sums) : 1 / sums);
     for (ptrdiff_t i = 0; i < n; i++)
         if (logarithm)
             FN(finish_row)(n_classes, x + i * x_stride, 0, LOGARITHM, largest[i], factor[i], out + i * out_stride);
         else
-            FN(row_scale)(n_classes, (const T *)row[i], factor[i], out + i * out_stride);
+            FN(row_scale)(n_classes, KEPT_ROW(kept, i), factor[i], out + i * out_stride);
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
@@ -296,9 +299,9 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
                                     int64_t ignored, const T *label_weight, T factor, T *losses, T *dx,
                                     ptrdiff_t dx_stride)
 {
-    V row[LANES][SHORT_ROW];
+    V kept[LANES * SHORT_ROW];
     T largest[LANES], log_sum[LANES], weight[LANES] = {0}, share[LANES];
-    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, dx ? row : NULL, dx, dx_stride);
+    const V sums = FN(short_sums)(n, n_classes, x, x_stride, largest, dx ? kept : NULL, dx, dx_stride);
     for (ptrdiff_t i = 0; i < n; i++)
         weight[i] = FN(weight_of_label)(y + i, ignored, label_weight);
     FN(store)(log_sum, FN(log)(sums));
@@ -310,7 +313,7 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
         if (dx && weight[i] == 0) {
             memset(dx + i * dx_stride, 0, (size_t)n_classes * sizeof(T));
         } else if (dx) {
-            FN(row_scale)(n_classes, (const T *)row[i], share[i], dx + i * dx_stride);
+            FN(row_scale)(n_classes, KEPT_ROW(kept, i), share[i], dx + i * dx_stride);
             dx[i * dx_stride + y[i]] -= factor * weight[i];
         }
     }
