@@ -288,6 +288,16 @@ def test_softmax_cross_entropy(isa: str, dtype: Any, target: str, smoothing: flo
         assert_no_worse(dlogits, dlogits_plain, truth.dlogits / divisor, heaviest / divisor)
 
 
+def test_mean_of_nothing(isa: str) -> None:
+    """The labels weigh nothing, the classes that smoothing brings in do."""
+    for smoothing in (0.0, 0.1):
+        loss, dlogits = functional.softmax_cross_entropy_grad(
+            [[1.0, 2.0, 4.0]], [1], weight=[1.0, 0.0, 1.0], label_smoothing=smoothing
+        )
+        assert np.isnan(loss)
+        assert_array_equal(dlogits, [[0, 0, 0]])
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 5, 4), (2, 3, 5, 2), (0, 3, 2), (2, 3, 0)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_any_dimensions_any_axis(isa: str, dtype: Any, shape: tuple[int, ...]) -> None:

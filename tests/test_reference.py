@@ -366,11 +366,12 @@ def test_nothing_to_average() -> None:
     assert reference.softmax(logits).shape == reference.log_softmax(logits).shape == (0, 3)
     assert reference.cross_entropy(logits, []).shape == (0,)
     for y_ignored, weight in ([[-100, -100], None], [[1, 1], [1.0, 0.0, 1.0]]):
-        loss, dlogits = reference.softmax_cross_entropy_grad(
-            np.ones((2, 3)), y_ignored, weight=weight
-        )
-        assert np.isnan(loss)
-        assert_array_equal(dlogits, np.zeros((2, 3)))
+        for smoothing in (0.0, 0.1):
+            loss, dlogits = reference.softmax_cross_entropy_grad(
+                np.ones((2, 3)), y_ignored, weight=weight, label_smoothing=smoothing
+            )
+            assert np.isnan(loss)
+            assert_array_equal(dlogits, np.zeros((2, 3)))
     X, W, b = np.ones((2, 4)), np.ones((4, 3)), np.ones(3)
     for n, s in ((0, None), (2, np.zeros(2))):
         loss, dW, db = reference.linear_cross_entropy_grad(
