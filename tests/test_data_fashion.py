@@ -190,7 +190,12 @@ def test_incomplete_folder_is_passed_over(small: Path, monkeypatch: pytest.Monke
     (own / "t10k-labels-idx1-ubyte.gz").unlink()
     monkeypatch.setenv("CSOFTMAX_DATA_HOME", str(own))
     unpack(small / "system")
-    check(fashion_mnist())
+    with pytest.warns(UserWarning, match="_HOME=.*own: lacks t10k-labels-idx1") as told:
+        check(fashion_mnist())
+    assert told[0].filename == __file__
+    monkeypatch.setenv("CSOFTMAX_DATA_HOME", str(small / "nowhere"))
+    with pytest.warns(UserWarning, match="nowhere: no such folder; Fashion-MNIST is looked for el"):
+        check(fashion_mnist())
 
 
 def test_root_without_files(home: Path) -> None:
@@ -213,7 +218,7 @@ def test_root_lacks_one_file(small: Path) -> None:
 def test_nothing_found_offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSOFTMAX_DATA_HOME", str(home / "own"))
     (home / "own").mkdir()
-    with pytest.raises(DataNotFoundError) as error:
+    with pytest.raises(DataNotFoundError) as error, pytest.warns(UserWarning, match="_DATA_HOME"):
         fashion_mnist()
     message = str(error.value)
     for part in (

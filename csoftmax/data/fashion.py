@@ -7,6 +7,7 @@ test on (Xiao, Rasul and Vollgraf, arXiv:1708.07747), under the MIT licence.
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,8 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> tuple[Dataset, 
     /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist); or else they are
     downloaded into the cache, unless CSOFTMAX_OFFLINE is set to 1. In the first two places, a
     subfolder ``fashion-mnist`` or ``FashionMNIST/raw`` will do as well. The contents are checked
-    by SHA-256, and cached as arrays that later calls map into memory.
+    by SHA-256, and cached as arrays that later calls map into memory. A warning tells if the folder
+    of CSOFTMAX_DATA_HOME lacks them.
 
     Parameters
     ----------
@@ -206,6 +208,11 @@ def _find_arrays(root: Path | None) -> dict[str, NDArray[Any]]:
             raise DataNotFoundError(f"root {root}: {_missing(files)}")
         return cached_arrays(cache, files, _read_checked, _shapes())
     home = _data_home()
+    if home is not None and not (place := _look("", home, "")).found:
+        warnings.warn(
+            f"CSOFTMAX_DATA_HOME={home}: {place.detail}; Fashion-MNIST is looked for elsewhere",
+            stacklevel=3,
+        )
     for folder in (home, cache, SYSTEM_FOLDER):
         if folder is None:
             continue
