@@ -104,6 +104,15 @@ def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float
         )
 
 
+def tell_few_steps(an_epoch: int, epochs: int, say: Callable[[str], None]) -> None:
+    """Say so where the data are so small that an epoch hardly moves the weights."""
+    if an_epoch < 10 and an_epoch * epochs < 100:
+        say(
+            f"only {an_epoch * epochs} steps of gradient descent: --solver lbfgs goes to the "
+            "optimum, a smaller --batch-size takes more steps"
+        )
+
+
 def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int | None) -> None:
     from csoftmax import plot
 

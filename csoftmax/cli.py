@@ -39,6 +39,7 @@ from csoftmax._run import (
     draw_results,
     image_shape,
     one_line,
+    tell_few_steps,
     users_mistakes,
     warn_if_diverged,
     write_predictions,
@@ -201,6 +202,7 @@ def train(
         warn_if_diverged(history, model, lr)
         if not no_plots:
             draw_results(run, history, test_set, threads)
+        tell_few_steps(len(loader), len(history), say)
     except KeyboardInterrupt:
         raise UserError(run.interrupted(), 130) from None
     accuracy = history.validation_accuracy[-1]

@@ -103,6 +103,17 @@ def test_train_on_a_table_leaves_image_pictures_out_and_says_why(
     assert float(output.split("test accuracy ")[-1].split(";")[0]) > 0.9
 
 
+def test_few_steps_are_told(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command("train", "--data", table, "--label-column", "kind", "--out", tmp_path / "run")
+    for options, told in ((["--epochs", "7"], True), (["--batch-size", "8"], False)):
+        assert main([*words, "--no-plots", *options]) == 0
+        output = capsys.readouterr().out
+        assert ("only 7 steps of gradient descent: --solver lbfgs goes" in output) == told
+        assert ("steps of gradient descent" in output) == told
+
+
 def test_options_reach_the_training(table: Path, tmp_path: Path) -> None:
     options = command(
         "--label-column", "kind", "--test-fraction", 0.25, "--epochs", 3, "--batch-size", 10,
@@ -207,4 +218,4 @@ def test_the_progress_bar_is_for_terminals(
     assert main([*words, "--no-plots", *(["--quiet"] if quiet else [])]) == 0
     assert ("epoch/s" in terminal.getvalue() or "s/epoch" in terminal.getvalue()) != quiet
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == (1 if quiet else 13)
+    assert len(lines) == (1 if quiet else 14)
