@@ -117,8 +117,8 @@ typedef struct {
     /* predictions[i] = the first k with the largest logit (or the first NaN), as numpy.argmax */
     void (*argmax_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *logits, ptrdiff_t ld,
                            int64_t *predictions);
-    /* rows of contiguous classes; out may be x; kept: NULL, or scratch for a row, or MOST_KEPT bytes if that is less:
-       then rows of more than 16 vectors may be written past the caches */
+    /* rows of contiguous classes; out may be x; kept: NULL, or scratch for two rows of whole vectors, each MOST_KEPT
+       bytes at most: then rows of more than 16 vectors may be written past the caches */
     rows_kernel softmax_rows, log_softmax_rows;
     /* The target of row i is dense[i * dense_stride + k] (dense NULL: 0) plus label_weight[y[i]]
        (NULL: 1) at k = y[i] (y NULL: no label); a row with y[i] == ignored has loss and gradient 0.

@@ -45,10 +45,98 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
     return FN(largest_lane)(FN(lanes_max)(n_classes, x));
 }
 
+/* ---- the second step of a row ---- */
+
+/* softmax, factor * exp(x - largest) or, of the exponential itself (KEPT), factor * x; or its logarithm,
+ * x - largest - factor */
+INLINE V FN(finished)(V x, const row_finish finish, T largest, T factor)
+{
+    return finish == LOGARITHM ? x - largest - factor : finish == KEPT ? x * factor : FN(exp)(x - largest) * factor;
+}
+
+/* The tail like the rest; out may be x. */
+INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const row_finish finish, T largest, T factor, T *out)
+{
+    const ptrdiff_t whole = n_classes / LANES * LANES, at = FN(last_vector)(whole, n_classes), n = n_classes - at;
+    V last = {0}; /* read before it may be written */
+    if (whole < n_classes)
+        last = FN(finished)(FN(load_first)(x + at, n, 0), finish, largest, factor);
+    for (ptrdiff_t k = 0; k < whole; k += LANES)
+        FN(store)(out + k, FN(finished)(FN(load)(x + k), finish, largest, factor));
+    if (whole < n_classes)
+        FN(store_first)(out + at, last, n);
+}
+
+#if !defined(STREAM)
+#define STREAM(p, v) FN(store)(p, v)
+#define STREAM_FENCE()
+#endif
+
+/* A row whose second step is taken while the next is summed, a vector at a time: memory and half of the arithmetic
+ * units have little to do then. Whole vectors of the result are begin .. end, `left` of them are to be written, next
+ * the one at k; then `by` is taken from the label's. The first is a third of the row ahead. At the same place of their
+ * rows, what is read and what is written would meet in the same banks of memory, where rows are a power of two apart,
+ * or loads wait for stores that have the same place in another page (Zen 4, 2,048 x 32,768: 1.6 times as long, 4,096 x
+ * 1,000: 1.4). Past the caches, a line that is only written need not be read. */
+typedef struct {
+    const T *from;
+    T *out, largest, factor, by;
+    ptrdiff_t k, begin, end, left, label;
+    int past_caches;
+} FN(unfinished);
+
+/* What is less than a vector is written at once; `out` may be `from`. */
+INLINE FN(unfinished) FN(unfinished_row)(ptrdiff_t n_classes, const T *from, const row_finish finish, T largest,
+                                         T factor, T *out, int past_caches)
+{
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
+    const ptrdiff_t begin = before < n_classes ? before : n_classes, left = (n_classes - begin) / LANES;
+    const ptrdiff_t end = begin + left * LANES, n = n_classes - end;
+    if (begin > 0)
+        FN(store_first)(out, FN(finished)(FN(load_first)(from, begin, 0), finish, largest, factor), begin);
+    if (n > 0)
+        FN(store_first)(out + end, FN(finished)(FN(load_first)(from + end, n, 0), finish, largest, factor), n);
+    return (FN(unfinished)){from, out, largest, factor, 0, begin + left / 3 * LANES, begin, end, left, 0, past_caches};
+}
+
+INLINE void FN(finish_vector)(FN(unfinished) *row, const row_finish finish)
+{
+    if (row->left == 0)
+        return;
+    const V result = FN(finished)(FN(load)(row->from + row->k), finish, row->largest, row->factor);
+    if (row->past_caches)
+        STREAM(row->out + row->k, result);
+    else
+        FN(store)(row->out + row->k, result);
+    row->k = row->k + LANES < row->end ? row->k + LANES : row->begin;
+    row->left--;
+}
+
+/* Past the caches, the label's vector is computed once more, as it is not to be read. */
+INLINE void FN(finish_rest)(FN(unfinished) *row, const row_finish finish)
+{
+    const ptrdiff_t k = row->label;
+    while (row->left > 0)
+        FN(finish_vector)(row, finish);
+    if (row->by != 0 && (!row->past_caches || k < row->begin || k >= row->end)) {
+        row->out[k] -= row->by;
+    } else if (row->by != 0) {
+        T lanes[LANES];
+        const ptrdiff_t lane = (k - row->begin) % LANES;
+        FN(store)(lanes, FN(finished)(FN(load)(row->from + k - lane), finish, row->largest, row->factor));
+        lanes[lane] -= row->by;
+        STREAM(row->out + k - lane, FN(load)(lanes));
+    }
+    row->by = 0;
+}
+
+/* ---- the first step ---- */
+
 /* The sum of exp(x[k] - shift) in each lane; the exponentials go to out unless it is NULL. Arithmetic bounds this loop:
- * memory has time to bring a row that comes next, `later`, and the lines where the result will go (or NULL). */
+ * memory has time to bring a row that comes next, `later`, and the lines where the result will go, and to write another
+ * row, `before` (each may be NULL). */
 INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int is_short, const T *later,
-                           const T *result)
+                           const T *result, FN(unfinished) *before, const row_finish finish)
 {
     enum { LINE = 64 / sizeof(T) };
     const ptrdiff_t whole = n_classes / LANES * LANES, at = FN(last_vector)(whole, n_classes);
@@ -70,6 +158,8 @@ INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
                 if (out)
                     FN(store)(out + k + v * LANES, e);
                 part[v] += e;
+                if (before)
+                    FN(finish_vector)(before, finish);
             }
         }
         total += part[0] + part[1];
@@ -109,31 +199,20 @@ INLINE V FN(short_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
         v = k + LANES <= n_classes ? FN(load)(x + k) : FN(load_first)(x + k, n_classes - k, (T)-INFINITY);
     }
 #else
-    return FN(lanes_sum_exp)(n_classes, x, shift, out, 1, later, result);
+    return FN(lanes_sum_exp)(n_classes, x, shift, out, 1, later, result, NULL, KEPT);
 #endif
 }
 
-INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const T *later)
+INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const T *later, FN(unfinished) *before,
+                         const row_finish finish)
 {
-    return FN(sum_lanes)(FN(lanes_sum_exp)(n_classes, x, shift, out, 0, later, NULL));
-}
-
-/* out[k] = factor * x[k], the tail like the rest; out may be x */
-INLINE void FN(row_scale)(ptrdiff_t n_classes, const T *x, T factor, T *out)
-{
-    const ptrdiff_t whole = n_classes / LANES * LANES, at = FN(last_vector)(whole, n_classes), n = n_classes - at;
-    V last = {0}; /* read before it may be written */
-    if (whole < n_classes)
-        last = FN(load_first)(x + at, n, 0) * factor;
-    for (ptrdiff_t k = 0; k < whole; k += LANES)
-        FN(store)(out + k, FN(load)(x + k) * factor);
-    if (whole < n_classes)
-        FN(store_first)(out + at, last, n);
+    return FN(sum_lanes)(FN(lanes_sum_exp)(n_classes, x, shift, out, 0, later, NULL, before, finish));
 }
 
 /* The sum of exp(x[k] - largest) of a long row, in pieces that stay in the first cache from their maximum to their
  * exponentials: what has been summed is scaled down where a larger x comes. `later` is the row that comes next. */
-static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, T *largest)
+INLINE T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, T *largest, FN(unfinished) *before,
+                               const row_finish finish)
 {
     enum { PIECE = PIECE_BYTES / sizeof(T) };
     T sum = 0, shift = (T)-INFINITY;
@@ -145,39 +224,11 @@ static T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, 
             shift = own;
         }
         /* where all have been -inf, the exponentials are 0 */
-        sum += FN(row_sum_exp)(n, x + at, shift > (T)-INFINITY ? shift : -LARGEST_NUMBER, NULL, later + at);
+        sum += FN(row_sum_exp)(n, x + at, shift > (T)-INFINITY ? shift : -LARGEST_NUMBER, NULL, later + at, before,
+                               finish);
     }
     *largest = shift;
     return sum;
-}
-
-/* softmax, factor * exp(x[k] - largest) or, where x[k] is the exponential itself (KEPT), factor * x[k]; or its
- * logarithm, x[k] - largest - factor. Past the caches, a line that is only written need not be read. */
-INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const int past_caches, const row_finish finish, T largest,
-                           T factor, T *out)
-{
-#define FINISHED(v)                                                                                    \
-    (finish == LOGARITHM ? (v) - largest - factor : finish == KEPT ? (v) * factor : FN(exp)((v) - largest) * factor)
-#if !defined(STREAM)
-#define STREAM(p, v) FN(store)(p, v)
-#define STREAM_FENCE()
-#endif
-    const ptrdiff_t before = past_caches ? (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T)) : 0;
-    ptrdiff_t k = before < n_classes ? before : n_classes;
-    const ptrdiff_t whole = k + (n_classes - k) / LANES * LANES, at = FN(last_vector)(whole, n_classes);
-    V last = {0}; /* read before it may be written */
-    if (whole < n_classes)
-        last = FINISHED(FN(load_first)(x + at, n_classes - at, 0));
-    if (k > 0)
-        FN(store_first)(out, FINISHED(FN(load_first)(x, k, 0)), k);
-    for (; k < whole; k += LANES)
-        if (past_caches)
-            STREAM(out + k, FINISHED(FN(load)(x + k)));
-        else
-            FN(store)(out + k, FINISHED(FN(load)(x + k)));
-    if (whole < n_classes)
-        FN(store_first)(out + at, last, n_classes - at);
-#undef FINISHED
 }
 
 static T FN(log_of)(T x)
@@ -217,9 +268,9 @@ INLINE void FN(short_rows)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff
     FN(store)(factor, logarithm ? FN(log)(sums) : 1 / sums);
     for (ptrdiff_t i = 0; i < n; i++)
         if (logarithm)
-            FN(finish_row)(n_classes, x + i * x_stride, 0, LOGARITHM, largest[i], factor[i], out + i * out_stride);
+            FN(finish_row)(n_classes, x + i * x_stride, LOGARITHM, largest[i], factor[i], out + i * out_stride);
         else
-            FN(row_scale)(n_classes, KEPT_ROW(kept, i), factor[i], out + i * out_stride);
+            FN(finish_row)(n_classes, KEPT_ROW(kept, i), KEPT, largest[i], factor[i], out + i * out_stride);
 }
 
 INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T *out,
@@ -231,31 +282,38 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
                            out + i * out_stride, out_stride, logarithm);
         return;
     }
-    const row_finish finish = logarithm ? LOGARITHM : EXPONENTIAL;
+    const row_finish waiting = logarithm ? LOGARITHM : KEPT;
     const int exceeds = n_classes >= LONG_ROW / (ptrdiff_t)sizeof(T);
     /* by the row alone, so that its sum does not depend on where the result goes */
     const int keeps = !logarithm && (KEEPS_IN_PLACE || !exceeds ||
                                      (KEEPS_APART && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T)));
     const int apart = keeps && kept && KEEPS_APART, in_place = keeps && !apart && (KEEPS_IN_PLACE || !kept);
+    const int past_caches = kept && !in_place;
+    FN(unfinished) before = {0};
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const T *logits = x + i * x_stride, *later = logits + x_stride;
-        T *to = out + i * out_stride, largest, sum;
+        T *to = out + i * out_stride, *aside = apart ? KEPT_ROW((V *)kept, i % 2) : NULL, largest, sum;
         if (exceeds && !keeps) {
-            sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest);
+            sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest, &before, waiting);
         } else {
             largest = FN(row_max)(n_classes, logits);
-            sum = FN(row_sum_exp)(n_classes, logits, largest, apart ? kept : in_place ? to : NULL, later);
+            sum = FN(row_sum_exp)(n_classes, logits, largest, in_place ? to : aside, later, &before, waiting);
         }
+        FN(finish_rest)(&before, waiting);
         const T factor = logarithm ? FN(log_of)(sum) : 1 / sum;
-        if (in_place)
-            FN(row_scale)(n_classes, to, factor, to);
-        else if (apart)
-            FN(finish_row)(n_classes, kept, 1, KEPT, largest, factor, to);
-        else if (kept)
-            FN(finish_row)(n_classes, logits, 1, finish, largest, factor, to);
-        else
-            FN(finish_row)(n_classes, logits, 0, finish, largest, factor, to);
+        if (past_caches ? apart || logarithm : in_place && !exceeds) {
+            const T *from = in_place ? to : apart ? aside : logits;
+            before = FN(unfinished_row)(n_classes, from, waiting, largest, factor, to, past_caches);
+        } else if (past_caches) { /* exponentials once more: not between those of the next row */
+            before = FN(unfinished_row)(n_classes, logits, EXPONENTIAL, largest, factor, to, 1);
+            FN(finish_rest)(&before, EXPONENTIAL);
+        } else if (in_place) { /* the first cache has no room for another row */
+            FN(finish_row)(n_classes, to, KEPT, largest, factor, to);
+        } else { /* lines of a result that is only written come fastest in order, row by row */
+            FN(finish_row)(n_classes, logits, logarithm ? LOGARITHM : EXPONENTIAL, largest, factor, to);
+        }
     }
+    FN(finish_rest)(&before, waiting);
     if (kept) { /* once: the stores of the next row would wait for each of them */
         STREAM_FENCE();
     }
@@ -313,32 +371,19 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
         if (dx && weight[i] == 0) {
             memset(dx + i * dx_stride, 0, (size_t)n_classes * sizeof(T));
         } else if (dx) {
-            FN(row_scale)(n_classes, KEPT_ROW(kept, i), share[i], dx + i * dx_stride);
+            FN(finish_row)(n_classes, KEPT_ROW(kept, i), KEPT, largest[i], share[i], dx + i * dx_stride);
             dx[i * dx_stride + y[i]] -= factor * weight[i];
         }
     }
 }
 
-/* out[k] = factor * kept[k] - by: its vector once more, as it was written past the caches and is not to be read. */
-INLINE void FN(finish_label)(ptrdiff_t n_classes, const T *kept, T factor, ptrdiff_t k, T by, T *out)
-{
-    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)out % sizeof(V) / sizeof(T));
-    const ptrdiff_t at = k < before ? n_classes : before + (k - before) / LANES * LANES;
-    if (n_classes - at < LANES) {
-        out[k] = kept[k] * factor - by;
-        return;
-    }
-    T lanes[LANES];
-    FN(store)(lanes, FN(load)(kept + at) * factor);
-    lanes[k - at] -= by;
-    STREAM(out + at, FN(load)(lanes));
-}
-
-/* One row; `later` comes next, or is NULL. */
+/* One row; `later` comes next, or is NULL; `before` is finished meanwhile, and this one may be left so. */
 INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *target, const int64_t *y, int64_t ignored,
-                                  const T *label_weight, T factor, T *loss, T *dx, T *kept, const T *later)
+                                  const T *label_weight, T factor, T *loss, T *dx, T *kept, ptrdiff_t half,
+                                  const T *later, FN(unfinished) *before)
 {
     const int apart = KEEPS_APART && kept && dx && !target && n_classes <= MOST_KEPT / (ptrdiff_t)sizeof(T);
+    T *aside = apart ? KEPT_ROW((V *)kept, half) : NULL;
     const T spike = FN(weight_of_label)(y, ignored, label_weight), largest = FN(row_max)(n_classes, x);
     T mass = 0, found = 0;
     if (target && (!y || *y != ignored))
@@ -348,21 +393,24 @@ INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *targ
         *loss = 0;
         if (dx)
             memset(dx, 0, (size_t)n_classes * sizeof(T));
+        FN(finish_rest)(before, KEPT); /* the next row has its scratch */
         return;
     }
     if (spike != 0)
         found += spike * (x[*y] - largest);
-    const T sum = FN(row_sum_exp)(n_classes, x, largest, apart ? kept : dx, later), share = factor * mass / sum;
+    const T sum = FN(row_sum_exp)(n_classes, x, largest, apart ? aside : dx, later, before, KEPT);
+    const T share = factor * mass / sum;
+    FN(finish_rest)(before, KEPT);
     *loss = mass * FN(log_of)(sum) - found;
     if (!dx)
         return;
-    if (apart) {
-        FN(finish_row)(n_classes, kept, 1, KEPT, largest, share, dx);
-        if (spike != 0)
-            FN(finish_label)(n_classes, kept, share, *y, factor * spike, dx);
+    if (apart || (!target && n_classes < LONG_ROW / (ptrdiff_t)sizeof(T))) {
+        *before = FN(unfinished_row)(n_classes, apart ? aside : dx, KEPT, largest, share, dx, apart);
+        before->by = spike != 0 ? factor * spike : 0;
+        before->label = spike != 0 ? *y : 0;
         return;
     }
-    FN(row_scale)(n_classes, dx, share, dx);
+    FN(finish_row)(n_classes, dx, KEPT, largest, share, dx);
     for (ptrdiff_t k = 0; target && k < n_classes; k++)
         dx[k] -= factor * target[k];
     if (spike != 0)
@@ -375,6 +423,7 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
                                    double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride, void *kept)
 {
     const int together = y && !dense && n_classes <= SHORT_ROW * LANES;
+    FN(unfinished) before = {0};
     for (ptrdiff_t i = 0, n; i < n_rows; i += n) {
         const T *x = (const T *)logits + i * logits_stride;
         T *dx = dlogits ? (T *)dlogits + i * dlogits_stride : NULL, *loss = (T *)losses + i;
@@ -384,9 +433,10 @@ static void FN(cross_entropy_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const 
                                     dlogits_stride);
         else
             FN(cross_entropy_row)(n_classes, x, dense ? (const T *)dense + i * dense_stride : NULL, y ? y + i : NULL,
-                                  ignored, label_weight, (T)factor, loss, dx, kept,
-                                  n_rows > 1 ? x + logits_stride : NULL);
+                                  ignored, label_weight, (T)factor, loss, dx, kept, i % 2,
+                                  n_rows > 1 ? x + logits_stride : NULL, &before);
     }
+    FN(finish_rest)(&before, KEPT);
     if (kept) {
         STREAM_FENCE();
     }

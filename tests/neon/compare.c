@@ -259,7 +259,8 @@ static void test_rows(ptrdiff_t n, ptrdiff_t classes)
         put(weight, k, fabs(at(weight, k)));
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = uniform(8) ? uniform((int)classes) : -100;
-    void *kept[] = {NULL, reals(classes * size < MOST_KEPT ? classes : MOST_KEPT / size)}; /* past the caches */
+    const ptrdiff_t row = (classes * size + 63) / 64 * 64;
+    void *kept[] = {NULL, reals(2 * (row < MOST_KEPT ? row : MOST_KEPT) / size)}; /* past the caches */
     for (int way = 0; way < 2; way++) {
         for (int t = 0; t < 2; t++)
             tables[t]->softmax_rows(n, classes, x, classes, out[t], classes, kept[way]);
