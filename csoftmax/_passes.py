@@ -142,6 +142,8 @@ def cross_entropy_pass(
         n_threads=threads,
     )
     if dlogits is not None:
+        if reduction == "mean" and not divisor:  # of nothing: 0, also where 0 times NaN was added
+            dlogits[...] = 0
         dlogits = placed(dlogits, gradient_place)
     if reduction == "none":
         return placed(losses, place), dlogits  # type: ignore[return-value]

@@ -93,15 +93,17 @@ class Run:
         return f"interrupted: the model after epoch {len(self.history)} is saved in {path}"
 
 
-def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float) -> None:
+def warn_if_diverged(history: cs.History, model: cs.SoftmaxRegression, lr: float) -> bool:
     loss, guessing = history.train_loss[-1], math.log(model.n_classes)
-    if not loss < 2 * guessing:
+    diverged = not loss < 2 * guessing
+    if diverged:
         print(
             f"csoftmax: warning: training diverged: the loss is {loss:.4g} nats, that of guessing "
             f"is {guessing:.4g}; try a smaller --lr (it was {lr:g}), features scaled to about "
             "-1..1, or --dtype uint8 if they are pixels 0..255 in a table",
             file=sys.stderr,
         )
+    return diverged
 
 
 def tell_few_steps(an_epoch: int, epochs: int, say: Callable[[str], None]) -> None:

@@ -199,10 +199,11 @@ def train(
             callbacks=[run.after_epoch], progress=False if quiet else None, n_threads=threads,
         )  # fmt: skip
         run.save()
-        warn_if_diverged(history, model, lr)
+        diverged = warn_if_diverged(history, model, lr)
         if not no_plots:
             draw_results(run, history, test_set, threads)
-        tell_few_steps(len(loader), len(history), say)
+        if not diverged and resume is None:
+            tell_few_steps(len(loader), len(history), say)
     except KeyboardInterrupt:
         raise UserError(run.interrupted(), 130) from None
     accuracy = history.validation_accuracy[-1]

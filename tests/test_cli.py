@@ -107,7 +107,12 @@ def test_few_steps_are_told(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = command("train", "--data", table, "--label-column", "kind", "--out", tmp_path / "run")
-    for options, told in ((["--epochs", "7"], True), (["--batch-size", "8"], False)):
+    tried = (
+        (["--epochs", "7"], True),
+        (["--batch-size", "8"], False),
+        (["--epochs", "100"], False),
+    )
+    for options, told in tried:
         assert main([*words, "--no-plots", *options]) == 0
         output = capsys.readouterr().out
         assert ("only 7 steps of gradient descent: --solver lbfgs goes" in output) == told

@@ -208,11 +208,10 @@ def _find_arrays(root: Path | None) -> dict[str, NDArray[Any]]:
             raise DataNotFoundError(f"root {root}: {_missing(files)}")
         return cached_arrays(cache, files, _read_checked, _shapes())
     home = _data_home()
-    if home is not None and not (place := _look("", home, "")).found:
-        warnings.warn(
-            f"CSOFTMAX_DATA_HOME={home}: {place.detail}; Fashion-MNIST is looked for elsewhere",
-            stacklevel=3,
-        )
+    place = _look("CSOFTMAX_DATA_HOME", home, "is not set")
+    if home is not None and not place.found:
+        told = f"{place.where}={home}: {place.detail}; Fashion-MNIST is looked for elsewhere"
+        warnings.warn(told, stacklevel=3)
     for folder in (home, cache, SYSTEM_FOLDER):
         if folder is None:
             continue

@@ -79,8 +79,8 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times features j + 16 t .. j + 16 t + 15, in the order of `interleave`, which fills the strip if
- * it is fresh; `next` is fetched meanwhile. */
+/* sums[t][p]: place p times the 16 features of factor t of the strip, which `interleave` fills if it is fresh: with the
+ * features of the rows from j on. `next` is fetched meanwhile. */
 INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                            ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)

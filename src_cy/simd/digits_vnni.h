@@ -128,8 +128,8 @@ INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t
             sums[t][3 * c + p] = acc[t][p];
 }
 
-/* sums[t][p]: place p times features j + 16 t .. j + 16 t + 15, in the order of `interleave`, which fills the strip if
- * it is fresh: features j .. of the rows, zeros after n. `next` is fetched meanwhile, a little at a time. */
+/* sums[t][p]: place p times the 16 features of factor t of the strip, which `interleave` fills if it is fresh: with n
+ * features of the rows from j on, zeros after them. `next` is fetched meanwhile, a little at a time. */
 INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                            ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)

@@ -236,8 +236,9 @@ static T FN(log_of)(T x)
     return FN(log)(FN(all)(x))[0];
 }
 
-/* Rows close together: a power of two apart, they would share a few sets of the first cache. */
-#define KEPT_ROW(kept, i) (T *)((kept) + (i) * ((n_classes + LANES - 1) / LANES))
+/* Row i of `kept`, of n_classes in whole vectors, which lie close together: SHORT_ROW vectors apart, rows of a few would
+ * share a few sets of the first cache. */
+#define KEPT_ROW(kept, i) ((T *)((kept) + (i) * ((n_classes + LANES - 1) / LANES)))
 
 /* Up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes one lane, and no row waits for
  * another's horizontal fold, division or logarithm. Their maxima, and the sums of their exponentials, which go to
@@ -377,7 +378,8 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
     }
 }
 
-/* One row; `later` comes next, or is NULL; `before` is finished meanwhile, and this one may be left so. */
+/* One row; `later` comes next, or is NULL; `before` is finished meanwhile, and has what is left to do for this one
+ * afterwards. Its exponentials take one half of the scratch, or the other. */
 INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *target, const int64_t *y, int64_t ignored,
                                   const T *label_weight, T factor, T *loss, T *dx, T *kept, ptrdiff_t half,
                                   const T *later, FN(unfinished) *before)

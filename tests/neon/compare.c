@@ -247,6 +247,12 @@ static void test_columns(ptrdiff_t n, ptrdiff_t classes)
     release();
 }
 
+/* the logits, or a copy of them where the result will go */
+static const void *read_from(const void *x, void *out, ptrdiff_t n, int in_place)
+{
+    return in_place ? memcpy(out, x, (size_t)(n * size)) : x;
+}
+
 static void test_rows(ptrdiff_t n, ptrdiff_t classes)
 {
     const ptrdiff_t n_logits = n * classes;
@@ -261,19 +267,22 @@ static void test_rows(ptrdiff_t n, ptrdiff_t classes)
         y[i] = uniform(8) ? uniform((int)classes) : -100;
     const ptrdiff_t row = (classes * size + 63) / 64 * 64;
     void *kept[] = {NULL, reals(2 * (row < MOST_KEPT ? row : MOST_KEPT) / size)}; /* past the caches */
-    for (int way = 0; way < 2; way++) {
+    for (int way = 0; way < 4; way++) {
         for (int t = 0; t < 2; t++)
-            tables[t]->softmax_rows(n, classes, x, classes, out[t], classes, kept[way]);
+            tables[t]->softmax_rows(n, classes, read_from(x, out[t], n_logits, way / 2), classes, out[t], classes,
+                                    kept[way % 2]);
         check_all("softmax", out[0], out[1], n_logits, 32, tiny);
         for (int t = 0; t < 2; t++)
-            tables[t]->log_softmax_rows(n, classes, x, classes, out[t], classes, kept[way]);
+            tables[t]->log_softmax_rows(n, classes, read_from(x, out[t], n_logits, way / 2), classes, out[t], classes,
+                                        kept[way % 2]);
         check_all("log_softmax", out[0], out[1], n_logits, 8, 1);
     }
-    for (int variant = 0; variant < 32; variant++) {
+    for (int variant = 0; variant < 64; variant++) {
         for (int t = 0; t < 2; t++)
-            tables[t]->cross_entropy_rows(n, classes, x, classes, variant & 1 ? dense : NULL, classes,
-                                          variant & 4 ? y : NULL, -100, variant & 2 ? weight : NULL, 0.5, losses[t],
-                                          variant & 8 ? out[t] : NULL, classes, kept[variant / 16]);
+            tables[t]->cross_entropy_rows(
+                n, classes, read_from(x, out[t], n_logits, (variant & 40) == 40), classes, variant & 1 ? dense : NULL,
+                classes, variant & 4 ? y : NULL, -100, variant & 2 ? weight : NULL, 0.5, losses[t],
+                variant & 8 ? out[t] : NULL, classes, kept[variant / 16 % 2]);
         check_all("losses", losses[0], losses[1], n, 32, 64.0 * (double)classes);
         check_all("dlogits", out[0], out[1], n_logits, 32, 2.0 * (double)classes);
     }
