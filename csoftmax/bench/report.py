@@ -134,9 +134,10 @@ TEXTS = {
         "work": "work", "limit": "of the limit", "book": "PyTorch, the book's loop",
         "below": (
             "{cpu}, {isa}, {threads} threads for everyone. Each peer: how many times as long (or "
-            "as much memory) it takes. The limit: what this machine's float32 arithmetic or memory "
-            "allows at best; pixels multiplied as bytes may pass it. scikit-learn and its Intel "
-            "extension: one iteration of L-BFGS. {versions}. "
+            "as much memory) it takes. The limit: what this machine's float32 arithmetic, or "
+            "reading and plain copying of memory, allow; pixels multiplied as bytes may pass it, "
+            "and long rows of softmax, which are not written in step with what is read. "
+            "scikit-learn and its Intel extension: one iteration of L-BFGS. {versions}. "
             "Made by `python -m csoftmax bench --json bench.json` and "
             "`python -m csoftmax bench --from bench.json --readme README.md`."
         ),
@@ -145,7 +146,8 @@ TEXTS = {
         "work": "任务", "limit": "达到极限的", "book": "PyTorch，书中的循环",
         "below": (
             "{cpu}，{isa}，各方均用 {threads} 个线程。每一列是该库所需时间（或内存）是 csoftmax 的"
-            "多少倍。极限：本机的float32算力或内存带宽所允许的最短时间；按字节相乘的像素可以超过它。"
+            "多少倍。极限：本机的float32算力、内存读取或普通内存复制所允许的最短时间；按字节相乘的像素"
+            "可以超过它，softmax的长行也可以，因为写入与读取的位置错开。"
             "scikit-learn 及其 Intel 扩展：L-BFGS 的一次迭代。{versions}。"
             "由 `python -m csoftmax bench --json bench.json` 与 "
             "`python -m csoftmax bench --from bench.json --readme README.zh-CN.md` 生成。"
