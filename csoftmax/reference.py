@@ -188,8 +188,8 @@ def softmax_cross_entropy_grad(
 
         dlogits[i, k] = softmax(logits[i])[k] * sum_c u[i, c] - u[i, k]
 
-    which is ``p - onehot(y)`` in the plain case; reduction "mean" divides it by the mean's divisor,
-    and if that is 0, it is 0.
+    which is ``p - onehot(y)`` in the plain case; reduction "mean" divides it by the mean's divisor;
+    the gradient of the mean of nothing, whose divisor is 0, is 0.
     The twin of `csoftmax.softmax_cross_entropy_grad`.
 
     Examples
@@ -203,8 +203,10 @@ def softmax_cross_entropy_grad(
     rows = _rows(logits, y, weight, ignore_index, label_smoothing, axis)
     losses, exponentials, total = _losses(rows)
     dlogits = _dlogits(rows, exponentials, total)
-    if reduction == "mean":  # of nothing: its loss is NaN, and nothing moves
-        dlogits = dlogits / rows.divisor if rows.divisor > 0 else np.zeros_like(dlogits)
+    if reduction == "mean" and rows.divisor > 0:
+        dlogits /= rows.divisor
+    elif reduction == "mean":  # of nothing: its loss is NaN, and nothing moves
+        dlogits[...] = 0
     dlogits = np.moveaxis(dlogits.reshape(*rows.shape, rows.logits.shape[1]), -1, axis)
     return _reduce(losses, rows.divisor, reduction, rows.shape), dlogits
 

@@ -400,7 +400,7 @@ def _as_loader(data: Data, name: str, scale: float) -> DataLoader:
 
 def _progress_bar(epochs: int, progress: bool | None) -> Any:
     if not (sys.stderr.isatty() if progress is None else progress):
-        return contextlib.nullcontext()  # a hidden bar costs a hundredth of an epoch
+        return contextlib.nullcontext()  # a hidden bar takes time to build, too
     from tqdm import tqdm
 
     return tqdm(total=epochs, unit="epoch", file=sys.stderr)

@@ -2,8 +2,9 @@
 
 Arithmetic: multiply-adds that never leave the registers. Memory: reading an array of the size that
 the work reads (copying, for work that writes as much as it reads), since a few megabytes come from
-the caches and hundreds do not. No implementation can take less than the larger of the two times,
-but for pixels that are multiplied as bytes: these multiply-adds are of float32.
+the caches and hundreds do not. The larger of the two times is a limit but for pixels that are
+multiplied as bytes, as these multiply-adds are of float32, and for long rows of softmax: a plain
+copy reads and writes the same place of its arrays at a time, which memory likes less.
 """
 
 from __future__ import annotations
