@@ -44,7 +44,7 @@ def fingerprint(walk: Walk) -> str:
         walk.starts is None, _kernels.active(), FORMAT_VERSION,
     ):  # fmt: skip
         digest.update(f"{part!r};".encode())
-    arrays = [problem.y, problem.C, problem.weight_of_head, *(walk.starts or ())]
+    arrays = [problem.target, problem.C, problem.weight_of_head, *(walk.starts or ())]
     if problem.weights is not None:
         arrays.append(problem.weights)
     for array in (*arrays, *_row_blocks(problem.X)):

@@ -383,10 +383,13 @@ class Walk:
             some = [head for head in heads if self._weights_of(head) == r]
             self.preconditioner(some[0])
             sample = self.samples[r]
-            if settings.preconditioner is None or COARSE_RATIO * len(sample.y) > problem.n_rows:
+            if (
+                settings.preconditioner is None
+                or COARSE_RATIO * len(sample.target) > problem.n_rows
+            ):
                 continue
             coarse = Problem(
-                sample.X, sample.y, problem.n_classes,
+                sample.X, sample.target, problem.n_classes,
                 C=problem.C[[head.index for head in some]], scale=problem.scale,
                 weights=None if sample.weight is None else sample.weight[None],
                 weight_of_head=np.zeros(len(some), np.int64),

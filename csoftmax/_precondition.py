@@ -70,7 +70,7 @@ class Sample:
         if not self.all_rows:
             rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
         self.X = problem.X if len(rows) == problem.n_rows else problem.X[rows]
-        self.y = problem.y[rows]
+        self.target = problem.target[rows]
         self.weight = None if weight is None else weight[rows]
         self.share = np.full(len(rows), 1.0 / len(rows))
         if self.weight is not None:

@@ -3,6 +3,10 @@
 The objective of head h, with row weights s and ``S = sum_i s_i``, is scikit-learn's:
 
     F(W, b) = 1/S sum_i s_i loss_i(W, b) + lambda/2 ||W||^2,    lambda = 1 / (C S).
+
+Where the targets are probabilities t_i, the loss is ``log sum_k exp o_ik - t_i . o_i``. It differs
+from that of the most probable class by ``(e_yi - t_i) . o_i``, which is linear in W and b: a pass
+takes the most probable classes for labels, and a matrix made once (`_soft_excess`) does the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from csoftmax._validate import (
     as_array,
     as_features,
     as_labels,
+    as_labels_or_probabilities,
     as_weights,
     check_number,
     check_positive,
@@ -29,8 +34,10 @@ from csoftmax._validate import (
 
 Array = NDArray[Any]
 
-# The bias of a class that no row of the head has: its probability is 0 in either float type.
+# The bias of a class that no row of the head has. Its weights are 0, and the logits of the others
+# sum to 0: their largest is at least 0, so its probability is 0 in either float type.
 ABSENT_BIAS = -1e4
+BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
 
 
 class Problem:
@@ -39,7 +46,7 @@ class Problem:
     def __init__(
         self,
         X: Array,
-        y: NDArray[np.int64],
+        target: Array,
         n_classes: int,
         *,
         C: NDArray[np.float64],
@@ -49,7 +56,9 @@ class Problem:
         fit_intercept: bool,
         n_threads: int,
     ) -> None:
-        self.X, self.y, self.scale, self.C = X, y, scale, C
+        self.X, self.scale, self.C = X, scale, C
+        self.target = target  # labels, or a row of probabilities for each sample
+        self.y = target if target.ndim == 1 else target.argmax(axis=1)
         self.dtype = compute_dtype(X)
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.n_heads = n_classes, len(C)
@@ -63,6 +72,7 @@ class Problem:
         self.total = self.totals[weight_of_head]
         self.lam = 1.0 / (C * self.total)
         self.n_passes = 0
+        self.soft_excess = None if target.ndim == 1 else self._soft_excess()
         self._evaluate_null_models()
 
     def _evaluate_null_models(self) -> None:
@@ -73,7 +83,7 @@ class Problem:
         n, K = len(self.totals), self.n_classes
         shares = np.empty((n, K))
         for r in range(n):
-            shares[r] = np.bincount(self.y, self.weight(r), K) / self.totals[r]
+            shares[r] = self._mass_of_classes(r) / self.totals[r]
         if not self.fit_intercept:
             shares[:] = 1.0 / K
         self.shares = shares  # the probabilities of the null models
@@ -84,6 +94,11 @@ class Problem:
         W = np.zeros((n, K, self.n_features), self.dtype)
         self.null_gradient, db = np.empty_like(W), np.empty((n, K), self.dtype)
         losses = self._pass(range(n), W, self.null_bias, self.null_gradient, db, self.y)
+        if self.soft_excess is not None:
+            of_W, of_b = self.soft_excess[:, : self.split], self.soft_excess[:, self.split :]
+            losses += (of_b * self.null_bias).sum(axis=1)
+            self.null_gradient += of_W.reshape(W.shape)
+            db = db + of_b
         self.null_gradient /= self.totals[:, None, None].astype(self.dtype)
         self.null_bias_gradient = db / self.totals[:, None] * self.fit_intercept
         self.null_loss = losses / self.totals
@@ -96,6 +111,37 @@ class Problem:
         sums = (losses, self.null_gradient, self.means)
         if not all(np.isfinite(array).all() for array in sums):
             _raise_bad_value(self.X)
+
+    def _mass_of_classes(self, r: int) -> NDArray[np.float64]:
+        """Return how much weight each class has."""
+        weight = self.weight(r)
+        if self.target.ndim == 1:
+            return np.bincount(self.y, weight, self.n_classes).astype(np.float64)
+        mass: NDArray[np.float64] = (
+            self.target.sum(axis=0) if weight is None else weight @ self.target
+        )
+        return mass
+
+    def _soft_excess(self) -> NDArray[np.float64]:
+        """Return ``sum_i s_i (e_yi - t_i) (scale x_i, 1)``, flat, for each row of weights.
+
+        Its product with the parameters is what the losses of probabilities t are above those of
+        the labels y that stand for them; it is added to their gradient.
+        """
+        n, K, f = len(self.totals), self.n_classes, self.n_features
+        excess = np.zeros((n, K, f + 1))
+        step = max(1, BLOCK_BYTES // (8 * (f + K + 1)))
+        for start in range(0, self.n_rows, step):
+            rows = slice(start, start + step)
+            features = self.X[rows].astype(np.float64) * self.scale
+            more = -self.target[rows]
+            more[np.arange(len(more)), self.y[rows]] += 1.0
+            for r in range(n):
+                weight = self.weight(r)
+                weighted = more if weight is None else more * weight[rows, None]
+                excess[r, :, :f] += weighted.T @ features
+                excess[r, :, f] += weighted.sum(axis=0)
+        return np.concatenate([excess[:, :, :f].reshape(n, -1), excess[:, :, f]], axis=1)
 
     def weight(self, r: int) -> NDArray[np.float64] | None:
         return None if self.weights is None else self.weights[r]
@@ -146,12 +192,17 @@ class Problem:
             if n > 1:
                 g[:split], g[split:] = dW[i], db[i]
             total, lam = float(self.total[head]), float(self.lam[head])
+            loss = float(losses[i])
+            if self.soft_excess is not None:
+                excess = self.soft_excess[rows[i]]
+                loss += float(np.dot(excess, x))
+                g += excess
             g *= 1.0 / total
             if lam:
                 g[:split] += x[:split] * self.dtype.type(lam)
             if not self.fit_intercept:
                 g[split:] = 0
-            objectives.append(float(losses[i]) / total + self.penalty(head, x))
+            objectives.append(loss / total + self.penalty(head, x))
         return objectives
 
     def penalty(self, head: int, x: Array) -> float:
@@ -222,11 +273,11 @@ def checked_problem(
     features = as_features(X)
     stored = as_stored(features, compute_dtype(features))
     n_classes = check_positive(n_classes, "n_classes")
-    labels = as_labels(y, len(stored), n_classes)
+    target = as_labels_or_probabilities(y, len(stored), n_classes)
     weights = _as_weight_rows(sample_weight, len(stored))
     values, of_head = _as_heads(C, weight_of_head, weights)
     return Problem(
-        stored, labels, n_classes, C=values, scale=check_number(scale, "scale"), weights=weights,
+        stored, target, n_classes, C=values, scale=check_number(scale, "scale"), weights=weights,
         weight_of_head=of_head, fit_intercept=bool(fit_intercept),
         n_threads=check_threads(n_threads),
     )  # fmt: skip

@@ -239,6 +239,29 @@ def as_probabilities(
     return _nonnegative(given, dtype, name)
 
 
+def as_labels_or_probabilities(
+    y: ArrayLike, n_samples: int, n_classes: int, name: str = "y"
+) -> Array:
+    """Return int64 labels (n_samples,), or float64 probabilities (n_samples, n_classes).
+
+    Rows of probabilities that were rounded are divided by their sums. Raises TypeError for labels
+    that are no integers, ValueError for a shape, a label, a probability, or a row whose sum is not
+    1 within a thousandth (half a unit of float16 in each of few classes).
+    """
+    given = _to_array(y, name)
+    if given.ndim != 2:
+        return as_labels(y, n_samples, n_classes, name=name)
+    probabilities = as_probabilities(given, (n_samples, n_classes), FLOAT64, name)
+    sums = probabilities.sum(axis=1)
+    bad = ~(np.abs(sums - 1.0) <= 1e-3)
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(
+            f"{name}[{i}] has the sum {sums[i]:.6g}, expected probabilities with the sum 1"
+        )
+    return probabilities / sums[:, None]
+
+
 def as_weights(weight: ArrayLike, n: int, name: str, dtype: np.dtype[Any]) -> Array:
     """Return `n` weights as a C-contiguous array of `dtype`, finite and not negative.
 

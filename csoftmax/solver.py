@@ -135,8 +135,8 @@ def minimize(
     ----------
     X : array_like (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
-    y : array_like (n_samples,)
-        Integer labels 0..n_classes-1.
+    y : array_like (n_samples,) or (n_samples, n_classes)
+        Integer labels 0..n_classes-1, or probabilities whose rows sum to 1.
     n_classes : int
         Number of classes.
     C : float or array_like (n_heads,)
