@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels
 from csoftmax._heads import Head, Walk
-from csoftmax._lbfgs import Lbfgs, Point
+from csoftmax._lbfgs import Point
 from csoftmax.data import DataError, write_atomically
 
 Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 BLOCK_BYTES = 1 << 24
 SMALL = ("slots", "R_inverse", "YPY", "Sg", "YPg")  # arrays of the history
 # What a head keeps besides arrays, as JSON has it.
 FIELDS = (
     "passes", "iterations", "age", "refresh_at", "estimate", "converged", "stalled", "inherited",
-    "factor", "trace", "history",
+    "factor", "history",
 )  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def _describe(head: Head, tensors: dict[str, Array]) -> dict[str, Any]:
     """Return what JSON can hold of a head, and put the rest into `tensors`."""
     description: dict[str, Any] = {name: getattr(head, name) for name in FIELDS}
     state, name = head.state, f"{head.index}."
+    description["trace"] = head.trace.tolist()
     description["started"] = state is not None and state.point is not None
     if state is None or state.point is None:
         return description
@@ -128,6 +129,7 @@ def _restore(
 ) -> None:
     for field in FIELDS:
         setattr(head, field, description[field])
+    head.trace = np.array(description["trace"]).reshape(-1, 3)
     if not description["started"]:
         return
 
@@ -135,7 +137,7 @@ def _restore(
         return np.array(tensors[f"{head.index}.{key}"])  # writable
 
     head.origin = tensors.get(f"{head.index}.origin")
-    state = head.state = Lbfgs(tensor("x"), walk.settings.history_size, walk.preconditioner(head))
+    state = head.state = walk.descent(head, tensor("x"))
     state.point = Point(
         tensor("x"), description["objective"], tensor("gradient"), tensor("reduced"),
         tensor("preconditioned"),

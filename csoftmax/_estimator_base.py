@@ -15,7 +15,6 @@ from csoftmax import functional
 from csoftmax._estimator_data import features, threads
 from csoftmax._passes import forward
 from csoftmax._validate import FLOAT64, compute_dtype
-from csoftmax.solver import ABSENT_BIAS
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64
@@ -144,7 +143,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
-        self.coef_, self.intercept_ = estimator_form(W, centred(b, self.fit_intercept))
+        self.coef_, self.intercept_ = estimator_form(W, b)
 
 
 def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
@@ -153,19 +152,6 @@ def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
         return np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
     halves = np.array([-0.5, 0.5], coef.dtype)
     return halves[:, None] * coef, halves * intercept
-
-
-def centred(b: Array, fit_intercept: bool) -> Array:
-    """Return the intercepts of the classes, along the last axis, with the sum 0.
-
-    The probabilities do not change. A class that no sample has keeps its huge negative intercept
-    and does not count.
-    """
-    if not fit_intercept:
-        return np.zeros_like(b)
-    present = b > ABSENT_BIAS / 2
-    mean = np.where(present, b, 0).sum(axis=-1, keepdims=True) / present.sum(axis=-1, keepdims=True)
-    return np.where(present, b - mean, b).astype(b.dtype)
 
 
 def estimator_form(W: Array, b: Array) -> tuple[Array, Array]:

@@ -34,6 +34,9 @@ Array = NDArray[Any]
 History = dict[str, list[float]]
 HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
 PANEL_BYTES = 3 << 20  # of a thread: parts of X and W, as they are multiplied
+# At the default tol, an objective of so many nats in all is told to half a nat: what one standard
+# error of one parameter is worth.
+LEAST_NATS = 5000.0
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 
 
@@ -292,7 +295,7 @@ def run_solver(
         warnings.simplefilter("always", solver.ConvergenceWarning)
         solution = solver.minimize(
             X, y, n_classes, preconditioner=plan.preconditioner,
-            **{"history_size": plan.history_size, **options},
+            least_nats=LEAST_NATS, **{"history_size": plan.history_size, **options},
         )  # fmt: skip
     messages = []
     for warning in caught:

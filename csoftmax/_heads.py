@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._lbfgs import NEXT, Lbfgs, Point
+from csoftmax import _newton
+from csoftmax._lbfgs import NEXT, Descent, Lbfgs, Point
 from csoftmax._precondition import AtNull, AtWeights, Curvature, Sample
 from csoftmax._problem import Problem
 
@@ -29,14 +30,15 @@ KEEP = 8
 # Where there are so many rows for one in the sample, a cold start is made on the sample.
 COARSE_RATIO = 4
 COARSE_ITERATIONS = 20
-# Times so much, the Hessian's own estimate is not too low, if it errs no more than it has.
-UNTRIED = 10.0
 # The last iterations that are extrapolated: from so many of all to all, for each.
 WINDOWS = 0.7, 0.8
 MOST_RATIO = 0.98  # of the gains of two windows
 # Near to the optimum, a steep gradient is forgiven after so many iterations and this share more, or
 # at such a share of tol.
 PATIENCE, MORE, FORGIVEN = 5, 0.1, 0.01
+# A strong penalty leaves little to gain over the null model: so large a share of it must be gained,
+# as the direction of W depends on it, if rounding of the objective allows to tell.
+UNGAINED = 0.01
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,21 @@ class Settings:
     max_iter: int
     history_size: int
     preconditioner: str | None
+    least_nats: float = 0.0
 
 
 class Head:
     """One head: its L-BFGS, and what is reported of it. Until it starts, it is its null model."""
 
-    def __init__(self, problem: Problem, index: int) -> None:
+    def __init__(self, problem: Problem, index: int, least_nats: float) -> None:
         self.index = index
         x, objective, gradient = problem.null_point(index)
         self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
-        self.state: Lbfgs | None = None
+        r = int(problem.weight_of_head[index])
+        self.null_loss = float(problem.null_loss[r])
+        # what the objective counts as, at least, where the distance is held against it
+        self.yardstick = min(self.null_loss, least_nats / problem.n_counting[r])
+        self.state: Descent | None = None
         self.steps: Generator[bool, float, None] | None = None
         self.origin: Array | None = None  # where the preconditioner was computed: None, W = 0
         self.curvature: Curvature | None = None  # there
@@ -64,7 +71,7 @@ class Head:
         self.estimate = math.inf
         self.converged = self.stalled = False
         # after each iteration: the loss, ||W||^2, the Hessian's own estimate
-        self.trace: list[tuple[float, float, float]] = []
+        self.trace = np.empty((0, 3))
         self.factor = 1.0  # that was left at some iteration by what the Hessian said, at least
         # where it may start without an evaluation: x, objective, gradient
         self.at_least: tuple[Array, float, Array] | None = None
@@ -79,24 +86,42 @@ class Head:
         return self.state.point if started else self._null  # type: ignore[union-attr, return-value]
 
     def distance(self) -> float:
+        """Return the estimate relative to what it is held against: what `tol` is compared with."""
+        against = max(abs(self.point.objective), self.yardstick)
+        return self.estimate / against if against else math.inf if self.estimate > 0 else 0.0
+
+    def above_optimum(self) -> float:
         """Return the estimate relative to the objective."""
         objective = abs(self.point.objective)
-        return self.estimate / objective if objective else math.inf if self.estimate > 0 else 0.0
+        return self.estimate / objective if objective else 0.0
 
-    def see_whether_near(self, settings: Settings) -> None:
+    def see_whether_near(self, problem: Problem, settings: Settings) -> None:
         """Set `converged`; a steep gradient is forgiven where it would take long to go down."""
-        distance, tol = self.distance(), settings.tol
-        gradient_max = float(np.abs(self.point.gradient).max(initial=0.0))
-        self.converged = distance <= tol and (
-            gradient_max <= settings.gradient_tol
-            or distance <= FORGIVEN * tol
-            or self.iterations >= (1 + MORE) * self._first_near(tol) + PATIENCE
+        distance, tol, point = self.distance(), settings.tol, self.point
+        self.gradient_max = problem.largest(point.gradient)
+        least = UNGAINED * max(
+            self.null_loss - point.objective, problem.penalty(self.index, point.x)
+        )
+        rounding = float(np.finfo(point.x.dtype).eps) * abs(point.objective)
+        self.converged = (
+            distance <= tol
+            and (self.iterations > 0 or self.gradient_max == 0)
+            and self.estimate <= max(least, rounding)
+            and (
+                self.gradient_max <= settings.gradient_tol
+                or distance <= FORGIVEN * tol
+                or self.iterations >= (1 + MORE) * self._first_near(tol) + PATIENCE
+            )
         )
 
     def _first_near(self, tol: float) -> int:
         """Return the first iteration that ended as near as tol; the next one if none has."""
         told = zip(self.history["estimate"], self.history["objective"], strict=True)
-        near = (i for i, (estimate, objective) in enumerate(told) if estimate <= tol * objective)
+        near = (
+            i
+            for i, (estimate, objective) in enumerate(told)
+            if estimate <= tol * max(objective, self.yardstick)
+        )
         return next(near, self.iterations)
 
     def note(self, problem: Problem, settings: Settings, seconds: float) -> None:
@@ -104,18 +129,24 @@ class Head:
         point, lam = self.point, float(problem.lam[self.index])
         penalty = problem.penalty(self.index, point.x)
         square = 2 * penalty / lam if lam else 0.0
-        self.trace.append((point.objective - penalty, square, point.estimate))
+        loss = point.objective - penalty
+        self.trace = np.concatenate([self.trace, [(loss, square, point.estimate)]])
         self.estimate = max(point.estimate, self._extrapolated(point, lam, settings), 0.0)
-        self.see_whether_near(settings)
-        if not self.converged and problem.least_bound(self.index, point.gradient) < self.estimate:
+        self.estimate = min(self.estimate, abs(point.objective))  # the optimum is not below 0
+        self.see_whether_near(problem, settings)
+        exact = self.state is not None and self.state.exact
+        if (
+            not (self.converged or exact)
+            and problem.least_bound(self.index, point.gradient) < self.estimate
+        ):
             lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
             self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
-            self.see_whether_near(settings)
+            self.see_whether_near(problem, settings)
         for name, value in (
             ("passes", self.passes),
             ("objective", point.objective),
             ("estimate", self.estimate),
-            ("gradient_max", float(np.abs(point.gradient).max(initial=0.0))),
+            ("gradient_max", self.gradient_max),
             ("seconds", seconds),
         ):
             self.history[name].append(value)
@@ -130,46 +161,45 @@ class Head:
         has been gained since an iteration tells how wrong it was then, at least. Without a
         preconditioner there is no such estimate, and the head's own iterations have to do.
         """
-
-        def objective(i: int) -> float:
-            loss, square, _ = self.trace[i]
-            return loss + 0.5 * lam * square
-
-        first, last = self.inherited, len(self.trace) - 1
-        now = objective(last)
-        for i in range(first, last):
-            if (said := self.trace[i][2]) > 0:
-                self.factor = max(self.factor, (objective(i) - now) / said)
-        left = _left(objective, 0, last)
+        assert self.state is not None
+        objectives = self.trace[:, 0] + 0.5 * lam * self.trace[:, 1]
+        first, last = self.inherited, len(objectives) - 1
+        gained, said = objectives[first:last] - objectives[last], self.trace[first:last, 2]
+        if (said > 0).any():
+            ratios = gained[said > 0] / said[said > 0]
+            self.factor = max(self.factor, float(ratios.max()))
+        if self.state.exact:
+            return self.state.untried * self.factor * point.estimate
+        left = _left(objectives, 0)
         if settings.preconditioner is None:
-            return max(_left(objective, first, last), left)
-        return min(UNTRIED * self.factor * point.estimate, left)
+            return max(_left(objectives, first), left)
+        return min(self.state.untried * self.factor * point.estimate, left)
 
     def passes_to_go(self, tol: float) -> int | None:
         """Extrapolate the decay of the estimate over the second half of the way."""
         passes, estimates = self.history["passes"], self.history["estimate"]
-        middle, target = len(passes) // 2, tol * abs(self.point.objective)
+        middle = len(passes) // 2
+        target = tol * max(abs(self.point.objective), self.yardstick)
         if len(passes) - middle < 3 or not 0 < estimates[-1] < estimates[middle] or target <= 0:
             return None
         rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])
         return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
 
 
-def _left(objective: Callable[[int], float], start: int, last: int) -> float:
+def _left(objectives: Array, start: int) -> float:
     """Return what is left of a decrease with a power of the iterations; inf if these are too few.
 
     Decreases of a geometric series, as well conditioned problems have, are overestimated: their
     ratio is small, and with it the error. Ill-conditioned problems slow down as powers do.
     """
-    rest = -math.inf
+    rest, last = -math.inf, len(objectives) - 1
     for window in WINDOWS:
         middle, first = (start + int(share * (last - start)) for share in (window, window**2))
         if last - middle < 2 or middle - first < 2:
             continue
-        before = objective(first) - objective(middle)
-        gained = objective(middle) - objective(last)
+        before, gained = objectives[first] - objectives[middle], objectives[middle] - objectives[-1]
         ratio = min(gained / before, MOST_RATIO) if before > 0 else MOST_RATIO
-        rest = max(rest, gained * ratio / (1 - ratio))
+        rest = max(rest, float(gained * ratio / (1 - ratio)))
     return rest if rest > -math.inf else math.inf
 
 
@@ -201,11 +231,13 @@ class Walk:
     ) -> None:
         self.problem, self.settings, self.started = problem, settings, started
         self.starts, self.is_path = starts, path
-        self.heads = [Head(problem, h) for h in range(problem.n_heads)]
+        self.heads = [Head(problem, h, settings.least_nats) for h in range(problem.n_heads)]
         self.running: list[Head] = []
         self.stopped = False  # by the report
         self.changing = True  # False while X is passed over: the heads are then as they were
         self.samples: dict[int, Sample] = {}
+        self.is_small = settings.preconditioner == "auto" and _newton.suits(problem)
+        self.small: dict[int, _newton.SmallProblem] = {}
         self.refresh = REFRESH
         self.before: dict[int, Head] = {}
         if path:
@@ -261,7 +293,7 @@ class Walk:
 
     def _goes_on(self, head: Head) -> bool:
         limits = self.settings
-        head.see_whether_near(limits)
+        head.see_whether_near(self.problem, limits)
         return not (head.converged or head.stalled or head.iterations >= limits.max_iter)
 
     def _start_followers(self, head: Head) -> None:
@@ -302,14 +334,19 @@ class Walk:
         It saves half of the passes of a sweep, and more with a longer history.
         """
         before = self.before.get(head.index)
-        if before is None or before.state is None or head.state is None:
+        if before is None or not isinstance(before.state, Lbfgs):
             return
         lam, state = self.problem.lam, before.state
+        assert isinstance(head.state, Lbfgs)
         if state.precondition.reduce == head.state.precondition.reduce:
             change = float(lam[head.index] - lam[before.index])
             head.state.take_over(state, change, self.problem.split)
 
     def _start(self, head: Head, x: Array) -> None:
+        if self.is_small:
+            head.state = self.descent(head, x)
+            self.running.append(head)
+            return
         at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
         before = self.before.get(head.index)
         if before is not None and before.age < KEEP and self._shares_sample(before, head):
@@ -317,8 +354,17 @@ class Walk:
         elif not at_null:
             head.origin = x.copy()
         head.refresh_at = FIRST_REFRESH if head.origin is None else self.refresh
-        head.state = Lbfgs(x, self.settings.history_size, self.preconditioner(head))
+        head.state = self.descent(head, x)
         self.running.append(head)
+
+    def descent(self, head: Head, x: Array) -> Descent:
+        """Return what steps a head from x on."""
+        if not self.is_small:
+            return Lbfgs(x, self.settings.history_size, self.preconditioner(head))
+        r = self._weights_of(head)
+        if r not in self.small:
+            self.small[r] = _newton.SmallProblem(self.problem, r)
+        return _newton.Newton(x, self.small[r], float(self.problem.lam[head.index]))
 
     def _shares_sample(self, a: Head, b: Head) -> bool:
         """Say whether a curvature of one head serves the other: in the same directions."""
@@ -368,8 +414,10 @@ class Walk:
         """Let a head take its next direction; False if it is stuck."""
         assert head.steps is not None
         assert head.state is not None
-        if head.iterations >= head.refresh_at and self.settings.preconditioner is not None:
+        refreshes = self.settings.preconditioner is not None and isinstance(head.state, Lbfgs)
+        if refreshes and head.iterations >= head.refresh_at:
             head.origin, head.curvature, head.age = head.point.x.copy(), None, 0
+            assert isinstance(head.state, Lbfgs)
             head.state.restart(self.preconditioner(head))
             head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
         head.stalled = next(head.steps, None) is None
@@ -379,6 +427,8 @@ class Walk:
         """Return null models, or where the samples are small against all rows, their minima."""
         problem, settings = self.problem, self.settings
         starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
+        if self.is_small:
+            return starts
         for r in sorted({self._weights_of(head) for head in heads}):
             some = [head for head in heads if self._weights_of(head) == r]
             self.preconditioner(some[0])
@@ -390,10 +440,11 @@ class Walk:
                 continue
             coarse = Problem(
                 sample.X, sample.target, problem.n_classes,
-                C=problem.C[[head.index for head in some]], scale=problem.scale,
+                C=problem.C[[head.index for head in some]], scale=problem.scale / problem.unit,
                 weights=None if sample.weight is None else sample.weight[None],
                 weight_of_head=np.zeros(len(some), np.int64),
                 fit_intercept=problem.fit_intercept, n_threads=problem.threads,
+                unit=problem.unit,
             )  # fmt: skip
             limits = replace(settings, max_iter=min(COARSE_ITERATIONS, settings.max_iter))
             nulls = [coarse.null_point(h)[0] for h in range(len(some))]

@@ -163,14 +163,16 @@ class Search:
     condition of Hager and Zhang 2005, "A new conjugate gradient method with guaranteed descent").
     """
 
-    def __init__(self, objective: float, slope: float, rounding: float) -> None:
-        self.objective, self.slope = objective, slope
+    def __init__(
+        self, objective: float, slope: float, rounding: float, curvature: float = CURVATURE
+    ) -> None:
+        self.objective, self.slope, self.curvature = objective, slope, curvature
         self.highest = objective + rounding * abs(objective)
         self.low = (0.0, objective, slope)
         self.high: tuple[float, float, float] | None = None
 
     def accepts(self, t: float, objective: float, slope: float) -> bool:
-        if not abs(slope) <= -CURVATURE * self.slope:
+        if not abs(slope) <= -self.curvature * self.slope:
             return False
         if objective <= self.objective + DECREASE * t * self.slope:
             return True
@@ -206,17 +208,20 @@ def _cubic(a: tuple[float, float, float], b: tuple[float, float, float]) -> floa
     return tb - (tb - ta) * (sb + root - d) / divisor if divisor else math.nan
 
 
-class Lbfgs:
+class Descent:
     """Minimises one function; `steps` is the coroutine.
 
     `trial` is where to evaluate: the driver fills `trial_gradient` and sends the objective. `point`
     is the best point so far, whole at any moment.
     """
 
-    def __init__(self, x: Array, history_size: int, precondition: Preconditioner) -> None:
-        self.precondition = precondition
+    history: History
+    exact: bool  # whether `Point.estimate` is by the Hessian itself
+    untried: float  # times so much it is not too low, if it errs no more than it has
+    curvature: float  # what the line search leaves of the slope, at most
+
+    def __init__(self, x: Array) -> None:
         self.trial, self.trial_gradient = x, np.empty_like(x)
-        self.history = History(history_size, len(x), x.dtype)
         self.rounding = float(np.finfo(x.dtype).eps)
         self.point: Point | None = None
         self.stalled = False
@@ -224,6 +229,48 @@ class Lbfgs:
     def start(self, objective: float) -> None:
         """Take the evaluation of the first trial."""
         self.point = self._at_trial(objective)
+
+    def _at_trial(self, objective: float) -> Point:
+        raise NotImplementedError
+
+    def steps(self) -> Generator[bool, float, None]:
+        """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.
+
+        It ends where no step helps: `stalled`.
+        """
+        raise NotImplementedError
+
+    def _search(
+        self, direction: Array, x: Array, gradient: Array
+    ) -> Generator[bool, float, tuple[float | None, float]]:
+        """Return (step, objective); the step is None where none is good enough."""
+        assert self.point is not None
+        self.trial, self.trial_gradient = x, gradient
+        start, start_objective = self.point.x, self.point.objective
+        slope = float(np.dot(self.point.gradient, direction))
+        if slope < 0:
+            search = Search(start_objective, slope, self.rounding, self.curvature)
+            step = 1.0
+            for _ in range(MAX_TRIALS):
+                np.multiply(direction, step, out=x)
+                np.add(x, start, out=x)
+                objective = yield EVALUATE
+                slope = float(np.dot(gradient, direction))
+                if search.accepts(step, objective, slope):
+                    return step, objective
+                step = search.next(step, objective, slope)
+        return None, start_objective
+
+
+class Lbfgs(Descent):
+    """Preconditioned L-BFGS."""
+
+    exact, untried, curvature = False, 10.0, CURVATURE
+
+    def __init__(self, x: Array, history_size: int, precondition: Preconditioner) -> None:
+        super().__init__(x)
+        self.precondition = precondition
+        self.history = History(history_size, len(x), x.dtype)
 
     def _at_trial(self, objective: float) -> Point:
         reduced = self.precondition.reduce(self.trial_gradient)
@@ -247,10 +294,6 @@ class Lbfgs:
         self.history.meet(self.point)
 
     def steps(self) -> Generator[bool, float, None]:
-        """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.
-
-        It ends where no step helps: `stalled`.
-        """
         assert self.point is not None
         x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
@@ -268,23 +311,3 @@ class Lbfgs:
             self.history.add(u, old, self.point)
             x, gradient = old.x, old.gradient
             yield NEXT
-
-    def _search(
-        self, direction: Array, x: Array, gradient: Array
-    ) -> Generator[bool, float, tuple[float | None, float]]:
-        """Return (step, objective); the step is None where none is good enough."""
-        assert self.point is not None
-        self.trial, self.trial_gradient = x, gradient
-        start, start_objective = self.point.x, self.point.objective
-        slope = float(np.dot(self.point.gradient, direction))
-        if slope < 0:
-            search, step = Search(start_objective, slope, self.rounding), 1.0
-            for _ in range(MAX_TRIALS):
-                np.multiply(direction, step, out=x)
-                np.add(x, start, out=x)
-                objective = yield EVALUATE
-                slope = float(np.dot(gradient, direction))
-                if search.accepts(step, objective, slope):
-                    return step, objective
-                step = search.next(step, objective, slope)
-        return None, start_objective

@@ -38,6 +38,8 @@ Array = NDArray[Any]
 # sum to 0: their largest is at least 0, so its probability is 0 in either float type.
 ABSENT_BIAS = -1e4
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
+# Squares of features within 2^32 of 1, and of W with them, are far from float32's limit, 2^126.
+UNIT_ROWS, UNIT_BITS = 1024, 16
 
 
 class Problem:
@@ -55,8 +57,10 @@ class Problem:
         weight_of_head: NDArray[np.int64],
         fit_intercept: bool,
         n_threads: int,
+        unit: float = 1.0,
     ) -> None:
-        self.X, self.scale, self.C = X, scale, C
+        self.X, self.scale, self.C = X, scale * unit, C
+        self.unit = unit  # W here is that of the caller over this: `_unit_of`
         self.target = target  # labels, or a row of probabilities for each sample
         self.y = target if target.ndim == 1 else target.argmax(axis=1)
         self.dtype = compute_dtype(X)
@@ -70,7 +74,10 @@ class Problem:
             what = "X has 0 rows" if not self.n_rows else "sample_weight has a row that sums to 0"
             raise ValueError(f"{what}, expected at least one sample that counts")
         self.total = self.totals[weight_of_head]
-        self.lam = 1.0 / (C * self.total)
+        self.lam = unit * unit / (C * self.total)
+        self.n_counting = np.array(
+            [self.n_rows] if weights is None else np.count_nonzero(weights, axis=1)
+        )
         self.n_passes = 0
         self.soft_excess = None if target.ndim == 1 else self._soft_excess()
         self._evaluate_null_models()
@@ -158,6 +165,16 @@ class Problem:
         g[:split], g[split:] = self.null_gradient[r].reshape(-1), self.null_bias_gradient[r]
         return x, float(self.null_loss[r]), g
 
+    def own_parameters(self, x: Array) -> tuple[Array, Array]:
+        """Return W and b of a flat vector in the caller's units: views where these are ours."""
+        W, b = self.parameters(x)
+        return (W, b) if self.unit == 1 else (W * W.dtype.type(self.unit), b)
+
+    def largest(self, gradient: Array) -> float:
+        """Return the largest entry of a gradient, in the caller's units."""
+        W, b = self.parameters(gradient)
+        return max(float(np.abs(W).max(initial=0.0)) / self.unit, float(np.abs(b).max()))
+
     # ---- passes --------------------------------------------------------------------------------
 
     def _pass(
@@ -217,7 +234,7 @@ class Problem:
         return float(np.dot(W, W)) / (2 * lam) if lam else math.inf
 
     def lower_bound(self, head: int, x: Array, objective: float, g: Array) -> float:
-        """Return a number that the optimum of a head is not below; -inf without a penalty.
+        """Return a number that the optimum of a head is not below; without a penalty, 0.
 
         Let p' be any probabilities of the rows that give each class as much weight as the labels
         do, ``mean`` the mean weighted by s, and ``R' = mean_i (p'_i - e_yi) x_i^T``. Since
@@ -233,7 +250,7 @@ class Problem:
         """
         lam = float(self.lam[head])
         if lam == 0:
-            return -math.inf
+            return 0.0
         W, b = (part.astype(np.float64) for part in self.parameters(x))
         R, c = (part.astype(np.float64) for part in self.parameters(g))
         R -= lam * W
@@ -251,7 +268,7 @@ class Problem:
             if t > 0:
                 v = np.maximum((shares - (1 - t) * (shares + c)) / t, 0.0)
                 entropy = (1 - t) * entropy - t * float(v @ np.log(np.where(v > 0, v, 1.0)))
-        return entropy - float(np.vdot(R, R)) / (2 * lam)
+        return max(0.0, entropy - float(np.vdot(R, R)) / (2 * lam))
 
 
 # ---- arguments ---------------------------------------------------------------------------------
@@ -276,11 +293,30 @@ def checked_problem(
     target = as_labels_or_probabilities(y, len(stored), n_classes)
     weights = _as_weight_rows(sample_weight, len(stored))
     values, of_head = _as_heads(C, weight_of_head, weights)
+    scale = check_number(scale, "scale")
     return Problem(
-        stored, target, n_classes, C=values, scale=check_number(scale, "scale"), weights=weights,
+        stored, target, n_classes, C=values, scale=scale, weights=weights,
         weight_of_head=of_head, fit_intercept=bool(fit_intercept),
-        n_threads=check_threads(n_threads),
+        n_threads=check_threads(n_threads), unit=_unit_of(stored, scale),
     )  # fmt: skip
+
+
+def _unit_of(X: Array, scale: float) -> float:
+    """Return the power of two that features are multiplied by, so that float32 holds the squares.
+
+    1 but for features very far from 1: their root mean squares, on some of the rows, are brought to
+    where the largest and the smallest are as far from 1. With the unit, lambda and W change too.
+    """
+    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
+        return 1.0
+    rows = X[:: -(-len(X) // UNIT_ROWS)].astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->j", rows, rows) * (scale * scale / len(rows))
+    squares = squares[(squares > 0) & (squares < math.inf)]
+    if not squares.size:
+        return 1.0
+    middle = 0.25 * (math.log2(squares.min()) + math.log2(squares.max()))
+    return 1.0 if abs(middle) <= UNIT_BITS else 2.0 ** -round(middle)
 
 
 def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:
@@ -336,13 +372,18 @@ def as_parameters(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array
 
 
 def _raise_bad_value(X: Array) -> None:
-    """Raise ValueError with the first NaN or infinite value of X, which made a pass fail."""
+    """Raise ValueError with what of X made a pass fail: NaN, infinity, or the largest column."""
     step = max(1, (1 << 22) // max(1, X.shape[1]))
+    largest = np.zeros(X.shape[1])
     for start in range(0, len(X), step):
-        bad = ~np.isfinite(X[start : start + step])
+        block = X[start : start + step]
+        bad = ~np.isfinite(block)
         if bad.any():
             i, j = (int(index) for index in np.argwhere(bad)[0])
             raise ValueError(f"X[{start + i}, {j}] is {X[start + i, j]}, expected finite numbers")
+        np.maximum(largest, np.abs(block).max(axis=0), out=largest)
+    j = int(largest.argmax())
     raise ValueError(
-        "sums over the rows of X overflow, expected smaller numbers or a smaller scale"
+        f"sums over the rows of X overflow {compute_dtype(X)}: column {j} has values up to "
+        f"{largest[j]:.3g}, expected smaller numbers or a smaller scale"
     )

@@ -259,7 +259,8 @@ def as_labels_or_probabilities(
         raise ValueError(
             f"{name}[{i}] has the sum {sums[i]:.6g}, expected probabilities with the sum 1"
         )
-    return probabilities / sums[:, None]
+    normalised: Array = probabilities / sums[:, None]
+    return normalised
 
 
 def as_weights(weight: ArrayLike, n: int, name: str, dtype: np.dtype[Any]) -> Array:

@@ -22,7 +22,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, centred, softmax_C
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C
 from csoftmax._estimator_data import (
     Labels,
     TrainingSet,
@@ -298,7 +298,6 @@ class SoftmaxClassifierCV(LinearSoftmax):
 
     def _keep_paths(self, W: Array, b: Array) -> None:
         """Keep the parameters of all heads, (n_folds, n_cs, n_classes, n_features) and less."""
-        b = centred(b, self.fit_intercept)
         if W.shape[2] == 2:
             W, b = W[:, :, 1:] - W[:, :, :1], b[:, :, 1:] - b[:, :, :1]
         if self.fit_intercept:

@@ -68,7 +68,8 @@ class Solution:
         With and without the penalty: mean nats.
     bound : ndarray (n_heads,)
         The optimum is at least ``objective - bound``, proved by a point of the dual problem, up to
-        rounding (about 1e-7 of the objective in float32). inf for C = inf.
+        rounding (about 1e-7 of the objective in float32). For C = inf all that is known is that
+        the optimum is not below 0.
     estimate : ndarray (n_heads,)
         How far the objective is above the optimum, by what the approximate Hessian and the last
         steps say; usually far below the bound, and seldom more than 1.5 times too small.
@@ -77,7 +78,8 @@ class Solution:
     passes, iterations : ndarray (n_heads,)
         Evaluations of the head (passes over X that it took part in), and its L-BFGS iterations.
     converged : ndarray (n_heads,)
-        Whether ``estimate <= tol * objective``, and what `gradient_tol` asks.
+        Whether ``estimate <= tol * objective``, and what `gradient_tol` asks, after one step or
+        more (none where the gradient is 0).
     history : tuple of dict
         For each head, one entry per iteration of "passes", "objective", "estimate", "gradient_max",
         "seconds".
@@ -114,6 +116,7 @@ def minimize(
     fit_intercept: bool = True,
     tol: float = 1e-4,
     gradient_tol: float | None = None,
+    least_nats: float = 0.0,
     max_iter: int = 1000,
     history_size: int | None = None,
     preconditioner: str | None = "auto",
@@ -156,8 +159,12 @@ def minimize(
         And the gradient's largest entry is at most this, as scikit-learn asks; unless the estimated
         distance is at most a hundredth of `tol`, or a tenth of the iterations and five more have
         not brought it down. None: the gradient may be as it is.
+    least_nats : float
+        Where the labels are all but explained, the objective is near 0 and a share of it means
+        little: it counts for `tol` as at least so many nats over the samples that count, but not
+        as more than the loss of the null model (``W = 0``).
     max_iter : int
-        Iterations of a head, at most.
+        Iterations of a head, at most; 0 returns the start.
     history_size : int, optional
         Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold,
         from 10 to 30, along a path to 100. It tells where C is large.
@@ -224,10 +231,11 @@ def minimize(
         raise ValueError(
             f'preconditioner is {preconditioner!r}, expected "auto", "full", "diagonal" or None'
         )
-    for name, value in (("tol", tol), ("gradient_tol", gradient_tol)):
+    for name, value in (("tol", tol), ("gradient_tol", gradient_tol), ("least_nats", least_nats)):
         if value is not None and check_number(value, name) < 0:
             raise ValueError(f"{name} is {value}, expected a number >= 0")
-    check_positive(max_iter, "max_iter")
+    if max_iter != 0:
+        check_positive(max_iter, "max_iter")
     if history_size is not None:
         check_positive(history_size, "history_size")
     if callback is not None and not callable(callback):
@@ -239,7 +247,9 @@ def minimize(
     )  # fmt: skip
     pairs = history_size or _pairs_of(problem, MOST_PAIRS_OF_PATH if path else MOST_PAIRS)
     steepest = math.inf if gradient_tol is None else float(gradient_tol)
-    settings = Settings(float(tol), steepest, int(max_iter), int(pairs), preconditioner)
+    settings = Settings(
+        float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)
+    )
     walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     _run(walk, saved, interval, callback, verbose)
@@ -290,7 +300,7 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         np.array([head.point.objective for head in heads]),
         np.array([head.estimate for head in heads]),
         time.perf_counter() - walk.started,
-        lambda head: problem.parameters(heads[head].point.x),
+        lambda head: problem.own_parameters(heads[head].point.x),
     )
     if verbose:
         worst = max(heads, key=Head.distance)
@@ -310,22 +320,22 @@ def _to_go(distance: float) -> str:
 def _solution(walk: Walk) -> Solution:
     problem, heads = walk.problem, walk.heads
     points = [head.point for head in heads]
-    x = np.stack([point.x for point in points])
+    parameters = [problem.own_parameters(point.x) for point in points]
     objective = np.array([point.objective for point in points])
     penalty = [problem.penalty(head.index, head.point.x) for head in heads]
     lower = [
         problem.lower_bound(head.index, head.point.x, head.point.objective, head.point.gradient)
         for head in heads
     ]
-    K, f = problem.n_classes, problem.n_features
+    biases = [_centred(problem, h, b) for h, (_, b) in enumerate(parameters)]
     return Solution(
-        W=x[:, : problem.split].reshape(len(heads), K, f),
-        b=x[:, problem.split :],
+        W=np.stack([W for W, _ in parameters]),
+        b=np.stack(biases),
         objective=objective,
         loss=objective - penalty,
         bound=np.maximum(objective - lower, 0.0),
         estimate=np.array([head.estimate for head in heads]),
-        gradient_max=np.array([float(np.abs(p.gradient).max(initial=0.0)) for p in points]),
+        gradient_max=np.array([problem.largest(point.gradient) for point in points]),
         passes=np.array([head.passes for head in heads]),
         iterations=np.array([head.iterations for head in heads]),
         converged=np.array([head.converged for head in heads]),
@@ -333,6 +343,14 @@ def _solution(walk: Walk) -> Solution:
         n_passes=problem.n_passes,
         seconds=time.perf_counter() - walk.started,
     )
+
+
+def _centred(problem: Problem, head: int, b: Array) -> Array:
+    """Return b with the sum 0, free of rounding, over the classes that occur."""
+    present = problem.shares[problem.weight_of_head[head]] > 0
+    b = b.copy()
+    b[present] -= b[present].mean(dtype=np.float64)
+    return b
 
 
 def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
@@ -343,8 +361,8 @@ def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
     worst = max(left, key=Head.distance)
     if len(heads) > 1:
         text += f"{len(left)} of {len(heads)} heads have not converged, the worst is "
-    if math.isfinite(worst.distance()):
-        text += f"{100 * worst.distance():.2g} % above the optimum by estimate after "
+    if math.isfinite(worst.above_optimum()):
+        text += f"{100 * worst.above_optimum():.2g} % above the optimum by estimate after "
     else:
         text += "at an unknown distance from the optimum after "
     text += f"{worst.passes} passes"
@@ -374,7 +392,8 @@ def _starting_points(
         weights, bias = problem.parameters(x)
         present = problem.shares[problem.weight_of_head[head]] > 0
         if given_W is not None:
-            weights[present] = given_W[head, present] - given_W[head, present].mean(axis=0)
+            given = given_W[head, present] / problem.unit
+            weights[present] = given - given.mean(axis=0)
         if given_b is not None and problem.fit_intercept:
             bias[present] = given_b[head, present] - given_b[head, present].mean()
         points.append(x)

@@ -58,6 +58,17 @@ def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_precondition, "LEAST_ROWS", 64)
 
 
+@pytest.fixture(params=["newton", "lbfgs"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small problems by Newton's method, as they are solved, and by L-BFGS, as larger ones are."""
+    from csoftmax import _newton
+
+    if request.param == "lbfgs":
+        monkeypatch.setattr(_newton, "suits", lambda problem: False)
+    way: str = request.param
+    return way
+
+
 @pytest.fixture(scope="session")
 def fashion_mnist() -> Any:
     """(train, test) of Fashion-MNIST where a system package installed it, the sample otherwise."""

@@ -218,7 +218,7 @@ def test_a_stop_before_the_optimum_is_a_warning(insects: Path, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("sweep", [False, True])
-@pytest.mark.parametrize("after", [0, 9])
+@pytest.mark.parametrize("after", [0, 6])
 def test_ctrl_c(sweep: bool, after: int, insects: Path, tmp_path: Path, monkeypatch: Any,
                 capsys: Any) -> None:  # fmt: skip
     """Before anything is known nothing is saved; later the best so far is."""

@@ -13,6 +13,8 @@ import csoftmax as cs
 from csoftmax import _problem
 from csoftmax.solver import ABSENT_BIAS, minimize
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0, math.inf])
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -165,4 +167,4 @@ def test_warm_start_begins_where_it_is_told() -> None:
     again = minimize(X, y, 3, tol=1e-6, W=shifted, b=first.b + 3)
     assert again.iterations[0] <= 1
     assert again.objective[0] == pytest.approx(first.objective[0], rel=1e-8)
-    assert np.allclose(again.W, first.W, atol=1e-6)
+    assert np.allclose(again.W, first.W, atol=1e-5)

@@ -15,6 +15,8 @@ import csoftmax as cs
 from csoftmax.data import DataError
 from csoftmax.solver import ConvergenceWarning, minimize
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 @pytest.mark.parametrize("path", [False, True])
 @pytest.mark.parametrize("sampled", [False, True])
@@ -28,7 +30,7 @@ def test_resumed_to_the_same_bits(
     options: dict[str, Any] = {"C": [0.1, 1.0, 10.0], "path": path, "tol": 1e-6}
     whole = minimize(X, y, 4, **options)
     file = tmp_path / "state.safetensors"
-    for n, parts in itertools.product((4, 11, 14), (False, True)):
+    for n, parts in itertools.product((4, 6, 8), (False, True)):
         file.unlink(missing_ok=True)
         with pytest.MonkeyPatch.context() as patch:
             InterruptedPass(patch, n + 4 * sampled)

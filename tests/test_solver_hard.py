@@ -10,6 +10,8 @@ from solver_cases import optimum, table
 
 from csoftmax.solver import minimize
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 def test_constant_duplicated_and_single_features() -> None:
     X, y = table()

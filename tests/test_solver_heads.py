@@ -11,6 +11,8 @@ from solver_cases import same_bits, table
 
 from csoftmax.solver import minimize
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("path", [False, True])

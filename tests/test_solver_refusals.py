@@ -39,7 +39,7 @@ def test_overflow_is_not_blamed_on_a_value() -> None:
         ({"tol": math.nan}, ValueError, "tol is nan"),
         ({"tol": -1e-3}, ValueError, "tol is -0.001, expected a number >= 0"),
         ({"gradient_tol": -1}, ValueError, "gradient_tol is -1, expected a number >= 0"),
-        ({"max_iter": 0}, ValueError, "max_iter is 0"),
+        ({"max_iter": -1}, ValueError, "max_iter is -1"),
         ({"history_size": 0}, ValueError, "history_size is 0"),
         ({"preconditioner": "best"}, ValueError, "preconditioner is 'best'"),
         ({"n_threads": 0}, ValueError, "n_threads is 0"),

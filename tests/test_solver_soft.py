@@ -12,6 +12,8 @@ from solver_cases import table
 
 from csoftmax.solver import Solution, minimize
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 Array = NDArray[Any]
 
 

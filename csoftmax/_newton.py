@@ -1,0 +1,160 @@
+"""Newton's method for problems so small that the whole Hessian costs less than a few passes.
+
+It is made in coordinates u that have no direction without a curvature of their own:
+
+    W = Q V diag(unit),    b = Q c - W mean,
+
+the columns of Q (n_present, n_present - 1) being orthonormal and orthogonal to the vector of ones,
+as the weights of the classes sum to 0 at any minimum; features are centred, and divided by their
+standard deviations. With ``z_i = (unit (scale x_i - mean), 1)`` the Hessian is
+
+    1/S sum_i s_i (Q^T (diag(p_i) - p_i p_i^T) Q) x (z_i z_i^T) + lambda diag(unit^2, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax._lbfgs import NEXT, Descent, History, Point
+from csoftmax._problem import Problem
+from csoftmax.functional import softmax
+
+Array = NDArray[Any]
+
+# FLOP of a Hessian. An iteration of L-BFGS takes about 0.15 ms of Python and a pass, and three or
+# four of them do what a step of Newton's does: so much is spent for a step at ease, and as much as
+# so many passes besides.
+FLOP_AT_EASE, PASSES = 1e7, 3
+MOST_BYTES = 1 << 23  # of the rows in float64
+LEAST_RIDGE = 1e-12  # of the largest curvature: where features are linearly dependent
+
+
+class SmallProblem:
+    """The rows of a small problem that count for one row of weights, in coordinates u."""
+
+    def __init__(self, problem: Problem, r: int) -> None:
+        self.problem = problem
+        weight = problem.weight(r)
+        rows = slice(None) if weight is None else np.flatnonzero(weight)
+        self.share = np.full(problem.n_rows, 1 / problem.n_rows)
+        if weight is not None:
+            self.share = weight[rows] / problem.totals[r]
+        self.present = np.flatnonzero(problem.shares[r])
+        n = len(self.present)
+        # the vectors (1, .., 1, -k, 0, ..) / sqrt(k (k + 1))
+        k = np.arange(1, n)
+        self.Q = np.triu(np.ones((n, n - 1))) / np.sqrt(k * (k + 1.0))
+        self.Q[k, k - 1] = -np.sqrt(k / (k + 1.0))
+        self.pairs = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(n, -1)
+        self.mean = problem.means[r]
+        Z = np.array(problem.X[rows], np.float64, order="C")
+        Z *= problem.scale
+        Z -= self.mean
+        deviations = np.sqrt(self.share @ np.square(Z))
+        # what rounding leaves of constant features
+        rounding = 8 * np.finfo(problem.dtype).eps * np.abs(self.mean)
+        varies = deviations > rounding
+        self.unit = 1 / np.where(varies, deviations, np.maximum(np.abs(self.mean), 1.0))
+        Z *= np.where(varies, self.unit, 0.0)
+        if problem.fit_intercept:
+            Z = np.concatenate([Z, np.ones((len(Z), 1))], axis=1)
+        self.Z = Z
+        penalty = np.zeros((n - 1, Z.shape[1]))
+        penalty[:, : problem.n_features] = np.square(self.unit)
+        self.penalty = penalty.reshape(-1)  # of each direction, over lambda
+
+    def reduce(self, gradient: Array) -> Array:
+        """Return a gradient in u, (n_present - 1, n_features and 1 for the intercept)."""
+        W, b = (part[self.present].astype(np.float64) for part in self.problem.parameters(gradient))
+        if self.problem.fit_intercept:
+            W -= np.multiply.outer(b, self.mean)
+            W *= self.unit
+            W = np.concatenate([W, b[:, None]], axis=1)
+        else:
+            W *= self.unit
+        reduced: Array = self.Q.T @ W
+        return reduced
+
+    def expand(self, u: Array, out: Array) -> None:
+        """Set out to a step in x."""
+        W, b = self.problem.parameters(out)
+        f = self.problem.n_features
+        step = self.Q @ u
+        of_W = step[:, :f] * self.unit
+        out[:] = 0
+        W[self.present] = of_W
+        if self.problem.fit_intercept:
+            b[self.present] = step[:, f] - of_W @ self.mean
+
+    def hessian(self, x: Array, lam: float) -> Array:
+        """Return the Hessian in u at x, (n_u, n_u)."""
+        problem, Q, Z = self.problem, self.Q, self.Z
+        W, b = (part[self.present].astype(np.float64) for part in problem.parameters(x))
+        n = Q.shape[1]
+        of_u = W / self.unit
+        if problem.fit_intercept:
+            of_u = np.concatenate([of_u, (b + W @ self.mean)[:, None]], axis=1)
+        p = softmax(Z @ of_u.T, n_threads=1)
+        pQ = p @ Q
+        curvature = p @ self.pairs
+        curvature -= (pQ[:, :, None] * pQ[:, None, :]).reshape(len(p), -1)
+        curvature *= self.share[:, None]
+        side = Z.shape[1]
+        blocks = Z.T @ (curvature[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
+        H: Array = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, -1)
+        diagonal = np.einsum("ii->i", H)
+        # a direction that no row knows of has no gradient either
+        diagonal += LEAST_RIDGE * (float(diagonal.max(initial=0.0)) or 1.0)
+        diagonal += lam * self.penalty
+        return H
+
+
+class Newton(Descent):
+    """Newton's method with the line search of `Lbfgs`: each step has a Hessian of its own."""
+
+    exact, untried = True, 2.0
+    # Where the labels are all but explained the objective falls as exp(-t) does, and a step goes
+    # from t to t + 1: evaluations further along it are cheaper than another Hessian.
+    curvature = 0.2
+
+    def __init__(self, x: Array, rows: SmallProblem, lam: float) -> None:
+        super().__init__(x)
+        self.rows, self.lam = rows, lam
+        self.history = History(0, 0, x.dtype)
+
+    def _at_trial(self, objective: float) -> Point:
+        g = self.rows.reduce(self.trial_gradient)
+        if not np.isfinite(objective) or not g.size:
+            step = np.zeros_like(g)
+        else:
+            step = np.linalg.solve(self.rows.hessian(self.trial, self.lam), g.reshape(-1))
+        return Point(self.trial, objective, self.trial_gradient, g.reshape(-1), step.reshape(-1))
+
+    def steps(self) -> Generator[bool, float, None]:
+        """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration."""
+        assert self.point is not None
+        x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
+        while True:
+            u = -self.point.preconditioned.reshape(self.rows.Q.shape[1], -1)
+            self.rows.expand(u, direction)
+            step, objective = yield from self._search(direction, x, gradient)
+            if step is None:
+                self.stalled = True
+                return
+            old, self.point = self.point, self._at_trial(objective)
+            x, gradient = old.x, old.gradient
+            yield NEXT
+
+
+def suits(problem: Problem) -> bool:
+    """Say whether Hessians are cheap against what they save."""
+    n_u = (problem.n_classes - 1) * (problem.n_features + 1)
+    a_pass = 4.0 * problem.n_rows * problem.n_classes * problem.n_features
+    hessian = problem.n_rows * float(n_u) ** 2 + float(n_u) ** 3
+    n_bytes = 8 * problem.n_rows * (problem.n_features + 1)
+    cheap: bool = hessian <= FLOP_AT_EASE + PASSES * a_pass
+    return n_u > 0 and n_bytes <= MOST_BYTES and cheap
