@@ -40,6 +40,7 @@ ABSENT_BIAS = -1e4
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
 # Squares of features within 2^32 of 1, and of W with them, are far from float32's limit, 2^126.
 UNIT_ROWS, UNIT_BITS = 1024, 16
+MOST_BITS = {"f": 100, "d": 900}  # of a unit, and of lambda in it
 
 
 class Problem:
@@ -294,18 +295,20 @@ def checked_problem(
     weights = _as_weight_rows(sample_weight, len(stored))
     values, of_head = _as_heads(C, weight_of_head, weights)
     scale = check_number(scale, "scale")
+    total = len(stored) if weights is None else weights.sum(axis=1).min()
     return Problem(
         stored, target, n_classes, C=values, scale=scale, weights=weights,
         weight_of_head=of_head, fit_intercept=bool(fit_intercept),
-        n_threads=check_threads(n_threads), unit=_unit_of(stored, scale),
+        n_threads=check_threads(n_threads), unit=_unit_of(stored, scale, float(values.min() * total)),
     )  # fmt: skip
 
 
-def _unit_of(X: Array, scale: float) -> float:
+def _unit_of(X: Array, scale: float, least_C: float) -> float:
     """Return the power of two that features are multiplied by, so that float32 holds the squares.
 
     1 but for features very far from 1: their root mean squares, on some of the rows, are brought to
-    where the largest and the smallest are as far from 1. With the unit, lambda and W change too.
+    where the largest and the smallest are as far from 1. With the unit, W and lambda change too:
+    `least_C`, 1 / lambda at most, limits it.
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
         return 1.0
@@ -316,7 +319,11 @@ def _unit_of(X: Array, scale: float) -> float:
     if not squares.size:
         return 1.0
     middle = 0.25 * (math.log2(squares.min()) + math.log2(squares.max()))
-    return 1.0 if abs(middle) <= UNIT_BITS else 2.0 ** -round(middle)
+    if abs(middle) <= UNIT_BITS:
+        return 1.0
+    most = MOST_BITS[X.dtype.char]
+    by_lambda = 0.5 * (most + math.log2(max(least_C, 2.0**-most)))
+    return 2.0 ** round(max(-most, min(-middle, by_lambda, most)))
 
 
 def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:
