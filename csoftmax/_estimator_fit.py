@@ -412,10 +412,10 @@ def fitted_head(solution: Solution, head: int) -> Fitted:
 def measure_gap(
     problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
-    """Return how far some parameters are from the optimum at most: a few passes, no step."""
+    """Return how far some parameters are from the optimum at most: a pass, and no step."""
     solution, _ = run_solver(
-        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
-        sample_weight=problem.row_weight, W=W[None], b=b[None], callback=lambda progress: True,
-        history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
+        problem.X, problem.y, problem.n_classes, plan._replace(preconditioner=None), C=problem.C,
+        sample_weight=problem.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
+        fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     return fitted_head(solution, 0).gap._replace(estimate=math.nan)
