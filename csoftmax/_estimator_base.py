@@ -24,10 +24,9 @@ class Gap(NamedTuple):
     """How far the parameters are from the optimum.
 
     ``objective`` is what was minimised, in nats per unit of weight; ``objective - optimum`` is at
-    most ``bound`` (proved by a point of the dual problem, up to rounding; inf without a penalty),
-    and about
-    ``estimate`` (from the last steps and an approximate Hessian; NaN after minibatches, whose steps
-    do not tell).
+    most ``bound`` (proved by a point of the dual problem, up to rounding; without a penalty only
+    that no loss is below 0 is known), and about ``estimate`` (from the last steps and the Hessian,
+    approximate but for small problems; NaN after minibatches, whose steps do not tell).
     """
 
     objective: float
@@ -36,7 +35,7 @@ class Gap(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The estimate as a share of the objective: what `tol` is compared with."""
+        """The estimate as a share of the objective."""
         return self.estimate / self.objective if self.objective else 0.0
 
 

@@ -119,7 +119,7 @@ class Newton(Descent):
     exact, untried = True, 2.0
     # Where the labels are all but explained the objective falls as exp(-t) does, and a step goes
     # from t to t + 1: evaluations further along it are cheaper than another Hessian.
-    curvature = 0.2
+    curvature = 0.1
 
     def __init__(self, x: Array, rows: SmallProblem, lam: float) -> None:
         super().__init__(x)

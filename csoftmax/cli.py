@@ -295,6 +295,9 @@ def bench(
     solver: Annotated[
         bool, typer.Option("--solver", help="Only whole fits to the optimum. [default: off]")
     ] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="Only fits of small tables. [default: off]")
+    ] = False,
     long: Annotated[
         bool, typer.Option("--long", help="With --solver: runs of minutes too. [default: off]")
     ] = False,
@@ -326,8 +329,8 @@ def bench(
             if path is not None:
                 make_folder(path.parent)
         options = benchmark.Options(
-            only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, long=long,
-            goals=goals, json=json, chart=chart, compare=compare, readme=readme or (),
+            only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, small=small,
+            long=long, goals=goals, json=json, chart=chart, compare=compare, readme=readme or (),
             from_json=from_json,
         )  # fmt: skip
     benchmark.main(options)

@@ -2,8 +2,9 @@
 
 A head is one problem: its C, its row weights. All heads that are still running are evaluated in the
 same pass over X, which is read as it is stored; each walks by L-BFGS (`csoftmax._lbfgs`) in
-coordinates that an approximate Hessian has made round (`csoftmax._precondition`), and drops out
-when it is close enough to its optimum. What is minimised, and the lower bound that certifies the
+coordinates that an approximate Hessian has made round (`csoftmax._precondition`), where the
+problem is small by Newton's method (`csoftmax._newton`), and drops out when it is close enough to
+its optimum. What is minimised, and the lower bound that certifies the
 result, is in `csoftmax._problem`.
 """
 
@@ -74,7 +75,7 @@ class Solution:
         rounding (about 1e-7 of the objective in float32). For C = inf all that is known is that
         the optimum is not below 0.
     estimate : ndarray (n_heads,)
-        How far the objective is above the optimum, by what the approximate Hessian and the last
+        How far the objective is above the optimum, by what the (approximate) Hessian and the last
         steps say; usually far below the bound, and seldom more than 1.5 times too small.
     gradient_max : ndarray (n_heads,)
         The largest entry of the gradient.
@@ -173,7 +174,8 @@ def minimize(
         from 10 to 20. It matters where C is large.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
-        alone; "auto" decides by what the decomposition costs. None is plain L-BFGS.
+        alone; "auto" decides by what the decomposition costs, and takes Newton's method where a
+        whole Hessian costs little. None is plain L-BFGS.
     path : bool
         Solve the heads that share a row of weights one after the other, from small to large C, each
         from where the solutions of the two before it point, with the pairs of L-BFGS of the one

@@ -24,7 +24,7 @@ def test_bound_is_never_below_the_distance(seed: int, fit_intercept: bool) -> No
     weight = rng.uniform(0, 2, 150) * np.where(y == 1, 0.02, 1.0)
     for C in (1e-3, 0.1, 1.0, 100.0):
         best = minimize(
-            X, y, 4, C=C, sample_weight=weight, fit_intercept=fit_intercept, tol=1e-12,
+            X, y, 4, C=C, sample_weight=weight, fit_intercept=fit_intercept, tol=1e-14,
             max_iter=3000,
         )  # fmt: skip
         assert best.estimate[0] <= 1e-11 * best.objective[0]

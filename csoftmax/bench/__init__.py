@@ -3,8 +3,8 @@
 `work` says what is measured, `peers`, `frameworks` and `estimators` who takes part, `measure` how
 time is taken, `limits` what the machine could do at best, `run` puts these together; `experiments`
 and `processes` are what is not a race (growth, contention, start-up, memory), `solver` is whole
-fits to the optimum (on `sentences` too); `results` is what a run found, `report`, `chart` and
-`goals` how it is told.
+fits to the optimum (on `sentences` too), `small` those of small tables; `results` is what a run
+found, `report`, `chart` and `goals` how it is told.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Options:
         Small sizes, in less than half a minute.
     solver : bool
         Measure the solver of `SoftmaxClassifier`, and nothing else.
+    small : bool
+        Measure fits of small tables, and nothing else.
     long : bool
         With solver: also what takes minutes, such as 1,000 iterations of the peers.
     goals : bool
@@ -68,6 +70,7 @@ class Options:
     rounds: int | None = None
     quick: bool = False
     solver: bool = False
+    small: bool = False
     long: bool = False
     goals: bool = False
     json: str | os.PathLike[str] | None = None
@@ -88,8 +91,9 @@ class Options:
         default = QUICK_ROUNDS if self.quick else ROUNDS
         rounds = check_positive(default if self.rounds is None else self.rounds, "rounds")
         self.settings: Settings = Settings(
-            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.long
-        )
+            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.long,
+            self.small,
+        )  # fmt: skip
         self.old: Run | None = None if self.compare is None else Run.read(self.compare)
         self.known: Run | None = None if self.from_json is None else Run.read(self.from_json)
         for path in self.readme:

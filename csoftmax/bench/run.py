@@ -18,6 +18,7 @@ from .peers import Problem
 from .processes import all_processes
 from .results import Result, Run, describe_machine
 from .settings import Settings
+from .small import all_small
 from .solver import all_solver
 from .work import Work, all_work, images
 
@@ -51,8 +52,9 @@ def names_of(settings: Settings) -> Iterator[str]:
 
 def _steps(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
-    if settings.solver:
-        yield from all_solver(settings)
+    if settings.solver or settings.small:
+        yield from all_solver(settings) if settings.solver else ()
+        yield from all_small(settings) if settings.small else ()
         return
     for work in all_work(settings.quick):
         yield work.name, functools.partial(measure, work, settings)

@@ -25,6 +25,7 @@ class Settings:
     only: str = ""
     solver: bool = False  # measure the solver and nothing else
     long: bool = False  # the peers' runs of minutes too
+    small: bool = False  # measure small tables and nothing else
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)

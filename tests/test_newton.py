@@ -1,0 +1,105 @@
+"""Newton's method of small problems: its Hessian, its coordinates, where it is chosen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from solver_cases import optimum, table
+
+from csoftmax import _newton
+from csoftmax._problem import Problem, checked_problem
+from csoftmax.solver import minimize
+
+Array = NDArray[Any]
+
+
+def problem_of(fit_intercept: bool = True, soft: bool = False, **options: Any) -> Problem:
+    X, y = table(60, 3, 4)
+    y[y == 2] = 1  # class 2 does not occur
+    weight = np.random.default_rng(1).uniform(0, 2, len(y)) * (np.arange(len(y)) % 5 > 0)
+    target: Array = np.eye(4)[y] * 0.7 + np.eye(4)[(y + 1) % 4] * 0.3 if soft else y
+    return checked_problem(
+        X, target, 4, C=2.0, scale=0.5, sample_weight=weight, weight_of_head=None,
+        fit_intercept=fit_intercept, n_threads=1, **options,
+    )  # fmt: skip
+
+
+def gradient_in_u(problem: Problem, rows: _newton.SmallProblem, u: Array, origin: Array) -> Array:
+    step, g = np.empty_like(origin), np.empty_like(origin)
+    rows.expand(u, step)
+    problem.evaluate([0], [origin + step], [g])
+    return rows.reduce(g)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_hessian_is_the_difference_of_gradients(fit_intercept: bool, soft: bool) -> None:
+    problem = problem_of(fit_intercept, soft)
+    rows = _newton.SmallProblem(problem, 0)
+    shape = (len(rows.present) - 1, 3 + fit_intercept)
+    origin, _, _ = problem.null_point(0)
+    start = np.empty_like(origin)
+    rows.expand(0.5 * np.random.default_rng(0).normal(size=shape), start)
+    origin = origin + start
+    lam = float(problem.lam[0])
+    H = rows.hessian(origin, lam)
+    assert H.shape == (math.prod(shape),) * 2
+    np.testing.assert_allclose(H, H.T, atol=1e-14)
+    for k in range(math.prod(shape)):
+        u = np.zeros(math.prod(shape))
+        u[k] = 1e-5
+        up, down = (
+            gradient_in_u(problem, rows, sign * u.reshape(shape), origin) for sign in (1, -1)
+        )
+        np.testing.assert_allclose(H[k], (up - down).reshape(-1) / 2e-5, rtol=1e-5, atol=1e-8)
+
+
+def test_steps_leave_the_sum_of_the_classes_and_absent_ones_alone() -> None:
+    problem = problem_of()
+    rows = _newton.SmallProblem(problem, 0)
+    assert rows.present.tolist() == [0, 1, 3]
+    np.testing.assert_allclose(rows.Q.T @ rows.Q, np.eye(2), atol=1e-15)
+    step = np.empty(problem.split + 4)
+    rows.expand(np.random.default_rng(0).normal(size=(2, 4)), step)
+    W, b = problem.parameters(step)
+    np.testing.assert_allclose(W.sum(axis=0), 0, atol=1e-12)
+    assert b.sum() == pytest.approx(0, abs=1e-12)
+    assert not W[2].any()
+    assert b[2] == 0
+
+
+def test_the_weight_of_a_constant_column_goes_to_0_from_a_warm_start() -> None:
+    X, y = table()
+    X = np.concatenate([X, np.full((len(X), 1), 3.0)], axis=1)
+    W = np.zeros((1, 3, 7))
+    W[0, :, 6] = 1.0, -2.0, 1.0
+    solution = minimize(X, y, 3, W=W, tol=1e-10)
+    assert np.abs(solution.W[0, :, 6]).max() < 1e-9
+    assert solution.objective[0] == pytest.approx(optimum(X[:, :6], y, 3, 1.0).objective[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "small"),
+    [
+        ((150, 4, 3), True),
+        ((569, 30, 2), True),
+        ((1797, 64, 10), False),  # a Hessian costs as much as a hundred passes
+        ((10**7, 4, 2), False),  # nothing is copied of so many rows
+        ((100, 5, 1), False),
+    ],
+)
+def test_chosen_where_a_hessian_costs_little(sizes: tuple[int, int, int], small: bool) -> None:
+    assert _newton.suits(*sizes) is small
+    if small:
+        assert _newton.bytes_needed(*sizes, 1) < 64e6
+
+
+def test_linearly_dependent_columns_without_a_penalty() -> None:
+    X, y = table(noise=2.0)
+    twice = np.concatenate([X, X @ np.ones((6, 2))], axis=1)
+    best = optimum(X, y, 3, math.inf).objective[0]
+    assert minimize(twice, y, 3, C=math.inf, tol=1e-9).objective[0] == pytest.approx(best, rel=1e-7)
