@@ -239,3 +239,29 @@ def test_features(tmp_path: Path) -> None:
     assert read_csv_features(one_column).tolist() == [[1], [2]]
     with pytest.raises(DataError, match="at least one sample"):
         read_csv_features(table(tmp_path, "a,b\n"))
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    path = table(tmp_path, "b,id,species,a\n3.5,7,x,5.1\n2.9,8,y,6.2\n")
+    wanted = np.float32([[5.1, 3.5], [6.2, 2.9]])
+    with pytest.warns(UserWarning, match=r"t\.csv: columns .* left out: id$"):
+        data = read_csv(path, feature_names=("a", "b"))
+    np.testing.assert_array_equal(data.X, wanted)
+    assert data.feature_names == ("a", "b")
+    assert data.class_names == ("x", "y")
+    with pytest.warns(UserWarning, match=r"left out: id$"):
+        np.testing.assert_array_equal(
+            read_csv_features(path, feature_names=("a", "b"), label_column="species"), wanted
+        )
+    with pytest.raises(DataError, match=r"t\.csv: line 1: expected one column 'c', got none"):
+        read_csv(path, feature_names=("a", "c"))
+    assert read_csv(path, label_column="species").feature_names == ("b", "id", "a")
+
+
+def test_wanted_features_without_header(tmp_path: Path) -> None:
+    path = table(tmp_path, "3.5,7,x\n2.9,8,y\n")
+    assert read_csv(path, feature_names=("a", "b")).feature_names == ("a", "b")
+    assert read_csv(path).feature_names == ()
+    np.testing.assert_array_equal(
+        read_csv_features(path, feature_names=("a", "b")), np.float32([[3.5, 7], [2.9, 8]])
+    )

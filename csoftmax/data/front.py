@@ -23,6 +23,7 @@ def read(
     header: bool | None = None,
     dtype: DTypeLike = "float32",
     class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
     test_fraction: float = 0.2,
     seed: int | None = 0,
 ) -> tuple[Dataset, Dataset]:
@@ -39,7 +40,7 @@ def read(
     Parameters
     ----------
     path : path of a file or folder
-    label_column, header, dtype
+    label_column, header, dtype, feature_names
         For tables: see read_csv.
     class_names : sequence of str, optional
         The classes to expect, such as those of a model. Without it they are the labels that occur.
@@ -71,8 +72,9 @@ def read(
 Dataset('sample test', X (1000, 28, 28) uint8, 10 classes))
     """
     train, test = read_parts(
-        path, label_column=label_column, header=header, dtype=dtype, class_names=class_names
-    )
+        path, label_column=label_column, header=header, dtype=dtype, class_names=class_names,
+        feature_names=feature_names,
+    )  # fmt: skip
     return split_dataset(train, test_fraction, seed) if test is None else (train, test)
 
 
@@ -83,6 +85,7 @@ def read_parts(
     header: bool | None = None,
     dtype: DTypeLike = "float32",
     class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> tuple[Dataset, Dataset | None]:
     """Read what a path holds, without splitting it; the parameters are those of read.
 
@@ -103,7 +106,7 @@ def read_parts(
     kind = _kind(path)
     if kind == "table":
         return read_csv(path, label_column=label_column, header=header, dtype=dtype,
-                        class_names=class_names), None  # fmt: skip
+                        class_names=class_names, feature_names=feature_names), None  # fmt: skip
     if kind == "npz":
         return read_npz(path, class_names=class_names)
     if kind == "npy":
@@ -121,6 +124,7 @@ def read_features(
     header: bool | None = None,
     dtype: DTypeLike = "float32",
     n_features: int | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> NDArray[Any]:
     """Read samples without labels, to be predicted.
 
@@ -132,7 +136,7 @@ def read_features(
     path : path of the file
     label_column : str or int, optional
         For tables: a column to leave out.
-    header, dtype
+    header, dtype, feature_names
         For tables: see read_csv.
     n_features : int, optional
         For tables: how many features to expect. A table with one column more has labels in the
@@ -159,8 +163,9 @@ def read_features(
     kind = _kind(path)
     if kind == "table":
         return read_csv_features(
-            path, label_column=label_column, header=header, dtype=dtype, n_features=n_features
-        )
+            path, label_column=label_column, header=header, dtype=dtype, n_features=n_features,
+            feature_names=feature_names,
+        )  # fmt: skip
     if path.is_dir():
         raise DataError(f"{path}: expected a file of samples to predict, got a folder")
     if kind == "npz":

@@ -23,6 +23,7 @@ def make_dataset(
     locate: Callable[[int], str] = "sample {}".format,
     labels_where: str | None = None,
     name: str = "",
+    feature_names: Sequence[str] = (),
 ) -> Dataset:
     """Check what a file held and encode its labels; uint8 features get the scale 1/255.
 
@@ -36,7 +37,8 @@ def make_dataset(
         raise DataError(f"{labels_where}: expected {len(X)} labels, one per sample of X in "
                         f"{where}, got {len(values)}")  # fmt: skip
     y, names = _encode(labels_where, values, class_names, locate)
-    return Dataset(X, y, 1 / 255 if X.dtype == np.uint8 else 1.0, names, name)
+    scale = 1 / 255 if X.dtype == np.uint8 else 1.0
+    return Dataset(X, y, scale, names, name, tuple(feature_names))
 
 
 def check_features(where: str, X: NDArray[Any]) -> None:

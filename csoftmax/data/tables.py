@@ -7,6 +7,7 @@ by cell, which is slow and knows the line and the column of what is wrong.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .dataset import DataError, Dataset
+from .dataset import DataError, Dataset, check_distinct
 from .labels import check_features, make_dataset
 from .textlines import Record, read_records
 
@@ -35,6 +36,7 @@ def read_csv(
     delimiter: str | None = None,
     dtype: DTypeLike = "float32",
     class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> Dataset:
     """Read a CSV or TSV file, plain or .gz: numeric features and one column of labels.
 
@@ -57,6 +59,9 @@ def read_csv(
         1/255, as images do.
     class_names : sequence of str, optional
         The classes to expect. Without it they are the labels that occur.
+    feature_names : sequence of str, optional
+        The features to expect, in this order, such as those of a model. Where the table has a
+        header its columns are picked by name, and other columns are left out with a warning.
 
     Returns
     -------
@@ -82,6 +87,7 @@ def read_csv(
     first, records = _open(path)
     layout = _find_layout(path, first, header, delimiter, dtype)
     layout.label = _find_label(layout, label_column)
+    _choose_features(layout, feature_names)
     X, labels, lines = _read_rows(layout, records)
 
     def locate(i: int) -> str:
@@ -89,8 +95,9 @@ def read_csv(
 
     values = _labels_from_text(path, labels, locate)
     return make_dataset(
-        str(path), X, values, class_names=class_names, locate=locate, name=path.name
-    )
+        str(path), X, values, class_names=class_names, locate=locate, name=path.name,
+        feature_names=_feature_names(layout, feature_names),
+    )  # fmt: skip
 
 
 def read_csv_features(
@@ -101,6 +108,7 @@ def read_csv_features(
     delimiter: str | None = None,
     dtype: DTypeLike = "float32",
     n_features: int | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> NDArray[Any]:
     """Read the features of a CSV or TSV file; the parameters are those of read_csv.
 
@@ -118,8 +126,11 @@ def read_csv_features(
     path = Path(path)
     first, records = _open(path)
     layout = _find_layout(path, first, header, delimiter, dtype)
+    if feature_names is not None and n_features is None:
+        n_features = len(feature_names)
     if label_column is not None or len(layout.feature_columns) - 1 == n_features:
         layout.label = _find_label(layout, label_column)
+    _choose_features(layout, feature_names)
     X = _read_rows(layout, records)[0]
     check_features(str(path), X)
     return X
@@ -144,18 +155,20 @@ class _Layout:
     n_columns: int
     dtype: np.dtype[Any]
     label: int | None = None
+    chosen: list[int] | None = None
 
     @property
     def text_columns(self) -> list[int]:
-        """The columns that are no features: an unnamed first one, and the labels."""
-        text = {self.label} if self.label is not None else set()
-        if self.names and not self.names[0]:
-            text.add(0)
-        return sorted(text)
+        """The columns that are no features, such as the labels."""
+        return sorted(set(range(self.n_columns)) - set(self.feature_columns))
 
     @property
     def feature_columns(self) -> list[int]:
-        return [j for j in range(self.n_columns) if j not in self.text_columns]
+        """The features in the order of X: by default all columns but row numbers and labels."""
+        if self.chosen is not None:
+            return self.chosen
+        first = 1 if self.names and not self.names[0] else 0
+        return [j for j in range(first, self.n_columns) if j != self.label]
 
     @property
     def number_type(self) -> np.dtype[Any]:
@@ -219,6 +232,33 @@ def _find_label(layout: _Layout, label_column: str | int | None) -> int:
     return column % n
 
 
+def _choose_features(layout: _Layout, wanted: Sequence[str] | None) -> None:
+    """Pick the wanted features by name, where the table has names."""
+    if wanted is None or layout.names is None:
+        return
+    check_distinct("feature_names", tuple(wanted))
+    others = layout.feature_columns
+    layout.chosen = []
+    for name in wanted:
+        if layout.names.count(name) != 1:
+            how_many = "more than one" if name in layout.names else "none"
+            raise DataError(f"{layout.path}: line 1: expected one column {name!r}, "
+                            f"got {how_many}")  # fmt: skip
+        layout.chosen.append(layout.names.index(name))
+    extra = [layout.names[j] for j in others if j not in layout.chosen]
+    if extra:
+        warnings.warn(f"{layout.path}: columns that are no features of the model are left out: "
+                      f"{', '.join(extra)}", stacklevel=3)  # fmt: skip
+
+
+def _feature_names(layout: _Layout, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    if layout.names is None:
+        names = wanted or ()
+        return tuple(names) if len(names) == len(layout.feature_columns) else ()
+    found = tuple(layout.names[j] for j in layout.feature_columns)
+    return found if len(set(found)) == len(found) else ()
+
+
 def _read_rows(
     layout: _Layout, records: Iterator[Record]
 ) -> tuple[NDArray[Any], list[str], list[int]]:
@@ -234,11 +274,13 @@ def _read_rows(
         labels += texts
         lines += [record.line for record in block]
     X = np.empty((len(lines), len(layout.feature_columns)), layout.dtype)
+    columns = layout.feature_columns
+    order = None if columns == sorted(columns) else np.argsort(np.argsort(columns))
     # from the end, freeing each block: memory for one copy of the table, not for two
     end = len(X)
     while blocks:
         last = blocks.pop()
-        X[end - len(last) : end] = last
+        X[end - len(last) : end] = last if order is None else last[:, order]
         end -= len(last)
     return X, labels, lines
 
@@ -284,7 +326,7 @@ def _is_valid(X: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
 
 
 def _parse_cells(layout: _Layout, block: list[Record]) -> tuple[NDArray[Any], list[str]]:
-    columns = layout.feature_columns
+    columns = sorted(layout.feature_columns)
     X = np.empty((len(block), len(columns)), layout.number_type)
     texts: list[str] = []
     for i, record in enumerate(block):
