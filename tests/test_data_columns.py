@@ -138,7 +138,7 @@ def test_dropped_text_and_label(tmp_path: Path) -> None:
         ({"header": "yes"}, ValueError, "header must be True, False or None, got 'yes'"),
         ({"delimiter": ",,"}, ValueError, "delimiter must be one character, got ',,'"),
         ({"delimiter": '"'}, ValueError, "delimiter must be one character"),
-        ({"delimiter": ",", "decimal": ","}, ValueError, "delimiter must be another mark than"),
+        ({"delimiter": ",", "decimal": ","}, ValueError, "the delimiter must be another mark"),
         ({"decimal": "'"}, ValueError, "decimal must be '.' or ',', got \"'\""),
         ({"encoding": "latin-99"}, ValueError, "encoding must be one that Python knows, .*'latin-"),
         ({"encoding": "hex"}, ValueError, "encoding must be one that Python knows"),

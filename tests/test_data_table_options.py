@@ -89,7 +89,8 @@ def test_given_header(tmp_path: Path) -> None:
     ],
 )
 def test_guessed_delimiter(lines: list[str], mark: str) -> None:
-    assert guess_delimiter(lines, "\t;,") == mark
+    for end in ("\n", "\r\n", "\r"):
+        assert guess_delimiter(end.join(lines), "\t;,") == mark
 
 
 def test_delimiter_in_quotes(tmp_path: Path) -> None:

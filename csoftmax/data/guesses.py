@@ -10,7 +10,7 @@ from .table_options import LABEL_NAMES, MISSING
 # lines that a guess is made of: enough to outvote one that is broken
 SAMPLE_LINES = 20
 
-_QUOTED_CELL = re.compile(r'(?:^|(?<=[\t;,]))"(?:[^"]|"")*(?:"|$)')
+_QUOTED_CELL = re.compile(r'(?:\A|(?<=[\t;,\r\n]))"(?:[^"]|"")*(?:"|\Z)')
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 # 1,234 may be a thousand and more; 0,123 and 1234,567 may not
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*")
@@ -19,12 +19,12 @@ _POINT_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 _SURE_COUNT = 5
 
 
-def guess_delimiter(lines: Sequence[str], marks: str) -> str:
+def guess_delimiter(text: str, marks: str) -> str:
     """Return the first mark that each line has as often, or that the first line has.
 
     Marks in quoted cells are none. The last mark is returned where there is none at all.
     """
-    outside = [_QUOTED_CELL.sub("", line) for line in lines]
+    outside = [line for line in re.split(r"[\r\n]+", _QUOTED_CELL.sub("q", text)) if line]
     for mark in marks:
         counts = {line.count(mark) for line in outside}
         if len(counts) == 1 and 0 not in counts:

@@ -21,7 +21,7 @@ from .table_options import LABEL_NAMES, Column, Columns, TableOptions, as_list, 
 from .textlines import Record, read_lines, split_records
 
 # a first line as spreadsheets write it
-_SEPARATOR_LINE = re.compile(r'("?)sep=(.)\1', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'("?)sep=([^"\w\r\n])\1', re.IGNORECASE)
 # bounds the time for guesses where there are very many columns
 _SAMPLE_CELLS = 100_000
 
@@ -81,9 +81,11 @@ def open_table(path: Path, options: TableOptions) -> tuple[Layout, Iterator[Reco
     if not texts:
         raise DataError(f"{path}: line 1: expected a table, got an empty file")
     if delimiter is None:
-        delimiter = guess_delimiter(texts, "\t;" if options.decimal == "," else "\t;,")
-    if delimiter == "." or delimiter == options.decimal:
-        raise ValueError(f"delimiter must be another mark than that of decimals, got {delimiter!r}")
+        delimiter = guess_delimiter("".join(texts), "\t;" if options.decimal == "," else "\t;,")
+    if delimiter in (".", options.decimal):
+        error = DataError if options.delimiter is None else ValueError
+        raise error(f"{path}: the delimiter must be another mark than that of decimals, got "
+                    f"{delimiter!r}")  # fmt: skip
     records = split_records(path, itertools.chain(head, lines), delimiter)
     sample = [next(records)]
     rows = [sample[0].cells(path, delimiter)]
