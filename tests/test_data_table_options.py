@@ -31,6 +31,9 @@ from csoftmax.data.tables import read_csv_features
         ("?,2.5,a\n1.5,3.5,b\n", False, None),
         ("NA,a\n1.5,b\n2.5,a\n", False, None),
         ("NA,c\n1.5,b\n2.5,a\n", False, "'NA' may be a name"),
+        ("nan,c\nnan,b\n2.5,a\n", False, "'nan' may be a name"),
+        ("a,c\nnan,b\n2.5,a\nNA,a\n", True, None),
+        ("a,c\nx,b\n2.5,a\n3.5,a\n", True, None),
         (",2.5,a\n1,3.5,b\n", False, None),
         ("a,b,label\n?,1,x\n2,3,y\n", True, None),
         ("a,b,label\nx?,1,p\n2,3,q\n4,5,q\n", True, None),
@@ -301,6 +304,7 @@ def test_missing_labels_among_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell", MISSING)
 def test_what_counts_as_missing(tmp_path: Path, cell: str) -> None:
+    assert cell in str(read_csv.__doc__)
     path = table(tmp_path, f"a,b,y\n1,2,x\n {cell} ,4,y\n")
     assert read_csv(path, missing=[9, 9]).X.tolist() == [[1, 2], [9, 4]]
     with pytest.raises(DataError, match="missing values in 1 of 2 rows, the first in line 3"):

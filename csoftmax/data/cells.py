@@ -6,6 +6,7 @@ column of what is wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -117,35 +118,40 @@ def _is_valid(X: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
 
 def _parse_cells(layout: Layout, block: list[Record]) -> tuple[NDArray[Any], list[str]]:
     X = np.empty((len(block), len(layout.features)), number_type(layout.dtype))
+    missing = np.zeros(X.shape, np.bool_)
     labels: list[str] = []
     for i, record in enumerate(block):
         cells = record.cells(layout.path, layout.delimiter)
         if len(cells) != layout.n_columns:
             raise DataError(f"{layout.path}: line {record.line}: expected {layout.n_columns} "
                             f"cells, got {len(cells)}")  # fmt: skip
-        missing = np.array([cells[j].strip() in MISSING for j in layout.features])
-        numbers = [
-            np.nan if absent else as_number(cells[j], layout.decimal)
-            for j, absent in zip(layout.features, missing, strict=True)
-        ]
-        if None in numbers:
-            j = layout.features[numbers.index(None)]
-            raise DataError(f"{layout.place(record, j)}: expected a number, got "
-                            f"{cells[j]!r}{_advice(layout, cells[j])}")  # fmt: skip
+        numbers = [as_number(cells[j], layout.decimal) for j in layout.features]
+        for k, number in enumerate(numbers):
+            if number is not None and math.isfinite(number):
+                continue
+            cell = cells[layout.features[k]]
+            missing[i, k] = cell.strip() in MISSING
+            if missing[i, k]:
+                numbers[k] = math.nan
+            elif number is None:
+                raise DataError(f"{layout.place(record, layout.features[k])}: expected a number, "
+                                f"got {cell!r}{_advice(layout, cell)}")  # fmt: skip
         with np.errstate(over="ignore"):
             X[i] = numbers
-        valid = _is_valid(X[i], layout.dtype) | missing
-        if not valid.all():
-            j = layout.features[int(valid.argmin())]
-            kind = "an integer 0..255" if layout.dtype == np.uint8 else "a finite number"
-            raise DataError(f"{layout.place(record, j)}: expected {kind}, got {cells[j]!r}")
         if layout.label is not None:
             labels.append(cells[layout.label])
+    valid = _is_valid(X, layout.dtype) | missing
+    if not valid.all():
+        i, k = np.argwhere(~valid)[0]
+        cell = block[i].cells(layout.path, layout.delimiter)[layout.features[k]]
+        kind = "an integer 0..255" if layout.dtype == np.uint8 else "a finite number"
+        raise DataError(f"{layout.place(block[i], layout.features[k])}: expected {kind}, "
+                        f"got {cell!r}")  # fmt: skip
     return X, labels
 
 
 def _advice(layout: Layout, cell: str) -> str:
     other = "," if layout.decimal == "." else "."
-    if as_number(cell, other) is None:
+    if layout.delimiter == "," or as_number(cell, other) is None:
         return ""
     return f"; if that is a decimal {'comma' if other == ',' else 'point'}, say decimal={other!r}"

@@ -10,7 +10,7 @@ from .table_options import LABEL_NAMES, MISSING
 # lines that a guess is made of: enough to outvote one that is broken
 SAMPLE_LINES = 20
 
-_QUOTED_CELL = re.compile(r'(?:\A|(?<=[\t;,\r\n]))"(?:[^"]|"")*(?:"|\Z)')
+_QUOTED_CELL = re.compile(r'(?:\A|(?<=[\t;,\r\n]))"[^"]*(?:""[^"]*)*(?:"|\Z)')
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 # 1,234 may be a thousand and more; 0,123 and 1234,567 may not
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*")
@@ -52,14 +52,12 @@ def guess_header(
     first, body = list(rows[0]), [row for row in rows[1:] if len(row) == len(rows[0])]
     names, numbers, again, missing = [], [], [], []
     for j, cell in enumerate(cell.strip() for cell in first):
-        below = [row[j].strip() for row in body]
-        n_numbers = sum(map(is_number, below))
-        n_missing = sum(text in MISSING for text in below)
-        if is_number(cell):
-            numbers.append(cell)
-        elif cell in MISSING:
+        below = [text for row in body if (text := row[j].strip()) not in MISSING]
+        if cell in MISSING:
             missing += [cell] if cell else []
-        elif 2 * n_numbers > len(below) - n_missing:
+        elif is_number(cell):
+            numbers.append(cell)
+        elif 2 * sum(map(is_number, below)) > len(below):
             names.append(cell)
         elif cell in below and cell.lower() not in LABEL_NAMES:
             again.append(cell)

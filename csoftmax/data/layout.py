@@ -218,6 +218,6 @@ def _some(names: list[str]) -> str:
 def note(message: str) -> None:
     """Warn of what was read in another way than might be meant."""
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals["__name__"].startswith(__package__ + "."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(__package__ + "."):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
