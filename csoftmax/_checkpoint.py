@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._heads import Head, Walk
+from csoftmax._head import Head
+from csoftmax._heads import Walk
 from csoftmax._lbfgs import Point
 from csoftmax.data import DataError, write_atomically
 

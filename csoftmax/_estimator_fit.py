@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
-from csoftmax import solver
+from csoftmax import _newton, solver
 from csoftmax._estimator_base import Gap
 from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
 from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
@@ -32,7 +32,7 @@ from csoftmax.solver import Progress, Solution
 
 Array = NDArray[Any]
 History = dict[str, list[float]]
-HISTORY_SIZES = (10, 5, 3)  # the longest that the memory allows
+SHORTER_HISTORIES = (10, 5, 3)  # where the memory does not allow the solver's own
 PANEL_BYTES = 3 << 20  # of a thread: parts of X and W, as they are multiplied
 # At the default tol, an objective of so many nats in all is told to half a nat: what one standard
 # error of one parameter is worth.
@@ -249,6 +249,7 @@ def plan_memory(
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
     (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
+    sizes = (n_samples, n_features, n_classes)
     parameters = n_heads * n_classes * (n_features + 1) * size
     # labels and their copy; the weights of the rows and a copy; what a pass works in
     lanes = 8 * parameters if parameters <= n_heads << 19 else 0
@@ -268,13 +269,16 @@ def plan_memory(
     blocks = (2 * n_heads + 1) * n_classes * side**2 * size + 32 * at_once * side**2
     square = n_features**2 * (32 + n_weights * size)
     kinds = {"full": sample + blocks + square, "diagonal": sample}
+    if _newton.suits(*sizes):
+        kinds["full"] = max(kinds["full"], _newton.bytes_needed(*sizes, n_weights))
     if n_features > FULL_FEATURES:
         del kinds["full"]
+    usual = solver.usual_pairs(n_classes, n_features, compute_dtype(X))
     plans = [
         # what is chosen where there is room: the solver may do with less
         Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 14))
         for kind, extra in kinds.items()
-        for m in HISTORY_SIZES
+        for m in (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     ]
     for plan in plans:
         if plan.n_bytes <= budget:
@@ -359,7 +363,7 @@ def plan_groups(
             plan = plan_memory(limit, X, n_classes, n_threads, n_at_once * n_folds, n_folds, others)
         except MemoryBudgetError:
             continue
-        if plan.history_size == HISTORY_SIZES[0]:
+        if plan.history_size == solver.usual_pairs(n_classes, X.shape[1], compute_dtype(X)):
             return n_at_once, plan
     return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others)
 
@@ -412,10 +416,10 @@ def fitted_head(solution: Solution, head: int) -> Fitted:
 def measure_gap(
     problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
-    """Return how far some parameters are from the optimum at most: a few passes, no step."""
+    """Return how far some parameters are from the optimum at most: a pass, and no step."""
     solution, _ = run_solver(
-        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
-        sample_weight=problem.row_weight, W=W[None], b=b[None], callback=lambda progress: True,
-        history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
+        problem.X, problem.y, problem.n_classes, plan._replace(preconditioner=None), C=problem.C,
+        sample_weight=problem.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
+        fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     return fitted_head(solution, 0).gap._replace(estimate=math.nan)

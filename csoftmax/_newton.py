@@ -150,11 +150,18 @@ class Newton(Descent):
             yield NEXT
 
 
-def suits(problem: Problem) -> bool:
+def suits(n_rows: int, n_features: int, n_classes: int) -> bool:
     """Say whether Hessians are cheap against what they save."""
-    n_u = (problem.n_classes - 1) * (problem.n_features + 1)
-    a_pass = 4.0 * problem.n_rows * problem.n_classes * problem.n_features
-    hessian = problem.n_rows * float(n_u) ** 2 + float(n_u) ** 3
-    n_bytes = 8 * problem.n_rows * (problem.n_features + 1)
+    n_u = (n_classes - 1) * (n_features + 1)
+    a_pass = 4.0 * n_rows * n_classes * n_features
+    hessian = n_rows * float(n_u) ** 2 + float(n_u) ** 3
     cheap: bool = hessian <= FLOP_AT_EASE + PASSES * a_pass
-    return n_u > 0 and n_bytes <= MOST_BYTES and cheap
+    return n_u > 0 and 8 * n_rows * (n_features + 1) <= MOST_BYTES and cheap
+
+
+def bytes_needed(n_rows: int, n_features: int, n_classes: int, n_weights: int) -> int:
+    """Return what the rows take for each row of weights, and the making of a Hessian."""
+    n = n_classes - 1
+    return 8 * (
+        n_rows * (n_features + 1) * (n_weights + 1 + n * n) + 3 * (n * (n_features + 1)) ** 2
+    )

@@ -296,10 +296,11 @@ def checked_problem(
     values, of_head = _as_heads(C, weight_of_head, weights)
     scale = check_number(scale, "scale")
     total = len(stored) if weights is None else weights.sum(axis=1).min()
+    unit = _unit_of(stored, scale, float(values.min() * total))
     return Problem(
         stored, target, n_classes, C=values, scale=scale, weights=weights,
         weight_of_head=of_head, fit_intercept=bool(fit_intercept),
-        n_threads=check_threads(n_threads), unit=_unit_of(stored, scale, float(values.min() * total)),
+        n_threads=check_threads(n_threads), unit=unit,
     )  # fmt: skip
 
 
