@@ -39,6 +39,8 @@ def folds_of(
     """
     y, n_samples = data.classes[data.y], len(data.y)
     rows = np.arange(n_samples)
+    if isinstance(cv, type):
+        raise TypeError(f"cv is the class {cv.__name__}, expected an object, {cv.__name__}()")
     if np.iterable(cv) and not isinstance(cv, str) and not hasattr(cv, "split"):
         pairs = iter(cv)
     else:

@@ -90,6 +90,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ([TRAIN], ValueError, "fold 0 of cv is array.* expected a pair"),
     ([*HALVES, 7], ValueError, "fold 2 of cv is 7, expected a pair"),
     ("folds", ValueError, "Expected `cv` as an integer"),
+    (KFold, TypeError, r"cv is the class KFold, expected an object, KFold\(\)"),
     (iter(()), ValueError, r"cv has no folds, expected at least one \(a generator"),
 ]
 
