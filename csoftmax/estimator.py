@@ -151,7 +151,7 @@ class SoftmaxClassifier(LinearSoftmax):
     >>> classifier = cs.SoftmaxClassifier(C=1e-5).fit(X, train.y)
     >>> classifier.score(X_test, test.y) > 0.8
     True
-    >>> bool(classifier.gap_.relative < 1e-4)
+    >>> bool(classifier.gap_.estimate * len(X) < 0.5)  # nats over all samples
     True
     """
 
