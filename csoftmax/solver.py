@@ -34,9 +34,10 @@ Callback = Callable[["Progress"], object]
 __all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
-# Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261, 255
-# and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797 rows) 142, 109 and
-# 143; at C = 1000 alone, over 15,000 images 622, 523 and 440 (no faster), over digits 103, 126, 189.
+# Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261,
+# 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797 rows) 142, 109
+# and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over digits 103, 126
+# and 189.
 HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
 
