@@ -50,21 +50,24 @@ class SmallProblem:
         self.Q = np.triu(np.ones((n, n - 1))) / np.sqrt(k * (k + 1.0))
         self.Q[k, k - 1] = -np.sqrt(k / (k + 1.0))
         self.pairs = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(n, -1)
+        f = problem.n_features
+        stored = problem.X[rows]
+        self.Z = Z = np.ones((len(stored), f + problem.fit_intercept))
+        z = Z[:, :f]
+        np.multiply(stored, problem.scale, out=z, dtype=np.float64)
         self.mean = problem.means[r]
-        Z = np.array(problem.X[rows], np.float64, order="C")
-        Z *= problem.scale
-        Z -= self.mean
-        # around the mean of Z: that of the problem is off by its rounding
-        middle = self.share @ Z if problem.fit_intercept else 0.0
-        deviations = np.sqrt(self.share @ np.square(Z - middle))
+        if problem.fit_intercept:
+            z -= self.mean
+            # the mean of the problem is off by its rounding: constant features become 0 here
+            rest = self.share @ z
+            z -= rest
+            self.mean = self.mean + rest
+        deviations = np.sqrt(self.share @ np.square(z))
         varies = deviations > 8 * np.finfo(problem.dtype).eps * np.abs(self.mean)
         self.unit = 1 / np.where(varies, deviations, np.maximum(np.abs(self.mean), 1.0))
-        Z *= np.where(varies, self.unit, 0.0)
-        if problem.fit_intercept:
-            Z = np.concatenate([Z, np.ones((len(Z), 1))], axis=1)
-        self.Z = Z
+        z *= np.where(varies, self.unit, 0.0)
         penalty = np.zeros((n - 1, Z.shape[1]))
-        penalty[:, : problem.n_features] = np.square(self.unit)
+        penalty[:, :f] = np.square(self.unit)
         self.penalty = penalty.reshape(-1)  # of each direction, over lambda
 
     def reduce(self, gradient: Array) -> Array:
