@@ -54,10 +54,10 @@ class SmallProblem:
         Z = np.array(problem.X[rows], np.float64, order="C")
         Z *= problem.scale
         Z -= self.mean
-        deviations = np.sqrt(self.share @ np.square(Z))
-        # what rounding leaves of constant features
-        rounding = 8 * np.finfo(problem.dtype).eps * np.abs(self.mean)
-        varies = deviations > rounding
+        # around the mean of Z: that of the problem is off by its rounding
+        middle = self.share @ Z if problem.fit_intercept else 0.0
+        deviations = np.sqrt(self.share @ np.square(Z - middle))
+        varies = deviations > 8 * np.finfo(problem.dtype).eps * np.abs(self.mean)
         self.unit = 1 / np.where(varies, deviations, np.maximum(np.abs(self.mean), 1.0))
         Z *= np.where(varies, self.unit, 0.0)
         if problem.fit_intercept:

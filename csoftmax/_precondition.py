@@ -104,14 +104,18 @@ class Sample:
             for some, block in self._blocks():
                 variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
                 means += self.share[some] @ block
+            square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
+            # what rounding leaves of constant features, and of sums over all rows
+            eps = float(np.finfo(problem.dtype).eps)
+            rounding = np.square(max(8.0, problem.n_rows**0.5) * eps * problem.means[r])
             # A sample that is far from the mean of all rows has missed what varies: a value that
             # few rows have. A mean of n rows is off by 1/n of the variance, squared.
-            off = len(rows) * np.square(means)
-            self.missed = np.where(off > SURPRISE**2 * (variances - np.square(means)), off, 0.0)
-            variances += self.missed
-            # what rounding leaves of constant features
-            rounding = 8 * np.finfo(problem.dtype).eps * problem.means[r]
-            self.values = np.where(variances > rounding**2, variances, 0.0)
+            far = (len(rows) * square > SURPRISE**2 * (variances - square)) & (square > rounding)
+            missed = np.where(far & (not self.all_rows), len(rows) * square, 0.0)
+            # rounding of the gradient is not to move the weights of what does not vary
+            constant = (variances - square <= rounding) & (missed == 0)
+            self.missed = np.where(constant, variances.max(initial=0.0), missed)
+            self.values = variances + self.missed
             if not self.full:
                 self.values = _clamped(self.values, problem.dtype)
                 self._square(None)
@@ -122,15 +126,13 @@ class Sample:
             return self
         ridge = lam * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
         largest = float(self.values.max(initial=0.0))
-        varies = self.values > 0
-        least = float(self.values[varies].min(initial=math.inf)) + ridge
+        least = float(self.values.min(initial=math.inf)) + ridge
         uneven = least < UNITS_RATIO[self.problem.dtype.char] * largest
         key = lam if uneven else None
         if key not in self._decomposed:
             sample = copy.copy(self)
             if uneven:
-                squares = np.where(varies, self.values + ridge, largest)
-                sample.unit = (1 / np.sqrt(squares)).astype(self.problem.dtype)
+                sample.unit = (1 / np.sqrt(self.values + ridge)).astype(self.problem.dtype)
             sample._decompose(ridge if uneven else 0.0)
             self._decomposed[key] = sample
         return self._decomposed[key]

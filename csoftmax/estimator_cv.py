@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.metrics import get_scorer, make_scorer
-from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import (
     UNUSED,
     MetadataRouter,
@@ -24,7 +23,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C
 from csoftmax._estimator_data import (
-    Labels,
     TrainingSet,
     as_bytes,
     check_C,
@@ -37,13 +35,22 @@ from csoftmax._estimator_data import (
     weights_of_samples,
 )
 from csoftmax._estimator_fit import Problem, fit_lbfgs, plan_groups, solve_heads
+from csoftmax._estimator_folds import (
+    Fold,
+    best_for_all,
+    best_for_each,
+    classes_of_folds,
+    folds_of,
+    mean_parameters,
+    rows_of,
+    weights_of_folds,
+)
 from csoftmax.estimator import SoftmaxClassifier
 
 __all__ = ["SoftmaxClassifierCV"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
-Fold = tuple[Labels, Labels]
 # What only chooses C need not be as near to the optimum as the result: times tol, and iterations
 # (LogisticRegressionCV's default), which nearly separable folds would exceed by far.
 FOLD_TOL, FOLD_ITERATIONS = 10, 100
@@ -62,9 +69,10 @@ class SoftmaxClassifierCV(LinearSoftmax):
     fit_intercept : bool
         Whether there is an intercept.
     cv : int, splitter or iterable of (train, test)
-        Folds; stratified ones for an int.
+        Folds; stratified ones for an int. `train` and `test` are row numbers or masks of bool.
     scoring : str, callable or None
-        What the folds are scored by, as in scikit-learn; None is the accuracy.
+        What the folds are scored by, as in scikit-learn; None is the accuracy. NaN ranks last; a
+        fold with nothing but NaN has no say.
     tol : float
         As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol,
         or after 100 iterations for each C.
@@ -74,7 +82,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         they go in groups, from strong to weak penalties, each starting where the last one ended.
     refit : bool
         Fit the best C to all samples; else average, over the folds, the parameters and the C that
-        are best in each.
+        are best in each. A class that a fold does not train on (a warning names both) is averaged
+        over the other folds: what is averaged are differences between classes.
     random_state
         Without effect: the solver draws nothing. Calls written for ``LogisticRegressionCV`` run.
     verbose : int
@@ -91,7 +100,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Shaped, like the next two, as in ``LogisticRegressionCV(use_legacy_attributes=False)``,
         whose second axis has one entry per ``l1_ratio``.
     coefs_paths_ : array (n_folds, 1, n_cs, n_classes or 1, n_features + 1)
-        The last column is the intercept; without an intercept there is no such column.
+        The last column is the intercept; without an intercept there is no such column. The
+        intercept of a class that the fold does not train on is far below all others.
     n_iter_ : array (n_folds, 1, n_cs)
     history_, gap_
         Of the final fit, as in `SoftmaxClassifier`; only with `refit`.
@@ -147,7 +157,9 @@ class SoftmaxClassifierCV(LinearSoftmax):
         X : array_like (n_samples, n_features)
         y : array_like (n_samples,)
         sample_weight : array_like (n_samples,), optional
-            Weighs the samples in the fits and in the accuracy.
+            Weighs the samples in the fits and in the accuracy. Samples of weight 0 are as good as
+            not there: scikit-learn's splitters are given the others only, no fold is scored on
+            them, and `train` and `test` of an iterable still count them.
         **params
             For the splitter and the scorer, where metadata routing is enabled.
 
@@ -158,7 +170,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Raises
         ------
         TypeError, ValueError
-            For parameters and data that do not fit; sparse X.
+            For parameters and data that do not fit; sparse X; folds without rows or without weight;
+            a scorer that fails, or is NaN for every C.
         MemoryBudgetError
             If `max_memory` is not enough.
         KeyboardInterrupt
@@ -166,16 +179,22 @@ class SoftmaxClassifierCV(LinearSoftmax):
         """
         check_common_parameters(self)
         check_flag(self.refit, "refit")
-        get_scorer(self.scoring or "accuracy")  # unknown names are refused before the work
+        _scorer_of(self.scoring)  # unknown names are refused before the work
         Cs = _as_grid(self.Cs)
         for_splitter, for_scorer = self._routed(sample_weight, params)
         budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
         n_classes = len(data.classes)
-        weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
-        splitter = check_cv(self.cv, data.y, classifier=True)
-        folds = list(splitter.split(data.X, data.classes[data.y], **for_splitter))
-        held_out = max(len(test) for _, test in folds) * data.X[:1].nbytes
+        given = sample_weight
+        if given is not None:  # checked, and one number for all samples repeated
+            given = weights_of_samples(given, None, data.classes, data.y)
+            if for_scorer.get("sample_weight") is sample_weight:
+                for_scorer["sample_weight"] = given
+        weight = weights_of_samples(given, self.class_weight, data.classes, data.y)
+        folds = folds_of(self.cv, data, given, weight, for_splitter)
+        weights = weights_of_folds(folds, weight, len(data.y))
+        present = classes_of_folds(weights, weight, data, self.refit)
+        held_out = max(len(fold.test) for fold in folds) * data.X[:1].nbytes
         n_at_once, plan = plan_groups(
             budget, data.X, n_classes, self._threads, len(folds), len(Cs), held_out + converted
         )
@@ -190,33 +209,32 @@ class SoftmaxClassifierCV(LinearSoftmax):
             "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
             "max_iter": self.max_iter, "n_threads": self._threads,
         }  # fmt: skip
+        of_folds = {"tol": FOLD_TOL * float(self.tol),
+                    "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         W, b, iterations = solve_heads(
-            data.X, data.y, n_classes, softmax_C(Cs, n_classes),
-            _row_weights(folds, weight, len(data.y)), n_at_once, plan,
-            **{
-                **options,
-                "tol": FOLD_TOL * float(self.tol),
-                "max_iter": min(self.max_iter, FOLD_ITERATIONS),
-            },
+            data.X, data.y, n_classes, softmax_C(Cs, n_classes), weights, n_at_once, plan,
+            **{**options, **of_folds},
         )  # fmt: skip
-        self.classes_, self.Cs_ = data.classes, Cs
-        self.n_iter_ = iterations[:, None, :]
-        self._keep_paths(W, b)
-        self.scores_ = self._scores(data, folds, sample_weight, for_scorer)[:, None, :]
+        paths = self._paths(W, b)
+        scores = self._scores(data, folds, Cs, paths, given, for_scorer)
+        name = repr(self.scoring or "accuracy")
         if self.refit:
-            best = int(self.scores_.mean(axis=(0, 1)).argmax())
-            self.C_ = float(Cs[best])
-            C = softmax_C(self.C_, n_classes)
+            chosen = float(Cs[best_for_all(scores, name)])
+            C = softmax_C(chosen, n_classes)
             problem = Problem(data.X, data.y, n_classes, weight, None, C)
             # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
             fitted = fit_lbfgs(problem, None, None, plan, **options)
             self._keep(fitted.W, fitted.b)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:
-            of_fold = self.scores_[:, 0].argmax(axis=1)
-            self.C_ = float(Cs[of_fold].mean())
-            every = np.arange(len(folds))
-            self._keep(W[every, of_fold].mean(axis=0), b[every, of_fold].mean(axis=0))
+            telling, best = best_for_each(scores, name)
+            chosen = float(Cs[best].mean())
+            self._keep(*mean_parameters(W[telling, best], b[telling, best], present[telling]))
+            for stale in ("history_", "gap_"):
+                self.__dict__.pop(stale, None)
+        self.classes_, self.Cs_, self.C_ = data.classes, Cs, chosen
+        self.n_iter_, self.scores_ = iterations[:, None, :], scores[:, None, :]
+        self.coefs_paths_ = paths[:, None]
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
@@ -230,11 +248,16 @@ class SoftmaxClassifierCV(LinearSoftmax):
         **score_params
             For the scorer, where metadata routing is enabled.
         """
+        check_is_fitted(self, "coef_")
+        routing = get_config()["enable_metadata_routing"]
+        if score_params and not routing:
+            raise ValueError(_not_routed("score", score_params, "the scorer"))
         if sample_weight is not None:
             score_params["sample_weight"] = sample_weight
-        if get_config()["enable_metadata_routing"]:
+        if routing:
             score_params = process_routing(self, "score", **score_params).scorer.score
-        return float(get_scorer(self.scoring or "accuracy")(self, X, y, **score_params))
+        scorer = _for_classes(_scorer_of(self.scoring), self.classes_)
+        return float(scorer(self, X, y, **score_params))
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return which of fit's and score's parameters go to the splitter and the scorer."""
@@ -243,7 +266,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         to_scorer.add(caller="score", callee="score")
         router = MetadataRouter(owner=self).add_self_request(self)
         router.add(splitter=self.cv, method_mapping=to_splitter)
-        return router.add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=to_scorer)
+        return router.add(scorer=_scorer_of(self.scoring), method_mapping=to_scorer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the chosen classifier as `SoftmaxClassifier.save` does."""
@@ -290,46 +313,76 @@ class SoftmaxClassifierCV(LinearSoftmax):
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
             return routed.splitter.split, routed.scorer.score
         if params:
-            raise ValueError(
-                f"fit got {', '.join(sorted(params))}, which go to the splitter or the scorer only "
-                "with sklearn.set_config(enable_metadata_routing=True)"
-            )
+            raise ValueError(_not_routed("fit", params, "the splitter or the scorer"))
         return {}, {} if sample_weight is None else {"sample_weight": sample_weight}
 
-    def _keep_paths(self, W: Array, b: Array) -> None:
-        """Keep the parameters of all heads, (n_folds, n_cs, n_classes, n_features) and less."""
+    def _paths(self, W: Array, b: Array) -> Array:
+        """Return the parameters of all heads, (n_folds, n_cs, n_classes or 1, n_features + 1)."""
         if W.shape[2] == 2:
             W, b = W[:, :, 1:] - W[:, :, :1], b[:, :, 1:] - b[:, :, :1]
-        if self.fit_intercept:
-            W = np.concatenate([W, b[..., None]], axis=-1)
-        self.coefs_paths_ = W[:, None]
+        return np.concatenate([W, b[..., None]], axis=-1) if self.fit_intercept else W
 
     def _scores(
-        self, data: TrainingSet, folds: Sequence[Fold], sample_weight: Any, params: dict[str, Any]
-    ) -> Array:
+        self, data: TrainingSet, folds: Sequence[Fold], Cs: Array, paths: Array,
+        sample_weight: Array | None, params: dict[str, Any],
+    ) -> Array:  # fmt: skip
         """Return the score of every fold and C, (n_folds, n_cs)."""
-        scorer = None if self.scoring is None else _for_classes(self.scoring, data.classes)
-        paths, n_features = self.coefs_paths_[:, 0], data.X.shape[1]
+        scorer = None
+        if self.scoring is not None:
+            scorer = _for_classes(_scorer_of(self.scoring), data.classes)
+        n_samples, n_features = data.X.shape
         scores = np.empty(paths.shape[:2])
         for i, (_, test) in enumerate(folds):
             X, y = data.X[test], data.classes[data.y[test]]
-            weight = None if sample_weight is None else np.asarray(sample_weight)[test]
-            given = {name: _rows_of(value, test, len(data.y)) for name, value in params.items()}
+            weight = None if sample_weight is None else sample_weight[test]
+            given = {name: rows_of(value, test, n_samples) for name, value in params.items()}
             model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
             model.classes_, model.n_features_in_ = data.classes, n_features
             for j, path in enumerate(paths[i]):
-                model.C, model.coef_ = (
-                    float(self.Cs_[j]),
-                    np.ascontiguousarray(path[:, :n_features]),
-                )
+                model.C, model.coef_ = float(Cs[j]), np.ascontiguousarray(path[:, :n_features])
                 model.intercept_ = np.zeros(len(path), path.dtype)
                 if self.fit_intercept:
                     model.intercept_[:] = path[:, n_features]
                 if scorer is None:
                     scores[i, j] = model.score(X, y, weight)
                 else:
-                    scores[i, j] = scorer(model, X, y, **given)
+                    where = f"scoring {self.scoring!r} of fold {i} at C = {model.C:g}"
+                    scores[i, j] = _score(scorer, where, model, X, y, given)
         return scores
+
+
+def _score(
+    scorer: Any, where: str, model: SoftmaxClassifier, X: Array, y: Array, given: dict[str, Any]
+) -> float:
+    """Return what a scorer says; an error of it says of which fold and C."""
+    try:
+        score = scorer(model, X, y, **given)
+    except ValueError as error:
+        raise ValueError(f"{where} failed: {error}") from error
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} is a {type(score).__name__}, expected a number") from None
+
+
+def _scorer_of(scoring: Any) -> Any:
+    """Return the scorer of a name or a function; a metric is no scorer."""
+    scorer = get_scorer(scoring or "accuracy")
+    if str(getattr(scorer, "__module__", "")).startswith("sklearn.metrics.") and inspect.isfunction(
+        scorer
+    ):
+        raise ValueError(
+            f"scoring is the metric {scorer.__name__}, expected a scorer: its name, or "
+            f"sklearn.metrics.make_scorer({scorer.__name__})"
+        )
+    return scorer
+
+
+def _not_routed(method: str, params: dict[str, Any], to: str) -> str:
+    return (
+        f"{method} got {', '.join(sorted(params))}, which go to {to} only with "
+        "sklearn.set_config(enable_metadata_routing=True)"
+    )
 
 
 def _as_grid(Cs: Any) -> Array:
@@ -345,24 +398,8 @@ def _as_grid(Cs: Any) -> Array:
     return np.array(values, np.float64)
 
 
-def _row_weights(folds: Sequence[Fold], weight: Array | None, n_samples: int) -> Array:
-    """Return the weights of the rows for each fold, (n_folds, n_samples): 0 outside its training
-    part, a multiple of the weight where a splitter repeats a row."""
-    rows = np.stack([np.bincount(train, minlength=n_samples) for train, _ in folds])
-    weights: Array = rows.astype(np.float64)
-    if weight is not None:
-        weights *= weight
-    return weights
-
-
-def _rows_of(value: Any, rows: Labels, n_samples: int) -> Any:
-    array = np.asarray(value)
-    return array[rows] if array.shape[:1] == (n_samples,) else value
-
-
-def _for_classes(scoring: Any, classes: Array) -> Any:
-    """Return the scorer, told of all classes if it can be: a fold may lack some."""
-    scorer = get_scorer(scoring)
+def _for_classes(scorer: Any, classes: Array) -> Any:
+    """Return the scorer, told of all classes if it can be: the samples may lack some."""
     function = getattr(scorer, "_score_func", None)
     known = inspect.signature(function).parameters if function is not None else {}
     if "labels" not in known:

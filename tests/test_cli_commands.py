@@ -125,7 +125,7 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("evaluate", "data label-column threads"),
         ("predict", "output label-column threads"),
-        ("bench", "only peers rounds quick solver long goals json chart compare readme from"),
+        ("bench", "only peers rounds quick solver small long goals json chart compare readme from"),
         ("info", ""),
     ],
 )

@@ -227,6 +227,7 @@ def test_a_scorer_of_ones_own_and_weights() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:cv leaves classes")
 def test_a_class_that_a_fold_lacks() -> None:
     X, y = IRIS
     cv = KFold(3)  # sorted by class: each fold lacks one

@@ -103,3 +103,15 @@ def test_linearly_dependent_columns_without_a_penalty() -> None:
     twice = np.concatenate([X, X @ np.ones((6, 2))], axis=1)
     best = optimum(X, y, 3, math.inf).objective[0]
     assert minimize(twice, y, 3, C=math.inf, tol=1e-9).objective[0] == pytest.approx(best, rel=1e-7)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("value", [0.1, 1e5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_column_whose_mean_is_rounded(value: float, dtype: Any) -> None:
+    """Once its rounding counted as a variance, and no step was possible without a penalty."""
+    X, y = table(noise=2.0)
+    best = optimum(X, y, 3, math.inf).objective[0]
+    X = np.concatenate([X, np.full((len(X), 1), value)], axis=1).astype(dtype)
+    solution = minimize(X, y, 3, C=math.inf, tol=1e-4)
+    assert solution.objective[0] == pytest.approx(best, rel=2e-4)
