@@ -99,10 +99,15 @@ class Plan(NamedTuple):
     preconditioner: str | None
     n_bytes: float
 
+    def of_one(self, X: Array, n_classes: int) -> Plan:
+        """Return the plan of one fit that follows a path: what `SoftmaxClassifier` would do."""
+        usual = solver.usual_pairs(X, n_classes, path=False)
+        return self._replace(history_size=min(self.history_size, usual))
+
 
 def plan_memory(
     budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
-    n_weights: int = 1, others: float = 0,
+    n_weights: int = 1, others: float = 0, path: bool = False,
 ) -> Plan:  # fmt: skip
     """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
 
@@ -133,7 +138,7 @@ def plan_memory(
         kinds["full"] = max(kinds["full"], _newton.bytes_needed(*sizes, n_weights))
     if n_features > FULL_FEATURES:
         del kinds["full"]
-    usual = solver.usual_pairs(n_classes, n_features, compute_dtype(X))
+    usual = solver.usual_pairs(X, n_classes, path)
     plans = [
         # what is chosen where there is room: the solver may do with less
         Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 14))
@@ -220,12 +225,14 @@ def plan_groups(
     others += 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
     for n_at_once in range(n_Cs, 1, -1):
         try:
-            plan = plan_memory(limit, X, n_classes, n_threads, n_at_once * n_folds, n_folds, others)
+            plan = plan_memory(
+                limit, X, n_classes, n_threads, n_at_once * n_folds, n_folds, others, path=True
+            )
         except MemoryBudgetError:
             continue
-        if plan.history_size == solver.usual_pairs(n_classes, X.shape[1], compute_dtype(X)):
+        if plan.history_size == solver.usual_pairs(X, n_classes, True):
             return n_at_once, plan
-    return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others)
+    return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True)
 
 
 def solve_heads(

@@ -223,7 +223,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
             C = softmax_C(chosen, n_classes)
             problem = Problem(data.X, data.y, n_classes, weight, None, C)
             # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
-            fitted = fit_lbfgs(problem, None, None, plan, **options)
+            fitted = fit_lbfgs(problem, None, None, plan.of_one(data.X, n_classes), **options)
             self._keep(fitted.W, fitted.b)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:

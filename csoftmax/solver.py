@@ -26,7 +26,7 @@ from csoftmax._checkpoint import Checkpoint
 from csoftmax._head import FORGIVEN, Head, Settings
 from csoftmax._heads import Walk, one_blas_thread
 from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
-from csoftmax._validate import check_number, check_positive
+from csoftmax._validate import check_number, check_positive, compute_dtype
 
 Array = NDArray[Any]
 Callback = Callable[["Progress"], object]
@@ -34,10 +34,12 @@ Callback = Callable[["Progress"], object]
 __all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
-# Of L-BFGS. Passes to 1e-4 with 10, 20, 30 and 100 pairs: a path of 8 C over 15,000 images 689,
-# 633, 613 and 531 (in 2.9, 3.0, 3.3 and 3.9 s), over digits 142, 111, 109 and 143; digits at
-# C = 1000 103, 116, 126 and 189.
-HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 20
+# Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261,
+# 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797 rows) 142, 109
+# and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over digits 103, 126
+# and 189.
+HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
+MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
 
 
 class ConvergenceWarning(UserWarning):
@@ -171,7 +173,7 @@ def minimize(
         Iterations of a head, at most; 0 returns the start.
     history_size : int, optional
         Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold,
-        from 10 to 20. It matters where C is large.
+        from 10 to 30, along a path over many rows to 100. It matters where C is large.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs, and takes Newton's method where a
@@ -250,7 +252,7 @@ def minimize(
         X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
-    pairs = history_size or usual_pairs(problem.n_classes, problem.n_features, problem.dtype)
+    pairs = history_size or usual_pairs(problem.X, problem.n_classes, bool(path))
     steepest = math.inf if gradient_tol is None else float(gradient_tol)
     settings = Settings(
         float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)
@@ -261,10 +263,12 @@ def minimize(
     return _solution(walk)
 
 
-def usual_pairs(n_classes: int, n_features: int, dtype: np.dtype[Any]) -> int:
-    """Return how many pairs of L-BFGS are cheap to keep and to multiply with."""
-    n_bytes: int = 2 * n_classes * (n_features + 1) * dtype.itemsize
-    return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), MOST_PAIRS)
+def usual_pairs(X: Array, n_classes: int, path: bool) -> int:
+    """Return how many pairs of L-BFGS are kept for features X where nobody says how many."""
+    n_rows, n_features = X.shape
+    n_bytes: int = 2 * n_classes * (n_features + 1) * compute_dtype(X).itemsize
+    most = MOST_PAIRS_OF_PATH if path and n_rows >= LONG_PATH_ROWS else MOST_PAIRS
+    return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), most)
 
 
 def _run(
