@@ -206,6 +206,18 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dtype = compute_dtype(X, coef, intercept)
         return X, np.ascontiguousarray(coef, FLOAT64), np.array(intercept, FLOAT64), dtype
 
+    def _where_it_ended(self, dtype: Any) -> tuple[Array, Array]:
+        """Return W and b of the last fit, to go on from.
+
+        A class that had no sample has an intercept from which no minibatch would bring it back: it
+        begins as the least probable of the others.
+        """
+        W, b = softmax_form(np.asarray(self.coef_, dtype), np.asarray(self.intercept_, dtype))
+        absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
+        if absent.any() and not absent.all():
+            b[absent] = b[~absent].min()
+        return W, b
+
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
         self.coef_, self.intercept_ = estimator_form(W, b)
@@ -214,7 +226,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
     """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
     if len(intercept) > 1:
-        return np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
+        return np.ascontiguousarray(coef), np.array(intercept)
     halves = np.array([-0.5, 0.5], coef.dtype)
     return halves[:, None] * coef, halves * intercept
 

@@ -209,7 +209,8 @@ class Convertible(LinearSoftmax):
     n_iter_: Array
     gap_: Gap
     history_: dict[str, list[float]]
-    _seen: float
+    _seen: float  # weight of all samples so far
+    _absent: list[int]  # classes without a sample in the last fit
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, classes and settings to one safetensors file, whole or not at all.
@@ -247,6 +248,7 @@ class Convertible(LinearSoftmax):
             "n_iter": self.n_iter_.tolist(),
             "gap": [float(value) for value in self.gap_],
             "weight_seen": getattr(self, "_seen", 0.0),
+            "absent": getattr(self, "_absent", []),
         }
         save_classifier(self, path, facts)
 
@@ -279,6 +281,7 @@ class Convertible(LinearSoftmax):
             classifier.n_iter_ = np.array(facts["n_iter"], np.int32)
             classifier.gap_ = Gap(*map(float, facts["gap"]))
             classifier._seen = float(facts.get("weight_seen", 0.0))
+            classifier._absent = [int(k) for k in facts.get("absent", [])]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: the metadata do not fit a classifier: {error!r}") from None
         classifier.classes_, classifier.coef_, classifier.intercept_ = classes, coef, intercept

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from csoftmax._estimator_base import UNKNOWN_GAP, softmax_C, softmax_form, unchanged_by_failure
+from csoftmax._estimator_base import UNKNOWN_GAP, softmax_C, unchanged_by_failure
 from csoftmax._estimator_convert import Convertible
 from csoftmax._estimator_data import (
     Labels,
@@ -91,7 +91,7 @@ class MinibatchClassifier(Convertible):
             by_class = weights_of_classes(self.class_weight, data.classes, data.y, weight)
             target, weight = with_class_weights(data.y, weight, by_class)
             n_classes, rows = len(data.classes), rows_that_count(weight)
-            start = None if first else softmax_form(self.coef_, self.intercept_)
+            start = None if first else self._where_it_ended(self.coef_.dtype)
             # a failed call leaves the old one: where it was, its velocities, its random numbers
             descent: Descent | None = copy.deepcopy(getattr(self, "_descent", None))
             if first or descent is None or descent.automatic != (self._learning_rate is None):
@@ -104,7 +104,7 @@ class MinibatchClassifier(Convertible):
             problem = Problem(data.X, target, n_classes, weight, rows, C, seen=seen)
             history = one_epoch(problem, descent, **self._descent_options())
             self._descent, self.classes_ = descent, data.classes
-            self._seen = seen + problem.total
+            self._seen, self._absent = seen + problem.total, []
             self._keep(*descent.parameters)
             # entries of full passes are no epochs, and epochs of now are not validated
             before = {} if first else self.history_

@@ -14,7 +14,6 @@ from csoftmax._estimator_base import (
     Gap,
     VersionWarning,
     softmax_C,
-    softmax_form,
     unchanged_by_failure,
 )
 from csoftmax._estimator_data import (
@@ -30,6 +29,7 @@ from csoftmax._estimator_data import (
     held_out_rows,
     in_rows,
     in_units,
+    mass_of_classes,
     more_samples,
     rows_that_count,
     training_set,
@@ -276,6 +276,8 @@ class SoftmaxClassifier(MinibatchClassifier):
                 )  # fmt: skip
                 self.__dict__.pop("_descent", None)
             self.classes_, self._seen = data.classes, problem.total
+            mass = mass_of_classes(target, problem.row_weight, n_classes)
+            self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
             self._keep(fitted.W, fitted.b)
             self.n_iter_ = np.array([fitted.n_iter], np.int32)
             self.history_, self.gap_ = fitted.history, fitted.gap
@@ -364,7 +366,7 @@ class SoftmaxClassifier(MinibatchClassifier):
             if self.max_iter:
                 return None
             return np.zeros((n_classes, n_features), dtype), np.zeros(n_classes, dtype)
-        W, b = softmax_form(np.asarray(self.coef_, dtype), np.asarray(self.intercept_, dtype))
+        W, b = self._where_it_ended(dtype)
         if W.shape != (n_classes, n_features):
             raise ValueError(
                 f"warm_start is True and the last fit had {len(b)} classes and {W.shape[1]} "

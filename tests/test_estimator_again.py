@@ -115,6 +115,22 @@ def test_partial_fit_counts_the_weight_of_fit(tmp_path: Path) -> None:
         np.testing.assert_allclose(classifier.coef_, W - rate * gradient, rtol=1e-12)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_class_that_had_no_sample_comes_back(n_classes: int, tmp_path: Path) -> None:
+    X, y = small(n_classes)
+    last = n_classes - 1
+    classifier = SoftmaxClassifier(warm_start=True, random_state=0).fit(X, y, y < last)
+    assert not (classifier.predict(X) == last).any()
+    classifier.save(tmp_path / "model")
+    for each in (classifier, SoftmaxClassifier.load(tmp_path / "model")):
+        for _ in range(20):
+            each.partial_fit(X, y)
+        assert each.score(X, y) > 0.9 * SoftmaxClassifier().fit(X, y).score(X, y)
+    again = SoftmaxClassifier(warm_start=True, tol=TIGHT).fit(X, y, y < last).fit(X, y)
+    cold = SoftmaxClassifier(tol=TIGHT).fit(X, y)
+    np.testing.assert_allclose(again.coef_, cold.coef_, atol=1e-5)
+
+
 def test_the_history_of_partial_fit_is_of_epochs() -> None:
     X, y = small()
     classifier = SoftmaxClassifier(random_state=0).fit(X, y, validation=(X, y))

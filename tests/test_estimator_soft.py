@@ -11,7 +11,7 @@ from estimator_cases import TIGHT, Array, small
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from csoftmax.estimator import ConvergenceWarning, SoftmaxClassifier
+from csoftmax.estimator import ConvergenceWarning, MemoryBudgetError, SoftmaxClassifier
 from csoftmax.estimator_cv import SoftmaxClassifierCV
 
 
@@ -195,3 +195,13 @@ def test_interrupted_epochs_of_probabilities_change_nothing(monkeypatch: Any) ->
     with pytest.warns(ConvergenceWarning, match="after 1 epochs"):
         one = SoftmaxClassifier(max_iter=1, **options).fit(X, t)
     np.testing.assert_array_equal(stopped.coef_, one.coef_)
+
+
+def test_the_copies_of_probabilities_count_as_memory() -> None:
+    X, t = np.ones((1000, 2)), np.full((1000, 500), 1 / 500)
+    needed = []
+    for y in (np.arange(1000) % 500, t):
+        with pytest.raises(MemoryBudgetError) as caught:
+            SoftmaxClassifier(max_memory=1000).fit(X, y)
+        needed.append(float(str(caught.value).split("at least ")[1].split(" MB")[0]))
+    assert needed[1] - needed[0] == pytest.approx(2 * t.nbytes / 1e6, abs=0.2)
