@@ -268,10 +268,13 @@ class AtNull(InCoordinates):
         problem = sample.problem
         p = problem.shares[sample.r]
         alpha, U = np.linalg.eigh(np.diag(p) - np.outer(p, p))
-        # Not the null vectors: all classes alike, and classes that never occur.
-        alive = alpha > 1e-9 * alpha[-1]
+        # Not the null vectors: all classes alike, and classes that never occur. By interlacing, the
+        # other values are at least the smallest share.
+        n_alive = max(np.count_nonzero(p) - 1, 0)
+        alive = slice(len(p) - n_alive, None)
         self.U = U[:, alive].astype(problem.dtype)
-        curvature = alpha[alive, None] * sample.values + lam * sample.penalty
+        alpha = np.maximum(alpha[alive], p[p > 0].min())
+        curvature = alpha[:, None] * sample.values + lam * sample.penalty
         self.weights = (1 / curvature).astype(problem.dtype)
         self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
         self.of_bias *= problem.fit_intercept
@@ -292,8 +295,9 @@ class Curvature:
         problem = sample.problem
         self.sample, dtype, K = sample, problem.dtype, problem.n_classes
         W, b = problem.parameters(x)
-        q = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
-        softmax(q, out=q, n_threads=problem.threads)
+        p = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
+        softmax(p, out=p, n_threads=problem.threads)
+        q = np.ascontiguousarray(p.T)  # by class: its rows are read one after the other
         Z, n = sample.leading, sample.n_leading
         values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
         self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)
@@ -301,22 +305,22 @@ class Curvature:
         diagonal = np.arange(Z.shape[1])
 
         def curve(k: int) -> None:
-            q[:, k] *= (1 - q[:, k]) * sample.share
-            alpha[k] = max(float(q[:, k].sum(dtype=np.float64)), LEAST_CURVATURE)
-            weighted = Z * np.sqrt(q[:, k])[:, None]
+            q[k] *= (1 - q[k]) * sample.share
+            alpha[k] = max(float(q[k].sum(dtype=np.float64)), LEAST_CURVATURE)
+            weighted = Z * np.sqrt(q[k])[:, None]
             np.matmul(weighted.T, weighted, out=self.blocks[k])
             # so much of a coarser approximation keeps it positive definite
             self.blocks[k, diagonal, diagonal] += RIDGE * alpha[k] * values
 
         _for_each_class(problem, curve, 2 * Z.size * Z.shape[1])
         # in the other directions alpha_k e_j, with the variance e_j of the rows that count for k
-        some = q[:: sample.every] / alpha.astype(dtype)
-        mass, squares = some.sum(axis=0), np.square(some).sum(axis=0)
+        some = q[:, :: sample.every] / alpha.astype(dtype)[:, None]
+        mass, squares = some.sum(axis=1), np.square(some).sum(axis=1)
         n_rows = np.divide(mass * mass, squares, out=np.zeros_like(mass), where=squares > 0)
         belief = n_rows / (n_rows + BELIEF)
-        some *= belief / np.where(mass > 0, mass, 1)
+        some *= (belief / np.where(mass > 0, mass, 1))[:, None]
         self.rest = np.outer(1 - belief, sample.values[n:]).astype(dtype)
-        self.rest += some.T @ sample.squares
+        self.rest += some @ sample.squares
         self.rest *= alpha.astype(dtype)[:, None]
 
 

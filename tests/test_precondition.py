@@ -65,3 +65,18 @@ def test_preconditioning_pays() -> None:
         for kind in ("full", "diagonal", None)
     ]
     assert passes[0] < passes[1] < passes[2]
+
+
+def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
+    X, y = table(200, 4, 4)
+    y[y == 3] = 0  # does not occur
+    weight = np.where(y == 2, 1e-11, 1.0)
+    problem = _problem.checked_problem(
+        X, y, 4, C=1.0, scale=1.0, sample_weight=weight, weight_of_head=None, fit_intercept=True,
+        n_threads=1,
+    )  # fmt: skip
+    P = _precondition.AtNull(_precondition.Sample(problem, 0, "full").for_penalty(0.0), 0.0)
+    assert P.U.shape == (4, 2)
+    assert np.abs(P.U[2]).max() > 0.5
+    assert not np.abs(P.U[3]).max() > 1e-12
+    assert np.isfinite(P.weights).all()
