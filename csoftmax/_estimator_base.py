@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
-from csoftmax._estimator_data import features, threads
+from csoftmax._estimator_data import checked_probabilities, features, probabilities_in, threads
 from csoftmax._passes import forward
 from csoftmax._validate import FLOAT64, compute_dtype
 
@@ -42,6 +45,29 @@ class Gap(NamedTuple):
 UNKNOWN_GAP = Gap(math.nan, math.inf, math.nan)
 
 
+class VersionWarning(UserWarning):
+    """An estimator was unpickled that another version of csoftmax had pickled.
+
+    Examples
+    --------
+    >>> from csoftmax.estimator import VersionWarning
+    >>> issubclass(VersionWarning, UserWarning)
+    True
+    """
+
+
+@contextmanager
+def unchanged_by_failure(estimator: Any) -> Iterator[None]:
+    """Give an estimator the attributes back that it had before, if what follows fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
 class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Predicting with ``coef_`` and ``intercept_``: one row per class, or one for two classes."""
 
@@ -50,6 +76,30 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: Array
     coef_: Array
     intercept_: Array
+
+    def __getstate__(self) -> dict[str, Any]:
+        from csoftmax import __version__
+
+        return {**super().__getstate__(), "_csoftmax_version": __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from csoftmax import __version__
+
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(type(self).__init__).parameters.items()
+            if parameter.default is not parameter.empty
+        }
+        state = {**defaults, **state}  # a setting that the other version did not have
+        version = state.pop("_csoftmax_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"a {type(self).__name__} of csoftmax {version} was unpickled by csoftmax "
+                f"{__version__}: check what it predicts, or fit it anew",
+                VersionWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logits ``X @ coef_.T + intercept_``.
@@ -80,6 +130,22 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = np.empty(len(X), np.int64)
         forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
         return self.classes_[labels]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict`, weighted by the samples' weights.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : array_like (n_samples,), or probabilities (n_samples, n_classes)
+            Of probabilities, in the order of `classes_`, the most probable class is right.
+        sample_weight : array_like (n_samples,), optional
+        """
+        target = probabilities_in(y)
+        if target is not None:
+            check_is_fitted(self, "coef_")
+            y = self.classes_[checked_probabilities(target, X, self.classes_, "y").argmax(axis=1)]
+        return float(super().score(X, y, sample_weight))
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of the classes, (n_samples, n_classes), in their order.
@@ -140,6 +206,18 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dtype = compute_dtype(X, coef, intercept)
         return X, np.ascontiguousarray(coef, FLOAT64), np.array(intercept, FLOAT64), dtype
 
+    def _where_it_ended(self, dtype: Any) -> tuple[Array, Array]:
+        """Return W and b of the last fit, to go on from.
+
+        A class that had no sample has an intercept from which no minibatch would bring it back: it
+        begins as the least probable of the others.
+        """
+        W, b = softmax_form(np.asarray(self.coef_, dtype), np.asarray(self.intercept_, dtype))
+        absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
+        if absent.any() and not absent.all():
+            b[absent] = b[~absent].min()
+        return W, b
+
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
         self.coef_, self.intercept_ = estimator_form(W, b)
@@ -148,7 +226,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
     """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
     if len(intercept) > 1:
-        return np.ascontiguousarray(coef), np.ascontiguousarray(intercept)
+        return np.ascontiguousarray(coef), np.array(intercept)
     halves = np.array([-0.5, 0.5], coef.dtype)
     return halves[:, None] * coef, halves * intercept
 

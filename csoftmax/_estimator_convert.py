@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import numbers
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, estimator_form, softmax_form
+from csoftmax._estimator_base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
 from csoftmax._validate import FLOAT32, FLOAT64
 from csoftmax.data import DataError
 from csoftmax.model import FORMAT_VERSION, SoftmaxRegression, read_parameters, write_parameters
 
 Array = NDArray[Any]
+Self = TypeVar("Self", bound="Convertible")
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
                "O": (bool, int, float, str)}  # fmt: skip
 
@@ -106,7 +109,7 @@ def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Arr
 
 def _described(classes: Array) -> dict[str, Any]:
     kind = classes.dtype.kind
-    values = classes.tolist()
+    values = [_plain(value) for value in classes.tolist()]
     for value in values:
         if not isinstance(value, LABEL_KINDS.get(kind, ())):
             raise TypeError(
@@ -114,6 +117,20 @@ def _described(classes: Array) -> dict[str, Any]:
                 "expected strings, integers, floats or bools: other labels cannot be saved"
             )
     return {"dtype": "object" if kind == "O" else classes.dtype.str, "labels": values}
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting or a label as JSON has it: no number of NumPy's, no mapping.
+
+    The keys of JSON are strings, so a mapping becomes a list of pairs.
+    """
+    if isinstance(value, Mapping):
+        return [[_plain(key), _plain(weight)] for key, weight in value.items()]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, numbers.Real) and not isinstance(value, (int, float)):
+        return float(value)
+    return value
 
 
 def _restored(described: Any) -> Array:
@@ -182,3 +199,139 @@ def as_logistic_regression(estimator: Any) -> LogisticRegression:
     if hasattr(estimator, "feature_names_in_"):
         theirs.feature_names_in_ = estimator.feature_names_in_
     return theirs
+
+
+class Convertible(LinearSoftmax):
+    """What makes a classifier a file, or one of scikit-learn's, and back."""
+
+    class_weight: Any
+    random_state: Any
+    n_iter_: Array
+    gap_: Gap
+    history_: dict[str, list[float]]
+    _seen: float  # weight of all samples so far
+    _absent: list[int]  # classes without a sample in the last fit
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, classes and settings to one safetensors file, whole or not at all.
+
+        Classes may be strings, integers, floats and bools. `SoftmaxRegression.load` and the command
+        line read the file too. Not kept: the history, a RandomState instance, SGD's velocities.
+
+        Parameters
+        ----------
+        path : path
+            Replaced if it exists.
+
+        Raises
+        ------
+        TypeError
+            For classes of another kind, or a setting that is no plain value.
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib, csoftmax as cs
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "animals.safetensors"
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cat", "cat", "dog", "dog"]
+        >>> cs.SoftmaxClassifier().fit(X, y).save(path)
+        >>> print(cs.SoftmaxClassifier.load(path).predict([[0.0], [3.0]]))
+        ['cat' 'dog']
+        """
+        check_is_fitted(self, "coef_")
+        settings = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        if isinstance(self.random_state, np.random.RandomState):
+            settings["random_state"] = None
+        facts = {
+            "settings": settings,
+            "n_iter": self.n_iter_.tolist(),
+            "gap": [float(value) for value in self.gap_],
+            "weight_seen": getattr(self, "_seen", 0.0),
+            "absent": getattr(self, "_absent", []),
+        }
+        save_classifier(self, path, facts)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """Read a classifier that `save` wrote; nothing in the file is executed.
+
+        A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
+        classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
+        from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
+        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        DataError
+            If it is no safetensors file of a model; says what was expected, what came.
+        """
+        facts, classes, coef, intercept = load_classifier(path, cls.__name__)
+        names = facts["feature_names"]
+        try:
+            classifier = cls(**facts["settings"])
+            if isinstance(classifier.class_weight, list):
+                classifier.class_weight = dict(classifier.class_weight)
+            classifier.n_iter_ = np.array(facts["n_iter"], np.int32)
+            classifier.gap_ = Gap(*map(float, facts["gap"]))
+            classifier._seen = float(facts.get("weight_seen", 0.0))
+            classifier._absent = [int(k) for k in facts.get("absent", [])]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}: the metadata do not fit a classifier: {error!r}") from None
+        classifier.classes_, classifier.coef_, classifier.intercept_ = classes, coef, intercept
+        classifier.n_features_in_ = coef.shape[1]
+        if names is not None:
+            classifier.feature_names_in_ = np.array(names, object)
+        classifier.history_ = {}
+        return classifier
+
+    @classmethod
+    def from_sklearn(cls: type[Self], classifier: Any) -> Self:
+        """Return a classifier with the parameters of a fitted ``LogisticRegression``.
+
+        Its C, fit_intercept, class_weight, random_state and warm_start are taken over; tol and
+        max_iter mean something else here.
+
+        Parameters
+        ----------
+        classifier : sklearn.linear_model.LogisticRegression or LogisticRegressionCV
+
+        Raises
+        ------
+        TypeError
+            For anything else.
+        ValueError
+            For one-against-rest probabilities of more than two classes.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> theirs = LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> print(cs.SoftmaxClassifier.from_sklearn(theirs).predict([[0.5], [2.5]]))
+        [0 1]
+        """
+        settings, parameters = from_logistic_regression(classifier)
+        ours = cls(**settings)
+        for name, value in parameters.items():
+            setattr(ours, name, value)
+        ours.history_, ours.gap_ = {}, UNKNOWN_GAP
+        return ours
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted ``LogisticRegression`` with these parameters, in float64.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> ours = cs.SoftmaxClassifier().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> ours.to_sklearn()
+        LogisticRegression()
+        """
+        return as_logistic_regression(self)

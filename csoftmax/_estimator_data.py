@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _num_samples, validate_data
 
 from csoftmax._validate import (
     FLOAT32,
     FLOAT64,
     MAX_THREADS,
+    as_labels_or_probabilities,
     as_weights,
     check_number,
     check_positive,
     check_threads,
+    widened,
 )
 
 Array = NDArray[Any]
@@ -45,11 +47,14 @@ class MemoryBudgetError(ValueError, MemoryError):
 
 
 class TrainingSet(NamedTuple):
-    """Checked samples: X as stored, the classes, and each sample's index into them."""
+    """Checked samples: X as stored, the classes, and each sample's index into them.
+
+    Where the targets are probabilities, y has a row of them for each sample, a column a class.
+    """
 
     X: Array
     classes: Array
-    y: Labels
+    y: Array
 
 
 # ---- samples and classes -----------------------------------------------------------------------
@@ -63,8 +68,16 @@ def features(estimator: Any, X: Any, *, reset: bool = False) -> Array:
     return checked
 
 
-def training_set(estimator: Any, X: Any, y: Any) -> TrainingSet:
-    """Return checked samples; the estimator learns the number and the names of the features."""
+def training_set(estimator: Any, X: Any, y: Any, *, soft: bool = False) -> TrainingSet:
+    """Return checked samples; the estimator learns the number and the names of the features.
+
+    With `soft`, y may be probabilities; the classes are then 0, 1, ...
+    """
+    target = probabilities_in(y) if soft else None
+    if target is not None:
+        classes = np.arange(target.shape[1])
+        X = features(estimator, X, reset=True)
+        return TrainingSet(X, classes, checked_probabilities(target, X, classes, "y"))
     X, y = validate_data(estimator, _table(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
@@ -77,6 +90,10 @@ def more_samples(
     estimator: Any, X: Any, y: Any, classes: Array, name: str, *, reset: bool = False
 ) -> TrainingSet:
     """Return checked samples whose classes, and unless `reset` features, are known already."""
+    target = probabilities_in(y)
+    if target is not None:
+        X = features(estimator, X, reset=reset)
+        return TrainingSet(X, classes, checked_probabilities(target, X, classes, name))
     X, y = validate_data(
         estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
     )
@@ -92,12 +109,53 @@ def more_samples(
     return TrainingSet(X, classes, np.ascontiguousarray(index[labels], np.int64))
 
 
+def probabilities_in(y: Any) -> Array | None:
+    """Return y as an array if it has rows of several numbers, and is no labels; else None."""
+    if isinstance(y, (list, tuple)) and not (len(y) and np.iterable(y[0])):
+        return None  # labels, which need not become an array twice
+    try:
+        array = widened(np.asarray(y))
+    except ValueError:  # ragged: for the check of labels to tell
+        return None
+    return array if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf" else None
+
+
+def checked_probabilities(target: Array, X: Any, classes: Array, name: str) -> Array:
+    """Return probabilities in float64, a row for each sample and a column for each class."""
+    if len(target) != _num_samples(X):
+        raise ValueError(f"{name} has {len(target)} rows but X has {_num_samples(X)} samples")
+    if target.shape[1] != len(classes):
+        raise ValueError(
+            f"{name} has {target.shape[1]} columns, expected one for each of the "
+            f"{len(classes)} classes {_listed(classes)}"
+        )
+    return as_labels_or_probabilities(target, len(target), len(classes), name)
+
+
+def most_probable(y: Array) -> Labels:
+    """Return labels as they are, and the most probable class of rows of probabilities."""
+    return y if y.ndim == 1 else y.argmax(axis=1)
+
+
+def mass_of_classes(y: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
+    """Return how much weight each class has."""
+    if y.ndim == 1:
+        return np.bincount(y, weight, minlength=n_classes).astype(np.float64)
+    mass: NDArray[np.float64] = y.sum(axis=0) if weight is None else weight @ y
+    return mass
+
+
 def compute_dtype(X: Array) -> np.dtype[Any]:
     return FLOAT64 if X.dtype == np.float64 else FLOAT32
 
 
 def _table(X: Any) -> Any:
-    """Return X, bool as bytes; images are refused with a word of what would do."""
+    """Return X, bool as bytes, and as float32 what that holds and the kernels do not read.
+
+    Images are refused with a word of what would do.
+    """
+    if _fits_float32(X):
+        X = np.asarray(X).astype(np.float32)
     if not isinstance(X, np.ndarray):
         return X
     if X.ndim > 2:
@@ -105,6 +163,11 @@ def _table(X: Any) -> Any:
             f"X has shape {X.shape}, expected (n_samples, n_features); X.reshape(len(X), -1) has it"
         )
     return X.view(np.uint8) if X.dtype == np.bool_ else X
+
+
+def _fits_float32(X: Any) -> bool:
+    """Say whether X is an array of int8, or of bfloat16, which other packages give to NumPy."""
+    return getattr(getattr(X, "dtype", None), "name", None) in ("bfloat16", "int8")
 
 
 def _listed(classes: Array) -> str:
@@ -141,7 +204,10 @@ def check_common_parameters(estimator: Any) -> None:
     if check_number(estimator.tol, "tol") < 0:
         raise ValueError(f"tol is {estimator.tol}, expected at least 0")
     check_flag(estimator.fit_intercept, "fit_intercept")
-    check_positive(estimator.max_iter, "max_iter")
+    if not isinstance(estimator.max_iter, numbers.Integral) or isinstance(estimator.max_iter, bool):
+        check_positive(estimator.max_iter, "max_iter")
+    if estimator.max_iter < 0:
+        raise ValueError(f"max_iter is {estimator.max_iter}, expected at least 0")
     threads(estimator.n_threads)
     as_bytes(estimator.max_memory)
     if not isinstance(estimator.verbose, numbers.Integral) or estimator.verbose < 0:
@@ -169,7 +235,7 @@ def check_class_weight(class_weight: Any, classes: Array) -> None:
 
 
 def weights_of_classes(
-    class_weight: Any, classes: Array, y: Labels, weight: Array | None
+    class_weight: Any, classes: Array, y: Array, weight: Array | None
 ) -> Array | None:
     """Return one weight per class, or None; "balanced" ones are S / (n_classes * S_k)."""
     check_class_weight(class_weight, classes)
@@ -177,46 +243,101 @@ def weights_of_classes(
         return None
     if isinstance(class_weight, Mapping):
         return np.array([class_weight.get(label, 1.0) for label in classes.tolist()], np.float64)
-    totals = np.bincount(y, weight, minlength=len(classes)).astype(np.float64)
+    totals = mass_of_classes(y, weight, len(classes))
     with np.errstate(divide="ignore"):
         balanced: Array = totals.sum() / (len(classes) * totals)
     return np.where(totals > 0, balanced, 0.0)
+
+
+def checked_weight(sample_weight: Any, n_samples: int, name: str = "sample_weight") -> Array | None:
+    """Return one weight per sample in float64, some of them not 0; None where none are given."""
+    if sample_weight is None:
+        return None
+    given = np.asarray(sample_weight)
+    if given.ndim == 0:
+        given = np.full(n_samples, given[()])
+    weight = as_weights(given, n_samples, name, FLOAT64)
+    if not weight.any():
+        raise ValueError(f"{name} is zero for every sample, expected some weight")
+    return weight
+
+
+def with_class_weights(
+    y: Array, weight: Array | None, by_class: Array | None, name: str = "y"
+) -> tuple[Array, Array | None]:
+    """Return targets and weights of samples such that classes count by their weights.
+
+    The loss ``sum_k c_k t_ik loss_ik`` of probabilities t is that of the probabilities
+    ``c_k t_ik / m_i`` with ``m_i = sum_k c_k t_ik`` for a weight.
+    """
+    if by_class is None:
+        return y, weight
+    mass = by_class[y] if y.ndim == 1 else y @ by_class
+    if y.ndim == 2:  # where there is no mass, the weight is 0 and any target will do
+        y = np.where(mass[:, None] > 0, y * by_class / np.where(mass > 0, mass, 1.0)[:, None], y)
+    weight = mass if weight is None else weight * mass
+    if not weight.any():
+        raise ValueError(f"class_weight is zero for every class in {name}, expected some weight")
+    return y, weight
 
 
 def weights_of_samples(
     sample_weight: ArrayLike | None, class_weight: Any, classes: Array, y: Labels
 ) -> Array | None:
     """Return sample weight times class weight in float64, or None where all are 1."""
-    weight: Array | None = None
-    if sample_weight is not None:
-        given = np.asarray(sample_weight)
-        if given.ndim == 0:
-            given = np.full(len(y), given[()])
-        weight = as_weights(given, len(y), "sample_weight", FLOAT64)
-        if not weight.any():
-            raise ValueError("sample_weight is zero for every sample, expected some weight")
+    weight = checked_weight(sample_weight, len(y))
     by_class = weights_of_classes(class_weight, classes, y, weight)
-    if by_class is not None:
-        weight = by_class[y] if weight is None else weight * by_class[y]
-        if not weight.any():
-            raise ValueError("class_weight is zero for every class in y, expected some weight")
-    return weight
+    return with_class_weights(y, weight, by_class)[1]
+
+
+def rows_that_count(weight: Array | None) -> Labels | None:
+    """Return the rows of weight > 0; None is all."""
+    return None if weight is None or weight.all() else np.flatnonzero(weight)
 
 
 # ---- held-out rows -----------------------------------------------------------------------------
 
 
-def held_out_rows(y: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
-    """Return (training rows, held-out rows), each class in the same proportion, both sorted."""
+def held_out_rows(
+    y: Array, fraction: float, seed: int, rows: Labels | None = None, classes: Array | None = None
+) -> tuple[Labels, Labels]:
+    """Return (training rows, held-out rows) of some rows, or of all, both sorted.
+
+    Each class has the same proportion of both. Most probable classes of probabilities are no
+    choice of the user's: where one has a single row, the rows are drawn from all alike.
+    """
     fraction = check_number(fraction, "validation_fraction")
     if not 0 < fraction < 1:
         raise ValueError(
             f"validation_fraction is {fraction}, expected a number between 0 and 1, both excluded"
         )
-    rows, held_out = train_test_split(
-        np.arange(len(y)), test_size=fraction, stratify=y, random_state=seed
+    rows = np.arange(len(y)) if rows is None else rows
+    labels = most_probable(y)[rows]
+    present, counts = np.unique(labels, return_counts=True)
+    n, n_held = len(rows), math.ceil(fraction * len(rows))
+    fewest = min(n_held, n - n_held)
+    stratified = counts.min() >= 2 and fewest >= len(present)
+    if y.ndim == 1 and not stratified:
+        names = present if classes is None else classes[present]
+        if counts.min() < 2:
+            label = names.tolist()[int(counts.argmin())]
+            raise ValueError(
+                f"y has the label {label!r} once, expected at least two samples of each class to "
+                "hold one out for early_stopping=True; fit(..., validation=(X, y)) holds out none"
+            )
+        part = "held out" if n_held == fewest else "left to train on"
+        raise ValueError(
+            f"validation_fraction is {fraction}: of {n} samples {fewest} would be {part}, "
+            f"expected at least one for each of the {len(present)} classes"
+        )
+    if fewest < 1:
+        raise ValueError(
+            f"validation_fraction is {fraction}: of {n} samples none would be left to train on"
+        )
+    train, held = train_test_split(
+        rows, test_size=fraction, stratify=labels if stratified else None, random_state=seed
     )
-    return np.sort(rows), np.sort(held_out)
+    return np.sort(train), np.sort(held)
 
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -248,6 +369,8 @@ def as_bytes(max_memory: Any) -> float:
 
 def conversion_bytes(X: Any) -> int:
     """Return how much memory the copy of X takes that the checks must make, 0 for none."""
+    if _fits_float32(X):
+        return 4 * int(math.prod(X.shape))
     if isinstance(X, np.ndarray):
         readable = X.dtype == np.bool_ or X.dtype in FEATURE_DTYPES
         return 0 if readable and X.dtype.isnative else 8 * X.size

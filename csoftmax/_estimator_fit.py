@@ -1,12 +1,11 @@
-"""How `SoftmaxClassifier` is fitted: validation data, when to stop, and the two solvers."""
+"""What is fitted, what that may take, and the fit by full passes."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,7 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 from csoftmax import _newton, solver
 from csoftmax._estimator_base import Gap
 from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
-from csoftmax._estimator_sgd import Descent, RowsLoader, mean_one
-from csoftmax._passes import LinearArguments
+from csoftmax._estimator_monitor import History, Monitor
 from csoftmax._precondition import (
     BLOCK_BYTES,
     DIAGONAL_BYTES,
@@ -31,13 +29,11 @@ from csoftmax._precondition import (
 from csoftmax.solver import Progress, Solution
 
 Array = NDArray[Any]
-History = dict[str, list[float]]
 SHORTER_HISTORIES = (10, 5, 3)  # where the memory does not allow the solver's own
 PANEL_BYTES = 3 << 20  # of a thread: parts of X and W, as they are multiplied
 # At the default tol, an objective of so many nats in all is told to half a nat: what one standard
 # error of one parameter is worth.
 LEAST_NATS = 5000.0
-SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 
 
 class ConvergenceWarning(SklearnConvergenceWarning, solver.ConvergenceWarning):  # type: ignore[misc]
@@ -59,7 +55,7 @@ class Problem:
     """One fit: checked data, the weights of its rows, and the rows that are in use."""
 
     X: Array
-    y: Labels
+    y: Array  # labels, or a row of probabilities for each sample
     n_classes: int
     weight: Array | None
     rows: Labels | None  # None: all
@@ -88,143 +84,7 @@ class Problem:
         return 1 / (self.C * (self.seen + self.total))
 
 
-@dataclass
-class Monitor:
-    """Validation after each pass: keeps a record and the best parameters, and says when to stop."""
-
-    X: Array
-    y: Labels
-    patience: int | None  # None: never stop
-    tol: float
-    n_threads: int | None
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    best: float = math.inf
-    best_parameters: tuple[Array, Array] | None = None
-    without_progress: int = 0
-
-    def after(self, W: Array, b: Array) -> bool:
-        """Evaluate the parameters; True if there has been no progress for too long."""
-        data = LinearArguments(self.X, W.T, b, self.y, 1.0, None, "sum", self.n_threads)
-        total, correct = data.run()
-        loss = total / len(self.y)
-        self.losses.append(loss)
-        self.accuracies.append(correct / len(self.y))
-        if self.patience is None:
-            return False
-        self.without_progress += 1
-        if loss < self.best * (1 - self.tol):
-            self.without_progress = 0
-        if loss < self.best:
-            self.best, self.best_parameters = loss, (W.copy(), b.copy())
-        return self.without_progress >= self.patience
-
-    def record(self, history: History, order: Sequence[int] | None = None) -> None:
-        """Add the evaluations, in the order of the history's entries."""
-        order = range(len(self.losses)) if order is None else order
-        history["validation_loss"] = [self.losses[i] for i in order]
-        history["validation_accuracy"] = [self.accuracies[i] for i in order]
-
-
-# ---- minibatches -------------------------------------------------------------------------------
-
-
-def fit_sgd(
-    problem: Problem,
-    descent: Descent,
-    monitor: Monitor | None,
-    *,
-    learning_rate: float | None,
-    momentum: float,
-    batch_size: int,
-    max_iter: int,
-    tol: float,
-    patience: int,
-    n_threads: int | None,
-    fit_intercept: bool,
-    verbose: int,
-) -> tuple[int, History]:
-    """Descend until the loss stops falling; the descent holds the parameters it ends with."""
-    epoch_of = _epochs(
-        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
-    )
-    history: History = {name: [] for name in SGD_COLUMNS}
-    best, without_progress, stopped = math.inf, 0, False
-    try:
-        while len(history["loss"]) < max_iter and not stopped:
-            for name, value in epoch_of().items():
-                history[name].append(value)
-            now = history["objective"][-1]
-            if monitor is not None:
-                stopped = monitor.after(*descent.parameters)
-            if monitor is None or monitor.patience is None:
-                without_progress = 0 if now < best * (1 - tol) else without_progress + 1
-                stopped = without_progress >= patience
-            best = min(best, now)
-            if verbose:
-                print(_epoch_line(history, monitor), flush=True)
-    except KeyboardInterrupt:
-        if not history["loss"]:
-            raise
-        _warn(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
-        stopped = True
-    if not stopped:
-        _warn(
-            f"the objective is still falling after {max_iter} epochs (it is "
-            f"{history['objective'][-1]:.6g}, tol {tol:g}): increase max_iter, or let the solver "
-            'be "lbfgs"',
-            callers=3,
-        )
-    if monitor is not None:
-        monitor.record(history)
-        if monitor.best_parameters is not None:
-            descent.parameters = monitor.best_parameters
-    return len(history["loss"]), history
-
-
-def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
-    """Go through the samples once."""
-    names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
-    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
-    return {name: [value] for name, value in epoch.items()}
-
-
-def _epochs(
-    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
-    batch_size: int, fit_intercept: bool, n_threads: int | None,
-) -> Callable[[], dict[str, float]]:  # fmt: skip
-    """Return what goes through the samples once more at each call."""
-    optimizer = descent.optimizer(
-        learning_rate, momentum, problem.penalty, problem.X, problem.y, problem.row_weight
-    )
-    weight = mean_one(problem.weight, problem.rows)
-    loader = RowsLoader(
-        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
-    )
-
-    def epoch() -> dict[str, float]:
-        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
-        if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
-            raise ValueError(
-                f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
-                'learning_rate, or "auto"'
-            )
-        with np.errstate(over="ignore"):
-            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
-        values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
-        return dict(zip(SGD_COLUMNS, values, strict=True))
-
-    return epoch
-
-
-def _epoch_line(history: History, monitor: Monitor | None) -> str:
-    line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
-    if monitor is not None:
-        line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"
-    return line
-
-
-def _warn(message: str, callers: int = 2) -> None:
+def warn_caller(message: str, callers: int = 2) -> None:
     """Warn at the line that called `fit`, so many callers up."""
     warnings.warn(message, ConvergenceWarning, stacklevel=2 + callers)
 
@@ -297,7 +157,7 @@ def plan_memory(
 
 
 def run_solver(
-    X: Array, y: Labels, n_classes: int, plan: Plan, **options: Any
+    X: Array, y: Array, n_classes: int, plan: Plan, **options: Any
 ) -> tuple[Solution, list[str]]:
     """Minimise, and return what the solver would have warned of."""
     with warnings.catch_warnings(record=True) as caught:
@@ -343,12 +203,12 @@ def fit_lbfgs(
         if monitor.best_parameters is not None:
             W, b = monitor.best_parameters
             gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
-            at = int(np.argmin(fitted.history["validation_loss"]))
+            at = int(np.nanargmin(fitted.history["validation_loss"]))
             gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
     if not stopped:
         for message in messages:
-            _warn(message)
+            warn_caller(message)
     return fitted
 
 
@@ -403,7 +263,7 @@ def solve_heads(
         for message in messages:
             if message.startswith("interrupted"):
                 raise KeyboardInterrupt(message)  # heads that have hardly begun choose no C
-            _warn(message)
+            warn_caller(message)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
             b = np.empty(W.shape[:3], W.dtype)

@@ -25,9 +25,12 @@ from csoftmax._estimator_data import (
     MemoryBudgetError,
     TrainingSet,
     as_bytes,
+    checked_weight,
     in_units,
+    mass_of_classes,
     more_samples,
-    weights_of_samples,
+    weights_of_classes,
+    with_class_weights,
 )
 
 Array = NDArray[Any]
@@ -54,9 +57,10 @@ def standard_errors(
 ) -> StandardErrors:
     """Return the standard errors of a fitted `SoftmaxClassifier`; see there."""
     data = more_samples(estimator, X, y, estimator.classes_, "y")
-    class_weight = estimator.class_weight
-    weight = weights_of_samples(sample_weight, class_weight, data.classes, data.y)
-    totals = np.bincount(data.y, weight, len(estimator.classes_))
+    given = checked_weight(sample_weight, len(data.X))
+    by_class = weights_of_classes(estimator.class_weight, data.classes, data.y, given)
+    target, weight = with_class_weights(data.y, given, by_class)
+    totals = mass_of_classes(target, weight, len(estimator.classes_))
     if not totals.all():
         empty = estimator.classes_[totals == 0].tolist()[0]
         raise ValueError(f"y has no sample of weight > 0 of the class {empty!r}, expected some")

@@ -8,20 +8,27 @@ columns alike. A power of two rounds nothing.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._estimator_data import Labels
+from csoftmax import _kernels
+from csoftmax._estimator_data import Labels, mass_of_classes
+from csoftmax._estimator_fit import Problem, warn_caller
+from csoftmax._estimator_monitor import History, Monitor
 from csoftmax._results import Epoch
 from csoftmax.data import DataLoader
 from csoftmax.data.loader import shuffled
+from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
+SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 _SAMPLED_ROWS = 4096  # for the mean square of the features
 
 
@@ -29,10 +36,12 @@ class RowsLoader(DataLoader):
     """Some rows of X in a new random order each epoch; the others are never read."""
 
     def __init__(
-        self, X: Array, y: Labels, rows: Labels | None, batch_size: int, scale: float,
+        self, X: Array, y: Array, rows: Labels | None, batch_size: int, scale: float,
         random: np.random.Generator,
     ) -> None:  # fmt: skip
-        super().__init__(X, y, batch_size, shuffle=True, scale=scale)
+        labels = y if y.ndim == 1 else y.argmax(axis=1)
+        super().__init__(X, labels, batch_size, shuffle=True, scale=scale)
+        self.probabilities = None if y.ndim == 1 else y
         self.rows = rows
         self._random = random
 
@@ -54,23 +63,23 @@ class _Batch(RowsLoader):
 
 @dataclass
 class Descent:
-    """Where the descent is: parameters in its own coordinates, velocities, what it has seen."""
+    """Where the descent is: parameters in its own coordinates, and velocities."""
 
     model: SoftmaxRegression
     scale: float
     automatic: bool
     random: np.random.Generator
     velocities: tuple[Array, ...] = ()
-    seen: float = 0.0
 
     @classmethod
     def begin(
-        cls, X: Array, n_classes: int, dtype: np.dtype[Any], automatic: bool, seed: int
-    ) -> Descent:
+        cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
+        automatic: bool, seed: int,
+    ) -> Descent:  # fmt: skip
         """Start anew; only an automatic learning rate may choose the coordinates."""
         model = SoftmaxRegression(X.shape[1], n_classes, dtype=dtype, seed=0)
         model.W, model.b = np.zeros_like(model.W), np.zeros_like(model.b)
-        scale = _power_of_two_scale(X) if automatic else 1.0
+        scale = _power_of_two_scale(X, rows) if automatic else 1.0
         return cls(model, scale, automatic, np.random.default_rng(seed))
 
     @property
@@ -86,16 +95,27 @@ class Descent:
         self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
         n_threads: int | None,
     ) -> Epoch:  # fmt: skip
-        """Go through the loader's rows once; interrupted, parameters and velocities stay."""
+        """Go through the loader's rows once; interrupted, all is as it was before."""
         held = optimizer.velocities_of(self.model)
         for velocity, kept in zip(held, self.velocities, strict=False):
             velocity[...] = kept
-        if fit_intercept:
-            epoch = train_epoch(
-                self.model, loader, optimizer, sample_weight=weight, n_threads=n_threads
-            )
-        else:
-            epoch = self._epoch_without_intercept(loader, optimizer, weight, n_threads)
+        moving = (self.model.W, self.model.b, *held)
+        before = [array.copy() for array in moving]
+        try:
+            if loader.probabilities is not None:
+                epoch = self._epoch_of_probabilities(
+                    loader, optimizer, weight, fit_intercept, n_threads
+                )
+            elif fit_intercept:
+                epoch = train_epoch(
+                    self.model, loader, optimizer, sample_weight=weight, n_threads=n_threads
+                )
+            else:
+                epoch = self._epoch_without_intercept(loader, optimizer, weight, n_threads)
+        except BaseException:
+            for array, copy in zip(moving, before, strict=True):
+                array[...] = copy
+            raise
         self.velocities = tuple(velocity.copy() for velocity in held)
         return epoch
 
@@ -114,22 +134,56 @@ class Descent:
             sums += done.loss * done.n_samples, done.accuracy * done.n_samples, done.seconds
         return Epoch(sums[0] / len(order), sums[1] / len(order), sums[2], len(order))
 
-    def optimizer(
-        self, learning_rate: float | None, momentum: float, penalty: float, X: Array, y: Labels,
-        weight: Array | None,
-    ) -> SGD:  # fmt: skip
+    def _epoch_of_probabilities(
+        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
+        n_threads: int | None,
+    ) -> Epoch:  # fmt: skip
+        """One minibatch after the other: the compiled epoch knows labels only."""
+        model, started = self.model, time.perf_counter()
+        assert loader.probabilities is not None
+        order, loss, n_right = loader.epoch_order(), 0.0, 0
+        W, b = model.W.T, model.b
+        dW, db = np.empty_like(W), np.empty_like(b)
+        velocities = optimizer.velocities_of(model) or (None, None)
+        for start in range(0, len(order), loader.batch_size):
+            batch = order[start : start + loader.batch_size]
+            X, target = np.ascontiguousarray(loader.X[batch]), loader.probabilities[batch]
+            logits = linear(X, model.W, b, scale=self.scale, n_threads=n_threads)
+            losses, dlogits = softmax_cross_entropy_grad(
+                logits, target, reduction="none", n_threads=n_threads
+            )
+            share = np.ones(len(batch)) if weight is None else weight[batch]
+            loss += float(share @ losses)
+            n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
+            of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
+            _kernels.linear_gradient(X, of_class, self.scale, dW, db)
+            dW += optimizer.weight_decay * W
+            if not fit_intercept:
+                db[:] = 0
+            for parameter, gradient, velocity in zip((W, b), (dW, db), velocities, strict=True):
+                step = gradient
+                if velocity is not None:
+                    velocity *= optimizer.momentum
+                    velocity += gradient
+                    step = velocity
+                parameter -= optimizer.lr * step
+        n = len(order)
+        return Epoch(loss / n, n_right / n, time.perf_counter() - started, n)
+
+    def optimizer(self, learning_rate: float | None, momentum: float, problem: Problem) -> SGD:
         """Return the steps of `learning_rate`, or where it is None, of 1 / curvature.
 
         The curvature is bounded by that of a model that knows the class frequencies only:
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
-        decay = penalty * self.scale**2
+        decay = problem.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
-            counts = np.bincount(y, weight, minlength=n_classes)
+            counts = mass_of_classes(problem.y, problem.row_weight, n_classes)
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
-            square = 1 + X.shape[1] * self.scale**2 * _mean_square(X)
+            mean_square = _mean_square(problem.X, problem.rows)
+            square = 1 + problem.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
         return SGD(learning_rate, momentum, weight_decay=decay)
 
@@ -138,19 +192,116 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
     """Return the weights over their mean on the rows in use."""
     if weight is None:
         return None
-    mean = float((weight if rows is None else weight[rows]).mean())
-    if not mean > 0:
-        raise ValueError("sample_weight is zero for every training sample, expected some weight")
-    return weight / mean
+    return weight / float((weight if rows is None else weight[rows]).mean())
 
 
-def _mean_square(X: Array) -> float:
-    rows = X[:: max(1, math.ceil(len(X) / _SAMPLED_ROWS))].astype(np.float64)
-    return float(np.mean(np.square(rows)))
+def _mean_square(X: Array, rows: Labels | None) -> float:
+    n = len(X) if rows is None else len(rows)
+    every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
+    sample = X[every if rows is None else rows[every]].astype(np.float64)
+    return float(np.mean(np.square(sample)))
 
 
-def _power_of_two_scale(X: Array) -> float:
-    square = _mean_square(X)
+def _power_of_two_scale(X: Array, rows: Labels | None) -> float:
+    square = _mean_square(X, rows)
     if not 0 < square < math.inf:
         return 1.0
     return 2.0 ** -round(0.5 * math.log2(square))
+
+
+# ---- a fit, an epoch ---------------------------------------------------------------------------
+
+
+def fit_sgd(
+    problem: Problem,
+    descent: Descent,
+    monitor: Monitor | None,
+    *,
+    learning_rate: float | None,
+    momentum: float,
+    batch_size: int,
+    max_iter: int,
+    tol: float,
+    patience: int,
+    n_threads: int | None,
+    fit_intercept: bool,
+    verbose: int,
+) -> tuple[int, History]:
+    """Descend until the loss stops falling; the descent holds the parameters it ends with."""
+    epoch_of = _epochs(
+        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
+    )
+    history: History = {name: [] for name in SGD_COLUMNS}
+    best, without_progress, stopped = math.inf, 0, False
+    try:
+        while len(history["loss"]) < max_iter and not stopped:
+            for name, value in epoch_of().items():
+                history[name].append(value)
+            now = history["objective"][-1]
+            if monitor is not None:
+                stopped = monitor.after(*descent.parameters)
+            if monitor is None or monitor.patience is None:
+                without_progress = 0 if now < best * (1 - tol) else without_progress + 1
+                stopped = without_progress >= patience
+            best = min(best, now)
+            if verbose:
+                print(_epoch_line(history, monitor), flush=True)
+    except KeyboardInterrupt:
+        if not history["loss"]:
+            raise
+        warn_caller(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
+        stopped = True
+    if not stopped:
+        warn_caller(
+            f"the objective is still falling after {max_iter} epochs (it is "
+            f"{history['objective'][-1]:.6g}, tol {tol:g}): increase max_iter, or let the solver "
+            'be "lbfgs"'
+            if max_iter
+            else "max_iter is 0: the parameters are those of the start",
+            callers=3,
+        )
+    if monitor is not None:
+        monitor.record(history)
+        if monitor.best_parameters is not None:
+            descent.parameters = monitor.best_parameters
+    return len(history["loss"]), history
+
+
+def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
+    """Go through the samples once."""
+    names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
+    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
+    return {name: [value] for name, value in epoch.items()}
+
+
+def _epochs(
+    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
+    batch_size: int, fit_intercept: bool, n_threads: int | None,
+) -> Callable[[], dict[str, float]]:  # fmt: skip
+    """Return what goes through the samples once more at each call."""
+    optimizer = descent.optimizer(learning_rate, momentum, problem)
+    weight = mean_one(problem.weight, problem.rows)
+    loader = RowsLoader(
+        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
+    )
+
+    def epoch() -> dict[str, float]:
+        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
+        if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
+            raise ValueError(
+                f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
+                'learning_rate, or "auto"'
+            )
+        with np.errstate(over="ignore"):
+            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+        values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
+        return dict(zip(SGD_COLUMNS, values, strict=True))
+
+    return epoch
+
+
+def _epoch_line(history: History, monitor: Monitor | None) -> str:
+    line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
+    if monitor is not None:
+        line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"
+    return line

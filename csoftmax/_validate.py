@@ -32,11 +32,18 @@ MAX_THREADS = 1024
 def as_array(x: ArrayLike, name: str) -> Array:
     """Return `x` as an array of real numbers, without a copy where it is an array already.
 
+    bfloat16 becomes float32, which holds it exactly.
+
     Raises TypeError for complex, longdouble, string and object arrays, ValueError for ragged lists.
     """
-    array = _to_array(x, name)
+    array = widened(_to_array(x, name))
     _compute_dtype_of(array.dtype, name)
     return array
+
+
+def widened(array: Array) -> Array:
+    """Return bfloat16, which NumPy knows only from other packages, as float32; else the array."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def compute_dtype(*arrays: Array) -> np.dtype[Any]:
@@ -211,7 +218,7 @@ def as_target(
     The kind of the result's dtype tells the two apart. `axis` is 0..ndim-1.
     Raises TypeError for floating labels, ValueError for a shape, a label or a probability.
     """
-    given = _to_array(y, name)
+    given = widened(_to_array(y, name))
     label_shape = shape[:axis] + shape[axis + 1 :]
     if given.dtype.kind != "f" or (given.size == 0 and isinstance(y, (list, tuple))):
         # y itself, not `given`: an empty list is labels, an empty float array is not.
@@ -248,7 +255,7 @@ def as_labels_or_probabilities(
     that are no integers, ValueError for a shape, a label, a probability, or a row whose sum is not
     1 within a thousandth (half a unit of float16 in each of few classes).
     """
-    given = _to_array(y, name)
+    given = widened(_to_array(y, name))
     if given.ndim != 2:
         return as_labels(y, n_samples, n_classes, name=name)
     probabilities = as_probabilities(given, (n_samples, n_classes), FLOAT64, name)

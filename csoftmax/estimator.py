@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,17 +11,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax._estimator_base import (
-    UNKNOWN_GAP,
     Gap,
-    LinearSoftmax,
+    VersionWarning,
     softmax_C,
-    softmax_form,
-)
-from csoftmax._estimator_convert import (
-    as_logistic_regression,
-    from_logistic_regression,
-    load_classifier,
-    save_classifier,
+    unchanged_by_failure,
 )
 from csoftmax._estimator_data import (
     MemoryBudgetError,
@@ -32,39 +23,43 @@ from csoftmax._estimator_data import (
     check_C,
     check_common_parameters,
     check_flag,
+    checked_weight,
     compute_dtype,
     conversion_bytes,
     held_out_rows,
     in_rows,
     in_units,
+    mass_of_classes,
     more_samples,
+    rows_that_count,
     training_set,
-    weights_of_samples,
+    weights_of_classes,
+    with_class_weights,
 )
 from csoftmax._estimator_fit import (
     ConvergenceWarning,
-    Fitted,
-    Monitor,
-    Plan,
     Problem,
     fit_lbfgs,
-    fit_sgd,
-    measure_gap,
-    one_epoch,
     plan_memory,
 )
 from csoftmax._estimator_inference import StandardErrors, standard_errors
-from csoftmax._estimator_sgd import Descent
+from csoftmax._estimator_minibatches import MinibatchClassifier
+from csoftmax._estimator_monitor import Monitor
 from csoftmax._validate import check_learning_rate, check_number, check_positive
-from csoftmax.data import DataError
 
-__all__ = ["ConvergenceWarning", "Gap", "MemoryBudgetError", "SoftmaxClassifier"]
+__all__ = [
+    "ConvergenceWarning",
+    "Gap",
+    "MemoryBudgetError",
+    "SoftmaxClassifier",
+    "VersionWarning",
+]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifier")
 
 
-class SoftmaxClassifier(LinearSoftmax):
+class SoftmaxClassifier(MinibatchClassifier):
     """Softmax regression that reaches the optimum and says how far it is.
 
     Minimises what scikit-learn's ``LogisticRegression`` minimises:
@@ -91,9 +86,11 @@ class SoftmaxClassifier(LinearSoftmax):
     solver : "lbfgs" or "sgd"
         Full passes to the optimum, or minibatches.
     max_iter : int
-        At most so many iterations ("lbfgs") or epochs ("sgd").
+        At most so many iterations ("lbfgs") or epochs ("sgd"). 0 leaves the parameters where a warm
+        start begins, and otherwise at 0.
     warm_start : bool
-        Start `fit` from the parameters that the last one ended with.
+        Start `fit` from the parameters that the last one ended with. Its classes and features must
+        be the same.
     batch_size : int
         Samples of a minibatch; for "sgd" and `partial_fit`, like the next two.
     learning_rate : float or "auto"
@@ -103,9 +100,11 @@ class SoftmaxClassifier(LinearSoftmax):
         In [0, 1).
     early_stopping : bool
         Stop when the loss on held-out samples (or on ``fit(..., validation=...)``) has not fallen
-        for `n_iter_no_change` passes, and keep the parameters that were best there.
+        for `n_iter_no_change` passes, and keep the parameters that were best there. Held-out
+        samples have the weights that they would have in the objective.
     validation_fraction : float
-        Share of the samples that early stopping holds out, the classes in proportion.
+        Share of the samples of weight > 0 that early stopping holds out, the classes in proportion;
+        of probabilities, the most probable ones, where each occurs twice.
     n_iter_no_change : int
         How many passes without progress are too many.
     n_threads : int, optional
@@ -130,7 +129,8 @@ class SoftmaxClassifier(LinearSoftmax):
     feature_names_in_ : array (n_features_in_,)
         Only where X has names that are all strings.
     history_ : dict of lists
-        One entry per pass; with validation data also "validation_loss" and "validation_accuracy".
+        One entry per pass; with validation data also "validation_loss" and "validation_accuracy",
+        weighted means.
     gap_ : Gap
         ``objective``, and how far above the optimum it is: ``bound`` at most, about ``estimate``
         (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective.
@@ -139,7 +139,11 @@ class SoftmaxClassifier(LinearSoftmax):
     -----
     X is read as it is stored: uint8, float16, float32 and float64 arrays in C order and
     memory-mapped files are not copied; arrays in other orders are, if `max_memory` allows. Other
-    numbers become float64. Sparse matrices are refused.
+    numbers become float64, but for bfloat16 and int8, of which there is one copy in float32. Sparse
+    matrices are refused.
+
+    A pickle tells which csoftmax wrote it; another one warns (`VersionWarning`), and settings that
+    the older one did not have get their defaults.
     Pixels from 0 to 255 need no scaling: the preconditioner sees to it (but C counts on
     the features as they are: pixels divided by 255 need 255^2 times the C).
 
@@ -202,12 +206,15 @@ class SoftmaxClassifier(LinearSoftmax):
         Parameters
         ----------
         X : array_like (n_samples, n_features)
-        y : array_like (n_samples,)
-            Labels of any kind: strings, integers, bools.
+        y : array_like (n_samples,), or probabilities (n_samples, n_classes)
+            Labels of any kind: strings, integers, bools. Of probabilities the classes are 0, 1,
+            ...; rows must sum to 1 (within a thousandth, and are divided by the sum), a row of
+            zeros and a one is a label, and class weights multiply the loss's terms.
         sample_weight : array_like (n_samples,), optional
-            Weights >= 0; weight 2 is as good as the sample twice.
-        validation : (X, y), optional
-            Evaluated after each pass: see `history_` and `early_stopping`.
+            Weights >= 0; weight 2 is as good as the sample twice, weight 0 as good as none.
+        validation : (X, y) or (X, y, sample_weight), optional
+            Evaluated after each pass, also with the class weights of the fit: see `history_` and
+            `early_stopping`.
 
         Returns
         -------
@@ -225,110 +232,55 @@ class SoftmaxClassifier(LinearSoftmax):
         ConvergenceWarning
             If it stopped before `tol`; after Ctrl-C too, which keeps the best parameters so far.
         """
-        self._check_parameters()
-        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
-        data = training_set(self, X, y)
-        weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rows, held_out = None, None
-        if validation is not None:
-            held_out = self._validation(validation, data.classes)
-        elif self.early_stopping:
-            rows, held = held_out_rows(data.y, self.validation_fraction, seed)
-            held_out = data._replace(X=data.X[held], y=data.y[held])
-        start = self._start(data)
-        C = softmax_C(float(self.C), len(data.classes))
-        problem = Problem(data.X, data.y, len(data.classes), weight, rows, C)
-        monitor = None
-        if held_out is not None:
-            patience = self.n_iter_no_change if self.early_stopping else None
-            monitor = Monitor(held_out.X, held_out.y, patience, self.tol, self._threads)
-        held_bytes = 0 if rows is None or held_out is None else held_out.X.nbytes
-        plan = plan_memory(
-            budget, data.X, len(data.classes), self._threads, others=held_bytes + converted
-        )
-        rows_in_order = in_rows(data.X, budget - plan.n_bytes)
-        copied = 0 if rows_in_order is data.X else data.X.nbytes
-        problem.X = rows_in_order
-        if self.verbose:
-            print(
-                f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X", file=sys.stderr
-            )
-        if self.solver == "sgd":
-            fitted = self._fit_sgd(problem, start, monitor, seed, plan)
-        else:
-            fitted = fit_lbfgs(
-                problem, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
-                max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
-            )  # fmt: skip
-            self.__dict__.pop("_descent", None)
-        self.classes_ = data.classes
-        self._keep(fitted.W, fitted.b)
-        self.n_iter_ = np.array([fitted.n_iter], np.int32)
-        self.history_, self.gap_ = fitted.history, fitted.gap
-        return self
-
-    def partial_fit(
-        self: Self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Go through some samples once, in minibatches: stochastic gradient descent on the softmax.
-
-        Parameters
-        ----------
-        X : array_like (n_samples, n_features)
-        y : array_like (n_samples,)
-        classes : array_like (n_classes,)
-            All classes there will ever be; needed in the first call only.
-        sample_weight : array_like (n_samples,), optional
-
-        Returns
-        -------
-        self
-
-        Notes
-        -----
-        The penalty is that of C and of all the weight seen so far. The automatic learning rate is
-        measured on the samples of each call, the coordinates on those of the first.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> train, _ = cs.fashion_mnist_sample()
-        >>> X = train.X.reshape(6000, 784)
-        >>> classifier = cs.SoftmaxClassifier(batch_size=32, random_state=0)
-        >>> for part in range(0, 6000, 1000):
-        ...     rows = slice(part, part + 1000)
-        ...     classifier = classifier.partial_fit(X[rows], train.y[rows], classes=range(10))
-        >>> classifier.score(X, train.y) > 0.7
-        True
-        """
-        self._check_parameters()
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                'class_weight is "balanced": partial_fit cannot know the frequencies to come; '
-                "pass a dict"
-            )
-        first = not hasattr(self, "classes_")
-        data = self._arrived(X, y, classes, first)
-        weight = weights_of_samples(sample_weight, self.class_weight, data.classes, data.y)
-        n_classes = len(data.classes)
-        descent: Descent | None = getattr(self, "_descent", None)
-        start = None if first else softmax_form(self.coef_, self.intercept_)
-        if first or descent is None or descent.automatic != (self._learning_rate is None):
+        with unchanged_by_failure(self):
+            self._check_parameters()
+            budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
+            names = getattr(self, "feature_names_in_", None)  # of the last fit
+            data = training_set(self, X, y, soft=True)
+            given = checked_weight(sample_weight, len(data.X))
+            by_class = weights_of_classes(self.class_weight, data.classes, data.y, given)
+            target, weight = with_class_weights(data.y, given, by_class)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            descent = self._begin_descent(data.X, n_classes, start, seed)
-        elif start is not None:
-            descent.parameters = start  # a user may have set coef_
-        C = softmax_C(float(self.C), n_classes)
-        problem = Problem(data.X, data.y, n_classes, weight, None, C, seen=descent.seen)
-        descent.seen += problem.total
-        history = one_epoch(problem, descent, **self._descent_options())
-        self._descent, self.classes_ = descent, data.classes
-        self._keep(*descent.parameters)
-        before = {} if first else self.history_
-        self.history_ = {name: before.get(name, []) + values for name, values in history.items()}
-        self.n_iter_ = np.array([len(self.history_["loss"])], np.int32)
-        self.gap_ = UNKNOWN_GAP
+            rows = rows_that_count(weight)
+            monitor, held_bytes = None, 0
+            if validation is not None:
+                monitor = self._monitor(*self._validation(validation, data.classes, by_class))
+            elif self.early_stopping:
+                rows, held = held_out_rows(
+                    data.y, self.validation_fraction, seed, rows, data.classes
+                )
+                of_held = None if weight is None else weight[held]
+                monitor = self._monitor(data.X[held], target[held], of_held)
+                held_bytes = monitor.X.nbytes
+            start = self._start(data, names)
+            n_classes = len(data.classes)
+            problem = Problem(
+                data.X, target, n_classes, weight, rows, softmax_C(float(self.C), n_classes)
+            )
+            # probabilities, and the solver's copy
+            others = held_bytes + converted + (2 * target.nbytes if target.ndim == 2 else 0)
+            plan = plan_memory(budget, data.X, n_classes, self._threads, others=others)
+            problem.X = in_rows(data.X, budget - plan.n_bytes)
+            if self.verbose:
+                copied = 0 if problem.X is data.X else data.X.nbytes
+                print(
+                    f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X",
+                    file=sys.stderr,
+                )
+            if self.solver == "sgd":
+                fitted = self._fit_sgd(problem, start, monitor, seed, plan)
+            else:
+                fitted = fit_lbfgs(
+                    problem, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
+                    max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
+                )  # fmt: skip
+                self.__dict__.pop("_descent", None)
+            self.classes_, self._seen = data.classes, problem.total
+            mass = mass_of_classes(target, problem.row_weight, n_classes)
+            self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
+            self._keep(fitted.W, fitted.b)
+            self.n_iter_ = np.array([fitted.n_iter], np.int32)
+            self.history_, self.gap_ = fitted.history, fitted.gap
         return self
 
     def standard_errors(
@@ -383,124 +335,6 @@ class SoftmaxClassifier(LinearSoftmax):
         check_is_fitted(self, "coef_")
         return standard_errors(self, X, y, sample_weight, reference)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters, classes and settings to one safetensors file, whole or not at all.
-
-        Classes may be strings, integers, floats and bools. `SoftmaxRegression.load` and the command
-        line read the file too. Not kept: the history, a RandomState instance, SGD's velocities.
-
-        Parameters
-        ----------
-        path : path
-            Replaced if it exists.
-
-        Raises
-        ------
-        TypeError
-            For classes of another kind, or a setting that is no plain value.
-        OSError
-            If it cannot be written.
-
-        Examples
-        --------
-        >>> import tempfile, pathlib, csoftmax as cs
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "animals.safetensors"
-        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["cat", "cat", "dog", "dog"]
-        >>> cs.SoftmaxClassifier().fit(X, y).save(path)
-        >>> print(cs.SoftmaxClassifier.load(path).predict([[0.0], [3.0]]))
-        ['cat' 'dog']
-        """
-        check_is_fitted(self, "coef_")
-        settings = self.get_params(deep=False)
-        if isinstance(self.random_state, np.random.RandomState):
-            settings["random_state"] = None
-        if isinstance(self.class_weight, Mapping):  # the keys of JSON are strings
-            settings["class_weight"] = [[*pair] for pair in self.class_weight.items()]
-        facts = {"settings": settings, "n_iter": self.n_iter_.tolist(), "gap": list(self.gap_)}
-        save_classifier(self, path, facts)
-
-    @classmethod
-    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
-        """Read a classifier that `save` wrote; nothing in the file is executed.
-
-        A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
-        classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
-        from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
-        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
-
-        Parameters
-        ----------
-        path : path
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        DataError
-            If it is no safetensors file of a model; says what was expected, what came.
-        """
-        facts, classes, coef, intercept = load_classifier(path, cls.__name__)
-        names = facts["feature_names"]
-        try:
-            classifier = cls(**facts["settings"])
-            if isinstance(classifier.class_weight, list):
-                classifier.class_weight = dict(classifier.class_weight)
-            classifier.n_iter_ = np.array(facts["n_iter"], np.int32)
-            classifier.gap_ = Gap(*map(float, facts["gap"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{path}: the metadata do not fit a classifier: {error!r}") from None
-        classifier.classes_, classifier.coef_, classifier.intercept_ = classes, coef, intercept
-        classifier.n_features_in_ = coef.shape[1]
-        if names is not None:
-            classifier.feature_names_in_ = np.array(names, object)
-        classifier.history_ = {}
-        return classifier
-
-    @classmethod
-    def from_sklearn(cls: type[Self], classifier: Any) -> Self:
-        """Return a classifier with the parameters of a fitted ``LogisticRegression``.
-
-        Its C, fit_intercept, class_weight, random_state and warm_start are taken over; tol and
-        max_iter mean something else here.
-
-        Parameters
-        ----------
-        classifier : sklearn.linear_model.LogisticRegression or LogisticRegressionCV
-
-        Raises
-        ------
-        TypeError
-            For anything else.
-        ValueError
-            For one-against-rest probabilities of more than two classes.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> theirs = LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
-        >>> print(cs.SoftmaxClassifier.from_sklearn(theirs).predict([[0.5], [2.5]]))
-        [0 1]
-        """
-        settings, parameters = from_logistic_regression(classifier)
-        ours = cls(**settings)
-        for name, value in parameters.items():
-            setattr(ours, name, value)
-        ours.history_, ours.gap_ = {}, UNKNOWN_GAP
-        return ours
-
-    def to_sklearn(self) -> Any:
-        """Return a fitted ``LogisticRegression`` with these parameters, in float64.
-
-        Examples
-        --------
-        >>> import csoftmax as cs
-        >>> ours = cs.SoftmaxClassifier().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
-        >>> ours.to_sklearn()
-        LogisticRegression()
-        """
-        return as_logistic_regression(self)
-
     # ---- steps of fit --------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
@@ -521,75 +355,51 @@ class SoftmaxClassifier(LinearSoftmax):
         if not 0 <= check_number(self.momentum, "momentum") < 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
 
-    @property
-    def _learning_rate(self) -> float | None:
-        """None is automatic."""
-        return None if isinstance(self.learning_rate, str) else float(self.learning_rate)
+    def _start(self, data: TrainingSet, names: Array | None) -> tuple[Array, Array] | None:
+        """Where a fit begins: None is the solver's own start.
 
-    def _start(self, data: TrainingSet) -> tuple[Array, Array] | None:
-        """Where a warm start begins, if the last fit was of this shape."""
-        if not self.warm_start or not hasattr(self, "coef_"):
-            return None
-        n_classes, dtype = len(data.classes), compute_dtype(data.X)
-        W, b = softmax_form(np.asarray(self.coef_, dtype), np.asarray(self.intercept_, dtype))
-        if W.shape != (n_classes, data.X.shape[1]):
+        A warm start needs the classes of the last fit, and the features, in the same order.
+        """
+        n_classes, n_features = len(data.classes), data.X.shape[1]
+        dtype = compute_dtype(data.X)
+        if not (self.warm_start and hasattr(self, "coef_")):
+            if self.max_iter:
+                return None
+            return np.zeros((n_classes, n_features), dtype), np.zeros(n_classes, dtype)
+        W, b = self._where_it_ended(dtype)
+        if W.shape != (n_classes, n_features):
             raise ValueError(
                 f"warm_start is True and the last fit had {len(b)} classes and {W.shape[1]} "
-                f"features, but X and y have {n_classes} and {data.X.shape[1]}"
+                f"features, but X and y have {n_classes} and {n_features}"
             )
+        now = getattr(self, "feature_names_in_", None)
+        pairs = [("classes", "y", self.classes_.tolist(), data.classes.tolist())]
+        if names is not None and now is not None:
+            pairs.append(("features", "X", names.tolist(), now.tolist()))
+        for what, where, before, after in pairs:
+            if before != after:
+                i = next(i for i in range(len(after)) if before[i] != after[i])
+                raise ValueError(
+                    f"warm_start is True and the last fit had other {what}: {before[i]!r} where "
+                    f"{where} has {after[i]!r}; warm_start=False starts anew"
+                )
         return W, b
 
-    def _validation(self, validation: Any, classes: Array) -> TrainingSet:
-        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-            raise TypeError(f"validation is a {type(validation).__name__}, expected a pair (X, y)")
-        X, y = validation
-        return more_samples(self, X, y, classes, "validation")
-
-    def _fit_sgd(
-        self, problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None,
-        seed: int, plan: Plan,
-    ) -> Fitted:  # fmt: skip
-        descent = self._begin_descent(problem.X, problem.n_classes, start, seed)
-        descent.seen = problem.total
-        n_iter, history = fit_sgd(
-            problem, descent, monitor, max_iter=self.max_iter, **self._descent_options()
-        )
-        W, b = descent.parameters
-        self._descent = descent
-        gap = measure_gap(problem, W, b, plan, self.fit_intercept, self._threads)
-        return Fitted(W, b, n_iter, history, gap)
-
-    def _arrived(self, X: Any, y: Any, classes: Any, first: bool) -> TrainingSet:
-        """Return the samples of a call of partial_fit, checked against the first one's classes."""
-        if first and classes is None:
-            raise ValueError(
-                "classes is None, expected all classes in the first call of partial_fit"
+    def _validation(
+        self, validation: Any, classes: Array, by_class: Array | None
+    ) -> tuple[Array, Array, Array | None]:
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            what = type(validation).__name__
+            if isinstance(validation, (tuple, list)):
+                what += f" of {len(validation)}"
+            raise TypeError(
+                f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight)"
             )
-        known = np.unique(np.asarray(self.classes_ if classes is None else classes))
-        if len(known) < 2:
-            raise ValueError(f"classes has {len(known)} classes, expected at least two")
-        if first:
-            return more_samples(self, X, y, known, "y", reset=True)
-        if not np.array_equal(known, self.classes_):
-            raise ValueError(
-                f"classes is {known.tolist()}, expected those of the first call, "
-                f"{self.classes_.tolist()}"
-            )
-        return more_samples(self, X, y, self.classes_, "y")
+        X, y, *weights = validation
+        data = more_samples(self, X, y, classes, "validation")
+        weight = checked_weight(weights[0] if weights else None, len(data.X), "validation[2]")
+        return data.X, *with_class_weights(data.y, weight, by_class, "validation")
 
-    def _descent_options(self) -> dict[str, Any]:
-        return {
-            "learning_rate": self._learning_rate, "momentum": float(self.momentum),
-            "batch_size": self.batch_size, "tol": float(self.tol),
-            "patience": self.n_iter_no_change, "n_threads": self._threads,
-            "fit_intercept": self.fit_intercept, "verbose": self.verbose,
-        }  # fmt: skip
-
-    def _begin_descent(
-        self, X: Array, n_classes: int, start: tuple[Array, Array] | None, seed: int
-    ) -> Descent:
-        dtype = compute_dtype(X) if start is None else start[0].dtype
-        descent = Descent.begin(X, n_classes, dtype, self._learning_rate is None, seed)
-        if start is not None:
-            descent.parameters = start
-        return descent
+    def _monitor(self, X: Array, y: Array, weight: Array | None) -> Monitor:
+        patience = self.n_iter_no_change if self.early_stopping else None
+        return Monitor(X, y, weight, patience, float(self.tol), self._threads)

@@ -6,6 +6,8 @@ import copy
 import json
 import math
 import pickle
+import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 
 import csoftmax as cs
 from csoftmax.data import DataError
-from csoftmax.estimator import SoftmaxClassifier
+from csoftmax.estimator import SoftmaxClassifier, VersionWarning
 
 LABELS = {
     "str": np.array(["zebra", "ant", "bee"]),
@@ -170,3 +172,71 @@ def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
     with pytest.raises(NotFittedError):
         SoftmaxClassifier().save(tmp_path / "model")
+
+
+# ---- settings and versions ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("through", ["SoftmaxClassifier", "SoftmaxClassifierCV"])
+def test_settings_of_numpy_survive_a_file(through: str, tmp_path: Path) -> None:
+    X, y = IRIS
+    shared: dict[str, Any] = {
+        "tol": np.float32(1e-3), "fit_intercept": np.bool_(True), "max_iter": np.int64(100),
+        "class_weight": dict(zip(np.unique(y), np.float32([1, 2, 0.5]), strict=True)),
+        "n_threads": np.int16(1), "max_memory": np.float64(1e9),
+    }  # fmt: skip
+    own: dict[str, Any] = {
+        "C": np.float32(0.1), "random_state": np.int64(3), "solver": np.str_("lbfgs"),
+        "warm_start": np.bool_(False), "batch_size": np.uint8(64),
+        "learning_rate": np.float16(0.5), "momentum": Fraction(1, 2),
+        "early_stopping": np.bool_(True), "validation_fraction": np.float32(0.25),
+        "n_iter_no_change": np.int64(4), "verbose": np.int64(0),
+    }  # fmt: skip
+    path = tmp_path / "model"
+    if through == "SoftmaxClassifier":
+        classifier = SoftmaxClassifier(**shared, **own)
+        assert set(classifier.get_params()) == {*shared, *own}
+        classifier.fit(X, y).save(path)
+    else:
+        own = {}
+        cs.SoftmaxClassifierCV(Cs=[0.1, 1.0], cv=2, **shared).fit(X, y).save(path)
+    loaded = SoftmaxClassifier.load(path)
+    kinds = (bool, int, float, str, dict)
+    for name, value in {**shared, **own}.items():
+        assert getattr(loaded, name) == value, name
+        assert type(getattr(loaded, name)) in kinds, name
+    assert all(type(label) is int for label in loaded.class_weight)
+    np.testing.assert_array_equal(loaded.set_params(C=1.0).fit(X, y).classes_, [0, 1, 2])
+
+
+@pytest.mark.parametrize("kind", [SoftmaxClassifier, cs.SoftmaxClassifierCV])
+def test_pickles_of_another_version_warn(kind: Any, monkeypatch: Any) -> None:
+    X, y = IRIS
+    classifier = kind(tol=1e-3).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.loads(pickle.dumps(classifier))
+        copy.deepcopy(classifier)
+    monkeypatch.setattr(cs, "__version__", "0.0.7")
+    old = pickle.dumps(classifier)
+    monkeypatch.undo()
+    message = f"a {kind.__name__} of csoftmax 0.0.7 was unpickled by csoftmax {cs.__version__}"
+    with pytest.warns(VersionWarning, match=message) as caught:
+        other = pickle.loads(old)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(other.coef_, classifier.coef_)
+    # whatever it is saved as next is of this version
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.loads(pickle.dumps(other))
+
+
+def test_pickles_that_lack_a_setting_get_its_default() -> None:
+    state = SoftmaxClassifier(C=0.5).fit(*IRIS).__getstate__()
+    for name in ("_csoftmax_version", "momentum", "max_memory"):
+        del state[name]
+    other = SoftmaxClassifier.__new__(SoftmaxClassifier)
+    with pytest.warns(VersionWarning, match="of csoftmax unknown"):
+        other.__setstate__(state)
+    assert other.get_params() == SoftmaxClassifier(C=0.5).get_params()
+    other.fit(*IRIS)

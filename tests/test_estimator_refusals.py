@@ -30,7 +30,7 @@ WRONG_SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"tol": -1.0}, ValueError, "tol is -1.0, expected at least 0"),
     ({"fit_intercept": 1}, TypeError, "fit_intercept is 1, expected True or False"),
     ({"solver": "saga"}, ValueError, """solver is 'saga', expected "lbfgs" or "sgd" """.strip()),
-    ({"max_iter": 0}, ValueError, "max_iter is 0, expected at least 1"),
+    ({"max_iter": -1}, ValueError, "max_iter is -1, expected at least 0"),
     ({"max_iter": 1.5}, TypeError, "max_iter is a float, expected an integer"),
     ({"class_weight": "even"}, ValueError, "class_weight is 'even', expected a dict, \"balanced\""),
     ({"class_weight": {0: 1.0, 7: 1.0}}, ValueError, "class_weight has the key 7, expected the"),
@@ -73,7 +73,7 @@ def test_wrong_data() -> None:
         classifier.fit(X, y, 0.0)
     with pytest.raises(ValueError, match="validation has the label 9, expected one of"):
         classifier.fit(X, y, validation=(X[:2], [9, 1]))
-    with pytest.raises(TypeError, match=r"validation is a ndarray, expected a pair \(X, y\)"):
+    with pytest.raises(TypeError, match=r"validation is a ndarray, expected a pair \(X, y\) or"):
         classifier.fit(X, y, validation=X)
     with pytest.raises(NotFittedError):
         classifier.predict(X)

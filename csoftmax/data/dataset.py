@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax._validate import widened
+
 
 class DataError(ValueError):
     """A file that does not hold what it should: says which file, where, expected and got.
@@ -40,7 +42,8 @@ class Dataset:
     Parameters
     ----------
     X : array, shape (n_samples, n_features) or (n_samples, height, width) or any (n_samples, ...)
-        Boolean, integer, float16, float32 or float64; kept as it is, never copied.
+        Boolean, integer, float16, float32 or float64; kept as it is, never copied. bfloat16
+        becomes float32.
     y : array of integers, shape (n_samples,)
         Labels 0..n_classes-1; kept as contiguous int64.
     scale : float
@@ -78,7 +81,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        X = np.asarray(self.X)
+        X = widened(np.asarray(self.X))
         if X.ndim < 2:
             raise ValueError(f"X must have shape (n_samples, n_features) or more, got {X.shape}")
         if not is_numeric(X.dtype):

@@ -1,0 +1,186 @@
+"""What minibatches need of `SoftmaxClassifier`: `partial_fit`, and the solver "sgd"."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+from csoftmax._estimator_base import UNKNOWN_GAP, softmax_C, unchanged_by_failure
+from csoftmax._estimator_convert import Convertible
+from csoftmax._estimator_data import (
+    Labels,
+    TrainingSet,
+    checked_weight,
+    compute_dtype,
+    more_samples,
+    probabilities_in,
+    rows_that_count,
+    weights_of_classes,
+    with_class_weights,
+)
+from csoftmax._estimator_fit import Fitted, Plan, Problem, measure_gap
+from csoftmax._estimator_monitor import Monitor
+from csoftmax._estimator_sgd import Descent, fit_sgd, one_epoch
+
+Array = NDArray[Any]
+Self = TypeVar("Self", bound="MinibatchClassifier")
+
+
+class MinibatchClassifier(Convertible):
+    """A classifier that goes through samples in minibatches."""
+
+    C: float
+    tol: float
+    max_iter: int
+    learning_rate: float | str
+    momentum: float
+    batch_size: int
+    n_iter_no_change: int
+    verbose: int
+
+    def partial_fit(
+        self: Self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Go through some samples once, in minibatches: stochastic gradient descent on the softmax.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : array_like (n_samples,), or probabilities (n_samples, n_classes)
+            As in `fit`; labels and probabilities may take turns.
+        classes : array_like (n_classes,)
+            All classes there will ever be; needed in the first call only, and not with
+            probabilities, whose columns they are in sorted order.
+        sample_weight : array_like (n_samples,), optional
+
+        Returns
+        -------
+        self
+
+        Notes
+        -----
+        The penalty is that of C and of all the weight seen so far. The automatic learning rate is
+        measured on the samples of each call, the coordinates on those of the first.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> train, _ = cs.fashion_mnist_sample()
+        >>> X = train.X.reshape(6000, 784)
+        >>> classifier = cs.SoftmaxClassifier(batch_size=32, random_state=0)
+        >>> for part in range(0, 6000, 1000):
+        ...     rows = slice(part, part + 1000)
+        ...     classifier = classifier.partial_fit(X[rows], train.y[rows], classes=range(10))
+        >>> classifier.score(X, train.y) > 0.7
+        True
+        """
+        with unchanged_by_failure(self):
+            self._check_parameters()
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    'class_weight is "balanced": partial_fit cannot know the frequencies to come; '
+                    "pass a dict"
+                )
+            first = not hasattr(self, "classes_")
+            data = self._arrived(X, y, classes, first)
+            weight = checked_weight(sample_weight, len(data.X))
+            by_class = weights_of_classes(self.class_weight, data.classes, data.y, weight)
+            target, weight = with_class_weights(data.y, weight, by_class)
+            n_classes, rows = len(data.classes), rows_that_count(weight)
+            start = None if first else self._where_it_ended(self.coef_.dtype)
+            # a failed call leaves the old one: where it was, its velocities, its random numbers
+            descent: Descent | None = copy.deepcopy(getattr(self, "_descent", None))
+            if first or descent is None or descent.automatic != (self._learning_rate is None):
+                seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+                descent = self._begin_descent(data.X, rows, n_classes, start, seed)
+            elif start is not None:
+                descent.parameters = start  # a user may have set coef_
+            C = softmax_C(float(self.C), n_classes)
+            seen = getattr(self, "_seen", 0.0)
+            problem = Problem(data.X, target, n_classes, weight, rows, C, seen=seen)
+            history = one_epoch(problem, descent, **self._descent_options())
+            self._descent, self.classes_ = descent, data.classes
+            self._seen, self._absent = seen + problem.total, []
+            self._keep(*descent.parameters)
+            # entries of full passes are no epochs, and epochs of now are not validated
+            before = {} if first else self.history_
+            if "loss" not in before:
+                before = {}
+            self.history_ = {
+                name: before.get(name, []) + values for name, values in history.items()
+            }
+            self.n_iter_ = np.array([len(self.history_["loss"])], np.int32)
+            self.gap_ = UNKNOWN_GAP
+        return self
+
+    # ---- steps -------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _learning_rate(self) -> float | None:
+        """None is automatic."""
+        return None if isinstance(self.learning_rate, str) else float(self.learning_rate)
+
+    def _fit_sgd(
+        self, problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None,
+        seed: int, plan: Plan,
+    ) -> Fitted:  # fmt: skip
+        descent = self._begin_descent(problem.X, problem.rows, problem.n_classes, start, seed)
+        n_iter, history = fit_sgd(
+            problem, descent, monitor, max_iter=self.max_iter, **self._descent_options()
+        )
+        W, b = descent.parameters
+        self._descent = descent
+        gap = measure_gap(problem, W, b, plan, self.fit_intercept, self._threads)
+        return Fitted(W, b, n_iter, history, gap)
+
+    def _arrived(self, X: Any, y: Any, classes: Any, first: bool) -> TrainingSet:
+        """Return the samples of a call of partial_fit, checked against the first one's classes."""
+        target = probabilities_in(y)
+        if first and classes is None:
+            if target is None:
+                raise ValueError(
+                    "classes is None, expected all classes in the first call of partial_fit"
+                )
+            classes = range(target.shape[1])
+        given = np.asarray(self.classes_ if classes is None else classes)
+        known = np.unique(given)
+        if len(known) < 2:
+            raise ValueError(f"classes has {len(known)} classes, expected at least two")
+        if target is not None and known.tolist() != given.tolist():
+            raise ValueError(
+                f"classes is {given.tolist()}, expected the order {known.tolist()}, in which the "
+                "columns of probabilities are read"
+            )
+        if first:
+            return more_samples(self, X, y, known, "y", reset=True)
+        if known.tolist() != self.classes_.tolist():
+            raise ValueError(
+                f"classes is {known.tolist()}, expected those of the first call, "
+                f"{self.classes_.tolist()}"
+            )
+        return more_samples(self, X, y, self.classes_, "y")
+
+    def _descent_options(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self._learning_rate, "momentum": float(self.momentum),
+            "batch_size": self.batch_size, "tol": float(self.tol),
+            "patience": self.n_iter_no_change, "n_threads": self._threads,
+            "fit_intercept": self.fit_intercept, "verbose": self.verbose,
+        }  # fmt: skip
+
+    def _begin_descent(
+        self, X: Array, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
+        seed: int,
+    ) -> Descent:  # fmt: skip
+        dtype = compute_dtype(X) if start is None else start[0].dtype
+        descent = Descent.begin(X, rows, n_classes, dtype, self._learning_rate is None, seed)
+        if start is not None:
+            descent.parameters = start
+        return descent
