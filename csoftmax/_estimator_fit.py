@@ -127,7 +127,7 @@ def plan_memory(
     side = min(LEADING, n_features, max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5) + 1
     sample = n_weights * rows * (n_features * X.itemsize + side * size)
     at_once = min(n_threads, n_classes)
-    sample += rows * (2 * n_classes + (2 + at_once) * side) * size
+    sample += rows * (n_classes + (2 + at_once) * side) * size
     sample += 4 * min(BLOCK_BYTES, rows * n_features * size)
     squared = min(rows, DIAGONAL_ROWS, 1 + DIAGONAL_BYTES // (n_features * size))
     sample += squared * size * (n_weights * n_features + n_classes)

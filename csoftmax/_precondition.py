@@ -295,9 +295,12 @@ class Curvature:
         problem = sample.problem
         self.sample, dtype, K = sample, problem.dtype, problem.n_classes
         W, b = problem.parameters(x)
-        p = linear(sample.X, W.T, b, scale=problem.scale, n_threads=problem.threads)
-        softmax(p, out=p, n_threads=problem.threads)
-        q = np.ascontiguousarray(p.T)  # by class: its rows are read one after the other
+        q = np.empty((K, len(sample.X)), dtype)  # by class, as they are read
+        step = max(256, BLOCK_BYTES // (K * dtype.itemsize))
+        for start in range(0, len(sample.X), step):
+            some = slice(start, start + step)
+            p = linear(sample.X[some], W.T, b, scale=problem.scale, n_threads=problem.threads)
+            q[:, some] = softmax(p, out=p, n_threads=problem.threads).T
         Z, n = sample.leading, sample.n_leading
         values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
         self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)
@@ -314,13 +317,13 @@ class Curvature:
 
         _for_each_class(problem, curve, 2 * Z.size * Z.shape[1])
         # in the other directions alpha_k e_j, with the variance e_j of the rows that count for k
-        some = q[:, :: sample.every] / alpha.astype(dtype)[:, None]
-        mass, squares = some.sum(axis=1), np.square(some).sum(axis=1)
+        counted = q[:, :: sample.every] / alpha.astype(dtype)[:, None]
+        mass, squares = counted.sum(axis=1), np.square(counted).sum(axis=1)
         n_rows = np.divide(mass * mass, squares, out=np.zeros_like(mass), where=squares > 0)
         belief = n_rows / (n_rows + BELIEF)
-        some *= (belief / np.where(mass > 0, mass, 1))[:, None]
+        counted *= (belief / np.where(mass > 0, mass, 1))[:, None]
         self.rest = np.outer(1 - belief, sample.values[n:]).astype(dtype)
-        self.rest += some @ sample.squares
+        self.rest += counted @ sample.squares
         self.rest *= alpha.astype(dtype)[:, None]
 
 

@@ -21,7 +21,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C
+from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C, unchanged_by_failure
 from csoftmax._estimator_data import (
     TrainingSet,
     as_bytes,
@@ -177,65 +177,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         KeyboardInterrupt
             By Ctrl-C while the folds are fitted; in the final fit, as in `SoftmaxClassifier.fit`.
         """
-        check_common_parameters(self)
-        check_flag(self.refit, "refit")
-        _scorer_of(self.scoring)  # unknown names are refused before the work
-        Cs = _as_grid(self.Cs)
-        for_splitter, for_scorer = self._routed(sample_weight, params)
-        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
-        data = training_set(self, X, y)
-        n_classes = len(data.classes)
-        given = sample_weight
-        if given is not None:  # checked, and one number for all samples repeated
-            given = weights_of_samples(given, None, data.classes, data.y)
-            if for_scorer.get("sample_weight") is sample_weight:
-                for_scorer["sample_weight"] = given
-        weight = weights_of_samples(given, self.class_weight, data.classes, data.y)
-        folds = folds_of(self.cv, data, given, weight, for_splitter)
-        weights = weights_of_folds(folds, weight, len(data.y))
-        present = classes_of_folds(weights, weight, data, self.refit)
-        held_out = max(len(fold.test) for fold in folds) * data.X[:1].nbytes
-        n_at_once, plan = plan_groups(
-            budget, data.X, n_classes, self._threads, len(folds), len(Cs), held_out + converted
-        )
-        data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
-        if self.verbose:
-            print(
-                f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
-                f"{in_units(plan.n_bytes)} besides X",
-                file=sys.stderr,
-            )
-        options = {
-            "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
-            "max_iter": self.max_iter, "n_threads": self._threads,
-        }  # fmt: skip
-        of_folds = {"tol": FOLD_TOL * float(self.tol),
-                    "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
-        W, b, iterations = solve_heads(
-            data.X, data.y, n_classes, softmax_C(Cs, n_classes), weights, n_at_once, plan,
-            **{**options, **of_folds},
-        )  # fmt: skip
-        paths = self._paths(W, b)
-        scores = self._scores(data, folds, Cs, paths, given, for_scorer)
-        name = repr(self.scoring or "accuracy")
-        if self.refit:
-            chosen = float(Cs[best_for_all(scores, name)])
-            C = softmax_C(chosen, n_classes)
-            problem = Problem(data.X, data.y, n_classes, weight, None, C)
-            # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
-            fitted = fit_lbfgs(problem, None, None, plan.of_one(data.X, n_classes), **options)
-            self._keep(fitted.W, fitted.b)
-            self.history_, self.gap_ = fitted.history, fitted.gap
-        else:
-            telling, best = best_for_each(scores, name)
-            chosen = float(Cs[best].mean())
-            self._keep(*mean_parameters(W[telling, best], b[telling, best], present[telling]))
-            for stale in ("history_", "gap_"):
-                self.__dict__.pop(stale, None)
-        self.classes_, self.Cs_, self.C_ = data.classes, Cs, chosen
-        self.n_iter_, self.scores_ = iterations[:, None, :], scores[:, None, :]
-        self.coefs_paths_ = paths[:, None]
-        return self
+        with unchanged_by_failure(self):
+            return self._fit(X, y, sample_weight, params)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
         """Return what `scoring` says of the predictions for X: the accuracy if it is None.
@@ -304,6 +247,67 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return chosen
 
     # ---- steps of fit --------------------------------------------------------------------------
+
+    def _fit(self: Self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Self:
+        check_common_parameters(self)
+        check_flag(self.refit, "refit")
+        _scorer_of(self.scoring)  # unknown names are refused before the work
+        Cs = _as_grid(self.Cs)
+        for_splitter, for_scorer = self._routed(sample_weight, params)
+        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
+        data = training_set(self, X, y)
+        n_classes = len(data.classes)
+        given = sample_weight
+        if given is not None:  # checked, and one number for all samples repeated
+            given = weights_of_samples(given, None, data.classes, data.y)
+            if for_scorer.get("sample_weight") is sample_weight:
+                for_scorer["sample_weight"] = given
+        weight = weights_of_samples(given, self.class_weight, data.classes, data.y)
+        folds = folds_of(self.cv, data, given, weight, for_splitter)
+        weights = weights_of_folds(folds, weight, len(data.y))
+        present = classes_of_folds(weights, weight, data, self.refit)
+        held_out = max(len(fold.test) for fold in folds) * data.X[:1].nbytes
+        n_at_once, plan = plan_groups(
+            budget, data.X, n_classes, self._threads, len(folds), len(Cs), held_out + converted
+        )
+        data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
+        if self.verbose:
+            print(
+                f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
+                f"{in_units(plan.n_bytes)} besides X",
+                file=sys.stderr,
+            )
+        options = {
+            "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
+            "max_iter": self.max_iter, "n_threads": self._threads,
+        }  # fmt: skip
+        of_folds = {"tol": FOLD_TOL * float(self.tol),
+                    "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
+        W, b, iterations = solve_heads(
+            data.X, data.y, n_classes, softmax_C(Cs, n_classes), weights, n_at_once, plan,
+            **{**options, **of_folds},
+        )  # fmt: skip
+        paths = self._paths(W, b)
+        scores = self._scores(data, folds, Cs, paths, given, for_scorer)
+        name = repr(self.scoring or "accuracy")
+        if self.refit:
+            chosen = float(Cs[best_for_all(scores, name)])
+            C = softmax_C(chosen, n_classes)
+            problem = Problem(data.X, data.y, n_classes, weight, None, C)
+            # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
+            fitted = fit_lbfgs(problem, None, None, plan.of_one(data.X, n_classes), **options)
+            self._keep(fitted.W, fitted.b)
+            self.history_, self.gap_ = fitted.history, fitted.gap
+        else:
+            telling, best = best_for_each(scores, name)
+            chosen = float(Cs[best].mean())
+            self._keep(*mean_parameters(W[telling, best], b[telling, best], present[telling]))
+            for stale in ("history_", "gap_"):
+                self.__dict__.pop(stale, None)
+        self.classes_, self.Cs_, self.C_ = data.classes, Cs, chosen
+        self.n_iter_, self.scores_ = iterations[:, None, :], scores[:, None, :]
+        self.coefs_paths_ = paths[:, None]
+        return self
 
     def _routed(
         self, sample_weight: Any, params: dict[str, Any]

@@ -418,3 +418,11 @@ def test_score_knows_the_classes_that_the_samples_lack() -> None:
     assert ours.score(X[some], Y[some]) == pytest.approx(-expected, rel=1e-6)
     with pytest.raises(ValueError, match="score got bonus, which go to the scorer only with"):
         ours.score(X, Y, bonus=1)
+
+
+def test_a_failed_fit_leaves_the_features_of_the_last_one() -> None:
+    model = choice(Cs=[1.0]).fit(X, Y)
+    predicted = model.predict(X)
+    with pytest.raises(ValueError, match="only one class"):
+        model.fit(X[:, :1], np.zeros(len(X), int))
+    assert np.array_equal(model.predict(X), predicted)
