@@ -167,7 +167,10 @@ def _table(X: Any) -> Any:
 
 def _fits_float32(X: Any) -> bool:
     """Say whether X is an array of int8, or of bfloat16, which other packages give to NumPy."""
-    return getattr(getattr(X, "dtype", None), "name", None) in ("bfloat16", "int8")
+    dtype = getattr(X, "dtype", None)
+    if getattr(dtype, "kind", "f") not in "iV":  # numbers of NumPy, whose names take time
+        return False
+    return getattr(dtype, "name", None) in ("bfloat16", "int8")
 
 
 def _listed(classes: Array) -> str:

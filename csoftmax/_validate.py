@@ -43,7 +43,10 @@ def as_array(x: ArrayLike, name: str) -> Array:
 
 def widened(array: Array) -> Array:
     """Return bfloat16, which NumPy knows only from other packages, as float32; else the array."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    dtype = array.dtype
+    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.name == "bfloat16":  # a name takes time
+        return array.astype(np.float32)
+    return array
 
 
 def compute_dtype(*arrays: Array) -> np.dtype[Any]:
