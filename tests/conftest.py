@@ -58,6 +58,16 @@ def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_precondition, "LEAST_ROWS", 64)
 
 
+@pytest.fixture
+def threads_cost_nothing() -> Iterator[None]:
+    """As many threads as are asked for, up to one for each piece, however little there is to do."""
+    from csoftmax import _kernels
+
+    before = _kernels.count_threads_cost(0.0)
+    yield
+    _kernels.count_threads_cost(before)
+
+
 @pytest.fixture(params=["newton", "lbfgs"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small problems by Newton's method, as they are solved, and by L-BFGS, as larger ones are."""

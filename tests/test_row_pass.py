@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels, reference
 
+pytestmark = pytest.mark.usefixtures("threads_cost_nothing")
+
 Array = NDArray[Any]
 
 

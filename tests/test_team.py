@@ -20,6 +20,8 @@ import pytest
 
 from csoftmax import _kernels
 
+pytestmark = pytest.mark.usefixtures("threads_cost_nothing")
+
 Array = Any
 LIMIT = 120  # seconds; each test takes a few
 

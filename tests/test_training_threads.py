@@ -11,6 +11,8 @@ from training_cases import state_of, synthetic
 
 import csoftmax as cs
 
+pytestmark = pytest.mark.usefixtures("threads_cost_nothing")
+
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
