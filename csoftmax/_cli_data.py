@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import csoftmax as cs
+from csoftmax._names import is_integer_name, listed, positions
 
 
 class Dtype(str, Enum):
@@ -106,31 +107,21 @@ def as_trained(
     data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
 ) -> cs.Dataset:
     """The data with the model's order of classes."""
-    names, wanted = data.class_names, model.class_names
-    positions = tuple(map(str, range(model.n_classes)))
-    if names == wanted or positions == wanted:
-        return data
-    if not names or names == positions[: len(names)]:
+    wanted = model.class_names
+    labels = model.labels_of(data.y, len(data), data.class_names, data.name)
+    counted = positions(model.n_classes)
+    if wanted != counted and set(data.class_names) <= set(counted) - set(wanted):
         say(f"labels 0, 1, ... are taken for the model's classes in order: {', '.join(wanted)}")
-        return data
-    if not set(names) <= set(wanted):
-        stranger = next(name for name in names if name not in wanted)
-        raise ValueError(
-            f"{data.name} has the class {stranger!r}, but the model's are {', '.join(wanted)}"
-        )
-    order = np.array([wanted.index(name) for name in names])
-    return replace(data, y=order[data.y], class_names=wanted)
+    names = data.class_names if labels is data.y else wanted
+    return replace(data, y=labels, class_names=names)
 
 
 def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> None:
     """Say what integer labels mean to a model whose classes have names."""
-    if any(name.removeprefix("-").isdecimal() for name in model.class_names):
+    if any(map(is_integer_name, model.class_names)):
         return  # integers mean themselves
-    pairs = ", ".join(f"{k} is {name}" for k, name in enumerate(model.class_names[:10]))
-    say(
-        f"labels that are integers count the model's classes: {pairs}"
-        + (", ..." if model.n_classes > 10 else "")
-    )
+    pairs = [f"{k} is {name}" for k, name in enumerate(model.class_names)]
+    say(f"labels that are integers count the model's classes: {listed(pairs)}")
 
 
 def make_folder(folder: Path) -> None:

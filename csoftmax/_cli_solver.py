@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
+from csoftmax._labelled import scale_of
 from csoftmax._passes import LinearArguments
 from csoftmax._run import UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
 from csoftmax.model import is_integer
-from csoftmax.training import scale_of
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10

@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, estimator_form, softmax_form
+from csoftmax._model_file import FORMAT_VERSION, read_parameters, write_parameters
 from csoftmax._validate import FLOAT32, FLOAT64
 from csoftmax.data import DataError
-from csoftmax.model import FORMAT_VERSION, SoftmaxRegression, read_parameters, write_parameters
+from csoftmax.model import SoftmaxRegression
 
 Array = NDArray[Any]
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,

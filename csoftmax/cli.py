@@ -180,6 +180,7 @@ def train(
                     data, class_names=names, test_fraction=test_fraction, seed=seed, **table
                 )
         model = model_for(train_set, data, model, dtype, seed)
+        train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
         make_folder(out)
     if resume is not None and data is not None:
         tell_positions(model, say)
