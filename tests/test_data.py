@@ -65,6 +65,13 @@ def test_dataset_of_images_and_of_nothing() -> None:
         (([[1]], [0], 0.0), ValueError, "scale must be a positive finite number, got 0.0"),
         (([[1]], [0], float("nan")), ValueError, "scale must be a positive"),
         (([[1]], [0], 1.0, "ab"), TypeError, "class_names must be a sequence of names, got 'ab'"),
+        (([[1]], [0], 1.0, (), "", "a"), TypeError, "feature_names must be a sequence of names"),
+        (
+            ([[1, 2]], [0], 1.0, (), "", ("a",)),
+            ValueError,
+            "X has 2 features but feature_names has 1 names",
+        ),
+        (([[1, 2]], [0], 1.0, (), "", ("a", "a")), ValueError, "different names, got 'a' more"),
     ],
 )
 def test_dataset_refuses(arguments: Any, error: type[Exception], message: str) -> None:
@@ -87,6 +94,14 @@ def test_split_is_stratified(fraction: float) -> None:
     assert train.X.dtype == np.float16
     assert (np.diff(train.X[:, 0]) > 0).all()
     assert (train.scale, train.class_names, train.name) == (0.5, ("a", "b", "c"), "d train")
+
+
+def test_split_keeps_names_and_scale() -> None:
+    X = np.arange(24, dtype=np.uint8).reshape(12, 2)
+    data = Dataset(X, np.arange(12) % 2, 0.5, ("no", "yes"), "d", ("a", "b"))
+    for part, title in zip(split_dataset(data, 0.25), ("d train", "d test"), strict=True):
+        assert (part.scale, part.class_names, part.name) == (0.5, ("no", "yes"), title)
+        assert part.feature_names == ("a", "b")
 
 
 def test_split_seed() -> None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from table_cases import IRIS, IRIS_X, table
 
-from csoftmax.data import DataError, read_csv, tables, textlines
+from csoftmax.data import DataError, cells, read_csv, textlines
 from csoftmax.data.tables import read_csv_features
-
-IRIS = "length,width,species\n5.1,3.5,setosa\n6.2,2.9,virginica\n4.9,3.0,setosa\n"
-
-
-def table(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
-    path = tmp_path / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -42,7 +34,7 @@ def table(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
 )
 def test_layouts(tmp_path: Path, text: str) -> None:
     data = read_csv(table(tmp_path, text))
-    np.testing.assert_array_equal(data.X, np.float32([[5.1, 3.5], [6.2, 2.9], [4.9, 3.0]]))
+    np.testing.assert_array_equal(data.X, IRIS_X)
     assert data.X.dtype == np.float32
     assert data.X.flags.c_contiguous
     assert data.y.tolist() == [0, 1, 0]
@@ -59,24 +51,43 @@ def test_gzip_and_tsv(tmp_path: Path) -> None:
     [
         (["10", "9", "2"], ("2", "9", "10"), [2, 1, 0]),
         (["-1", "1", "-1"], ("-1", "1"), [0, 1, 0]),
-        (["1.0", "2.0", "1"], ("1", "2"), [0, 1, 0]),
+        (["1.0", "2.0", "1.0"], ("1", "2"), [0, 1, 0]),
+        (["10", "9.0", "2"], ("2", "9", "10"), [2, 1, 0]),
+        (["1.0", "2.0", "1"], ("1", "1.0", "2.0"), [1, 2, 0]),
+        (["1_2", "12", "1_2"], ("12", "1_2"), [1, 0, 1]),
+        (["07", "7", "8"], ("07", "7", "8"), [0, 1, 2]),
+        (["+1", "1", "-0"], ("+1", "-0", "1"), [0, 2, 1]),
+        (["٣", "3", "٣"], ("3", "٣"), [1, 0, 1]),
+        (["1e3", "1000", "2"], ("1000", "1e3", "2"), [1, 0, 2]),
+        (["-0.0", "0.0", "1.00"], ("-0.0", "0.0", "1.00"), [0, 1, 2]),
+        (["True", "False", "True"], ("False", "True"), [1, 0, 1]),
+        (["x", "NA", "?"], ("?", "NA", "x"), [2, 1, 0]),
+        (["7", " 8", '"7 "'], ("7", "8"), [0, 1, 0]),
         (["b", "10", "9"], ("10", "9", "b"), [2, 0, 1]),
         (['"a,b"', '"say ""hi"""', '"a,b"'], ("a,b", 'say "hi"'), [0, 1, 0]),
         (["é", "日本", "é"], ("é", "日本"), [0, 1, 0]),
         (['"two\nlines"', "x", "x"], ("two\nlines", "x"), [0, 1, 1]),
-        ([f"{2**70}", "5", "5"], None, [1, 0, 0]),
+        ([f"{2**70}", "5", "5"], (f"{2**70}", "5"), [0, 1, 1]),
+        ([f"{-(2**63)}", "5", "5"], (f"{-(2**63)}", "5"), [0, 1, 1]),
     ],
 )
-def test_labels(tmp_path: Path, labels: list[str], names: Any, codes: list[int]) -> None:
+def test_labels(
+    tmp_path: Path, labels: list[str], names: tuple[str, ...], codes: list[int]
+) -> None:
     text = "a,label\n" + "".join(f"{i}.5,{label}\n" for i, label in enumerate(labels))
-    if names is None:
-        with pytest.raises(DataError, match="line 2: expected an integer label"):
-            read_csv(table(tmp_path, text))
-        return
     data = read_csv(table(tmp_path, text))
     assert data.class_names == names
     assert data.y.tolist() == codes
     assert data.X[:, 0].tolist() == [0.5, 1.5, 2.5]
+
+
+def test_labels_as_text(tmp_path: Path) -> None:
+    path = table(tmp_path, "a,label\n1,2.10\n2,2\n3,2.1\n4,nan\n")
+    data = read_csv(path, labels="text")
+    assert data.class_names == ("2", "2.1", "2.10", "nan")
+    assert data.y.tolist() == [2, 0, 1, 3]
+    with pytest.raises(DataError, match=r"line 2: expected .* got 2.10; say labels='text'"):
+        read_csv(path, missing="drop")
 
 
 @pytest.mark.parametrize("column", ["a", 0, -3, "0", "-3"])
@@ -129,9 +140,9 @@ LONG = "a,b,label\n" + "1,2,0\n3,4,1\n" * 3
         (LONG + "1,2,0,4\n", "line 8: expected 3 cells, got 4"),
         (LONG + "\n\n1,2,0,\n", "line 10: expected 3 cells, got 4"),
         (LONG + "1,x,0\n", "line 8, column 'b': expected a number, got 'x'"),
-        (LONG + "1,,0\n", "line 8, column 'b': expected a number, got ''"),
+        (LONG + "1,,0\n", "missing values in 1 of 7 rows, the first in line 8, column 'b'"),
         (LONG + "1_0,1,0\n", "line 8, column 'a': expected a number, got '1_0'"),
-        (LONG + "1,nan,0\n", "line 8, column 'b': expected a finite number, got 'nan'"),
+        (LONG + "1,NAN,0\n", "line 8, column 'b': expected a finite number, got 'NAN'"),
         (LONG + "-inf,1,0\n", "line 8, column 'a': expected a finite number, got '-inf'"),
         (LONG + "1e400,1,0\n", "line 8, column 'a': expected a finite number, got '1e400'"),
         (LONG + "1e39,1,0\n", "line 8, column 'a': expected a finite number, got '1e39'"),
@@ -139,13 +150,16 @@ LONG = "a,b,label\n" + "1,2,0\n3,4,1\n" * 3
         (LONG + '1,2," "\n', "line 8: expected a label, got an empty cell"),
         (LONG + "1,2," + "x" * 1001 + "\n", "line 8: expected a label, got 1001 characters"),
         (LONG + "1,2,0.5\n", "line 8: expected an integer label or a class name, got 0.5"),
-        (LONG + "1,2,nan\n", "line 8: expected an integer label or a class name, got nan"),
+        (LONG + "1,2,inf\n", "line 8: expected an integer label or a class name, got inf"),
+        (LONG + "1,2,nan\n", "line 8: expected a label, got 'nan'; say missing='drop'"),
         (LONG + '1,2,"0\n3,4,1\n', "line 8: expected a closing quote, got the end of the file"),
         (LONG + '1,"2"x,"0"\n', "line 8: "),
         (LONG + '1,"2\n",0\n3,4\n', "line 10: expected 3 cells, got 2"),
         ('label,a\n0,1\n1,"two\nlines"\n', "line 3, column 'a': expected a number"),
         (b"a,label\n1,0\n2,\xff\n", "line 3: expected UTF-8 text"),
-        (IRIS.encode("utf-16"), "line 1: expected UTF-8 text"),
+        (b"a,label\n1,0\n2,\xe9\n", "got the byte 0xe9 at character 3; give the file's encoding"),
+        (IRIS.encode("utf-16-le"), "line 1: .* a NUL character; is it UTF-16 without"),
+        (IRIS.encode("utf-16")[:-1], "expected UTF-16 text: .* truncated data"),
     ],
 )
 def test_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -156,7 +170,7 @@ def test_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
 
 
 def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_BLOCK_CHARACTERS", 100)
+    monkeypatch.setattr(cells, "_BLOCK_CHARACTERS", 100)
     rows = np.arange(3000).reshape(1000, 3)
     good = "".join(f"{a},{b},{c % 2}\n" for a, b, c in rows)
     data = read_csv(table(tmp_path, good))
@@ -167,10 +181,10 @@ def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_row_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textlines, "MAX_RECORD_BYTES", 100)
-    with pytest.raises(DataError, match="line 2: expected a row of less than 100 bytes"):
+    monkeypatch.setattr(textlines, "MAX_RECORD_CHARACTERS", 100)
+    with pytest.raises(DataError, match="line 2: expected a row of less than 100 characters"):
         read_csv(table(tmp_path, 'a,label\n1,"' + "x\n" * 60 + '"\n'))
-    with pytest.raises(DataError, match="line 1: expected a row of less than 100 bytes"):
+    with pytest.raises(DataError, match="line 1: expected a row of less than 100 characters"):
         read_csv(table(tmp_path, "1" * 200))
 
 
@@ -197,7 +211,7 @@ def test_pixels(tmp_path: Path) -> None:
     assert data.X.dtype == np.uint8
     assert data.X.tolist() == [[0, 255], [7, 10]]
     assert data.scale == 1 / 255
-    for bad in ("256", "-1", "0.5", "nan"):
+    for bad in ("256", "-1", "0.5", "inf"):
         with pytest.raises(DataError, match=f"line 3, .*'p1': .*an integer 0..255, got '{bad}'"):
             read_csv(table(tmp_path, f"label,p0,p1\n0,0,255\n1,7,{bad}\n"), dtype=np.uint8)
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays, integer_dtypes, unsigned_integer_dtypes
 from numpy.testing import assert_array_equal
 
 from csoftmax import _validate
@@ -358,3 +361,33 @@ def test_cgroup_quotas_of_both_versions(tmp_path: Path) -> None:
     assert quotas() == [0.5]
     write("mount/cpu/job/cpu.cfs_period_us", "0\n")
     assert quotas() == []
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    y=st.one_of(
+        arrays(integer_dtypes(endianness="?"), 4, elements={"min_value": -2, "max_value": 3}),
+        arrays(integer_dtypes(endianness="?"), 4),
+        arrays(unsigned_integer_dtypes(endianness="?"), 4),
+        arrays(np.bool_, 4),
+    ),
+    n_classes=st.integers(1, 4),
+    ignored=st.sampled_from([None, -1, -100, 255, 2**63 - 1]),
+    step=st.sampled_from([1, -1, 2]),
+)
+def test_labels_are_kept_or_the_first_bad_one_is_named(
+    y: np.ndarray, n_classes: int, ignored: int | None, step: int
+) -> None:
+    y = y[::step]
+    values = [int(value) for value in y]
+    bad = [i for i, k in enumerate(values) if not (0 <= k < n_classes or k == ignored)]
+    if bad:
+        message = rf"y\[{bad[0]}\] is {values[bad[0]]}, expected an integer in 0..{n_classes - 1}"
+        with pytest.raises(ValueError, match=message):
+            _validate.as_labels(y, len(y), n_classes, ignored)
+        return
+    labels = _validate.as_labels(y, len(y), n_classes, ignored)
+    assert labels.tolist() == values
+    assert labels.dtype == np.int64
+    assert labels.flags.c_contiguous
+    assert labels.dtype.isnative

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,16 @@ class Dataset:
         One name per class, or empty.
     name : str
         A name for messages.
+    feature_names : sequence of str
+        One name per feature, no two the same, or empty.
 
     Raises
     ------
     TypeError
-        For X or y of another dtype.
+        For X or y of another dtype, or one str where names are expected.
     ValueError
-        For shapes that do not fit, a negative label, a label without a name, or a bad scale.
+        For shapes that do not fit, a negative label, a label without a name, a bad scale, or
+        feature names that do not tell the features apart.
 
     Examples
     --------
@@ -71,6 +75,7 @@ class Dataset:
     scale: float = 1.0
     class_names: tuple[str, ...] = ()
     name: str = ""
+    feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         X = np.asarray(self.X)
@@ -78,16 +83,21 @@ class Dataset:
             raise ValueError(f"X must have shape (n_samples, n_features) or more, got {X.shape}")
         if not is_numeric(X.dtype):
             raise TypeError(f"X must hold booleans, integers or floats, got dtype {X.dtype}")
-        if isinstance(self.class_names, str):
-            raise TypeError(f"class_names must be a sequence of names, got {self.class_names!r}")
-        names = tuple(str(name) for name in self.class_names)
+        names = _names("class_names", self.class_names)
+        feature_names = _names("feature_names", self.feature_names)
+        n_features = math.prod(X.shape[1:])
+        if len(feature_names) not in (0, n_features):
+            raise ValueError(f"X has {n_features} features but feature_names has "
+                             f"{len(feature_names)} names")  # fmt: skip
+        check_distinct("feature_names", feature_names)
         y = _checked_labels(self.y, len(names))
         if len(X) != len(y):
             raise ValueError(f"X has {len(X)} samples but y has {len(y)} labels")
         scale = float(self.scale)
         if not math.isfinite(scale) or scale <= 0:
             raise ValueError(f"scale must be a positive finite number, got {scale}")
-        for field, value in (("X", X), ("y", y), ("scale", scale), ("class_names", names)):
+        for field, value in (("X", X), ("y", y), ("scale", scale), ("class_names", names),
+                             ("feature_names", feature_names)):  # fmt: skip
             object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
@@ -110,6 +120,18 @@ class Dataset:
 def is_numeric(dtype: np.dtype[Any]) -> bool:
     """Tell whether features may have this dtype: no strings, objects, complex, long doubles."""
     return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def _names(argument: str, values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"{argument} must be a sequence of names, got {values!r}")
+    return tuple(str(value) for value in values)
+
+
+def check_distinct(argument: str, names: tuple[str, ...]) -> None:
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"{argument} must be different names, got {twice!r} more than once")
 
 
 def _checked_labels(values: Any, n_names: int) -> NDArray[np.int64]:
@@ -188,4 +210,4 @@ def split_dataset(
 def _subset(dataset: Dataset, chosen: NDArray[np.bool_], part: str) -> Dataset:
     index = np.flatnonzero(chosen)
     name = f"{dataset.name} {part}".strip()
-    return Dataset(dataset.X[index], dataset.y[index], dataset.scale, dataset.class_names, name)
+    return replace(dataset, X=dataset.X[index], y=dataset.y[index], name=name)

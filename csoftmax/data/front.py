@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from .arrays import open_npy, read_npy, read_npz, read_npz_features
 from .dataset import DataError, Dataset, split_dataset
 from .idx import read_idx, read_idx_folder
 from .labels import check_features
-from .tables import read_csv, read_csv_features
+from .rows import column_means, fill_missing
+from .table_options import TableOptions
+from .tables import read_csv, read_csv_features, read_table
 
 
 def read(
     path: str | os.PathLike[str],
     *,
-    label_column: str | int | None = None,
-    header: bool | None = None,
-    dtype: DTypeLike = "float32",
     class_names: Sequence[str] | None = None,
     test_fraction: float = 0.2,
     seed: int | None = 0,
+    **table: Any,
 ) -> tuple[Dataset, Dataset]:
     """Read a train and a test set from a path.
 
@@ -39,8 +39,6 @@ def read(
     Parameters
     ----------
     path : path of a file or folder
-    label_column, header, dtype
-        For tables: see read_csv.
     class_names : sequence of str, optional
         The classes to expect, such as those of a model. Without it they are the labels that occur.
         Labels are looked up by name; where no name is an integer, integers count the names from 0.
@@ -48,6 +46,10 @@ def read(
         The share of the samples that goes to the test set, where the files have none.
     seed : int or None
         Seed of that split.
+    table
+        For tables, the other parameters of read_csv: label_column, header, delimiter, dtype,
+        feature_names, drop, columns, missing, labels, decimal, encoding. The means of
+        ``missing="mean"`` are those of the train part, for both parts.
 
     Returns
     -------
@@ -70,19 +72,24 @@ def read(
     (Dataset('sample train', X (6000, 28, 28) uint8, 10 classes), \
 Dataset('sample test', X (1000, 28, 28) uint8, 10 classes))
     """
-    train, test = read_parts(
-        path, label_column=label_column, header=header, dtype=dtype, class_names=class_names
-    )
-    return split_dataset(train, test_fraction, seed) if test is None else (train, test)
+    path = Path(path)
+    if _kind(path) == "table":
+        options = TableOptions(**table)
+        train, test = split_dataset(read_table(path, options, class_names), test_fraction, seed)
+        if options.wants_means:
+            means = column_means(train)
+            fill_missing(train.X, means)
+            fill_missing(test.X, means)
+        return train, test
+    train, own_test = read_parts(path, class_names=class_names, **table)
+    return split_dataset(train, test_fraction, seed) if own_test is None else (train, own_test)
 
 
 def read_parts(
     path: str | os.PathLike[str],
     *,
-    label_column: str | int | None = None,
-    header: bool | None = None,
-    dtype: DTypeLike = "float32",
     class_names: Sequence[str] | None = None,
+    **table: Any,
 ) -> tuple[Dataset, Dataset | None]:
     """Read what a path holds, without splitting it; the parameters are those of read.
 
@@ -102,8 +109,8 @@ def read_parts(
     path = Path(path)
     kind = _kind(path)
     if kind == "table":
-        return read_csv(path, label_column=label_column, header=header, dtype=dtype,
-                        class_names=class_names), None  # fmt: skip
+        return read_csv(path, class_names=class_names, **table), None
+    _check_not_for_tables(path, table)
     if kind == "npz":
         return read_npz(path, class_names=class_names)
     if kind == "npy":
@@ -117,10 +124,8 @@ def read_parts(
 def read_features(
     path: str | os.PathLike[str],
     *,
-    label_column: str | int | None = None,
-    header: bool | None = None,
-    dtype: DTypeLike = "float32",
     n_features: int | None = None,
+    **table: Any,
 ) -> NDArray[Any]:
     """Read samples without labels, to be predicted.
 
@@ -130,13 +135,14 @@ def read_features(
     Parameters
     ----------
     path : path of the file
-    label_column : str or int, optional
-        For tables: a column to leave out.
-    header, dtype
-        For tables: see read_csv.
     n_features : int, optional
         For tables: how many features to expect. A table with one column more has labels in the
         column that read_csv would take them from, and they are left out.
+    table
+        For tables, the other parameters of read_csv: label_column (left out), header, delimiter,
+        dtype, feature_names, drop, columns, missing, decimal, encoding. Missing values can be
+        dropped with their rows, or filled with the training table's means
+        (``missing=train.X.mean(axis=0)``).
 
     Returns
     -------
@@ -158,9 +164,8 @@ def read_features(
     path = Path(path)
     kind = _kind(path)
     if kind == "table":
-        return read_csv_features(
-            path, label_column=label_column, header=header, dtype=dtype, n_features=n_features
-        )
+        return read_csv_features(path, n_features=n_features, **table)
+    _check_not_for_tables(path, table)
     if path.is_dir():
         raise DataError(f"{path}: expected a file of samples to predict, got a folder")
     if kind == "npz":
@@ -188,6 +193,15 @@ def _kind(path: Path) -> str:
         return "idx file"
     raise DataError(f"{path}: expected .csv, .tsv, .txt (or .gz of these), .npy, .npz, an IDX file "
                     "or a folder")  # fmt: skip
+
+
+def _check_not_for_tables(path: Path, table: dict[str, Any]) -> None:
+    """Refuse what would be passed over in a file that is no table, but for harmless parameters."""
+    TableOptions(**table)
+    harmless = ("label_column", "header", "delimiter", "dtype", "feature_names", "encoding")
+    for name, value in table.items():
+        if value is not None and name not in harmless:
+            raise ValueError(f"{name} is for tables, but {path} is none")
 
 
 def _read_npy_parts(

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cells import as_number
 from .dataset import DataError, Dataset, is_numeric
+from .table_options import MISSING, whole_number
 
+# one long label would widen every element of an array of labels
+_MAX_LABEL = 1000
 _BLOCK_VALUES = 1 << 20
 
 
@@ -23,20 +27,24 @@ def make_dataset(
     locate: Callable[[int], str] = "sample {}".format,
     labels_where: str | None = None,
     name: str = "",
+    feature_names: Sequence[str] = (),
+    checked: bool = False,
 ) -> Dataset:
     """Check what a file held and encode its labels; uint8 features get the scale 1/255.
 
     ``where`` and ``labels_where`` name the source of X and of the labels in messages; ``locate``
-    turns the index of a sample into its place there.
+    turns the index of a sample into its place there. With ``checked`` X is known to be right.
     """
-    check_features(where, X)
+    if not checked:
+        check_features(where, X)
     labels_where = labels_where or where
     values = _clean_labels(labels_where, labels, locate)
     if len(values) != len(X):
         raise DataError(f"{labels_where}: expected {len(X)} labels, one per sample of X in "
                         f"{where}, got {len(values)}")  # fmt: skip
     y, names = _encode(labels_where, values, class_names, locate)
-    return Dataset(X, y, 1 / 255 if X.dtype == np.uint8 else 1.0, names, name)
+    scale = 1 / 255 if X.dtype == np.uint8 else 1.0
+    return Dataset(X, y, scale, names, name, tuple(feature_names))
 
 
 def check_features(where: str, X: NDArray[Any]) -> None:
@@ -62,6 +70,61 @@ def check_features(where: str, X: NDArray[Any]) -> None:
             at[0] += start
             place = ", ".join(map(str, at))
             raise DataError(f"{where}: expected finite numbers, got {X[tuple(at)]} at [{place}]")
+
+
+def labels_from_text(
+    where: str,
+    texts: Sequence[str],
+    locate: Callable[[int], str],
+    *,
+    as_text: bool = False,
+    drop: bool = False,
+    decimal: str = ".",
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the labels of a table, and which of them there are.
+
+    They are integers if each one is written as an integer is, or as a float without fraction is,
+    and no two that differ become the same; otherwise they are text. Missing ones are those of
+    empty cells, and where all others are numbers, those of the cells in MISSING; they are refused
+    unless ``drop`` is true.
+    """
+    stripped = [text.strip() for text in texts]
+    distinct = set(stripped)
+    named = distinct - set(MISSING)
+    numbers = {text: as_number(text, decimal) for text in named}
+    all_numbers = bool(named) and not as_text and None not in numbers.values()
+    absent = set(MISSING) if all_numbers else {""}
+    refused = set() if drop else distinct & absent
+    refused |= {text for text in distinct if len(text) > _MAX_LABEL}
+    if all_numbers:
+        refused |= {text for text in named if not float(numbers[text] or 0).is_integer()}
+    if refused:
+        i = next(i for i, text in enumerate(stripped) if text in refused)
+        _refuse_label(f"{where}: {locate(i)}", stripped[i], stripped[i] in absent)
+    present = np.array([text not in absent for text in stripped], np.bool_)
+    kept = [text for text in stripped if text not in absent]
+    codes = {} if as_text else {text: _integer(text) for text in distinct - absent}
+    values = set(codes.values())
+    if codes and None not in values and len(values) == len(codes):
+        return np.array([codes[text] for text in kept], np.int64), present
+    return np.array(kept, np.str_), present
+
+
+def _integer(text: str) -> int | None:
+    """Return what is written as an integer of 64 bits, or as a float like 2.0, or None."""
+    number = whole_number(text.removesuffix(".0"))
+    return None if number is None or abs(number) >= 2**63 else number
+
+
+def _refuse_label(place: str, text: str, is_absent: bool) -> None:
+    if len(text) > _MAX_LABEL:
+        raise DataError(f"{place}: expected a label, got {len(text)} characters")
+    if is_absent:
+        got = repr(text) if text else "an empty cell"
+        raise DataError(f"{place}: expected a label, got {got}; say missing='drop' to leave such "
+                        "rows out")  # fmt: skip
+    raise DataError(f"{place}: expected an integer label or a class name, got {text}; say "
+                    "labels='text' if these numbers are names")  # fmt: skip
 
 
 def _clean_labels(
