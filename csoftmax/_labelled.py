@@ -43,22 +43,17 @@ def check_labelled(
     Labels index C arrays: they are checked each time. `names` stands for the model's own.
     """
     class_names, feature_names = names or (model._class_names, model.feature_names)
-    check_feature_names(names_of_features(data), feature_names, name)
+    check_feature_names(data.feature_names, feature_names, name)
     features = model.features_of(data.X, f"{name}.X")
     labels = model.labels_of(data.y, len(features), data.class_names, name, class_names)
     return features, labels
 
 
-def names_of_features(data: DataLoader | Dataset) -> tuple[str, ...]:
-    names: tuple[str, ...] = getattr(data, "feature_names", ())
-    return names
-
-
-def names_after(model: SoftmaxRegression, loader: DataLoader) -> Names:
+def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset) -> Names:
     """Return the model's names of classes and features once it has been trained on these data."""
     classes, features = model._class_names, model.feature_names
     same = class_order(loader.class_names, classes, model.n_classes, "train_data") is None
-    return classes or (loader.class_names if same else ()), features or names_of_features(loader)
+    return classes or (loader.class_names if same else ()), features or loader.feature_names
 
 
 def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:

@@ -371,7 +371,9 @@ class SoftmaxClassifier(LinearSoftmax):
         A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
         classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
         from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
-        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
+        all of them are. The settings are those of its training, C in units of unscaled features
+        (after SGD the C that equals its weight decay, inf without any), and the defaults where the
+        file does not tell.
 
         Parameters
         ----------

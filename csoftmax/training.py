@@ -277,9 +277,9 @@ def _settings(
         "nesterov": optimizer.nesterov, "weight_decay": optimizer.weight_decay,
         "batch_size": batch_size, "n_samples": n_samples,
     }  # fmt: skip
-    before = dict(model.trained_with)
-    epochs = before.pop("epochs", 0)
-    return {**settings, "epochs": 1 + (epochs if before == settings else 0)}
+    before = model.trained_with
+    again = all(before.get(name) == value for name, value in settings.items())
+    return {**settings, "epochs": 1 + (before.get("epochs", 0) if again else 0)}
 
 
 def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
