@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
@@ -66,11 +67,24 @@ __all__ = [
     "train",
 ]
 
+
+def _is_command_line() -> bool:
+    """Is this import the start of `csoftmax` or `python -m csoftmax`, before any of their code?"""
+    arguments, program = sys.orig_argv, os.path.basename(sys.argv[0] if sys.argv else "")
+    if program == "-m":  # of a module that is being looked for
+        return "-m" in arguments and arguments[arguments.index("-m") + 1 :][:1] == ["csoftmax"]
+    return program in ("csoftmax", "csoftmax.exe")
+
+
 if os.environ.get("CSOFTMAX_ISA"):
     try:
         _kernels.use(os.environ["CSOFTMAX_ISA"])
     except ImportError as error:
-        raise ImportError(f"environment variable CSOFTMAX_ISA: {error}") from None
+        problem = f"environment variable CSOFTMAX_ISA: {error}"
+        if _is_command_line():
+            print(f"csoftmax: error: {problem}", file=sys.stderr)
+            raise SystemExit(2) from None
+        raise ImportError(problem) from None
 
 
 # Imported on first use: the readers of files, and what needs scikit-learn.

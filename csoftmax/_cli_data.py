@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
+from numpy.typing import NDArray
 
 import csoftmax as cs
-
-
-class Dtype(str, Enum):
-    """What --dtype accepts."""
-
-    float32 = "float32"
-    float64 = "float64"
-    uint8 = "uint8"
+from csoftmax._cli_options import Dtype, table_options
+from csoftmax._names import is_integer_name, listed, positions
 
 
 def printer(quiet: bool) -> Callable[[str], None]:
@@ -43,11 +40,56 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def table_options(label_column: str | None, dtype: str) -> dict[str, Any]:
-    column: str | int | None = label_column
-    if label_column is not None and label_column.removeprefix("-").isdecimal():
-        column = int(label_column)
-    return {"label_column": column, "dtype": dtype}
+def load_model(path: Path) -> cs.SoftmaxRegression:
+    """Read a model that can predict."""
+    model = cs.SoftmaxRegression.load(path)
+    # a bias of -inf rules its class out
+    if not np.isfinite(model.W).all() or not (model.b < np.inf).all():
+        raise cs.DataError(f"{path}: expected finite weights, got NaN or infinity: the training of "
+                           "this model diverged")  # fmt: skip
+    return model
+
+
+def options_for(
+    model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str
+) -> dict[str, Any]:
+    """What to say to the readers: the options, and what is known from the model."""
+    table = {**table_options(context), "dtype": dtype, "class_names": None}
+    if model is None:
+        return table
+    table["class_names"] = model.class_names
+    if model.feature_names:
+        table["feature_names"] = model.feature_names
+    if table.get("missing") == "mean":
+        means = model.trained_with.get("means")
+        if means is not None:
+            table["missing"] = np.asarray(means)
+        elif context.info_name != "train":
+            raise ValueError("--missing mean fills in the means of the training samples, but the "
+                             "model was trained without --missing mean")  # fmt: skip
+    return table
+
+
+def means_of(
+    table: dict[str, Any], train_set: cs.Dataset, model: cs.SoftmaxRegression
+) -> list[float] | None:
+    """The means that stand for missing values, for the model's file."""
+    if isinstance(table.get("missing"), str) and table["missing"] == "mean":
+        means: list[float] = train_set.X.mean(axis=0, dtype=np.float64).tolist()
+        return means
+    return model.trained_with.get("means")
+
+
+def check_pixels(model: cs.SoftmaxRegression, X: NDArray[Any], where: str) -> None:
+    """Warn where X is pixels of another kind than the model was trained on."""
+    if X.dtype == np.uint8 and model._scale is None and model.trained_with:
+        warnings.warn(f"{where}: pixels 0..255 are scaled to 0..1, but the model was trained on "
+                      "floats: right only if these were from 0 to 1", stacklevel=2)  # fmt: skip
+    if X.dtype.kind == "f" and math.isclose(model.scale, 1 / 255, rel_tol=1e-6):
+        low, high = float(X.min()), float(X.max())
+        if low < 0 or high > 1:
+            warnings.warn(f"{where}: floats from {low:g} to {high:g}, but the model was trained on "
+                          "pixels that are scaled to 0..1", stacklevel=2)  # fmt: skip
 
 
 def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
@@ -89,7 +131,8 @@ def model_for(
     compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
     if model is None:
         return cs.SoftmaxRegression(
-            data.n_features, data.n_classes, seed=seed, dtype=compute, class_names=data.class_names
+            data.n_features, data.n_classes, seed=seed, dtype=compute,
+            class_names=data.class_names, feature_names=data.feature_names,
         )  # fmt: skip
     where = str(path or data.name)
     model.features_of(data.X[:1], where)
@@ -106,31 +149,21 @@ def as_trained(
     data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
 ) -> cs.Dataset:
     """The data with the model's order of classes."""
-    names, wanted = data.class_names, model.class_names
-    positions = tuple(map(str, range(model.n_classes)))
-    if names == wanted or positions == wanted:
-        return data
-    if not names or names == positions[: len(names)]:
+    wanted = model.class_names
+    labels = model.labels_of(data.y, len(data), data.class_names, data.name)
+    counted = positions(model.n_classes)
+    if wanted != counted and set(data.class_names) <= set(counted) - set(wanted):
         say(f"labels 0, 1, ... are taken for the model's classes in order: {', '.join(wanted)}")
-        return data
-    if not set(names) <= set(wanted):
-        stranger = next(name for name in names if name not in wanted)
-        raise ValueError(
-            f"{data.name} has the class {stranger!r}, but the model's are {', '.join(wanted)}"
-        )
-    order = np.array([wanted.index(name) for name in names])
-    return replace(data, y=order[data.y], class_names=wanted)
+    names = data.class_names if labels is data.y else wanted
+    return replace(data, y=labels, class_names=names)
 
 
 def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> None:
     """Say what integer labels mean to a model whose classes have names."""
-    if any(name.removeprefix("-").isdecimal() for name in model.class_names):
+    if any(map(is_integer_name, model.class_names)):
         return  # integers mean themselves
-    pairs = ", ".join(f"{k} is {name}" for k, name in enumerate(model.class_names[:10]))
-    say(
-        f"labels that are integers count the model's classes: {pairs}"
-        + (", ..." if model.n_classes > 10 else "")
-    )
+    pairs = [f"{k} is {name}" for k, name in enumerate(model.class_names)]
+    say(f"labels that are integers count the model's classes: {listed(pairs)}")
 
 
 def make_folder(folder: Path) -> None:
@@ -144,3 +177,12 @@ def make_folder(folder: Path) -> None:
 
 def describe(data: cs.Dataset) -> str:
     return f"{data.name}: {len(data):,} x {data.n_features}, {data.n_classes} classes"
+
+
+def tell_columns(data: cs.Dataset, say: Callable[[str], None]) -> None:
+    """Say what was taken for features and for classes, where a table might mean something else."""
+    if data.feature_names:
+        say(f"features: {listed(data.feature_names)}; classes: {listed(data.class_names)}")
+    if data.n_classes > len(data) / 2:
+        warnings.warn(f"{data.name}: {data.n_classes} classes for {len(data)} samples: is this "
+                      "the label column?", stacklevel=2)  # fmt: skip

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
+from csoftmax._labelled import names_after, scale_of
 from csoftmax._passes import LinearArguments
-from csoftmax._run import UserError, draw_test_set, users_mistakes
+from csoftmax._run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
 from csoftmax.model import is_integer
-from csoftmax.training import scale_of
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -65,7 +65,7 @@ class SolverRun:
 
     model: cs.SoftmaxRegression
     data: cs.Dataset
-    folder: Path
+    results: Results
     tol: float
     max_iter: int
     threads: int | None
@@ -89,11 +89,13 @@ class SolverRun:
                 self.model.W, self.model.b = W.T, b
                 if is_integer(self.data.X):
                     self.model.scale = self.scale
+                names = names_after(self.model, self.data)
+                self.model.class_names, self.model.feature_names = names
                 self._save()
         except KeyboardInterrupt:
             raise UserError("interrupted before the first pass: nothing was saved", 130) from None
         if self.interrupted:
-            path = self.folder / "model.safetensors"
+            path = self.results.model_file
             raise UserError(f"{self.interrupted}; the model is saved in {path}", 130)
         if pictures:
             self._draw(test)
@@ -122,7 +124,16 @@ class SolverRun:
             f"estimated, by {_percent(bound)} at most"
         )
         self.history = solution.history[0]
+        facts = (objective, float(solution.bound[0]), float(solution.estimate[0]))
+        self._remember(C, n_iter=int(solution.iterations[0]), gap=facts)
         return solution.W[0], solution.b[0]
+
+    def _remember(self, C: float, **facts: Any) -> None:
+        """Keep for the model's file how it was trained."""
+        self.model.trained_with = {
+            "solver": "lbfgs", "C": C, "tol": self.tol, "max_iter": self.max_iter,
+            "n_samples": len(self.data), **facts,
+        }  # fmt: skip
 
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
         """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
@@ -155,6 +166,7 @@ class SolverRun:
         best = max(self.rows, key=lambda row: (row.validation_accuracy, -row.C))
         self.say(f"C = {best.C:.3g} is best on the {len(held):,} samples held out")
         if self.interrupted:
+            self._remember(best.C)
             return parameters[best.C]
         self.say("fitted to all samples:")
         return self.fit(best.C, parameters[best.C])
@@ -180,23 +192,23 @@ class SolverRun:
         return solution
 
     def _save(self) -> None:
-        self.model.save(self.folder / "model.safetensors")
+        self.results.save_model()
         if self.history:
             _write_table(
-                self.folder / "history.csv",
+                self.results.folder / "history.csv",
                 list(self.history), list(zip(*self.history.values(), strict=True)),
             )  # fmt: skip
         if self.rows:
-            _write_table(self.folder / "sweep.csv", list(SweepRow._fields), self.rows)
+            _write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
 
     def _draw(self, test: cs.Dataset) -> None:
         from csoftmax import plot
 
         with users_mistakes():
             if self.rows:
-                plot.draw_sweep(self.rows, self.folder / "sweep.png")
-            plot.draw_descent(self.history, self.folder / "curves.png")
-        draw_test_set(self.model, test, self.folder, self.threads, self.say)
+                plot.draw_sweep(self.rows, self.results.folder / "sweep.png")
+            plot.draw_descent(self.history, self.results.folder / "curves.png")
+        draw_test_set(self.model, test, self.results.folder, self.threads, self.say)
 
 
 class _Judge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Mapping
@@ -14,9 +15,11 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax._estimator_base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
-from csoftmax._validate import FLOAT32, FLOAT64
+from csoftmax._estimator_data import check_C
+from csoftmax._model_file import FORMAT_VERSION, read_parameters, write_parameters
+from csoftmax._validate import FLOAT32, FLOAT64, check_number, check_positive
 from csoftmax.data import DataError
-from csoftmax.model import FORMAT_VERSION, SoftmaxRegression, read_parameters, write_parameters
+from csoftmax.model import SoftmaxRegression
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="Convertible")
@@ -98,13 +101,40 @@ def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Arr
     if len(classes) < max(2, len(names)):
         raise DataError(f"{path}: expected at least 2 classes of different names, got {names}")
     coef, intercept = estimator_form(model.scale * model.W.T[order], model.b[order])
-    facts: dict[str, Any] = {
-        "settings": {},
-        "n_iter": [0],
-        "gap": UNKNOWN_GAP,
-        "feature_names": None,
-    }
-    return facts, classes, coef, intercept
+    try:
+        facts = _how_trained(model)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: trained_with does not fit a classifier: {error!r}") from None
+    return {**facts, "feature_names": list(model.feature_names) or None}, classes, coef, intercept
+
+
+def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
+    """Return how a bare model was trained, as settings of a classifier of unscaled features.
+
+    ``coef_ = scale W``, so that ``||coef_||^2 / (2 scale^2 C) = ||W||^2 / (2 C)``. A weight decay
+    penalises the mean loss by ``weight_decay / 2 ||W||^2``: C is ``1 / (weight_decay n_samples)``,
+    and with two classes, where ``coef_`` is the difference of their weights, twice that.
+    """
+    facts, square = model.trained_with, model.scale**2
+    if facts.get("solver") == "lbfgs":
+        check_C(facts["C"])
+        settings = {"C": square * facts["C"],
+                    "tol": check_number(facts["tol"], "tol"),
+                    "max_iter": check_positive(facts["max_iter"], "max_iter")}  # fmt: skip
+    elif facts.get("solver") == "sgd":
+        n_samples = check_positive(facts["n_samples"], "n_samples")
+        penalty = check_number(facts["weight_decay"], "weight_decay") * n_samples
+        C = (2 if model.n_classes == 2 else 1) * square / penalty if penalty > 0 else math.inf
+        settings = {"solver": "sgd", "C": C,
+                    "momentum": check_number(facts["momentum"], "momentum"),
+                    "batch_size": check_positive(facts["batch_size"], "batch_size"),
+                    "max_iter": check_positive(facts["epochs"], "epochs")}  # fmt: skip
+        if square == 1:  # else weights and intercepts have learning rates of their own
+            settings["learning_rate"] = check_number(facts["lr"], "lr")
+    else:
+        settings = {}
+    n_iter = facts.get("n_iter", facts.get("epochs", 0))
+    return {"settings": settings, "n_iter": [n_iter], "gap": facts.get("gap", UNKNOWN_GAP)}
 
 
 def _described(classes: Array) -> dict[str, Any]:
@@ -259,7 +289,9 @@ class Convertible(LinearSoftmax):
         A model of ``SoftmaxRegression.save`` or of ``python -m csoftmax train`` is read too, as a
         classifier of the integers as they are stored: ``coef_`` is its W times its scale (pixels
         from 0 to 255 go in, not their 255ths). Its class names become `classes_`, integers where
-        all of them are; settings, `n_iter_` and `gap_` are those of nothing known.
+        all of them are. The settings are those of its training, C in units of unscaled features
+        (after SGD the C that equals its weight decay, inf without any), and the defaults where the
+        file does not tell.
 
         Parameters
         ----------

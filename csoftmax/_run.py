@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,16 @@ import csoftmax as cs
 
 _PREDICTED_ROWS = 8192  # at a time: bounds the memory for the probabilities of many classes
 _DRAWN_IMAGES = 24
+_BESIDE_THE_MODEL = (
+    "history.csv", "sweep.csv", "curves.png", "sweep.png", "confusion.png", "predictions.png",
+    "weights.png",
+)  # fmt: skip
+_OPTIONS = (
+    ("header=True", "--header"), ("header=False", "--no-header"),
+    ("missing='drop'", "--missing drop"), ("missing='mean'", "--missing mean"),
+    ("missing=train.X.mean(axis=0)", "--missing mean"), ("labels='text'", "--labels text"),
+    ("as label_column", "by --label-column"),
+)  # fmt: skip
 
 
 class UserError(Exception):
@@ -38,7 +49,14 @@ def users_mistakes() -> Iterator[None]:
     except (ValueError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.strerror and error.filename is not None:
             raise UserError(f"{error.filename}: {error.strerror}") from error
-        raise UserError(one_line(str(error))) from error
+        raise UserError(as_options(one_line(str(error)))) from error
+
+
+def as_options(text: str) -> str:
+    """Return a message of the library with the options' names in the place of parameters."""
+    for parameter, option in _OPTIONS:
+        text = text.replace(parameter, option)
+    return re.sub(r"decimal='(.)'", r"--decimal \1", text)
 
 
 def one_line(text: str) -> str:
@@ -51,11 +69,36 @@ def image_shape(data: cs.Dataset) -> tuple[int, ...] | None:
 
 
 @dataclass
+class Results:
+    """The folder that a run writes to, which is all of that run."""
+
+    folder: Path
+    model: cs.SoftmaxRegression
+    means: list[float] | None
+    say: Callable[[str], None]
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    def save_model(self) -> None:
+        """Write the model, and take away what an earlier run left: it is not of this model."""
+        if self.means is not None:
+            self.model.trained_with = {**self.model.trained_with, "means": self.means}
+        self.model.save(self.model_file)
+        stale = [path for path in map(self.folder.joinpath, _BESIDE_THE_MODEL) if path.is_file()]
+        for path in stale:
+            path.unlink()
+        if stale:
+            self.say(f"the results of an earlier run in {self.folder} are replaced")
+
+
+@dataclass
 class Run:
     """What a training run has come to, and where its results go."""
 
     model: cs.SoftmaxRegression
-    folder: Path
+    results: Results
     epochs: int
     unit: str
     say: Callable[[str], None]
@@ -81,15 +124,15 @@ class Run:
         if self.history is None:
             return
         with users_mistakes():
-            self.model.save(self.folder / "model.safetensors")
-            self.history.to_csv(self.folder / "history.csv")
+            self.results.save_model()
+            self.history.to_csv(self.results.folder / "history.csv")
 
     def interrupted(self) -> str:
         """Save what there is, and say so."""
         if self.history is None:
             return "interrupted before the end of the first epoch: nothing was saved"
         self.save()
-        path = self.folder / "model.safetensors"
+        path = self.results.model_file
         return f"interrupted: the model after epoch {len(self.history)} is saved in {path}"
 
 
@@ -119,8 +162,8 @@ def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int |
     from csoftmax import plot
 
     with users_mistakes():
-        plot.draw_curves(history, run.folder / "curves.png", validation_name="test")
-    draw_test_set(run.model, test, run.folder, threads, run.say)
+        plot.draw_curves(history, run.results.folder / "curves.png", validation_name="test")
+    draw_test_set(run.model, test, run.results.folder, threads, run.say)
 
 
 def draw_test_set(
@@ -149,15 +192,19 @@ def draw_test_set(
 
 
 def write_predictions(
-    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None
-) -> None:
+    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None,
+    all_classes: bool,
+) -> None:  # fmt: skip
+    """Write a row per sample: its class, the probability of that, and if wanted of each class."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("label", "probability"))
+    names = model.class_names
+    writer.writerow(("label", "probability", *(names if all_classes else ())))
     for start in range(0, len(X), _PREDICTED_ROWS):
         probabilities = model.predict_proba(X[start : start + _PREDICTED_ROWS], n_threads=threads)
         labels = probabilities.argmax(axis=1)
         best = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        writer.writerows(
-            (model.class_names[k], f"{p:.6f}") for k, p in zip(labels, best, strict=True)
-        )
+        # small probabilities keep their digits
+        others = ([f"{p:.6g}" for p in row] for row in probabilities if all_classes)
+        for k, p in zip(labels.tolist(), best.tolist(), strict=True):
+            writer.writerow((names[k], f"{p:.6f}", *next(others, ())))
     file.flush()

@@ -11,31 +11,52 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import IO, Annotated
 
+import numpy as np
 import typer
 
 import csoftmax as cs
+from csoftmax._cli_bench import bench
 from csoftmax._cli_data import (
-    Dtype,
     as_trained,
+    check_pixels,
     describe,
     drop_output,
     find_fashion_mnist,
+    load_model,
     make_folder,
+    means_of,
     model_for,
+    options_for,
     pixels_expected,
     printer,
     stored_dtype,
-    table_options,
+    tell_columns,
     tell_positions,
+)
+from csoftmax._cli_options import (
+    Columns,
+    Data,
+    DecimalMark,
+    Drop,
+    Dtype,
+    Encoding,
+    HasHeader,
+    LabelColumn,
+    LabelsAs,
+    MissingValues,
+    ModelFile,
+    Solver,
+    Threads,
 )
 from csoftmax._cli_solver import SolverRun, refuse_options_of_the_other_solver
 from csoftmax._run import (
+    Results,
     Run,
     UserError,
+    as_options,
     draw_results,
     image_shape,
     one_line,
@@ -54,44 +75,18 @@ app = typer.Typer(
 )
 
 
-class Solver(str, Enum):
-    """What --solver accepts."""
-
-    sgd = "sgd"
-    lbfgs = "lbfgs"
-
-
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="A folder of IDX files or of X.npy and y.npy, or an .npz, .npy, .csv, .tsv or .txt "
-        "file. "
-        "[default: Fashion-MNIST; the bundled sample of it if it cannot be had]",
-        show_default=False,
-    ),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of a table with the labels: its name, or its position from 0. "
-        "[default: label, class, target, species or y, else the last]",
-        show_default=False,
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="At most so many threads. [default: all usable CPUs]", show_default=False
-    ),
-]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors file.")]
-
-
 @app.command()
 def train(
     context: typer.Context,
     data: Data = None,
     label_column: LabelColumn = None,
+    drop: Drop = None,
+    columns: Columns = None,
+    header: HasHeader = None,
+    missing: MissingValues = None,
+    labels: LabelsAs = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
     test_fraction: Annotated[
         float, typer.Option(help="Share of the samples to test on, if the files have no test set.")
     ] = 0.2,
@@ -169,29 +164,30 @@ def train(
     with users_mistakes():
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
-        model = None if resume is None else cs.SoftmaxRegression.load(resume)
-        names = None if model is None else model.class_names
+        model = None if resume is None else load_model(resume)
+        table = options_for(model, context, (dtype or stored_dtype(model)).value)
         if data is None:
             train_set, test_set = find_fashion_mnist(say)
         else:
-            table = table_options(label_column, (dtype or stored_dtype(model)).value)
             with pixels_expected(model):
-                train_set, test_set = cs.read(
-                    data, class_names=names, test_fraction=test_fraction, seed=seed, **table
-                )
+                train_set, test_set = cs.read(data, test_fraction=test_fraction, seed=seed, **table)
         model = model_for(train_set, data, model, dtype, seed)
+        train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
+        check_pixels(model, train_set.X, str(data))
         make_folder(out)
+        results = Results(out, model, means_of(table, train_set, model), say)
     if resume is not None and data is not None:
         tell_positions(model, say)
     say(f"train on {describe(train_set)}; test on {describe(test_set)}")
+    tell_columns(train_set, say)
     if full_passes:
         solver_run = SolverRun(
-            model, train_set, out, tol, max_iter, threads, resume is not None, say
+            model, train_set, results, tol, max_iter, threads, resume is not None, say
         )
         accuracy = solver_run.finish(test_set, C, sweep, seed, not no_plots)
         print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
         return
-    run = Run(model, out, epochs, "images/s" if image_shape(train_set) else "samples/s", say)
+    run = Run(model, results, epochs, "images/s" if image_shape(train_set) else "samples/s", say)
     loader = cs.DataLoader.from_dataset(train_set, batch_size, shuffle=True, seed=seed)
     try:
         history = cs.train(
@@ -212,23 +208,32 @@ def train(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     model_file: ModelFile,
     data: Data = None,
     label_column: LabelColumn = None,
+    drop: Drop = None,
+    columns: Columns = None,
+    header: HasHeader = None,
+    missing: MissingValues = None,
+    labels: LabelsAs = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
     threads: Threads = None,
 ) -> None:
     """Print how good a model is on the test set, or on all samples where there is no test set."""
     with users_mistakes():
-        model = cs.SoftmaxRegression.load(model_file)
+        model = load_model(model_file)
+        table = options_for(model, context, stored_dtype(model).value)
         if data is None:
             _, test_set = find_fashion_mnist(print)
         else:
-            table = table_options(label_column, stored_dtype(model).value)
             with pixels_expected(model):
-                whole, test = read_parts(data, class_names=model.class_names, **table)
+                whole, test = read_parts(data, **table)
             test_set = whole if test is None else test
         model_for(test_set, data, model, None, None)
         test_set = as_trained(test_set, model, print)
+        check_pixels(model, test_set.X, str(data))
     if data is not None:
         tell_positions(model, print)
     print(f"{model_file} on {describe(test_set)}")
@@ -237,6 +242,7 @@ def evaluate(
 
 @app.command()
 def predict(
+    context: typer.Context,
     model_file: ModelFile,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Samples: a table, .npy, .npz or IDX file.")
@@ -252,22 +258,39 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Write the probabilities of all classes too, a column each. [default: off]",
+        ),
+    ] = False,
+    drop: Drop = None,
+    columns: Columns = None,
+    header: HasHeader = None,
+    missing: MissingValues = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
     threads: Threads = None,
 ) -> None:
     """Write the most probable class and its probability for each sample, as CSV."""
     with users_mistakes():
-        model = cs.SoftmaxRegression.load(model_file)
-        table = table_options(label_column, stored_dtype(model).value)
+        model = load_model(model_file)
+        table = options_for(model, context, stored_dtype(model).value)
+        del table["class_names"]
         with pixels_expected(model):
             X = read_features(file, n_features=model.n_features, **table)
         model.features_of(X, str(file))
+        check_pixels(model, X, str(file))
+        if X.dtype == np.uint8 and model._scale is None:
+            model.scale = 1 / 255  # that of a data set of pixels, as `evaluate` takes it
     if output is None:
-        write_predictions(sys.stdout, model, X, threads)
+        write_predictions(sys.stdout, model, X, threads, probabilities)
         return
 
     def write(binary: IO[bytes]) -> None:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        write_predictions(text, model, X, threads)
+        write_predictions(text, model, X, threads, probabilities)
         text.detach()
 
     with users_mistakes():
@@ -278,62 +301,7 @@ def predict(
             write_atomically(output, write)
 
 
-@app.command()
-def bench(
-    only: Annotated[
-        str, typer.Option(help="Starts or patterns of names: epoch,*softmax*. [default: all]")
-    ] = "",
-    peers: Annotated[
-        str, typer.Option(help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.")
-    ] = "all",
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Samples of each. [default: 7, or 2 with --quick]")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Small shapes only. [default: off]")
-    ] = False,
-    solver: Annotated[
-        bool, typer.Option("--solver", help="Only whole fits to the optimum. [default: off]")
-    ] = False,
-    small: Annotated[
-        bool, typer.Option("--small", help="Only fits of small tables. [default: off]")
-    ] = False,
-    long: Annotated[
-        bool, typer.Option("--long", help="With --solver: runs of minutes too. [default: off]")
-    ] = False,
-    goals: Annotated[
-        bool, typer.Option("--goals", help="Check the project's goals. [default: off]")
-    ] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the measurements here. [default: not written]")
-    ] = None,
-    chart: Annotated[
-        Path | None, typer.Option(help="Draw them here (.png). [default: not drawn]")
-    ] = None,
-    compare: Annotated[
-        Path | None, typer.Option(help="Tell what is slower than in this JSON. [default: none]")
-    ] = None,
-    readme: Annotated[
-        list[Path] | None,
-        typer.Option(help="Put the table between this file's markers. [default: none]"),
-    ] = None,
-    from_json: Annotated[
-        Path | None, typer.Option("--from", help="Tell this JSON again. [default: measure]")
-    ] = None,
-) -> None:
-    """Compare csoftmax with NumPy, the installed peers and the limits of this machine."""
-    from csoftmax import bench as benchmark
-
-    with users_mistakes():
-        for path in (json, chart):
-            if path is not None:
-                make_folder(path.parent)
-        options = benchmark.Options(
-            only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, small=small,
-            long=long, goals=goals, json=json, chart=chart, compare=compare, readme=readme or (),
-            from_json=from_json,
-        )  # fmt: skip
-    benchmark.main(options)
+app.command()(bench)
 
 
 @app.command()
@@ -395,4 +363,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(message: Warning | str, *where: object, **options: object) -> None:
     """Print a warning as one line, without the place in the source."""
-    print(f"csoftmax: warning: {one_line(str(message))}", file=sys.stderr)
+    print(f"csoftmax: warning: {as_options(one_line(str(message)))}", file=sys.stderr)

@@ -8,19 +8,22 @@ a `SoftmaxRegression` and an `SGD`, `train_ch3` trains in compiled code instead.
 
 from __future__ import annotations
 
+import copy
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from csoftmax import training
-from csoftmax._validate import check_learning_rate, check_positive
-from csoftmax.autograd import Parameter, Recorded
+from csoftmax._d2l_tools import Accumulator, Timer, accuracy, sgd
+from csoftmax._names import class_order, reordered
+from csoftmax._validate import check_positive
+from csoftmax.autograd import Recorded
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
+from csoftmax.data.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
 from csoftmax.functional import cross_entropy
 from csoftmax.model import SoftmaxRegression
 from csoftmax.plot import Animator, show_images
@@ -53,73 +56,6 @@ LABELS = (
     "t-shirt", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-
-
-class Timer:
-    """Record several running times, in seconds.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> timer = d2l.Timer()
-    >>> timer.stop() == timer.sum() == timer.avg() == timer.cumsum()[-1]
-    True
-    """
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.start()
-
-    def start(self) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
-
-    def stop(self) -> float:
-        """Stop the clock and return the time it ran."""
-        self.times.append(time.perf_counter() - self._started)
-        return self.times[-1]
-
-    def avg(self) -> float:
-        """Return the mean of the times."""
-        return sum(self.times) / len(self.times)
-
-    def sum(self) -> float:
-        """Return the sum of the times."""
-        return sum(self.times)
-
-    def cumsum(self) -> list[float]:
-        """Return the running sums of the times."""
-        return [float(total) for total in np.cumsum(self.times)]
-
-
-class Accumulator:
-    """Sums over `n` variables.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> metric = d2l.Accumulator(2)
-    >>> metric.add(1, 2.5)
-    >>> metric.add(1, 0.5)
-    >>> metric[0], metric[1]
-    (2.0, 3.0)
-    """
-
-    def __init__(self, n: int) -> None:
-        self.data = [0.0] * n
-
-    def add(self, *args: float) -> None:
-        """Add one number to each sum."""
-        if len(args) != len(self.data):
-            raise ValueError(f"got {len(args)} numbers, expected {len(self.data)}")
-        self.data = [total + float(value) for total, value in zip(self.data, args, strict=True)]
-
-    def reset(self) -> None:
-        """Set every sum to 0."""
-        self.data = [0.0] * len(self.data)
-
-    def __getitem__(self, index: int) -> float:
-        return self.data[index]
 
 
 def get_dataloader_workers() -> int:
@@ -203,30 +139,6 @@ def _resized(dataset: Dataset, height: int, width: int) -> Dataset:
     return Dataset(images, dataset.y, dataset.scale, dataset.class_names, dataset.name)
 
 
-def accuracy(y_hat: ArrayLike, y: ArrayLike) -> float:
-    """Return the number of correct predictions (a count, as in the book).
-
-    Parameters
-    ----------
-    y_hat : array_like (n_samples, n_classes) or (n_samples,)
-        Scores, of which the largest is the prediction; or predicted labels.
-    y : array_like (n_samples,)
-        True labels.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> d2l.accuracy([[0.1, 0.3, 0.6], [0.3, 0.2, 0.5]], [0, 2])
-    1.0
-    """
-    predicted, labels = np.asarray(y_hat), np.asarray(y)
-    if predicted.ndim > 1 and predicted.shape[1] > 1:
-        predicted = predicted.argmax(axis=1)
-    if predicted.shape != labels.shape:
-        raise ValueError(f"y_hat predicts {predicted.shape} labels but y has {labels.shape}")
-    return float(np.count_nonzero(predicted.astype(labels.dtype) == labels))
-
-
 def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
     """Return the share of correct predictions of a model on a data set.
 
@@ -282,54 +194,10 @@ def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
     ):
         return training.evaluate(net, data_iter).loss
     metric = Accumulator(2)  # sum of losses, samples
-    for X, y in data_iter:
+    for X, y in _numbered_as(net, data_iter, "data_iter"):
         losses = np.asarray(loss(net(X), y))
         metric.add(losses.sum(dtype=np.float64), losses.size)
     return metric[0] / metric[1] if metric[1] else math.nan
-
-
-def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
-    """Step against the gradients of a batch's summed loss, and set them to 0.
-
-    ``param -= lr * param.grad / batch_size``.
-
-    Parameters
-    ----------
-    params : iterable of Parameter
-        Updated in place.
-    lr : float
-        Learning rate, > 0.
-    batch_size : int
-        Samples in the batch.
-
-    Raises
-    ------
-    TypeError, RuntimeError
-        Something that is no Parameter, or has no gradient yet; then nothing is updated.
-    ValueError
-        A learning rate or a batch size that is not above 0.
-
-    Examples
-    --------
-    >>> import numpy as np, csoftmax as cs
-    >>> from csoftmax import d2l
-    >>> b = cs.Parameter([0.0, 0.0])
-    >>> b.grad = np.float32([2, -2])
-    >>> d2l.sgd([b], lr=0.1, batch_size=2)
-    >>> print(b, b.grad)
-    [-0.1  0.1] [0. 0.]
-    """
-    step = check_learning_rate(lr) / check_positive(batch_size, "batch_size")
-    updates = []
-    for param in params:
-        if not isinstance(param, Parameter):
-            raise TypeError(f"params has a {type(param).__name__}, expected csoftmax.Parameter")
-        if param.grad is None:
-            raise RuntimeError("a parameter has no gradient yet: call backward() on the loss first")
-        updates.append((param, param.grad))
-    for param, grad in updates:
-        param -= np.asarray(step * grad, param.dtype)
-        grad[...] = 0
 
 
 def train_epoch_ch3(
@@ -416,7 +284,8 @@ def train_ch3(
     net, train_iter, loss, updater
         As in `train_epoch_ch3`.
     test_iter : iterable of (X, y)
-        Batches to evaluate on after each epoch.
+        Batches to evaluate on after each epoch. Where both are a `DataLoader` with class names,
+        the classes go by these.
     num_epochs : int
         At least 1.
 
@@ -439,6 +308,7 @@ def train_ch3(
         ylim=[0.3, 0.9],
         legend=["train loss", "train acc", "test acc"],
     )
+    test_iter = _numbered_as(train_iter, test_iter, "test_iter")
     for epoch in range(num_epochs):
         train_loss, train_accuracy = train_epoch_ch3(net, train_iter, loss, updater)
         test_accuracy = evaluate_accuracy(net, test_iter)
@@ -458,7 +328,8 @@ def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
     net : callable or SoftmaxRegression
         Maps X to scores.
     test_iter : iterable of (X, y)
-        Batches of images.
+        Batches of images. The labels are the class names of a `DataLoader` that has some, and
+        Fashion-MNIST's otherwise.
     n : int
         How many to show.
 
@@ -476,6 +347,7 @@ def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
     6
     """
     n = check_positive(n, "n")
+    test_iter = _numbered_as(net, test_iter, "test_iter")
     X, y = next(iter(test_iter), (None, None))
     if X is None or y is None:
         raise ValueError("test_iter has no batches, expected at least one")
@@ -483,7 +355,38 @@ def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
         raise ValueError(f"X has shape {X.shape}, expected images such as (n, 1, 28, 28)")
     X, y = X[:n], y[:n]
     predicted: NDArray[np.int64] = np.asarray(net(X)).argmax(axis=1)
-    trues, preds = get_fashion_mnist_labels(y), get_fashion_mnist_labels(predicted)
+    trues, preds = (_as_text(labels, test_iter, net) for labels in (y, predicted))
     titles = [true + "\n" + pred for true, pred in zip(trues, preds, strict=True)]
     show_images(np.asarray(X).reshape(len(X), *X.shape[-2:]), 1, len(X), titles=titles)
     return predicted
+
+
+def _numbered_as(wanted: Any, data_iter: Batches, name: str) -> Batches:
+    """Return batches whose labels are numbers of the classes that a model or a loader has.
+
+    Where both have class names, classes go by these, as in `csoftmax.train`.
+    """
+    if not isinstance(wanted, (SoftmaxRegression, DataLoader)):
+        return data_iter
+    if not isinstance(data_iter, DataLoader) or not data_iter.class_names:
+        return data_iter
+    names = wanted._class_names if isinstance(wanted, SoftmaxRegression) else wanted.class_names
+    if isinstance(wanted, DataLoader) and not names:
+        return data_iter
+    n_classes = wanted.n_classes if isinstance(wanted, SoftmaxRegression) else len(names)
+    order = class_order(data_iter.class_names, names, n_classes, name)
+    if order is None:
+        return data_iter
+    names = names or tuple(map(str, range(n_classes)))
+    numbered = copy.copy(data_iter)  # draws its orders from the same generator
+    numbered.y = reordered(data_iter.y, order, data_iter.class_names, names, name)
+    numbered.class_names = names
+    return numbered
+
+
+def _as_text(labels: Array, data_iter: Batches, net: Net) -> list[str]:
+    """Return the names of labels, of the data or else the model: the book's for Fashion-MNIST."""
+    names = getattr(data_iter, "class_names", ()) or getattr(net, "_class_names", ())
+    if not names or names == FASHION_MNIST_NAMES:
+        return get_fashion_mnist_labels(labels)
+    return [names[k] for k in labels.tolist()]

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
+from csoftmax._model_file import (
+    FORMAT_VERSION,
+    feature_names_of,
+    list_of_names,
+    read_parameters,
+    write_parameters,
+)
+from csoftmax._names import as_names, class_order, positions, reordered
 from csoftmax._passes import forward
-from csoftmax._validate import as_array, as_features, check_number, check_positive
-from csoftmax.data import DataError, write_atomically
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from csoftmax._validate import as_array, as_features, as_labels, check_number, check_positive
+from csoftmax.data import DataError
 
 Array = NDArray[Any]
-# One entry of the file's metadata, so that the same model gives the same bytes.
-METADATA_KEY = "csoftmax.SoftmaxRegression"
-FORMAT_VERSION = 1
 
 
 class SoftmaxRegression:
@@ -38,15 +40,30 @@ class SoftmaxRegression:
     dtype : "float32" or "float64"
         The type of the parameters and of all computation.
     class_names : iterable of str, optional
-        One name per class; "0", "1", ... if none are given.
+        One name per class; those of the first data trained on if none are given, or else
+        "0", "1", ...
+    feature_names : iterable of str, optional
+        One name per feature; those of the first data trained on if none are given.
+
+    Attributes
+    ----------
+    trained_with : dict
+        How the last training went: its solver and settings, for the model's file; empty if
+        unknown.
 
     Raises
     ------
     TypeError, ValueError
-        Sizes below 1, another dtype, a number of names that is not n_classes.
+        Sizes below 1, another dtype, a number of names that is not n_classes or n_features.
 
     Notes
     -----
+    The rule of names: a class of a `Dataset` or `DataLoader` is the model's class of that name,
+    whatever number it has there, and a class that the model lacks is refused; labels that are
+    integers count the classes of a model whose names are none. Features that both sides name must
+    be the same in the same order: ``read(path, feature_names=model.feature_names)`` finds them in
+    a table by name.
+
     The rule of scales, in training, evaluation and prediction alike: integers are multiplied by the
     model's scale. A model that has none yet takes that of the `Dataset` or `DataLoader` it is
     trained on (it is kept) or evaluated on, and 1 for a bare array. Data whose own scale is another
@@ -65,6 +82,10 @@ class SoftmaxRegression:
     [[0.1 0.1 0.1 0.1 0.1 0.1 0.1 0.1 0.1 0.1]] [0]
     """
 
+    # of the class, so that objects pickled before there were such attributes have them
+    _feature_names: tuple[str, ...] = ()
+    trained_with: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed in place)
+
     def __init__(
         self,
         n_features: int,
@@ -74,6 +95,7 @@ class SoftmaxRegression:
         seed: int | None = None,
         dtype: DTypeLike = "float32",
         class_names: Iterable[str] | None = None,
+        feature_names: Iterable[str] | None = None,
     ) -> None:
         shape = check_positive(n_classes, "n_classes"), check_positive(n_features, "n_features")
         chosen = np.dtype(dtype)
@@ -89,7 +111,10 @@ class SoftmaxRegression:
         self._scale: float | None = None
         if scale is not None:
             self.scale = scale
-        self.class_names = () if class_names is None else class_names
+        self._class_names = as_names(class_names, self.n_classes, "class_names", "n_classes")
+        self._feature_names = as_names(
+            feature_names, self.n_features, "feature_names", "n_features"
+        )
 
     @property
     def n_features(self) -> int:
@@ -140,18 +165,20 @@ class SoftmaxRegression:
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name per class."""
-        return self._class_names
+        return self._class_names or positions(self.n_classes)
 
     @class_names.setter
     def class_names(self, names: Iterable[str]) -> None:
-        if isinstance(names, str):
-            raise TypeError(f"class_names is {names!r}, expected one name per class")
-        given = tuple(map(str, names))
-        if given and len(given) != self.n_classes:
-            raise ValueError(
-                f"class_names has {len(given)} names but n_classes is {self.n_classes}"
-            )
-        self._class_names = given or tuple(map(str, range(self.n_classes)))
+        self._class_names = as_names(names, self.n_classes, "class_names", "n_classes")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name per feature, or none."""
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, names: Iterable[str]) -> None:
+        self._feature_names = as_names(names, self.n_features, "feature_names", "n_features")
 
     def __repr__(self) -> str:
         return f"SoftmaxRegression({self.n_features}, {self.n_classes}, dtype={self.dtype.name!r})"
@@ -233,6 +260,24 @@ class SoftmaxRegression:
             )
         return features
 
+    def labels_of(
+        self,
+        y: Array,
+        n_samples: int,
+        class_names: Sequence[str],
+        name: str = "data",
+        wanted: Sequence[str] | None = None,
+    ) -> NDArray[np.int64]:
+        """Return y as the model numbers its classes, checked: by name where both have names.
+
+        `wanted` stands for the model's names, which its training may be about to give it.
+        """
+        wanted = self._class_names if wanted is None else wanted
+        order = class_order(class_names, wanted, self.n_classes, name)
+        n_classes = self.n_classes if order is None else len(order)
+        labels = as_labels(y, n_samples, n_classes, name=f"{name}.y")
+        return reordered(labels, order, class_names, wanted or self.class_names, name)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
@@ -249,7 +294,12 @@ class SoftmaxRegression:
         OSError
             If it cannot be written.
         """
-        facts = {"scale": self._scale, "class_names": self.class_names}
+        facts = {
+            "scale": self._scale,
+            "class_names": self._class_names,
+            "feature_names": self.feature_names,
+            "trained_with": self.trained_with,
+        }
         write_parameters(path, self._weight, self._bias, facts)
 
     @classmethod
@@ -287,16 +337,17 @@ class SoftmaxRegression:
             version = description["format_version"]
             if version != FORMAT_VERSION:
                 raise ValueError(f"format version {version!r}, not {FORMAT_VERSION}")
-            names = description["class_names"]
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise TypeError(f"class_names {names!r}, not a list of names")
             model = cls(
                 weight.shape[1],
                 weight.shape[0],
                 scale=description["scale"],
                 dtype=weight.dtype,
-                class_names=names,
+                class_names=list_of_names(description["class_names"], "class_names"),
+                feature_names=list_of_names(feature_names_of(description), "feature_names"),
             )
+            model.trained_with = description.get("trained_with", {})
+            if not isinstance(model.trained_with, dict):
+                raise TypeError(f"trained_with {model.trained_with!r}, not a table of settings")
         except KeyError as error:
             raise DataError(f"{path}: the metadata of the model lack {error}") from None
         except (TypeError, ValueError) as error:
@@ -315,58 +366,3 @@ def _assign(view: Array, value: ArrayLike, name: str) -> None:
     if array.shape != view.shape:
         raise ValueError(f"{name} has shape {view.shape}, got a value of shape {array.shape}")
     view[...] = array
-
-
-def write_parameters(
-    path: str | os.PathLike[str], weight: Array, bias: Array, facts: dict[str, Any]
-) -> None:
-    """Write one safetensors file: two tensors, and the facts and versions as JSON."""
-    import json  # here and below: `import csoftmax` stays light
-
-    from safetensors.numpy import save
-
-    from csoftmax import __version__
-
-    description = {"format_version": FORMAT_VERSION, "csoftmax_version": __version__, **facts}
-    content = save({"weight": weight, "bias": bias}, {METADATA_KEY: json.dumps(description)})
-    write_atomically(path, lambda file: file.write(content))
-
-
-def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:
-    """Return what the file says of the model, and its checked weight and bias."""
-    import json
-
-    from safetensors import SafetensorError, safe_open
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such model file")
-    if path.is_dir():
-        raise DataError(f"{path}: expected a safetensors file, got a folder")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # TypeError, AttributeError: a type of number that NumPy does not have, such as bfloat16
-    except (SafetensorError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: expected a safetensors file of a model, got: {error}") from None
-    try:
-        description = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected JSON of a model as metadata, got: {error}") from None
-    if not isinstance(description, dict) or set(tensors) != {"weight", "bias"}:
-        raise DataError(
-            f"{path}: expected a model saved by csoftmax, with tensors weight and bias; got "
-            f"{', '.join(sorted(tensors)) or 'none'}"
-        )
-    weight, bias = tensors["weight"], tensors["bias"]
-    if weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
-        raise DataError(
-            f"{path}: expected weight (n_classes, n_features) and bias (n_classes,), "
-            f"got {weight.shape} and {bias.shape}"
-        )
-    if weight.dtype not in (np.float32, np.float64) or bias.dtype != weight.dtype:
-        raise DataError(
-            f"{path}: expected weight and bias both float32 or both float64, "
-            f"got {weight.dtype} and {bias.dtype}"
-        )
-    return description, weight, bias

@@ -12,7 +12,6 @@ import contextlib
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
+from csoftmax._labelled import Data, as_loader, check_labelled, names_after, scale_of
+from csoftmax._names import class_order
 from csoftmax._passes import as_stored
 from csoftmax._results import Epoch, History, Metrics
 from csoftmax._validate import (
@@ -31,13 +32,11 @@ from csoftmax._validate import (
     check_positive,
     check_threads,
 )
-from csoftmax.data import DataLoader, Dataset
+from csoftmax.data import DataLoader
 from csoftmax.model import SoftmaxRegression, is_integer
 
 Array = NDArray[Any]
-Data: TypeAlias = "DataLoader | Dataset | tuple[Any, Any]"
 Callback: TypeAlias = "Callable[[SoftmaxRegression, History], object]"
-DEFAULT_BATCH_SIZE = 256  # the book's
 
 
 @dataclass(eq=False)
@@ -171,14 +170,14 @@ def train(
     True
     """
     _check_model(model)
-    loader = _as_loader(train_data, "train_data", model.scale)
-    check_labelled(model, loader.X, loader.y, "train_data")
+    loader = as_loader(train_data, "train_data", model.scale)
+    check_labelled(model, loader, "train_data")
     if len(loader.y) == 0:
         raise ValueError("train_data has 0 samples, expected at least one")
     if validation is not None:
         scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
-        validation = _as_loader(validation, "validation", scale)
-        check_labelled(model, validation.X, validation.y, "validation")
+        validation = as_loader(validation, "validation", scale)
+        check_labelled(model, validation, "validation", names_after(model, loader))
         check_number(validation.scale, "validation.scale")
     epochs = check_positive(epochs, "epochs")
     optimizer = SGD(lr=0.1) if optimizer is None else optimizer
@@ -243,7 +242,7 @@ def _epoch(
     n_threads: int | None,
 ) -> Epoch:
     optimizer._check()
-    features, labels = check_labelled(model, loader.X, loader.y, "train_data")
+    features, labels = check_labelled(model, loader, "train_data")
     order = loader.epoch_order()
     if order is not None:
         order = as_labels(order, (np.size(order),), len(labels), name="train_data.epoch_order()")
@@ -258,6 +257,8 @@ def _epoch(
     started = time.perf_counter()
     if is_integer(features):
         model.scale = scale
+    model.class_names, model.feature_names = names_after(model, loader)
+    model.trained_with = _settings(model, optimizer, batch_size, n_samples)
     loss, n_correct = _kernels.row_pass(
         as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
         sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
@@ -267,13 +268,28 @@ def _epoch(
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
 
 
+def _settings(
+    model: SoftmaxRegression, optimizer: SGD, batch_size: int, n_samples: int
+) -> dict[str, Any]:
+    """Return what the model's file says of its training; equal epochs in a row are counted."""
+    settings: dict[str, Any] = {
+        "solver": "sgd", "lr": optimizer.lr, "momentum": optimizer.momentum,
+        "nesterov": optimizer.nesterov, "weight_decay": optimizer.weight_decay,
+        "batch_size": batch_size, "n_samples": n_samples,
+    }  # fmt: skip
+    before = model.trained_with
+    again = all(before.get(name) == value for name, value in settings.items())
+    return {**settings, "epochs": 1 + (before.get("epochs", 0) if again else 0)}
+
+
 def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
     """Return what makes the model and its velocities again what they are now."""
     state = [model.W, model.b, *(optimizer.velocities_of(model) or ())]
-    before, scale = [array.copy() for array in state], model._scale
+    before = [array.copy() for array in state]
+    facts = model._scale, model._class_names, model._feature_names, model.trained_with
 
     def undo() -> None:
-        model._scale = scale
+        model._scale, model._class_names, model._feature_names, model.trained_with = facts
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
 
@@ -314,16 +330,18 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     (1000, 2)
     """
     _check_model(model)
-    loader = _as_loader(data, "data", model.scale)
+    loader = as_loader(data, "data", model.scale)
     predictions = np.empty(len(loader.y), np.int64)
     loss, accuracy, _, n_samples = _evaluate(model, loader, predictions, n_threads)
     n_classes = model.n_classes
-    pairs = np.bincount(loader.y * n_classes + predictions, minlength=n_classes**2)
+    _, labels = check_labelled(model, loader, "data")
+    pairs = np.bincount(labels * n_classes + predictions, minlength=n_classes**2)
     confusion = pairs.reshape(n_classes, n_classes)
     right = np.diagonal(confusion)
     with np.errstate(invalid="ignore"):
         precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
-    names = loader.class_names if len(loader.class_names) == n_classes else model.class_names
+    same = class_order(loader.class_names, model._class_names, n_classes, "data") is None
+    names = loader.class_names if same and loader.class_names else model.class_names
     return Metrics(loss, accuracy, precision, recall, confusion, names, n_samples)
 
 
@@ -331,7 +349,7 @@ def _evaluate(
     model: SoftmaxRegression, loader: DataLoader, predictions: Array | None, n_threads: int | None
 ) -> Epoch:
     started = time.perf_counter()
-    features, labels = check_labelled(model, loader.X, loader.y, "data")
+    features, labels = check_labelled(model, loader, "data")
     loss, n_correct = _kernels.row_pass(
         as_stored(features, model.dtype),
         model.W.T,
@@ -349,25 +367,6 @@ def _evaluate(
 # ---- arguments ---------------------------------------------------------------------------------
 
 
-def check_labelled(
-    model: SoftmaxRegression, X: Array, y: Array, name: str
-) -> tuple[Array, NDArray[np.int64]]:
-    """Return X as (n_samples, n_features) and y, if they fit the model: labels index C arrays."""
-    features = model.features_of(X, f"{name}.X")
-    return features, as_labels(y, len(features), model.n_classes, name=f"{name}.y")
-
-
-def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
-    """Return what the data are multiplied by; a warning tells where it is not their own scale."""
-    own = check_number(data.scale, f"{name}.scale")
-    scale = model.scale_for(data.X, own)
-    if not math.isclose(scale, own, rel_tol=1e-6):
-        warnings.warn(
-            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used", stacklevel=4
-        )
-    return scale
-
-
 def _check_model(model: object) -> None:
     if not isinstance(model, SoftmaxRegression):
         raise TypeError(f"model is a {type(model).__name__}, expected a SoftmaxRegression")
@@ -381,21 +380,6 @@ def _as_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
         if not callable(callback):
             raise TypeError(f"callbacks has a {type(callback).__name__}, expected functions")
     return given
-
-
-def _as_loader(data: Data, name: str, scale: float) -> DataLoader:
-    """Return data as a loader; `scale` is for integers that come without one."""
-    if isinstance(data, DataLoader):
-        return data
-    if isinstance(data, Dataset):
-        return DataLoader.from_dataset(data, DEFAULT_BATCH_SIZE, shuffle=True)
-    if isinstance(data, tuple) and len(data) == 2:
-        X, y = np.asarray(data[0]), np.asarray(data[1])
-        own_scale = scale if is_integer(X) else 1.0
-        return DataLoader(X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=own_scale)
-    raise TypeError(
-        f"{name} is a {type(data).__name__}, expected a DataLoader, a Dataset or a pair (X, y)"
-    )
 
 
 def _progress_bar(epochs: int, progress: bool | None) -> Any:

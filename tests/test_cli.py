@@ -160,9 +160,11 @@ def test_resume_goes_on_from_the_model(
     assert main([*words, "--epochs", "1", "--resume", str(model_file), "--no-plots"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("integers count the model's classes: 0 is ant, 1 is bee, 2 is cat")
-    resumed = float(lines[3].split()[1])
+    resumed = float(lines[4].split()[1])
     assert main([*words, "--epochs", "1", "--no-plots"]) == 0
-    anew = float(capsys.readouterr().out.splitlines()[2].split()[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "features: a, b, c; classes: ant, bee, cat"
+    anew = float(lines[3].split()[1])
     assert resumed < 0.9 * anew
 
 
@@ -223,4 +225,4 @@ def test_the_progress_bar_is_for_terminals(
     assert main([*words, "--no-plots", *(["--quiet"] if quiet else [])]) == 0
     assert ("epoch/s" in terminal.getvalue() or "s/epoch" in terminal.getvalue()) != quiet
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == (1 if quiet else 14)
+    assert len(lines) == (1 if quiet else 15)

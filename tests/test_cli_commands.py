@@ -17,6 +17,8 @@ import csoftmax as cs
 from csoftmax import data
 from csoftmax.cli import main
 
+TABLE = "drop columns header missing labels decimal encoding"
+
 
 def test_evaluate_prints_the_table_of_the_metrics(
     table: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
@@ -66,6 +68,27 @@ def test_predict_writes_label_and_probability_of_each_row(
     assert main([*command("predict", model_file, path, "--output", written), *options]) == 0
     assert written.read_text() == output
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_predict_writes_all_probabilities(
+    n_classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    model = cs.SoftmaxRegression(4, n_classes, class_names=list("abc")[:n_classes])
+    model.W = 5 * rng.normal(size=(4, n_classes))
+    model.save(tmp_path / "m")
+    X = rng.normal(size=(9000, 4))
+    np.save(tmp_path / "X.npy", X)
+    assert main(command("predict", tmp_path / "m", tmp_path / "X.npy", "--probabilities")) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["label", "probability", *"abc"[:n_classes]]
+    logits = X @ np.asarray(model.W, np.float64)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    written = np.array([[float(cell) for cell in row[2:]] for row in rows[1:]])
+    np.testing.assert_allclose(written, p, rtol=1e-4)  # small ones too: not 0.000000
+    assert [row[0] for row in rows[1:]] == ["abc"[k] for k in p.argmax(axis=1)]
 
 
 def test_predict_quotes_names_and_writes_to_devices(
@@ -120,11 +143,15 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            "data label-column test-fraction solver C sweep tol max-iter epochs batch-size lr "
-            "momentum nesterov weight-decay seed threads dtype resume out quiet no-plots",
+            f"data label-column {TABLE} test-fraction solver C sweep tol max-iter epochs "
+            "batch-size lr momentum nesterov weight-decay seed threads dtype resume out quiet "
+            "no-plots",
         ),
-        ("evaluate", "data label-column threads"),
-        ("predict", "output label-column threads"),
+        ("evaluate", f"data label-column {TABLE} threads"),
+        (
+            "predict",
+            f"output label-column probabilities {TABLE.replace(' labels', '')} threads",
+        ),
         ("bench", "only peers rounds quick solver small long goals json chart compare readme from"),
         ("info", ""),
     ],

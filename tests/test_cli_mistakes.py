@@ -38,7 +38,7 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         "bad file": ([*no_data, folder / "bad.csv"], ["bad.csv", "line 3"]),
         "unknown kind of file": ([*no_data, folder / "file"], ["file: expected .csv"]),
         "bad label column": ([*train, "--label-column", "colour"], ["label column 'colour'"]),
-        "label column out of range": ([*train, "--label-column", "9"], ["label column 9, got"]),
+        "label column out of range": ([*train, "--label-column", "9"], ["label column '9', got"]),
         "test fraction": ([*train, "--test-fraction", "1.5"], ["test_fraction", "1.5"]),
         "epochs": ([*train, "--epochs", "0"], ["--epochs"]),
         "batch size": ([*train, "--batch-size", "-3"], ["--batch-size"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_accumulator() -> None:
 
 def test_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 14.0])
-    monkeypatch.setattr(d2l.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     timer = d2l.Timer()
     assert timer.stop() == 2.0
     timer.start()

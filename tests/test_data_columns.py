@@ -66,7 +66,22 @@ def test_wanted_features_without_header(tmp_path: Path) -> None:
     assert data.feature_names == ("a", "b")
     assert data.X.tolist() == np.float32([[3.5, 7], [2.9, 8]]).tolist()
     assert quietly(path, feature_names=("a",)).feature_names == ()
-    np.testing.assert_array_equal(read_csv_features(path, feature_names=("a", "b")), data.X)
+    with pytest.warns(
+        UserWarning, match=r"column 2 \(counted from 0\) is taken for labels and left"
+    ):
+        X = read_csv_features(path, feature_names=("a", "b"))
+    np.testing.assert_array_equal(X, data.X)
+
+
+def test_one_column_too_many_without_header(tmp_path: Path) -> None:
+    """Row numbers before the features, or labels after them: nothing tells."""
+    path = table(tmp_path, "1,3.5,7\n2,2.9,8\n")
+    message = r"t\.csv: line 1: expected a header .*or 2 columns, got 3 of numbers: say which one"
+    with pytest.raises(DataError, match=message):
+        read_csv_features(path, feature_names=("a", "b"))
+    for label, X in ((0, [[3.5, 7], [2.9, 8]]), (2, [[1, 3.5], [2, 2.9]])):
+        features = read_csv_features(path, feature_names=("a", "b"), label_column=label)
+        np.testing.assert_array_equal(features, np.float32(X))
 
 
 def test_header_that_has_the_wanted_names(tmp_path: Path) -> None:

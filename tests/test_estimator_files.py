@@ -18,6 +18,7 @@ import pytest
 from estimator_cases import IRIS, small
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 
 import csoftmax as cs
 from csoftmax.data import DataError
@@ -158,9 +159,97 @@ def test_a_plain_model_is_loaded_as_a_classifier(
     np.testing.assert_array_equal(classifier.predict(X), labels)
     assert math.isnan(classifier.gap_.estimate)
     labels = np.array(classes)[y]
-    classifier.set_params(warm_start=True).fit(X, labels)
+    assert classifier.get_params()["C"] == math.inf  # no weight decay
+    classifier.set_params(warm_start=True, solver="lbfgs", C=1.0, max_iter=1000).fit(X, labels)
     assert classifier.gap_.relative < 1e-3
     np.testing.assert_array_equal(clone(classifier).fit(X, labels).classes_, sorted(classes))
+
+
+def command_line(folder: Path, X: Any, y: Any, *options: object) -> SoftmaxClassifier:
+    from csoftmax.cli import main
+
+    for part in ("X", "X_test"):
+        np.save(folder / f"{part}.npy", X)
+        np.save(folder / f"{part.replace('X', 'y')}.npy", y)
+    words = ["train", "--data", folder, "--out", folder / "run", "--no-plots", "--quiet", *options]
+    assert main([str(word) for word in words]) == 0
+    return SoftmaxClassifier.load(folder / "run" / "model.safetensors")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_a_model_of_the_command_line_has_its_C(
+    n_classes: int, scale: float, tmp_path: Path
+) -> None:
+    """With that C scikit-learn ends where the command line did, on the samples as they are."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, 150)
+    X = np.clip(90 + 40 * np.eye(5)[y] + 30 * rng.normal(size=(150, 5)), 0, 255)
+    X = X.astype(np.uint8 if scale < 1 else np.float64)
+    words = ["--solver", "lbfgs", "--C", 0.7 if scale < 1 else 1e-4, "--tol", "1e-9"]
+    loaded = command_line(tmp_path, X, y, *words, "--dtype", "float32" if scale < 1 else "float64")
+    assert pytest.approx(0.7 / 255**2 if scale < 1 else 1e-4, rel=1e-6) == loaded.C
+    assert (loaded.solver, loaded.tol, loaded.max_iter) == ("lbfgs", 1e-9, 1000)
+    assert 0 <= loaded.gap_.relative < 1e-6
+    assert loaded.n_iter_[0] > 1
+    theirs = LogisticRegression(C=loaded.C, solver="newton-cholesky", tol=1e-12).fit(X, y)
+    np.testing.assert_allclose(loaded.predict_proba(X), theirs.predict_proba(X), atol=1e-3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_weight_decay_is_a_C(n_classes: int, scale: float, tmp_path: Path) -> None:
+    """Descent on all samples at once ends where scikit-learn ends with that C."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, 60)
+    X = rng.integers(-3, 4, (60, 4)) + 2 * np.eye(4, dtype=int)[y]
+    model = cs.SoftmaxRegression(4, n_classes, seed=0, dtype="float64")
+    batches = cs.DataLoader(X, y, 60, scale=scale)
+    cs.train(model, batches, epochs=2000, optimizer=cs.SGD(0.3, weight_decay=0.05), progress=False)
+    model.save(tmp_path / "m")
+    loaded = SoftmaxClassifier.load(tmp_path / "m")
+    assert (loaded.solver, loaded.max_iter, loaded.batch_size) == ("sgd", 2000, 60)
+    assert loaded.learning_rate == (0.3 if scale == 1 else "auto")
+    theirs = LogisticRegression(C=loaded.C, tol=1e-10, max_iter=1000).fit(X, y)
+    np.testing.assert_allclose(loaded.coef_, theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(loaded.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+
+
+def test_the_sweep_and_the_last_training_say_how(tmp_path: Path) -> None:
+    X, y = IRIS
+    loaded = command_line(tmp_path, X, y, "--sweep", 12)
+    assert loaded.C in np.logspace(-6, 5, 12)
+    path = tmp_path / "run" / "model.safetensors"
+    model = cs.SoftmaxRegression.load(path)
+    assert model.trained_with["solver"] == "lbfgs"
+    for epochs in (2, 3):
+        cs.train(model, (X, y), epochs=epochs, optimizer=cs.SGD(0.01), progress=False)
+    model.save(path)
+    assert SoftmaxClassifier.load(path).get_params()["max_iter"] == 5
+    cs.train(model, (X, y), epochs=1, optimizer=cs.SGD(0.02), progress=False)
+    assert model.trained_with["epochs"] == 1
+
+
+HOW: list[tuple[Any, str]] = [
+    ({"solver": "lbfgs", "C": 1.0, "tol": 1e-4}, "KeyError"),
+    ({"solver": "lbfgs", "C": "1", "tol": 1e-4, "max_iter": 9}, "C is '1', expected a number"),
+    ({"solver": "lbfgs", "C": -1.0, "tol": 1e-4, "max_iter": 9}, "C is -1"),
+    ({"solver": "sgd", "weight_decay": 0.0, "n_samples": 0}, "n_samples is 0"),
+]
+
+
+@pytest.mark.parametrize(("how", "message"), HOW)
+def test_broken_settings_are_refused(how: Any, message: str, tmp_path: Path) -> None:
+    model = cs.SoftmaxRegression(2, 2)
+    model.trained_with = how
+    model.save(tmp_path / "m")
+    with pytest.raises(DataError, match=f"trained_with does not fit a classifier: .*{message}"):
+        SoftmaxClassifier.load(tmp_path / "m")
+    model.trained_with = {}
+    model.save(tmp_path / "m")
+    _rewritten(tmp_path / "m", lambda d: d.update(trained_with=3))
+    with pytest.raises(DataError, match="trained_with 3, not a table of settings"):
+        cs.SoftmaxRegression.load(tmp_path / "m")
 
 
 def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import reference
-from csoftmax.model import METADATA_KEY
+from csoftmax._model_file import METADATA_KEY
 
 Array = Any
 
@@ -121,6 +121,8 @@ def test_what_a_model_is_made_of_does_not_change(name: str) -> None:
         ({"seed": "x"}, ValueError, "seed is 'x'"),
         ({"scale": 0}, ValueError, "scale is 0.0"),
         ({"class_names": ["a"]}, ValueError, "class_names has 1 names but n_classes is 3"),
+        ({"feature_names": ["a"]}, ValueError, "feature_names has 1 names but n_features is"),
+        ({"feature_names": "ab"}, TypeError, "feature_names is 'ab', expected one name per fea"),
     ],
 )
 def test_bad_arguments(options: Any, error: type[Exception], message: str) -> None:
@@ -205,6 +207,8 @@ def test_input_that_does_not_fit(X: Any, error: type[Exception], message: str) -
 def test_save_and_load_are_bitwise(tmp_path: Path, dtype: str, scale: float | None) -> None:
     names = ("T-shirt/top", "裤子", 'with "quotes"\n')
     model = small_model(dtype, scale=scale, class_names=names)
+    model.feature_names = [f"größe {j}" for j in range(model.n_features)]
+    model.trained_with = {"solver": "lbfgs", "C": np.inf}
     model.W[0] = [np.nan, -0.0, 1e-40]
     path = tmp_path / "model.safetensors"
     model.save(path)
@@ -215,6 +219,8 @@ def test_save_and_load_are_bitwise(tmp_path: Path, dtype: str, scale: float | No
     assert loaded.scale == model.scale
     assert loaded._scale == model._scale
     assert loaded.class_names == names
+    assert loaded.feature_names == model.feature_names
+    assert loaded.trained_with == model.trained_with
     loaded.W[1] = 0  # writable, and its own
     assert cs.SoftmaxRegression.load(path).W[1, 0] == model.W[1, 0]
     assert os.listdir(tmp_path) == ["model.safetensors"]
@@ -299,6 +305,8 @@ def test_the_file_written_by_hand_is_good(tmp_path: Path) -> None:
     assert model.W.shape == (3, 2)
     assert model.scale == 0.5
     assert model.class_names == ("a", "b")
+    assert model.feature_names == ()  # of a file that is older than they are
+    assert model.trained_with == {}
 
 
 def tensors(**changed: Any) -> bytes:
@@ -376,6 +384,9 @@ for key, value, message in [
     ("class_names", "ab", "not a list of names"),
     ("class_names", {"a": 0, "b": 1}, "not a list of names"),
     ("class_names", None, "not a list of names"),
+    ("feature_names", ["a", "b"], "feature_names has 2 names but n_features is 3"),
+    ("feature_names", ["a", "b", 1], "not a list of names"),
+    ("feature_names", "abc", "not a list of names"),
 ]:
     BROKEN[f"{key} {str(value)[:20]}"] = file_bytes({**GOOD, key: value}), message
 

@@ -40,6 +40,8 @@ class Layout:
     # in the order of X
     features: list[int] = field(default_factory=list)
     feature_names: tuple[str, ...] = ()
+    # the cells of the first sample
+    first: list[str] = field(default_factory=list)
 
     def name(self, column: int) -> str:
         return f"{column} (counted from 0)" if self.names is None else repr(self.names[column])
@@ -96,6 +98,7 @@ def open_table(path: Path, options: TableOptions) -> tuple[Layout, Iterator[Reco
     header = _has_header(path, rows, decimal, options)
     names = [name.strip() for name in rows[0]] if header else None
     layout = Layout(path, delimiter, decimal, names, len(rows[0]), np.dtype(options.dtype))
+    layout.first = (rows[1] if len(rows) > 1 else [""] * len(rows[0])) if header else rows[0]
     return layout, itertools.chain(sample[1:] if header else sample, records)
 
 
@@ -128,6 +131,8 @@ def choose_columns(
     one_more = wanted is None and len(candidates) - 1 == n_features
     if with_label or options.label_column is not None or one_more:
         layout.label = _find_label(layout, options, {*dropped, *(wanted or ())})
+        if not with_label and options.label_column is None:
+            _check_guessed_label(layout, options)
     if wanted is None:
         layout.features = [j for j in candidates if j != layout.label]
     else:
@@ -186,6 +191,24 @@ def _find_label(layout: Layout, options: TableOptions, taken: set[int]) -> int:
                         f"{layout.n_columns} columns that are all dropped or features")  # fmt: skip
     names = {} if layout.names is None else {layout.names[j].lower(): j for j in reversed(free)}
     return next((names[name] for name in LABEL_NAMES if name in names), free[-1])
+
+
+def _check_guessed_label(layout: Layout, options: TableOptions) -> None:
+    """Tell which column is left out because there is one too many, or refuse a guess that is none.
+
+    Where the features have names and the table has none, a last column of numbers may as well be a
+    feature after a column of row numbers.
+    """
+    column = layout.label
+    if column is None or (layout.names and layout.names[column].lower() in LABEL_NAMES):
+        return
+    is_number = as_number(layout.first[column], layout.decimal) is not None
+    if is_number and options.feature_names is not None:
+        raise DataError(f"{layout.path}: line 1: expected a header with the features' names, or "
+                        f"{len(options.feature_names)} columns, got {layout.n_columns} of numbers: "
+                        "say which one is left out as label_column")  # fmt: skip
+    note(f"{layout.path}: there is one column more than features: column {layout.name(column)} is "
+         "taken for labels and left out")  # fmt: skip
 
 
 def _note_others(layout: Layout, candidates: list[int]) -> None:

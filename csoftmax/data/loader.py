@@ -43,6 +43,8 @@ class DataLoader:
         The factor that turns stored values into model input, 1/255 for uint8 pixels.
     class_names : sequence of str
         One name per class, or empty.
+    feature_names : sequence of str
+        One name per feature, no two the same, or empty.
 
     Raises
     ------
@@ -77,8 +79,9 @@ class DataLoader:
         seed: int | None = None,
         scale: float = 1.0,
         class_names: Sequence[str] = (),
+        feature_names: Sequence[str] = (),
     ) -> None:
-        dataset = Dataset(X, y, scale, class_names)  # type: ignore[arg-type]
+        dataset = Dataset(X, y, scale, class_names, "", feature_names)  # type: ignore[arg-type]
         try:
             batch_size = operator.index(batch_size)
         except TypeError:
@@ -93,13 +96,14 @@ class DataLoader:
         self.shuffle = bool(shuffle)
         self.scale = dataset.scale
         self.class_names = dataset.class_names
+        self.feature_names = dataset.feature_names
         self._random = np.random.default_rng(seed)
 
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, batch_size: int, *, shuffle: bool = False, seed: int | None = None
     ) -> DataLoader:
-        """Make a loader with the arrays, scale and class names of a data set.
+        """Make a loader with the arrays, scale and names of a data set.
 
         Examples
         --------
@@ -116,6 +120,7 @@ class DataLoader:
             seed=seed,
             scale=dataset.scale,
             class_names=dataset.class_names,
+            feature_names=dataset.feature_names,
         )
 
     def __len__(self) -> int:

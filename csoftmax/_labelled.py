@@ -1,0 +1,67 @@
+"""Labelled data as training and evaluation take them: checked, and matched with the model."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax._names import check_feature_names, class_order
+from csoftmax._validate import check_number
+from csoftmax.data import DataLoader, Dataset
+from csoftmax.model import SoftmaxRegression, is_integer
+
+Array = NDArray[Any]
+Data: TypeAlias = "DataLoader | Dataset | tuple[Any, Any]"
+Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]  # of classes, of features
+DEFAULT_BATCH_SIZE = 256  # the book's
+
+
+def as_loader(data: Data, name: str, scale: float) -> DataLoader:
+    """Return data as a loader; `scale` is for integers that come without one."""
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        return DataLoader.from_dataset(data, DEFAULT_BATCH_SIZE, shuffle=True)
+    if isinstance(data, tuple) and len(data) == 2:
+        X, y = np.asarray(data[0]), np.asarray(data[1])
+        own_scale = scale if is_integer(X) else 1.0
+        return DataLoader(X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=own_scale)
+    raise TypeError(
+        f"{name} is a {type(data).__name__}, expected a DataLoader, a Dataset or a pair (X, y)"
+    )
+
+
+def check_labelled(
+    model: SoftmaxRegression, data: DataLoader, name: str, names: Names | None = None
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return X as (n_samples, n_features), and y as the model numbers its classes.
+
+    Labels index C arrays: they are checked each time. `names` stands for the model's own.
+    """
+    class_names, feature_names = names or (model._class_names, model.feature_names)
+    check_feature_names(data.feature_names, feature_names, name)
+    features = model.features_of(data.X, f"{name}.X")
+    labels = model.labels_of(data.y, len(features), data.class_names, name, class_names)
+    return features, labels
+
+
+def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset) -> Names:
+    """Return the model's names of classes and features once it has been trained on these data."""
+    classes, features = model._class_names, model.feature_names
+    same = class_order(loader.class_names, classes, model.n_classes, "train_data") is None
+    return classes or (loader.class_names if same else ()), features or loader.feature_names
+
+
+def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
+    """Return what the data are multiplied by; a warning tells where it is not their own scale."""
+    own = check_number(data.scale, f"{name}.scale")
+    scale = model.scale_for(data.X, own)
+    if not math.isclose(scale, own, rel_tol=1e-6):
+        warnings.warn(
+            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used", stacklevel=4
+        )
+    return scale
