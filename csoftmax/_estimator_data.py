@@ -15,10 +15,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, validate_data
 
+from csoftmax._cpus import MAX_THREADS
 from csoftmax._validate import (
     FLOAT32,
     FLOAT64,
-    MAX_THREADS,
     as_labels_or_probabilities,
     as_weights,
     check_number,

@@ -27,6 +27,8 @@ def as_loader(data: Data, name: str, scale: float) -> DataLoader:
     if isinstance(data, Dataset):
         return DataLoader.from_dataset(data, DEFAULT_BATCH_SIZE, shuffle=True)
     if isinstance(data, tuple) and len(data) == 2:
+        if any(isinstance(part, (DataLoader, Dataset)) for part in data):
+            raise TypeError(f"{name} is a pair of data sets, expected one of them or a pair (X, y)")
         X, y = np.asarray(data[0]), np.asarray(data[1])
         own_scale = scale if is_integer(X) else 1.0
         return DataLoader(X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=own_scale)
@@ -47,6 +49,16 @@ def check_labelled(
     features = model.features_of(data.X, f"{name}.X")
     labels = model.labels_of(data.y, len(features), data.class_names, name, class_names)
     return features, labels
+
+
+def check_same_images(train: DataLoader, train_name: str, other: DataLoader, name: str) -> None:
+    """Refuse images of another height and width with as many pixels: each pixel has its weight."""
+    shapes = [tuple(n for n in loader.X.shape[1:] if n != 1) for loader in (train, other)]
+    if min(map(len, shapes)) > 1 and shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{name}.X has samples of shape {other.X.shape[1:]} but {train_name}.X of "
+            f"{train.X.shape[1:]}"
+        )
 
 
 def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset) -> Names:

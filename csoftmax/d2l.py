@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from csoftmax import training
 from csoftmax._d2l_tools import Accumulator, Timer, accuracy, sgd
+from csoftmax._labelled import check_same_images
 from csoftmax._names import class_order, reordered
 from csoftmax._validate import check_positive
 from csoftmax.autograd import Recorded
@@ -302,6 +303,8 @@ def train_ch3(
     True
     """
     num_epochs = check_positive(num_epochs, "num_epochs")
+    if isinstance(train_iter, DataLoader) and isinstance(test_iter, DataLoader):
+        check_same_images(train_iter, "train_iter", test_iter, "test_iter")
     animator = Animator(
         xlabel="epoch",
         xlim=[1, num_epochs],

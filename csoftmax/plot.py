@@ -195,7 +195,7 @@ def draw_predictions(
     images : array, shape (n_samples, height, width) or (n_samples, 1, height, width)
         Grey images of any real dtype.
     y, predicted : integer arrays, shape (n_samples,)
-        True and predicted labels.
+        True and predicted labels, both counting the classes of `class_names`.
     class_names : sequence of str
         One name per class.
     path : path, optional
@@ -209,6 +209,8 @@ def draw_predictions(
 
     Raises
     ------
+    TypeError
+        If labels are no integers.
     ValueError
         If the data are not images, the lengths differ, or a label has no name.
 
@@ -233,6 +235,8 @@ def draw_predictions(
     for name, labels in (("y", y), ("predicted", predicted)):
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{name} has shape {labels.shape} but there are {len(images)} images")
+        if labels.dtype.kind not in "iub":
+            raise TypeError(f"{name} has dtype {labels.dtype}, expected integer labels")
         if labels.min() < 0 or labels.max() >= len(class_names):
             raise ValueError(
                 f"{name} must hold labels 0..{len(class_names) - 1} (one per class name), "

@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._labelled import Data, as_loader, check_labelled, names_after, scale_of
+from csoftmax._labelled import (
+    Data,
+    as_loader,
+    check_labelled,
+    check_same_images,
+    names_after,
+    scale_of,
+)
 from csoftmax._names import class_order
 from csoftmax._passes import as_stored
 from csoftmax._results import Epoch, History, Metrics
@@ -178,6 +185,9 @@ def train(
         scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
         validation = as_loader(validation, "validation", scale)
         check_labelled(model, validation, "validation", names_after(model, loader))
+        check_same_images(loader, "train_data", validation, "validation")
+        if len(validation.y) == 0:
+            raise ValueError("validation has 0 samples, expected at least one")
         check_number(validation.scale, "validation.scale")
     epochs = check_positive(epochs, "epochs")
     optimizer = SGD(lr=0.1) if optimizer is None else optimizer

@@ -130,6 +130,15 @@ def test_bad_arguments(options: Any, error: type[Exception], message: str) -> No
         cs.SoftmaxRegression(**{"n_features": 6, "n_classes": 3, **options})
 
 
+def test_a_whole_data_set_is_no_array() -> None:
+    data = cs.Dataset(np.zeros((3, 6)), [0, 1, 2])
+    model = cs.SoftmaxRegression(6, 3)
+    for whole in (data, cs.DataLoader.from_dataset(data, 2), None):
+        for method in (model.predict, model.predict_proba, model.decision_function, model):
+            with pytest.raises(TypeError, match=f"X is a {type(whole).__name__}, expected an arr"):
+                method(whole)
+
+
 def test_class_names_of_any_kind() -> None:
     for names in (("a", "b", "c"), np.array(["a", "b", "c"]), iter("abc")):
         assert cs.SoftmaxRegression(6, 3, class_names=names).class_names == ("a", "b", "c")

@@ -440,6 +440,8 @@ def test_predictions_refuse(change: dict[str, Any], message: str) -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         plot.draw_predictions(**(arguments | change))
+    with pytest.raises(TypeError, match="predicted has dtype float64, expected integer labels"):
+        plot.draw_predictions(**(arguments | {"predicted": [0.0, 1.0, 2.0, 0.0]}))
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28)])

@@ -10,6 +10,7 @@ import pytest
 from training_cases import GOOD_DATA, ordered, state_of, synthetic
 
 import csoftmax as cs
+from csoftmax import d2l
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,16 @@ def test_labels_changed_between_two_epochs_are_refused(label: int) -> None:
         ({"train_data": (np.zeros((2, 7)), [0, 1])}, ValueError, "train_data.X has 7 features"),
         ({"validation": 3}, TypeError, "validation is a int"),
         ({"validation": (np.zeros((2, 6)), [0, 3])}, ValueError, r"validation\.y\[1\] is 3"),
+        (
+            {"validation": (np.zeros((0, 6)), [])},
+            ValueError,
+            "validation has 0 samples, expected at least one",
+        ),
+        (
+            {"train_data": (GOOD_DATA, GOOD_DATA)},
+            TypeError,
+            "train_data is a pair of data sets, expected one of them",
+        ),
         ({"epochs": 0}, ValueError, "epochs is 0, expected at least 1"),
         ({"epochs": 1.0}, TypeError, "epochs is a float"),
         ({"optimizer": 0.1}, TypeError, "optimizer is a float, expected csoftmax.SGD"),
@@ -122,6 +133,28 @@ def test_bad_arguments_change_nothing(options: Any, error: type[Exception], mess
     arguments = {"model": model, "train_data": GOOD_DATA, **options}
     with pytest.raises(error, match=message):
         cs.train(**arguments)
+    assert state_of(model) == before
+
+
+def test_validation_on_images_of_another_height_and_width_is_refused() -> None:
+    """As many pixels, but each one has its weight."""
+    model, y = cs.SoftmaxRegression(6, 3, seed=0), GOOD_DATA.y
+    before = state_of(model)
+    for shape, other in (((2, 3), (3, 2)), ((1, 2, 3), (3, 2)), ((2, 3, 1), (1, 3, 2))):
+        images, turned = (cs.Dataset(GOOD_DATA.X.reshape(-1, *s), y) for s in (shape, other))
+        with pytest.raises(ValueError, match=r"validation.X has samples of shape .* but train_dat"):
+            cs.train(model, images, validation=turned)
+    assert state_of(model) == before
+    for same in ((6,), (1, 2, 3), (2, 3, 1)):
+        images, flat = (cs.Dataset(GOOD_DATA.X.reshape(-1, *s), y) for s in ((2, 3), same))
+        history = cs.train(model, images, validation=flat, epochs=1)
+        assert history.validation_accuracy == [cs.evaluate(model, images).accuracy]
+    loaders = (cs.DataLoader(np.zeros((3, *s)), [0, 1, 2], 2) for s in ((2, 3), (3, 2)))
+    before = state_of(model)
+    with pytest.raises(
+        ValueError, match=r"test_iter.X has .* \(3, 2\) but train_iter.X of \(2, 3\)"
+    ):
+        d2l.train_ch3(model, *loaders, d2l.cross_entropy, 1, cs.SGD(lr=0.1))
     assert state_of(model) == before
 
 

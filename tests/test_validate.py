@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays, integer_dtypes, unsigned_integer_dtypes
 from numpy.testing import assert_array_equal
 
-from csoftmax import _validate
+from csoftmax import _cpus, _validate
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -297,7 +297,7 @@ def test_ignore_index() -> None:
 def test_n_threads() -> None:
     assert _validate.check_threads(3) == _validate.check_threads(np.uint8(3)) == 3
     assert _validate.check_threads(10**9) == _validate.MAX_THREADS
-    assert _validate.check_threads(None) == _validate.usable_cpus() >= 1
+    assert _validate.check_threads(None) == _cpus.usable_cpus() >= 1
     for value in (0, -1, -(2**70)):
         with pytest.raises(
             ValueError, match=r"n_threads is .*, expected at least 1, or None for all CPUs"
@@ -312,9 +312,9 @@ def test_n_threads() -> None:
 
 @pytest.fixture
 def fresh_cpus() -> Any:
-    _validate.usable_cpus.cache_clear()
+    _cpus.usable_cpus.cache_clear()
     yield
-    _validate.usable_cpus.cache_clear()
+    _cpus.usable_cpus.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -325,15 +325,15 @@ def test_usable_cpus(
     affinity: int, quotas: list[float], expected: int, monkeypatch: Any, fresh_cpus: None
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
-    monkeypatch.setattr(_validate, "_cgroup_quotas", lambda: iter(quotas))
-    assert _validate.usable_cpus() == expected
+    monkeypatch.setattr(_cpus, "_cgroup_quotas", lambda: iter(quotas))
+    assert _cpus.usable_cpus() == expected
 
 
 def test_usable_cpus_without_affinity(monkeypatch: Any, fresh_cpus: None) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    monkeypatch.setattr(_validate, "_cgroup_quotas", lambda: iter([]))
-    assert _validate.usable_cpus() == 1
+    monkeypatch.setattr(_cpus, "_cgroup_quotas", lambda: iter([]))
+    assert _cpus.usable_cpus() == 1
 
 
 def test_cgroup_quotas_of_both_versions(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_cgroup_quotas_of_both_versions(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
 
     def quotas() -> list[float]:
-        return list(_validate._cgroup_quotas(f"{tmp_path}/membership", f"{tmp_path}/mount"))
+        return list(_cpus._cgroup_quotas(f"{tmp_path}/membership", f"{tmp_path}/mount"))
 
     assert quotas() == []
     write("membership", "0::/outer/inner\n")
