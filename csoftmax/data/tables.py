@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .dataset import Dataset
 from .labels import make_dataset
 from .layout import choose_columns, open_table
-from .rows import column_means, fill_missing, read_rows
+from .rows import Rows, column_means, fill_missing, read_rows
 from .table_options import Column, Columns, TableOptions
 
 
@@ -140,15 +141,25 @@ def read_csv_features(
     >>> read_csv_features(path).shape
     (2, 2)
     """
-    path = Path(path)
-    checked = TableOptions(**options)
-    if checked.wants_means:
+    return read_samples(Path(path), TableOptions(**options), n_features).X
+
+
+def read_samples(path: Path, options: TableOptions, n_features: int | None = None) -> Rows:
+    """Read a table without labels, and which of its rows are there."""
+    if options.wants_means:
         raise ValueError("missing must be 'drop' or the means of the training table "
                          "(missing=train.X.mean(axis=0)) for samples to be predicted, "
                          "got 'mean'")  # fmt: skip
-    layout, records = open_table(path, checked)
-    choose_columns(layout, checked, with_label=False, n_features=n_features)
-    return read_rows(layout, checked, records).X
+    layout, records = open_table(path, options)
+    choose_columns(layout, options, with_label=False, n_features=n_features)
+    return read_rows(layout, options, records)
+
+
+def has_names(path: Path, options: TableOptions) -> bool:
+    """Tell whether the first row is read as names of the columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when the table is read
+        return open_table(path, options)[0].names is not None
 
 
 def read_table(
