@@ -115,7 +115,7 @@ def read_to_predict(
     """Read samples without labels, and which of a table's rows they are (None: all)."""
     if not is_table(path):
         return read_features(path), None
-    rows = read_samples(path, TableOptions(**table), model.n_features)
+    rows = read_samples(path, TableOptions(**table), model.n_features, model.class_names)
     return rows.X, rows.kept
 
 

@@ -157,6 +157,33 @@ def test_a_saved_estimator_finds_columns_by_name(tmp_path: Path, capsys: Any) ->
     assert labels == expected_labels(tmp_path / "probe")
 
 
+@pytest.mark.parametrize("classes", [["ant", "bee", "cat"], None])
+def test_a_model_without_names_takes_columns_in_order(
+    classes: list[str] | None, tmp_path: Path, capsys: Any
+) -> None:
+    """A column more than its features is left out if it can be one of labels."""
+    model = cs.SoftmaxRegression(3, 3, seed=0, class_names=classes)
+    model.W = np.eye(3)
+    model.save(path := tmp_path / "old")
+    names = np.array(model.class_names)
+    expected = names[np.stack([A, B, C], 1).astype(np.float32).argmax(axis=1)].tolist()
+    last = "kind" if classes else "row"
+    for columns, header, code in (
+        ("a b c", True, 0), ("a b c label", True, 0), ("a b c label", False, 0),
+        (f"a b c {last}", False, 0 if classes else 2), ("id a b c", True, 2),
+        ("id a b c", False, 2),
+    ):  # fmt: skip
+        table = write(tmp_path / "new.csv", columns, header)
+        assert main(command("predict", path, table)) == code, columns
+        output, error = capsys.readouterr()
+        if code == 0:
+            labels = [row[0] for row in csv.reader(io.StringIO(output))][1:]
+            assert labels == expected
+        else:
+            assert "expected a class, as there is one column more than the 3 features, g" in error
+            assert error.endswith("say which one is left out by --label-column\n")
+
+
 def test_features_in_memory_are_not_put_in_order(model_file: Path) -> None:
     model = cs.SoftmaxRegression.load(model_file)
     X = np.stack([A, B, C], 1)

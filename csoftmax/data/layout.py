@@ -40,6 +40,8 @@ class Layout:
     # in the order of X
     features: list[int] = field(default_factory=list)
     feature_names: tuple[str, ...] = ()
+    # the label column, where it is left out for its place alone
+    guessed_label: int | None = None
     # the cells of the first sample
     first: list[str] = field(default_factory=list)
 
@@ -208,6 +210,7 @@ def _check_guessed_label(layout: Layout, options: TableOptions) -> None:
         raise DataError(f"{layout.path}: line 1: expected a header with the features' names, or "
                         f"{len(options.feature_names)} columns, got {layout.n_columns} of numbers: "
                         "say which one is left out as label_column")  # fmt: skip
+    layout.guessed_label = column
     note(f"{layout.path}: there is one column more than features: column {layout.name(column)} is "
          "taken for labels and left out")  # fmt: skip
 
