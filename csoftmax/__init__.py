@@ -70,10 +70,10 @@ __all__ = [
 
 def _is_command_line() -> bool:
     """Is this import the start of `csoftmax` or `python -m csoftmax`, before any of their code?"""
-    arguments, program = sys.orig_argv, os.path.basename(sys.argv[0] if sys.argv else "")
-    if program == "-m":  # of a module that is being looked for
-        return "-m" in arguments and arguments[arguments.index("-m") + 1 :][:1] == ["csoftmax"]
-    return program in ("csoftmax", "csoftmax.exe")
+    name, *words = getattr(sys, "argv", None) or [""]
+    if name == "-m":  # of a module that is being looked for: the word before the arguments
+        name = sys.orig_argv[-1 - len(words)].removeprefix("-m").partition(".")[0]
+    return os.path.basename(str(name)) in ("csoftmax", "csoftmax.exe")
 
 
 if os.environ.get("CSOFTMAX_ISA"):

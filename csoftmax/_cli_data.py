@@ -20,6 +20,13 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax._cli_options import Dtype, table_options
 from csoftmax._names import is_integer_name, listed, positions
+from csoftmax.data import read, read_features, read_parts, split_dataset
+from csoftmax.data.cells import as_number
+from csoftmax.data.front import is_table
+from csoftmax.data.table_options import TableOptions, whole_number
+from csoftmax.data.tables import has_names, read_samples
+
+TEST_FRACTION = 0.2
 
 
 def printer(quiet: bool) -> Callable[[str], None]:
@@ -51,15 +58,17 @@ def load_model(path: Path) -> cs.SoftmaxRegression:
 
 
 def options_for(
-    model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str
+    model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str, path: Path | None
 ) -> dict[str, Any]:
     """What to say to the readers: the options, and what is known from the model."""
-    table = {**table_options(context), "dtype": dtype, "class_names": None}
+    table = {**table_options(context, path), "dtype": dtype, "class_names": None}
     if model is None:
         return table
     table["class_names"] = model.class_names
     if model.feature_names:
         table["feature_names"] = model.feature_names
+    if path is not None and is_table(path) and any(map(_is_number_as_text, model.class_names)):
+        table["labels"] = "text"  # as they were read, or 1.0 would be the class in position 1
     if table.get("missing") == "mean":
         means = model.trained_with.get("means")
         if means is not None:
@@ -68,6 +77,11 @@ def options_for(
             raise ValueError("--missing mean fills in the means of the training samples, but the "
                              "model was trained without --missing mean")  # fmt: skip
     return table
+
+
+def _is_number_as_text(name: str) -> bool:
+    """Is this a class whose label was a number read as text, such as 2.1 or 07?"""
+    return as_number(name) is not None and whole_number(name) is None
 
 
 def means_of(
@@ -80,12 +94,61 @@ def means_of(
     return model.trained_with.get("means")
 
 
-def check_pixels(model: cs.SoftmaxRegression, X: NDArray[Any], where: str) -> None:
-    """Warn where X is pixels of another kind than the model was trained on."""
+def read_to_train(
+    path: Path, table: dict[str, Any], test_fraction: float | None, seed: int
+) -> tuple[cs.Dataset, cs.Dataset]:
+    """Read a train and a test set, and refuse a fraction that would have no effect."""
+    share = TEST_FRACTION if test_fraction is None else test_fraction
+    if is_table(path):
+        return read(path, test_fraction=share, seed=seed, **table)
+    train_set, test_set = read_parts(path, **table)
+    if test_set is None:
+        return split_dataset(train_set, share, seed)
+    if test_fraction is not None:
+        raise ValueError(f"--test-fraction has no effect: {path} has a test set of its own")
+    return train_set, test_set
+
+
+def read_to_predict(
+    path: Path, model: cs.SoftmaxRegression, table: dict[str, Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Read samples without labels, and which of a table's rows they are (None: all)."""
+    if not is_table(path):
+        return read_features(path), None
+    rows = read_samples(path, TableOptions(**table), model.n_features, model.class_names)
+    return rows.X, rows.kept
+
+
+def tell_order(path: Path, table: dict[str, Any]) -> None:
+    """Warn where the model's features are taken from a table by their places alone."""
+    names = table.get("feature_names")
+    if not names or table.get("header") is not None or not is_table(path):
+        return
+    options = TableOptions(**{key: table[key] for key in table if key != "class_names"})
+    if not has_names(path, options):
+        warnings.warn(f"{path} has no header: its columns are taken in order for the model's "
+                      f"features, {listed(names)}", stacklevel=2)  # fmt: skip
+
+
+def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
+    """Raise ValueError if a result would replace what it is made of."""
+    for path in inputs:
+        if output is not None and output.is_file() and output.samefile(path):
+            raise ValueError(f"--output is {output}, which is read: expected another file")
+
+
+def check_pixels(
+    model: cs.SoftmaxRegression, X: NDArray[Any], where: str, scale: float | None = None
+) -> None:
+    """Warn where X is pixels of another kind than the model was trained on.
+
+    `scale` is that of the data that it is about to be trained on.
+    """
     if X.dtype == np.uint8 and model._scale is None and model.trained_with:
         warnings.warn(f"{where}: pixels 0..255 are scaled to 0..1, but the model was trained on "
                       "floats: right only if these were from 0 to 1", stacklevel=2)  # fmt: skip
-    if X.dtype.kind == "f" and math.isclose(model.scale, 1 / 255, rel_tol=1e-6):
+    scale = model.scale if scale is None else scale
+    if X.dtype.kind == "f" and math.isclose(scale, 1 / 255, rel_tol=1e-6):
         low, high = float(X.min()), float(X.max())
         if low < 0 or high > 1:
             warnings.warn(f"{where}: floats from {low:g} to {high:g}, but the model was trained on "
@@ -129,12 +192,14 @@ def model_for(
 ) -> cs.SoftmaxRegression:
     """The given model, checked against the data and the type, or a new one."""
     compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
+    where = str(path or data.name)
+    if dtype is Dtype.uint8 and data.X.dtype != np.uint8:
+        raise ValueError(f"--dtype is uint8 but {where} has {data.X.dtype}")
     if model is None:
         return cs.SoftmaxRegression(
             data.n_features, data.n_classes, seed=seed, dtype=compute,
             class_names=data.class_names, feature_names=data.feature_names,
         )  # fmt: skip
-    where = str(path or data.name)
     model.features_of(data.X[:1], where)
     if data.n_classes != model.n_classes:
         raise ValueError(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from csoftmax.data.front import is_table
 
 
 class Dtype(str, Enum):
@@ -126,16 +129,27 @@ _OF_TABLES = ("label_column", "header", "drop", "columns", "missing", "labels", 
               "encoding")  # fmt: skip
 
 
-def table_options(context: typer.Context) -> dict[str, Any]:
-    """Return what the command line says of a table, as `csoftmax.data.read` takes it."""
+def table_options(context: typer.Context, path: Path | None) -> dict[str, Any]:
+    """Return what the command line says of a table, as `csoftmax.data.read` takes it.
+
+    Raises
+    ------
+    ValueError
+        For options that would have no effect.
+    """
     given = {name: context.params.get(name) for name in _OF_TABLES}
     options = {name: value for name, value in given.items() if value is not None}
-    if context.params.get("data", "") is None:
-        for name in options:
-            raise ValueError(f"--{name.replace('_', '-')} is for a table: give one with --data")
+    if options and (path is None or not is_table(path)):
+        name, value = next(iter(options.items()))
+        option = "--no-header" if value is False else f"--{name.replace('_', '-')}"
+        if path is None:
+            raise ValueError(f"{option} is for a table: give one with --data")
+        raise ValueError(f"{option} is for tables, but {path} is none")
     for name in ("drop", "columns"):
         if name in options:
-            options[name] = [column.strip() for column in options[name].split(",")]
+            # a name with a comma in it is in quotes, as in the file
+            columns = next(csv.reader([options[name]], skipinitialspace=True), [])
+            options[name] = [column.strip() for column in columns]
     for name, value in options.items():
         if isinstance(value, Enum):
             options[name] = value.value

@@ -75,10 +75,17 @@ def read_parameters(path: Path) -> tuple[dict[str, Any], Array, Array]:
 
 
 def feature_names_of(description: dict[str, Any]) -> Any:
-    """Return what the file has for the features' names; a classifier keeps them among its facts."""
+    """Return what the file has for the features' names.
+
+    A classifier keeps those of its data frame among its facts; they need not be as those of a
+    table's header, which have no outer blanks and tell its columns apart.
+    """
     names = description.get("feature_names")
     if names is None and isinstance(description.get("classifier"), dict):
         names = description["classifier"].get("feature_names")
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            stripped = [name.strip() for name in names]
+            return stripped if all(stripped) and len({*stripped}) == len(stripped) else []
     return [] if names is None else names
 
 

@@ -82,11 +82,16 @@ class Results:
         return self.folder / "model.safetensors"
 
     def save_model(self) -> None:
-        """Write the model, and take away what an earlier run left: it is not of this model."""
+        """Write the model, and take away what an earlier run left: it is not of this model.
+
+        Where there is no model of an earlier run, files of these names are somebody else's.
+        """
+        is_used = self.model_file.exists()
         if self.means is not None:
             self.model.trained_with = {**self.model.trained_with, "means": self.means}
         self.model.save(self.model_file)
         stale = [path for path in map(self.folder.joinpath, _BESIDE_THE_MODEL) if path.is_file()]
+        stale = stale if is_used else []
         for path in stale:
             path.unlink()
         if stale:
@@ -192,13 +197,30 @@ def draw_test_set(
 
 
 def write_predictions(
-    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None,
-    all_classes: bool,
+    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], kept: NDArray[np.bool_] | None,
+    threads: int | None, all_classes: bool,
 ) -> None:  # fmt: skip
-    """Write a row per sample: its class, the probability of that, and if wanted of each class."""
+    """Write a row per sample: its class, the probability of that, and if wanted of each class.
+
+    X has the samples that were kept; the others get empty cells, so that a line here is of the
+    same sample as the line there.
+    """
     writer = csv.writer(file, lineterminator="\n")
+    columns = ("label", "probability", *(model.class_names if all_classes else ()))
+    writer.writerow(columns)
+    predicted = _predicted(model, X, threads, all_classes)
+    if kept is None:
+        writer.writerows(predicted)
+    else:
+        unknown = ("",) * len(columns)
+        writer.writerows(next(predicted) if row else unknown for row in kept)
+    file.flush()
+
+
+def _predicted(
+    model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None, all_classes: bool
+) -> Iterator[tuple[str, ...]]:
     names = model.class_names
-    writer.writerow(("label", "probability", *(names if all_classes else ())))
     for start in range(0, len(X), _PREDICTED_ROWS):
         probabilities = model.predict_proba(X[start : start + _PREDICTED_ROWS], n_threads=threads)
         labels = probabilities.argmax(axis=1)
@@ -206,5 +228,4 @@ def write_predictions(
         # small probabilities keep their digits
         others = ([f"{p:.6g}" for p in row] for row in probabilities if all_classes)
         for k, p in zip(labels.tolist(), best.tolist(), strict=True):
-            writer.writerow((names[k], f"{p:.6f}", *next(others, ())))
-    file.flush()
+            yield names[k], f"{p:.6f}", *next(others, ())

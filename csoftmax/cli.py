@@ -32,8 +32,12 @@ from csoftmax._cli_data import (
     options_for,
     pixels_expected,
     printer,
+    read_to_predict,
+    read_to_train,
+    refuse_to_overwrite,
     stored_dtype,
     tell_columns,
+    tell_order,
     tell_positions,
 )
 from csoftmax._cli_options import (
@@ -65,7 +69,7 @@ from csoftmax._run import (
     warn_if_diverged,
     write_predictions,
 )
-from csoftmax.data import read_features, read_parts, write_atomically
+from csoftmax.data import read_parts, write_atomically
 
 app = typer.Typer(
     help="Softmax regression at the speed of the hardware.",
@@ -88,8 +92,12 @@ def train(
     decimal: DecimalMark = None,
     encoding: Encoding = None,
     test_fraction: Annotated[
-        float, typer.Option(help="Share of the samples to test on, if the files have no test set.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            help="Share of the samples to test on, if the files have no test set. [default: 0.2]",
+            show_default=False,
+        ),
+    ] = None,
     solver: Annotated[
         Solver | None,
         typer.Option(
@@ -165,15 +173,19 @@ def train(
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
         model = None if resume is None else load_model(resume)
-        table = options_for(model, context, (dtype or stored_dtype(model)).value)
+        table = options_for(model, context, (dtype or stored_dtype(model)).value, data)
         if data is None:
+            if test_fraction is not None:
+                raise ValueError("--test-fraction has no effect: Fashion-MNIST has a test set")
             train_set, test_set = find_fashion_mnist(say)
         else:
             with pixels_expected(model):
-                train_set, test_set = cs.read(data, test_fraction=test_fraction, seed=seed, **table)
+                train_set, test_set = read_to_train(data, table, test_fraction, seed)
+            tell_order(data, table)
         model = model_for(train_set, data, model, dtype, seed)
         train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
         check_pixels(model, train_set.X, str(data))
+        check_pixels(model, test_set.X, f"the test set of {data}", train_set.scale)
         make_folder(out)
         results = Results(out, model, means_of(table, train_set, model), say)
     if resume is not None and data is not None:
@@ -224,12 +236,13 @@ def evaluate(
     """Print how good a model is on the test set, or on all samples where there is no test set."""
     with users_mistakes():
         model = load_model(model_file)
-        table = options_for(model, context, stored_dtype(model).value)
+        table = options_for(model, context, stored_dtype(model).value, data)
         if data is None:
             _, test_set = find_fashion_mnist(print)
         else:
             with pixels_expected(model):
                 whole, test = read_parts(data, **table)
+            tell_order(data, table)
             test_set = whole if test is None else test
         model_for(test_set, data, model, None, None)
         test_set = as_trained(test_set, model, print)
@@ -276,21 +289,23 @@ def predict(
     """Write the most probable class and its probability for each sample, as CSV."""
     with users_mistakes():
         model = load_model(model_file)
-        table = options_for(model, context, stored_dtype(model).value)
+        table = options_for(model, context, stored_dtype(model).value, file)
         del table["class_names"]
         with pixels_expected(model):
-            X = read_features(file, n_features=model.n_features, **table)
+            X, kept = read_to_predict(file, model, table)
+        tell_order(file, table)
+        refuse_to_overwrite(output, file, model_file)
         model.features_of(X, str(file))
         check_pixels(model, X, str(file))
         if X.dtype == np.uint8 and model._scale is None:
             model.scale = 1 / 255  # that of a data set of pixels, as `evaluate` takes it
     if output is None:
-        write_predictions(sys.stdout, model, X, threads, probabilities)
+        write_predictions(sys.stdout, model, X, kept, threads, probabilities)
         return
 
     def write(binary: IO[bytes]) -> None:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        write_predictions(text, model, X, threads, probabilities)
+        write_predictions(text, model, X, kept, threads, probabilities)
         text.detach()
 
     with users_mistakes():

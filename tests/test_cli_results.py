@@ -52,12 +52,56 @@ def test_nothing_of_an_earlier_run_stays(
         assert not (out / name).read_bytes().startswith(b"of an earlier run")
 
 
+def test_files_where_no_run_was_are_somebody_elses(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.png").write_text("not ours")
+    words = command("train", "--data", table, "--label-column", "kind", "--out", tmp_path)
+    for left in (True, False):  # the second run finds a model, and its folder is one of results
+        assert main([*words, "--no-plots"]) == 0
+        assert (tmp_path / "sweep.png").exists() == left
+
+
+def test_predictions_do_not_replace_what_they_are_made_of(
+    table: Path, model_file: Path, capsys: Any
+) -> None:
+    before = table.read_bytes(), model_file.read_bytes()
+    for output in (table, model_file, table.parent / "." / table.name):
+        assert main(command("predict", model_file, table, "--output", output)) == 2
+        assert "which is read: expected another file" in capsys.readouterr().err
+    assert (table.read_bytes(), model_file.read_bytes()) == before
+
+
+def test_options_without_effect_are_refused(
+    table: Path, model_file: Path, tmp_path: Path, capsys: Any
+) -> None:
+    X, y = np.eye(4), [0, 1, 0, 1]
+    arrays = tmp_path / "d.npz"
+    np.savez(arrays, X=X, y=y, X_test=X, y_test=y)
+    train, evaluate = command("train", "--out", tmp_path / "no"), command("evaluate", model_file)
+    for words, message in (
+        ([*train, "--labels", "text"], "--labels is for a table: give one with --data"),
+        ([*evaluate, "--no-header"], "--no-header is for a table: give one with --data"),
+        ([*train, *command("--data", arrays, "--header")], f"--header is for tables, but {arrays}"),
+        ([*evaluate, *command("--data", arrays, "--label-column", 0)], "--label-column is for tab"),
+        (command("predict", model_file, arrays, "--encoding", "cp1252"), "--encoding is for tab"),
+        ([*train, *command("--data", arrays, "--test-fraction", 0.5)], "--test-fraction has no"),
+        ([*train, "--test-fraction", "0.5"], "--test-fraction has no effect: Fashion-MNIST has a"),
+        ([*train, *command("--data", arrays, "--dtype", "uint8")], "--dtype is uint8 but "),
+    ):  # fmt: skip
+        assert main(words) == 2, words
+        output, error = capsys.readouterr()
+        assert output == ""
+        assert error.startswith(f"csoftmax: error: {message}")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "no").exists()
+
+
 def test_an_interrupted_run_takes_the_old_pictures_away(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     out.mkdir()
-    (out / "confusion.png").write_text("of an earlier run")
+    for name in ("confusion.png", "model.safetensors"):
+        (out / name).write_text("of an earlier run")
     evaluate, calls = cs.training._evaluate, []
 
     def interrupted(*args: Any) -> Any:
@@ -73,14 +117,17 @@ def test_an_interrupted_run_takes_the_old_pictures_away(
     assert cs.SoftmaxRegression.load(out / "model.safetensors").trained_with["epochs"] == 2
 
 
-@pytest.mark.parametrize("program", [["-m", "csoftmax"], ["csoftmax"]])
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "csoftmax"], ["-X", "utf8", "-mcsoftmax"], ["-m", "csoftmax.bench"], ["csoftmax"]],
+)
 def test_an_instruction_set_that_is_not_there_is_one_line(
     program: list[str], tmp_path: Path
 ) -> None:
-    """Both entries; the console script as pip writes it."""
+    """All entries; the console script as pip writes it."""
     script = tmp_path / "csoftmax"
     script.write_text("import sys\nfrom csoftmax.cli import main\nsys.exit(main())\n")
-    words = program if program[0] == "-m" else [str(script)]
+    words = program if program[0].startswith("-") else [str(script)]
     home = str(Path(cs.__file__).parents[1])
     env = os.environ | {"CSOFTMAX_ISA": "avx3", "PYTHONPATH": home}
     result = subprocess.run(
@@ -161,6 +208,15 @@ def test_pixels_of_another_kind_are_told(tmp_path: Path, capsys: Any) -> None:
     assert "bytes.npz: pixels 0..255 are scaled to 0..1, but the model was trained on" in error
 
 
+def test_a_test_set_of_another_kind_is_told(tmp_path: Path, capsys: Any) -> None:
+    X, y = np.random.default_rng(0).integers(0, 256, (20, 3), dtype=np.uint8), np.arange(20) % 2
+    words = command("train", "--data", tmp_path / "d.npz", "--out", tmp_path, "--no-plots")
+    for X_test, told in ((X.astype(np.float32), True), (X / 255, False), (X, False)):
+        np.savez(tmp_path / "d.npz", X=X, y=y, X_test=X_test, y_test=y)
+        assert main(words) == 0
+        assert ("the test set of" in capsys.readouterr().err) == told
+
+
 def test_resume_goes_by_the_names_of_the_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -177,11 +233,13 @@ def test_resume_goes_by_the_names_of_the_classes(
     names = sorted(train.class_names)
     y = np.array([names.index(name) for name in train.class_names])[train.y]
     model = cs.SoftmaxRegression(784, 10, seed=0, class_names=names)
-    cs.train(model, cs.Dataset(train.X, y, 1 / 255, names), epochs=10, progress=False)
+    numbered = cs.Dataset(train.X, y, 1 / 255, names)
+    loader = cs.DataLoader.from_dataset(numbered, 64, shuffle=True, seed=0)
+    cs.train(model, loader, epochs=10, progress=False)
     model.save(tmp_path / "m")
     accuracy = cs.evaluate(model, train).accuracy
     assert accuracy > 0.6
-    for options in (["--epochs", "1", "--lr", "1e-9"], ["--solver", "lbfgs", "--max-iter", "1"]):
+    for options in (["--epochs", "1", "--lr", "1e-9"], ["--solver", "lbfgs", "--max-iter", "20"]):
         out = tmp_path / "run"
         words = command("train", "--resume", tmp_path / "m", "--out", out, "--no-plots", "--quiet")
         assert main([*words, *options]) == 0

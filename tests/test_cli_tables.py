@@ -58,6 +58,7 @@ def test_the_model_file_has_the_names_of_the_columns(solver: str, tmp_path: Path
 
 LEFT_OUT = "are left out: "
 BY_COUNT = "taken for labels and left out"
+ORDER = " has no header: its columns are taken in order for the model's features, a, b, c\n"
 # columns, header, options, what the note or the error says
 PREDICTED: list[tuple[str, bool, str, str, int]] = [
     ("a b c", True, "", "", 0),
@@ -90,7 +91,8 @@ def test_predict_finds_columns_by_name(
     assert main([*command("predict", model_file, table), *options.split()]) == code
     output, error = capsys.readouterr()
     assert note in error
-    assert error.count("\n") == bool(note)
+    assert (ORDER in error) == (not header and "of numbers" not in note)
+    assert error.count("\n") == bool(note) + (ORDER in error)
     if code == 0:
         labels = [row[0] for row in csv.reader(io.StringIO(output))][1:]
         assert labels == expected_labels(model_file)
@@ -100,6 +102,8 @@ EVALUATED: list[tuple[str, bool, str, str, int]] = [
     ("species c b a", True, "", "", 0),
     ("c b a kind", True, "", "", 0),
     ("kind c b a", True, "", "", 0),  # the only column that is no feature
+    ("id c b a kind", True, "", "'id'; the labels are taken from the last, 'kind': if they", 0),
+    ("id c b a kind", True, "--label-column kind", f"{LEFT_OUT}'id'\n", 0),
     ("id c species b a", True, "", f"{LEFT_OUT}'id'", 0),
     ("a b c species", False, "", "", 0),
     ("a b c label", False, "", "", 0),  # integers count the classes
@@ -120,7 +124,8 @@ def test_evaluate_finds_columns_by_name(
     assert main([*words, *options.split()]) == code
     output, error = capsys.readouterr()
     assert note in error
-    assert error.count("\n") == bool(note)
+    assert (ORDER in error) == (not header)
+    assert error.count("\n") == bool(note) + (ORDER in error)
     if code == 0:
         right = np.mean(np.array(expected_labels(model_file)) == NAMES[Y])
         assert f"accuracy {right:.4f}, 90 samples" in output
@@ -150,6 +155,33 @@ def test_a_saved_estimator_finds_columns_by_name(tmp_path: Path, capsys: Any) ->
     assert f"{LEFT_OUT}'id'" in error
     labels = [row[0] for row in csv.reader(io.StringIO(output))][1:]
     assert labels == expected_labels(tmp_path / "probe")
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee", "cat"], None])
+def test_a_model_without_names_takes_columns_in_order(
+    classes: list[str] | None, tmp_path: Path, capsys: Any
+) -> None:
+    """A column more than its features is left out if it can be one of labels."""
+    model = cs.SoftmaxRegression(3, 3, seed=0, class_names=classes)
+    model.W = np.eye(3)
+    model.save(path := tmp_path / "old")
+    names = np.array(model.class_names)
+    expected = names[np.stack([A, B, C], 1).astype(np.float32).argmax(axis=1)].tolist()
+    last = "kind" if classes else "row"
+    for columns, header, code in (
+        ("a b c", True, 0), ("a b c label", True, 0), ("a b c label", False, 0),
+        (f"a b c {last}", False, 0 if classes else 2), ("id a b c", True, 2),
+        ("id a b c", False, 2),
+    ):  # fmt: skip
+        table = write(tmp_path / "new.csv", columns, header)
+        assert main(command("predict", path, table)) == code, columns
+        output, error = capsys.readouterr()
+        if code == 0:
+            labels = [row[0] for row in csv.reader(io.StringIO(output))][1:]
+            assert labels == expected
+        else:
+            assert "expected a class, as there is one column more than the 3 features, g" in error
+            assert error.endswith("say which one is left out by --label-column\n")
 
 
 def test_features_in_memory_are_not_put_in_order(model_file: Path) -> None:
@@ -241,6 +273,11 @@ def test_other_options_of_tables(tmp_path: Path, capsys: Any) -> None:
     assert "are left out: 'nummer'" in error
     assert main([*command("predict", path_of_model, path), *options[:4], "--drop", "nummer"]) == 0
     capsys.readouterr()
+    quoted = tmp_path / "quoted.csv"
+    quoted.write_text('"nu,mmer",a,label\n' + "".join(f"{i},{i % 3},{i % 3}\n" for i in range(30)))
+    words = command("train", "--data", quoted, "--out", tmp_path / "run", "--no-plots", "--quiet")
+    assert main([*words, "--drop", '"nu,mmer"']) == 0
+    assert cs.SoftmaxRegression.load(path_of_model).feature_names == ("a",)
     assert main(command("train", "--drop", "id", "--out", tmp_path / "no")) == 2
     assert "--drop is for a table: give one with --data" in capsys.readouterr().err
     np.savez(tmp_path / "d.npz", X=np.eye(4), y=[0, 1, 0, 1])
@@ -254,3 +291,63 @@ def test_a_label_for_nearly_every_sample_is_told(tmp_path: Path, capsys: Any) ->
         "train.csv train: 60 classes for 78 samples: is this the label column?"
         in capsys.readouterr().err
     )
+
+
+def test_a_line_for_each_line_where_rows_are_left_out(
+    model_file: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Predictions are put beside the samples: one that is left out must not move the others."""
+    table = write(tmp_path / "holes.csv", "c a b species")
+    lines = table.read_text().splitlines()
+    for i in (1, 7, 90):  # not in the header
+        lines[i] = "NA," + lines[i].split(",", 1)[1]
+    table.write_text("\n".join(lines) + "\n")
+    words = command("predict", model_file, table, "--missing", "drop")
+    for options, width in (([], 2), (["--probabilities"], 5)):
+        assert main([*words, *options]) == 0
+        output, error = capsys.readouterr()
+        assert "3 of 90 rows are left out" in error
+        rows = list(csv.reader(io.StringIO(output)))[1:]
+        expected = expected_labels(model_file)
+        for i in (0, 6, 89):
+            expected[i] = ""
+            assert rows[i] == [""] * width
+        assert [row[0] for row in rows] == expected
+
+
+def test_labels_are_text_where_the_models_are(tmp_path: Path, capsys: Any) -> None:
+    """Read as numbers, 1.0 would be the class in position 1."""
+    text = [f"{x},{('1.0', '2.0', '3.5')[k]}" for x, k in zip(A, Y, strict=True)]
+    (tmp_path / "t.csv").write_text("x,label\n" + "\n".join(text) + "\n")
+    first = [line for line in text if line.endswith("1.0")]
+    (tmp_path / "one.csv").write_text("x,label\n" + "\n".join(first) + "\n")
+    words = command("train", "--data", tmp_path / "t.csv", "--out", tmp_path, "--quiet")
+    options = command("--no-plots", "--solver", "lbfgs")
+    assert main([*words, *options, "--labels", "text"]) == 0
+    model = cs.SoftmaxRegression.load(path := tmp_path / "model.safetensors")
+    assert model.class_names == ("1.0", "2.0", "3.5")
+    right = np.mean(model.predict(A[Y == 0, None].astype(np.float32)) == 0)
+    capsys.readouterr()
+    assert main(command("evaluate", path, "--data", tmp_path / "one.csv")) == 0
+    assert f"accuracy {right:.4f}, {len(first)} samples" in capsys.readouterr().out
+    assert main([*words, *options, "--resume", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [(["c", " a", "b "], ("c", "a", "b")), (["a", "a ", "b"], ()), (["a", " ", "b"], ())],
+)
+def test_names_of_a_data_frame_as_a_header_has_them(
+    columns: list[str], names: tuple[str, ...], tmp_path: Path, capsys: Any
+) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(np.stack([C, A, B], 1), columns=columns)
+    cs.SoftmaxClassifier().fit(frame, NAMES[Y]).save(tmp_path / "probe")
+    assert cs.SoftmaxRegression.load(tmp_path / "probe").feature_names == names
+    assert cs.SoftmaxClassifier.load(tmp_path / "probe").feature_names_in_.tolist() == columns
+    table = write(tmp_path / "new.csv", "b c a" if names else "c a b")
+    assert main(command("predict", tmp_path / "probe", table)) == 0
+    labels = [row[0] for row in csv.reader(io.StringIO(capsys.readouterr().out))][1:]
+    model = cs.SoftmaxRegression.load(tmp_path / "probe")
+    logits = np.stack([C, A, B], 1) @ model.W.astype(float) + model.b
+    assert labels == NAMES[logits.argmax(axis=1)].tolist()

@@ -178,6 +178,11 @@ def read_features(
     return X
 
 
+def is_table(path: Path) -> bool:
+    """Tell whether this is read as a text table; raises as the readers do for what they refuse."""
+    return _kind(path) == "table"
+
+
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "npy" if (path / "X.npy").exists() else "idx folder"

@@ -40,6 +40,8 @@ class Layout:
     # in the order of X
     features: list[int] = field(default_factory=list)
     feature_names: tuple[str, ...] = ()
+    # the label column, where it is left out for its place alone
+    guessed_label: int | None = None
     # the cells of the first sample
     first: list[str] = field(default_factory=list)
 
@@ -137,7 +139,8 @@ def choose_columns(
         layout.features = [j for j in candidates if j != layout.label]
     else:
         layout.features = wanted
-        _note_others(layout, candidates)
+        guessed = with_label and options.label_column is None
+        _note_others(layout, candidates, guessed)
     if not layout.features:
         raise DataError(f"{layout.path}: line 1: expected at least one feature, got "
                         f"{layout.n_columns} columns that are dropped or labels")  # fmt: skip
@@ -207,18 +210,24 @@ def _check_guessed_label(layout: Layout, options: TableOptions) -> None:
         raise DataError(f"{layout.path}: line 1: expected a header with the features' names, or "
                         f"{len(options.feature_names)} columns, got {layout.n_columns} of numbers: "
                         "say which one is left out as label_column")  # fmt: skip
+    layout.guessed_label = column
     note(f"{layout.path}: there is one column more than features: column {layout.name(column)} is "
          "taken for labels and left out")  # fmt: skip
 
 
-def _note_others(layout: Layout, candidates: list[int]) -> None:
+def _note_others(layout: Layout, candidates: list[int], guessed: bool) -> None:
     names = layout.names or []
     known = {layout.label, *layout.features}
     others = [names[j] for j in candidates if j not in known]
     others = [name for name in others if name.lower() not in LABEL_NAMES]
-    if others:
-        note(f"{layout.path}: columns that are not among the features to expect are left out: "
-              f"{_some(others)}")  # fmt: skip
+    if not others:
+        return
+    labels = ""
+    if guessed and layout.label is not None and names[layout.label].lower() not in LABEL_NAMES:
+        labels = (f"; the labels are taken from the last, {names[layout.label]!r}: if they are in "
+                  "another, say which as label_column")  # fmt: skip
+    note(f"{layout.path}: columns that are not among the features to expect are left out: "
+         f"{_some(others)}{labels}")  # fmt: skip
 
 
 def _names_of_features(layout: Layout, options: TableOptions, *, tell: bool) -> tuple[str, ...]:

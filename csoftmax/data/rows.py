@@ -24,6 +24,8 @@ class Rows:
     X: NDArray[Any]
     labels: NDArray[Any]
     lines: list[int]
+    # for each row of the table, whether it is here
+    kept: NDArray[np.bool_]
 
     def locate(self, i: int) -> str:
         return f"line {self.lines[i]}"
@@ -39,21 +41,25 @@ def read_rows(layout: Layout, options: TableOptions, records: Iterator[Record]) 
     blocks: list[NDArray[Any]] = []
     texts: list[str] = []
     lines: list[int] = []
+    kept = [np.empty(0, np.bool_)]
     for block, X, labels in parse_blocks(layout, records):
         is_missing = np.isnan(X)
         gaps.count(block, is_missing)
         if fill is not None:
             fill_missing(X, fill)
-        elif not options.wants_means and is_missing.any():
-            kept = np.flatnonzero(~is_missing.any(axis=1)).tolist()
-            X, block = X[kept], [block[i] for i in kept]
-            labels = [labels[i] for i in kept] if labels else []
+        incomplete = np.isnan(X).any(axis=1) & (not options.wants_means)
+        kept.append(~incomplete)
+        if incomplete.any():
+            chosen = np.flatnonzero(~incomplete).tolist()
+            X, block = X[chosen], [block[i] for i in chosen]
+            labels = [labels[i] for i in chosen] if labels else []
         blocks.append(X.astype(layout.dtype, copy=False))
         texts += labels
         lines += [record.line for record in block]
     if options.missing is None:
         gaps.refuse()
-    rows = Rows(_put_together(layout, blocks), np.empty(0, np.int64), lines)
+    X = _put_together(layout, blocks)
+    rows = Rows(X, np.empty(0, np.int64), lines, np.concatenate(kept))
     if layout.label is not None:
         _fill_in_labels(layout, options, rows, texts)
     if len(rows.X) < gaps.n_rows:
@@ -86,6 +92,7 @@ def _fill_in_labels(layout: Layout, options: TableOptions, rows: Rows, texts: li
     if not present.all():
         rows.X = rows.X[present]
         rows.lines = [rows.lines[i] for i in np.flatnonzero(present)]
+        rows.kept[rows.kept] = present
 
 
 @dataclass

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .dataset import Dataset
+from .dataset import DataError, Dataset
+from .guesses import SAMPLE_LINES
 from .labels import make_dataset
-from .layout import choose_columns, open_table
-from .rows import column_means, fill_missing, read_rows
-from .table_options import Column, Columns, TableOptions
+from .layout import Layout, choose_columns, open_table
+from .rows import Rows, column_means, fill_missing, read_rows
+from .table_options import MISSING, Column, Columns, TableOptions, whole_number
+from .textlines import Record
 
 
 def read_csv(
@@ -140,15 +144,54 @@ def read_csv_features(
     >>> read_csv_features(path).shape
     (2, 2)
     """
-    path = Path(path)
-    checked = TableOptions(**options)
-    if checked.wants_means:
+    return read_samples(Path(path), TableOptions(**options), n_features).X
+
+
+def read_samples(
+    path: Path,
+    options: TableOptions,
+    n_features: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Rows:
+    """Read a table without labels, and which of its rows are there.
+
+    A column that is left out because there is one too many must hold some of class_names.
+    """
+    if options.wants_means:
         raise ValueError("missing must be 'drop' or the means of the training table "
                          "(missing=train.X.mean(axis=0)) for samples to be predicted, "
                          "got 'mean'")  # fmt: skip
-    layout, records = open_table(path, checked)
-    choose_columns(layout, checked, with_label=False, n_features=n_features)
-    return read_rows(layout, checked, records).X
+    layout, records = open_table(path, options)
+    choose_columns(layout, options, with_label=False, n_features=n_features)
+    if class_names is not None and layout.guessed_label is not None:
+        first = list(itertools.islice(records, SAMPLE_LINES))
+        records = itertools.chain(first, records)
+        _check_classes(layout, layout.guessed_label, first, class_names)
+    return read_rows(layout, options, records)
+
+
+def _check_classes(
+    layout: Layout, column: int, records: Sequence[Record], class_names: Sequence[str]
+) -> None:
+    known = {*class_names, *MISSING}
+    if all(whole_number(name) is None for name in class_names):
+        known.update(map(str, range(len(class_names))))  # integers count the classes
+    for record in records:
+        cells = record.cells(layout.path, layout.delimiter)
+        cell = cells[column].strip() if column < len(cells) else ""
+        if not {cell, cell.removesuffix(".0")} & known:
+            raise DataError(
+                f"{layout.place(record, column)}: expected a class, as there is one column more "
+                f"than the {len(layout.features)} features, got {cell!r}: say which one is left "
+                "out as label_column"
+            )
+
+
+def has_names(path: Path, options: TableOptions) -> bool:
+    """Tell whether the first row is read as names of the columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when the table is read
+        return open_table(path, options)[0].names is not None
 
 
 def read_table(
