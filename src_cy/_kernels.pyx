@@ -19,8 +19,8 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "active", "available", "elementary", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle",
-    "softmax_pass", "use", "wait_at_most"]
+    "active", "available", "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds",
+    "read_all", "row_pass", "shuffle", "softmax_pass", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -99,6 +99,51 @@ def shuffle(order, words):
         shuffle_items(<int64_t *>items.buffer.buf, n, <const uint64_t *>random.buffer.buf)
 
 
+# ---- how many threads ---------------------------------------------------------------------------
+
+# What they cost where the process may use two CPUs, in seconds.
+# A helper's start: 12 us of the caller's time and 30 until the helper works, if its CPU has just been at work; after a
+# pause, 50 to 80 and 115 to 180.
+cdef double START = 100e-6
+# A wait for the others, with what they have written: 4 to 7, where two threads share 256 rows of 784 pixels (two waits).
+cdef double HAND_OVER = 5e-6
+# Where there are more CPUs, a helper's has slept since it was used last, and its caches are further away: measured on
+# 16 with AMX, a wait takes 12 us, and work of 1 ms without waits as long on two threads as on one.
+cdef double MORE_CPUS = 2.0
+
+# What work costs one thread, as measured on Zen 4 with AVX2 and AVX-512, within a tenth.
+cdef double FLOPS = 100e9          # of float32, in a second
+cdef double BANDWIDTH = 20e9       # bytes of X
+cdef double LOGIT = 0.7e-9         # seconds for the softmax of a float32
+
+cdef double costs_count = 1.0      # 0, in tests: threads cost nothing
+cdef int64_t n_helpers = 0         # started so far, by all calls
+
+
+cdef int threads_that_pay(int n_threads, Py_ssize_t n_pieces, Py_ssize_t n_others, double seconds,
+                          double n_waits) noexcept nogil:
+    """How many threads, n_threads at most, are done first with what costs one of them so many seconds.
+
+    Half of it is cut into n_pieces, half into n_others: a thread that gets none is not started, and who gets most
+    keeps all waiting. Helpers are started one after the other, and all wait for each other n_waits times. What is
+    summed in which order must not depend on the answer.
+    """
+    cdef double least = seconds, cost = costs_count * (START + n_waits * HAND_OVER), here
+    cdef int n, best = 1
+    if n_threads < 2 or seconds <= 2 * cost:
+        return 1
+    if usable_cpus() > 2:
+        cost *= MORE_CPUS
+    for n in range(2, <int>min(n_threads, max(n_pieces, n_others), 1 << 16) + 1):
+        here = (n - 1) * cost
+        if here >= least:
+            break
+        here += seconds / 2 * (<double>ceil_div(n_pieces, n) / n_pieces + <double>ceil_div(n_others, n) / n_others)
+        if here < least:
+            least, best = here, n
+    return best
+
+
 # ---- the team -----------------------------------------------------------------------------------
 
 cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
@@ -173,16 +218,18 @@ cdef class Team:
             leave_office(&self.office)
 
     cdef void call_helpers(self) except *:
-        """Start helpers, unless those of before are still here or nobody is to help now."""
-        cdef int slot
-        self.cpu_of_caller = current_cpu()
-        if has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
+        """Start helpers, unless those of before are still here, or nobody is to help now, or finds a piece."""
+        global n_helpers
+        cdef int64_t slot, n_left = self.n_tickets - next_ticket(&self.office)
+        if self.n_threads < 2 or has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
             return
+        self.cpu_of_caller = current_cpu()
         try:
             # Not threading.Thread, whose start() waits until the new thread has been scheduled.
-            for slot in range(1, self.n_threads):
+            for slot in range(1, min(n_left, self.n_threads)):
                 start_new_thread(self.help, (slot,))
                 self.n_started += 1
+                n_helpers += 1
         except RuntimeError:
             pass  # no more threads to be had: the same result, later
 
@@ -258,6 +305,18 @@ def wait_at_most(double seconds):
     global patience, alone_until
     was, patience, alone_until = patience, seconds, 0.0
     return was
+
+
+def count_threads_cost(double factor):
+    """Set how much the cost of threads counts when their number is chosen (0: not at all); return what it was."""
+    global costs_count
+    was, costs_count = costs_count, factor
+    return was
+
+
+def helpers_started():
+    """How many helper threads all calls so far have started."""
+    return n_helpers
 
 
 def multiply_adds(str dtype, Py_ssize_t n):

@@ -146,34 +146,25 @@ cdef class RowPass(Team):
                 or self.n_classes // self.n_heads < self.tiles.fewest_classes
                 or self.source == 0 and self.uneven_weights):
             self.tiles = NULL
-        # a thread pays from some 50 us of all its work and some 5 us of one phase
-        cdef double speed = 1.0 if self.tiles == NULL else self.tiles.speed
-        cdef double work = 2.0 * self.n_features * self.n_classes / speed
-        cdef Py_ssize_t rows_at_once = self.batch_rows if self.has_gradient else self.n_rows
+        self.n_lanes = 0
         if self.has_gradient and self.n_features * (self.n_classes // self.n_heads) * self.size <= OWN_BYTES:
             self.plan_lanes()
+        elif self.tiles != NULL:
+            self.plan_tiles()
         else:
-            self.n_lanes = 0
-            if self.tiles != NULL:
-                self.plan_tiles()
-            else:
-                self.plan_panels()
-            if self.has_gradient:
-                rows_at_once = self.block_rows
+            self.plan_panels()
         self.sum_rows = self.block_rows
-        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(work * self.n_rows / 4e6, 1e6),
-                                    <int>min(work * rows_at_once / 3e5, 1e6)))
+        self.n_threads = self.choose_threads(n_threads)
         if self.n_lanes > 0:
-            self.n_threads = min(self.n_threads, self.n_lanes)
             self.n_ranges = self.n_threads if self.n_lanes > 1 else 0
             self.n_tickets = self.n_batches() * (self.parts_per_batch + self.n_ranges)
             return
+        cdef Py_ssize_t rows = self.n_rows
         if self.tiles != NULL:   # whose sums do not depend on pieces: as large as they can be
             if self.has_gradient:
-                rows_at_once = min(self.n_threads * TILE_PIECE_ROWS, self.batch_rows,
-                                   TILE_BLOCK_BYTES // (self.n_classes * self.size))
-                rows_at_once = self.block_rows = self.sum_rows * max(1, rows_at_once // self.sum_rows)
-            self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows_at_once, 1), self.n_threads), LOSS_ROWS))
+                rows = min(self.n_threads * TILE_PIECE_ROWS, self.most_tile_rows())
+                rows = self.block_rows = self.sum_rows * max(1, rows // self.sum_rows)
+            self.piece_rows = min(TILE_BLOCK_ROWS, round_up(ceil_div(max(rows, 1), self.n_threads), LOSS_ROWS))
             self.piece_features = round_up(ceil_div(self.n_features, self.n_threads), PIECE_FEATURES)
         if not self.has_gradient:
             self.block_rows = self.batch_rows = self.piece_rows
@@ -182,6 +173,32 @@ cdef class RowPass(Team):
         self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
         self.n_feature_pieces = max(1, ceil_div(self.n_features, self.piece_features)) if self.has_gradient else 0
         self.n_tickets = self.n_parts() * (self.n_row_pieces + self.n_feature_pieces)
+        cdef Py_ssize_t at_once = max(self.n_row_pieces, self.n_feature_pieces)
+        self.n_threads = max(1, min(self.n_threads, at_once if self.has_gradient else self.n_tickets))
+
+    cdef int choose_threads(self, int n_threads) noexcept:
+        """How many threads pay for this pass, by the smallest pieces that there can be."""
+        cdef double products = (4.0 if self.has_gradient else 2.0) * self.n_features * self.n_classes / FLOPS
+        cdef double seconds = (products + LOGIT * self.n_classes) * self.size / 4
+        cdef Py_ssize_t rows = self.n_rows, piece_rows = self.piece_rows, n_pieces, n_blocks
+        if self.tiles != NULL:
+            seconds = products / self.tiles.speed + LOGIT * self.n_classes
+            piece_rows = LOSS_ROWS
+        seconds = self.n_rows * (seconds + self.row_bytes / BANDWIDTH)
+        if self.n_lanes > 0:
+            n_pieces = self.parts_per_batch
+            return threads_that_pay(min(n_threads, self.n_lanes), n_pieces, n_pieces, seconds, 2 * self.n_batches())
+        if not self.has_gradient:
+            n_pieces = ceil_div(rows, piece_rows)
+            return threads_that_pay(n_threads, n_pieces, n_pieces, seconds, 0)
+        n_blocks = self.n_batches() * ceil_div(self.batch_rows, self.block_rows)
+        rows = self.block_rows if self.tiles == NULL else max(self.block_rows, self.most_tile_rows())
+        n_pieces = max(1, ceil_div(self.n_features, PIECE_FEATURES))
+        return threads_that_pay(n_threads, ceil_div(rows, piece_rows), n_pieces, seconds, 2 * n_blocks)
+
+    cdef Py_ssize_t most_tile_rows(self) noexcept:
+        """Of a block that threads share."""
+        return min(self.batch_rows, TILE_BLOCK_BYTES // (self.n_classes * self.size))
 
     cdef void plan_lanes(self) except *:
         cdef Py_ssize_t rows = round_up(ceil_div(self.batch_rows, LANES), LOSS_ROWS)

@@ -119,6 +119,7 @@ cdef extern from "team.h" nogil:
     void wait_until_empty(ticket_office *office)
     double monotonic_seconds()
     int current_cpu()
+    int usable_cpus()
     void leave_cpu_of_caller(int cpu_of_caller, int slot)
     void prefetch(const void *address)
     void shuffle_items(int64_t *items, Py_ssize_t n, const uint64_t *words)

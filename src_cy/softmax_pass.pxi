@@ -80,8 +80,8 @@ cdef class SoftmaxPass(Team):
             self.slot_bytes = 3 * self.row_bytes   # of logits, result and target
             if self.adjacent:
                 self.slot_bytes = 2 * min(self.row_bytes, <Py_ssize_t>MOST_KEPT) if self.past_caches else 0
-        # two threads pay from some 300 us of work, at about 0.7 ns an element, even if their CPUs were asleep
-        self.n_threads = max(1, min(n_threads, 1 << 16, <int>min(n_rows * self.n_classes / 2e5, 1e6)))
+        cdef double seconds = LOGIT * n_rows * self.n_classes * self.size / 4
+        self.n_threads = threads_that_pay(n_threads, self.n_tickets, self.n_tickets, seconds, 0)
         self.slot_bytes = round_up(self.slot_bytes, 64)
         self.scratch = Scratch()
         self.slots = self.scratch.take(self.slot_bytes * self.n_threads)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef struct {
     int64_t next;   /* the next ticket to hand out */
@@ -134,6 +135,17 @@ static inline int current_cpu(void)
 #else
     return -1;
 #endif
+}
+
+/* How many CPUs this process may use. */
+static inline int usable_cpus(void)
+{
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        return CPU_COUNT(&allowed);
+#endif
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 static inline void prefetch(const void *address)

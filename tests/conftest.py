@@ -50,6 +50,17 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def free_threads() -> Iterator[None]:
+    """Threads cost nothing: as many as find pieces are used, however small the work is."""
+    kernels = _kernels()
+    before = kernels.count_threads_cost(0.0)
+    try:
+        yield
+    finally:
+        kernels.count_threads_cost(before)
+
+
+@pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows in the solver's sample, so that small problems take the way of large ones."""
     from csoftmax import _precondition
