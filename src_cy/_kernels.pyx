@@ -214,7 +214,7 @@ cdef class Team:
         with nogil:
             leave_cpu_of_caller(self.cpu_of_caller, slot)
             if enter_office(&self.office):
-                self.work(slot, 1e300)
+                self.work(slot, INFINITY)
             leave_office(&self.office)
 
     cdef void call_helpers(self) except *:
