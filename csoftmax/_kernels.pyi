@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 __all__ = [
     "active",
     "available",
+    "count_threads_cost",
     "elementary",
+    "helpers_started",
     "linear_gradient",
     "multiply_adds",
     "read_all",

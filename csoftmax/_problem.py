@@ -294,6 +294,8 @@ def checked_problem(
     target = as_labels_or_probabilities(y, len(stored), n_classes)
     weights = _as_weight_rows(sample_weight, len(stored))
     values, of_head = _as_heads(C, weight_of_head, weights)
+    if weights is not None:
+        weights, values = _of_mean_near_1(weights, values, of_head)
     scale = check_number(scale, "scale")
     total = len(stored) if weights is None else weights.sum(axis=1).min()
     unit = _unit_of(stored, scale, float(values.min() * total))
@@ -302,6 +304,23 @@ def checked_problem(
         weight_of_head=of_head, fit_intercept=bool(fit_intercept),
         n_threads=check_threads(n_threads), unit=unit,
     )  # fmt: skip
+
+
+def _of_mean_near_1(
+    weights: NDArray[np.float64], C: NDArray[np.float64], of_head: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights that float32 holds, and the C of the same objectives.
+
+    Rows of weights whose mean is far from 1 are multiplied by a power of two.
+    """
+    counting = np.maximum(np.count_nonzero(weights, axis=1), 1)
+    largest = np.maximum(weights.max(axis=1, initial=0.0), 2.0**-1000)  # the sum may overflow
+    means = largest * (weights / largest[:, None]).sum(axis=1) / counting
+    bits = np.round(np.log2(np.where(means > 0, means, 1.0)))
+    factors = np.exp2(np.where(np.abs(bits) > UNIT_BITS, -bits, 0.0))
+    if (factors == 1).all():
+        return weights, C
+    return weights * factors[:, None], C / factors[of_head]
 
 
 def _unit_of(X: Array, scale: float, least_C: float) -> float:

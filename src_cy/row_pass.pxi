@@ -193,8 +193,8 @@ cdef class RowPass(Team):
             return threads_that_pay(n_threads, n_pieces, n_pieces, seconds, 0)
         n_blocks = self.n_batches() * ceil_div(self.batch_rows, self.block_rows)
         rows = self.block_rows if self.tiles == NULL else max(self.block_rows, self.most_tile_rows())
-        return threads_that_pay(n_threads, ceil_div(rows, piece_rows), max(1, ceil_div(self.n_features, PIECE_FEATURES)),
-                                seconds, 2 * n_blocks)
+        n_pieces = max(1, ceil_div(self.n_features, PIECE_FEATURES))
+        return threads_that_pay(n_threads, ceil_div(rows, piece_rows), n_pieces, seconds, 2 * n_blocks)
 
     cdef Py_ssize_t most_tile_rows(self) noexcept:
         """Of a block that threads share."""

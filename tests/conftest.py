@@ -50,22 +50,23 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def free_threads() -> Iterator[None]:
+    """Threads cost nothing: as many as find pieces are used, however small the work is."""
+    kernels = _kernels()
+    before = kernels.count_threads_cost(0.0)
+    try:
+        yield
+    finally:
+        kernels.count_threads_cost(before)
+
+
+@pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows in the solver's sample, so that small problems take the way of large ones."""
     from csoftmax import _precondition
 
     monkeypatch.setattr(_precondition, "SAMPLED_ROWS", 64)
     monkeypatch.setattr(_precondition, "LEAST_ROWS", 64)
-
-
-@pytest.fixture
-def threads_cost_nothing() -> Iterator[None]:
-    """As many threads as are asked for, up to one for each piece, however little there is to do."""
-    from csoftmax import _kernels
-
-    before = _kernels.count_threads_cost(0.0)
-    yield
-    _kernels.count_threads_cost(before)
 
 
 @pytest.fixture(params=["newton", "lbfgs"])

@@ -86,6 +86,18 @@ def test_features_of_any_magnitude(unit: float, C: float, dtype: Any) -> None:
     np.testing.assert_allclose(scaled.W[0] * unit, plain.W[0], rtol=0.02, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weight", [1e-300, 1e-50, 1e-39, 1e-7, 1e7, 1e37, 1e300])
+def test_weights_of_any_magnitude(weight: float, dtype: Any) -> None:
+    X, y = load_iris(return_X_y=True)
+    relative = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    plain = SoftmaxClassifier(C=1.0, tol=1e-8).fit(X.astype(dtype), y, relative)
+    scaled = SoftmaxClassifier(C=1 / weight, tol=1e-8)
+    scaled.fit(X.astype(dtype), y, relative * weight)
+    np.testing.assert_allclose(scaled.coef_, plain.coef_, rtol=1e-3, atol=1e-4)
+    assert scaled.gap_.objective == pytest.approx(plain.gap_.objective, rel=1e-6)
+
+
 def test_a_column_far_larger_than_the_others_and_one_too_large() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)).astype(np.float32)

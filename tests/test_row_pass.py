@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels, reference
 
-pytestmark = pytest.mark.usefixtures("threads_cost_nothing")
-
 Array = NDArray[Any]
 
 
@@ -31,6 +29,7 @@ def problem(dtype: Any, n: int, n_features: int, n_classes: int, heads: int) -> 
     return X, W, b, y, weights
 
 
+@pytest.mark.usefixtures("free_threads")
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n", "n_features", "n_classes", "heads"),

@@ -11,7 +11,7 @@ from training_cases import state_of, synthetic
 
 import csoftmax as cs
 
-pytestmark = pytest.mark.usefixtures("threads_cost_nothing")
+pytestmark = pytest.mark.usefixtures("free_threads")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
