@@ -36,7 +36,7 @@ FIELDS = (
 
 
 def fingerprint(walk: Walk) -> str:
-    """Return a digest of all that the bits of the result depend on, but for tol and max_iter."""
+    """Return a digest of all that the bits depend on, but for the tolerances and max_iter."""
     problem, settings = walk.problem, walk.settings
     digest = hashlib.blake2b(digest_size=16)
     for part in (
@@ -109,7 +109,9 @@ def _describe(head: Head, tensors: dict[str, Array]) -> dict[str, Any]:
     description["started"] = state is not None and state.point is not None
     if state is None or state.point is None:
         return description
-    if head.history["passes"]:  # evaluations of a line search under way will be made again
+    if (
+        head.history["passes"] and not head.stalled
+    ):  # evaluations of a line search under way will be made again
         description["passes"] = int(head.history["passes"][-1])
     description["objective"] = state.point.objective
     description["gamma"], description["next"] = state.history.gamma, state.history.next

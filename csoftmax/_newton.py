@@ -25,12 +25,11 @@ from csoftmax.functional import softmax
 
 Array = NDArray[Any]
 
-# FLOP of a Hessian. An iteration of L-BFGS takes about 0.15 ms of Python and a pass, and three or
-# four of them do what a step of Newton's does: so much is spent for a step at ease, and as much as
-# so many passes besides.
+# A Hessian may cost 1e7 FLOP, or as much as three passes more. An iteration of L-BFGS takes a pass
+# and about 0.15 ms of Python, and three or four of them do what a step of Newton's does.
 FLOP_AT_EASE, PASSES = 1e7, 3
 MOST_BYTES = 1 << 23  # of the rows in float64
-LEAST_RIDGE = 1e-12  # of the largest curvature: where features are linearly dependent
+LEAST_RIDGE, MOST_RIDGES = 1e-12, 300  # of the largest curvature; each ten times the one before
 
 
 class SmallProblem:
@@ -69,18 +68,11 @@ class SmallProblem:
         penalty = np.zeros((n - 1, Z.shape[1]))
         penalty[:, :f] = np.square(self.unit)
         self.penalty = penalty.reshape(-1)  # of each direction, over lambda
-
-    def reduce(self, gradient: Array) -> Array:
-        """Return a gradient in u, (n_present - 1, n_features and 1 for the intercept)."""
-        W, b = (part[self.present].astype(np.float64) for part in self.problem.parameters(gradient))
-        if self.problem.fit_intercept:
-            W -= np.multiply.outer(b, self.mean)
-            W *= self.unit
-            W = np.concatenate([W, b[:, None]], axis=1)
+        target = problem.target[rows]
+        if target.ndim == 1:
+            self.target = (target[:, None] == self.present).astype(np.float64)
         else:
-            W *= self.unit
-        reduced: Array = self.Q.T @ W
-        return reduced
+            self.target = target[:, self.present]
 
     def expand(self, u: Array, out: Array) -> None:
         """Set out to a step in x."""
@@ -93,27 +85,47 @@ class SmallProblem:
         if self.problem.fit_intercept:
             b[self.present] = step[:, f] - of_W @ self.mean
 
-    def hessian(self, x: Array, lam: float) -> Array:
-        """Return the Hessian in u at x, (n_u, n_u)."""
+    def derivatives(self, x: Array, lam: float) -> tuple[Array, Array]:
+        """Return gradient (n_u,) and Hessian (n_u, n_u) in u at x.
+
+        The gradient is made here too: that of a pass in float32 has rounding in directions without
+        a curvature, which a step would take for something to gain.
+        """
         problem, Q, Z = self.problem, self.Q, self.Z
         W, b = (part[self.present].astype(np.float64) for part in problem.parameters(x))
-        n = Q.shape[1]
+        f, n, side = problem.n_features, Q.shape[1], Z.shape[1]
         of_u = W / self.unit
         if problem.fit_intercept:
             of_u = np.concatenate([of_u, (b + W @ self.mean)[:, None]], axis=1)
         p = softmax(Z @ of_u.T, n_threads=1)
+        g = (Q.T @ ((p - self.target) * self.share[:, None]).T) @ Z
+        g[:, :f] += lam * self.unit * (Q.T @ W)
         pQ = p @ Q
         curvature = p @ self.pairs
         curvature -= (pQ[:, :, None] * pQ[:, None, :]).reshape(len(p), -1)
         curvature *= self.share[:, None]
-        side = Z.shape[1]
         blocks = Z.T @ (curvature[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
-        H: Array = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, -1)
+        H = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, -1)
         diagonal = np.einsum("ii->i", H)
-        # a direction that no row knows of has no gradient either
+        # where features are linearly dependent; a direction that no row knows of has no gradient
         diagonal += LEAST_RIDGE * (float(diagonal.max(initial=0.0)) or 1.0)
         diagonal += lam * self.penalty
-        return H
+        return g.reshape(-1), H
+
+
+def newton_step(g: Array, H: Array, objective: float) -> Array:
+    """Return ``(H + ridge I)^-1 g`` with the least ridge of a few whose gain is believable.
+
+    Where all rows are saturated the Hessian has all but vanished, and a step by it promises more
+    than there is to gain: the objective itself, or by rounding less than nothing.
+    """
+    most, ridge = float(np.diagonal(H).max(initial=0.0)) or 1.0, 0.0
+    for _ in range(MOST_RIDGES):
+        step: Array = np.linalg.solve(H + ridge * np.eye(len(H)) if ridge else H, g)
+        if 0 <= 0.5 * float(g @ step) <= 2 * objective:
+            return step
+        ridge = max(10 * ridge, LEAST_RIDGE * most)
+    return np.full_like(g, np.nan)  # nothing is known of the distance
 
 
 class Newton(Descent):
@@ -130,12 +142,9 @@ class Newton(Descent):
         self.history = History(0, 0, x.dtype)
 
     def _at_trial(self, objective: float) -> Point:
-        g = self.rows.reduce(self.trial_gradient)
-        if not np.isfinite(objective) or not g.size:
-            step = np.zeros_like(g)
-        else:
-            step = np.linalg.solve(self.rows.hessian(self.trial, self.lam), g.reshape(-1))
-        return Point(self.trial, objective, self.trial_gradient, g.reshape(-1), step.reshape(-1))
+        g, H = self.rows.derivatives(self.trial, self.lam)
+        step = newton_step(g, H, objective) if g.size else g
+        return Point(self.trial, objective, self.trial_gradient, g, step)
 
     def steps(self) -> Generator[bool, float, None]:
         """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration."""

@@ -105,15 +105,16 @@ class Sample:
                 variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
                 means += self.share[some] @ block
             square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
-            # what rounding leaves of constant features, and of sums over all rows
-            eps = float(np.finfo(problem.dtype).eps)
-            rounding = np.square(max(8.0, problem.n_rows**0.5) * eps * problem.means[r])
+            # what rounding leaves of constant features, and of the mean of all rows
+            eps_mean = float(np.finfo(problem.dtype).eps) * problem.means[r]
+            of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
             # A sample that is far from the mean of all rows has missed what varies: a value that
             # few rows have. A mean of n rows is off by 1/n of the variance, squared.
-            far = (len(rows) * square > SURPRISE**2 * (variances - square)) & (square > rounding)
-            missed = np.where(far & (not self.all_rows), len(rows) * square, 0.0)
+            far = len(rows) * square > SURPRISE**2 * (variances - square)
+            far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
+            missed = np.where(far, len(rows) * square, 0.0)
             # rounding of the gradient is not to move the weights of what does not vary
-            constant = (variances - square <= rounding) & (missed == 0)
+            constant = (variances - square <= of_values) & ~far
             self.missed = np.where(constant, variances.max(initial=0.0), missed)
             self.values = variances + self.missed
             if not self.full:

@@ -80,3 +80,16 @@ def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
     assert np.abs(P.U[2]).max() > 0.5
     assert not np.abs(P.U[3]).max() > 1e-12
     assert np.isfinite(P.weights).all()
+
+
+@pytest.mark.parametrize("preconditioner", ["full", "diagonal"])
+def test_columns_far_from_0_are_not_constant_however_many_rows(preconditioner: str) -> None:
+    """Once the bound on what counts as constant grew with the rows, and froze such columns."""
+    rng = np.random.default_rng(0)
+    z, wide = rng.normal(size=(2, 200_000)).astype(np.float32)
+    y = (z + 0.3 * rng.normal(size=200_000) > 0).astype(int)
+    X = np.column_stack([z + np.float32(9000), 1e4 * wide]).astype(np.float32)
+    centred = np.column_stack([X[:, 0] - np.float32(9000), X[:, 1]])
+    best = minimize(centred, y, 2).objective[0]
+    solution = minimize(X, y, 2, preconditioner=preconditioner)
+    assert solution.objective[0] == pytest.approx(best, rel=1e-3)
