@@ -21,6 +21,7 @@ from csoftmax._passes import LinearArguments
 from csoftmax._run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
 from csoftmax.model import is_integer
+from csoftmax.solver import in_percent
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -244,7 +245,7 @@ def _sweep_line(row: SweepRow) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if math.isfinite(share) else "-"
+    return f"{in_percent(share)} %" if math.isfinite(share) else "-"
 
 
 def _write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:

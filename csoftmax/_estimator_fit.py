@@ -93,7 +93,7 @@ def warn_caller(message: str, callers: int = 2) -> None:
 
 
 class Plan(NamedTuple):
-    """What a fit by L-BFGS keeps in memory besides X."""
+    """What a fit by full passes keeps in memory besides X."""
 
     history_size: int
     preconditioner: str | None

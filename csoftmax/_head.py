@@ -38,7 +38,7 @@ class Settings:
 
 
 class Head:
-    """One head: its L-BFGS, and what is reported of it. Until it starts, it is its null model."""
+    """One head: its descent, and what is reported of it. Until it starts, it is its null model."""
 
     def __init__(self, problem: Problem, index: int, least_nats: float) -> None:
         self.index = index

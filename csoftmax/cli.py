@@ -239,6 +239,11 @@ def evaluate(
         table = options_for(model, context, stored_dtype(model).value, data)
         if data is None:
             _, test_set = find_fashion_mnist(print)
+            if test_set.n_features != model.n_features:
+                raise ValueError(
+                    f"the model has {model.n_features} features, and no --data was given: "
+                    f"{test_set.name}, which is taken then, has {test_set.n_features}"
+                )
         else:
             with pixels_expected(model):
                 whole, test = read_parts(data, **table)

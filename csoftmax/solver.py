@@ -82,7 +82,7 @@ class Solution:
     gradient_max : ndarray (n_heads,)
         The largest entry of the gradient.
     passes, iterations : ndarray (n_heads,)
-        Evaluations of the head (passes over X that it took part in), and its L-BFGS iterations.
+        Evaluations of the head (passes over X that it took part in), and its iterations.
     converged : ndarray (n_heads,)
         Whether ``estimate <= tol * objective``, and what `gradient_tol` asks, after one step or
         more (none where the gradient is 0).
@@ -354,6 +354,15 @@ def _solution(walk: Walk) -> Solution:
     )
 
 
+def in_percent(share: float) -> str:
+    """Return a share as percent, as people write it.
+
+    >>> in_percent(0.00012), in_percent(1.0)
+    ('0.012', '100')
+    """
+    return f"{100 * share:.0f}" if share >= 0.995 else f"{100 * share:.2g}"
+
+
 def _centred(problem: Problem, head: int, b: Array) -> Array:
     """Return b with the sum 0, free of rounding, over the classes that occur."""
     present = problem.shares[problem.weight_of_head[head]] > 0
@@ -371,7 +380,7 @@ def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
     if len(heads) > 1:
         text += f"{len(left)} of {len(heads)} heads have not converged, the worst is "
     if math.isfinite(worst.above_optimum()):
-        text += f"{100 * worst.above_optimum():.2g} % above the optimum by estimate after "
+        text += f"{in_percent(worst.above_optimum())} % above the optimum by estimate after "
     else:
         text += "at an unknown distance from the optimum after "
     text += f"{worst.passes} passes"
