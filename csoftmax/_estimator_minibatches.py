@@ -22,9 +22,9 @@ from csoftmax._estimator_data import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax._estimator_fit import Fitted, Plan, Problem, measure_gap
+from csoftmax._estimator_fit import Fitted, Plan, Problem, measure_gap, warn_caller
 from csoftmax._estimator_monitor import Monitor
-from csoftmax._estimator_sgd import Descent, fit_sgd, one_epoch
+from csoftmax._estimator_sgd import Descent, far_from_0, fit_sgd, one_epoch
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="MinibatchClassifier")
@@ -132,6 +132,9 @@ class MinibatchClassifier(Convertible):
         seed: int, plan: Plan,
     ) -> Fitted:  # fmt: skip
         descent = self._begin_descent(problem.X, problem.rows, problem.n_classes, start, seed)
+        far = far_from_0(problem.X, problem.rows) if self.fit_intercept else ""
+        if far:
+            warn_caller(far)
         n_iter, history = fit_sgd(
             problem, descent, monitor, max_iter=self.max_iter, **self._descent_options()
         )

@@ -30,6 +30,8 @@ from csoftmax.training import SGD, train_epoch
 Array = NDArray[Any]
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 _SAMPLED_ROWS = 4096  # for the mean square of the features
+# A mean of so many standard deviations is far from 0: a curvature 400 times that of the deviations.
+FAR = 20.0
 
 
 class RowsLoader(DataLoader):
@@ -195,11 +197,35 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
     return weight / float((weight if rows is None else weight[rows]).mean())
 
 
-def _mean_square(X: Array, rows: Labels | None) -> float:
+def _sampled(X: Array, rows: Labels | None) -> Array:
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    sample = X[every if rows is None else rows[every]].astype(np.float64)
-    return float(np.mean(np.square(sample)))
+    sample: Array = X[every if rows is None else rows[every]].astype(np.float64)
+    return sample
+
+
+def _mean_square(X: Array, rows: Labels | None) -> float:
+    return float(np.mean(np.square(_sampled(X, rows))))
+
+
+def far_from_0(X: Array, rows: Labels | None) -> str:
+    """Say which column is so far from 0 that minibatches hardly learn from it; nothing if none is.
+
+    The intercept has to follow each step of its weight, times its mean: the curvature along the
+    two is ``1 + mean^2 / variance`` times that across.
+    """
+    some = _sampled(X, rows)
+    means, deviations = some.mean(axis=0), some.std(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
+    j = int(ratio.argmax()) if ratio.size else 0
+    if not ratio.size or ratio[j] < FAR:
+        return ""
+    return (
+        f"column {j} of X has the mean {means[j]:.4g} and the standard deviation "
+        f"{deviations[j]:.3g}: minibatches hardly learn from features so far from 0. Subtract "
+        'their means, or let the solver be "lbfgs"'
+    )
 
 
 def _power_of_two_scale(X: Array, rows: Labels | None) -> float:

@@ -91,7 +91,7 @@ class Head:
         rounding = float(np.finfo(point.x.dtype).eps) * abs(point.objective)
         self.converged = (
             distance <= tol
-            and (self.iterations > 0 or self.gradient_max == 0)
+            and (self.iterations > 0 or not point.reduced.any())
             and self.estimate <= max(least, rounding)
             and (
                 self.gradient_max <= settings.gradient_tol

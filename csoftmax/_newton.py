@@ -105,7 +105,7 @@ class SmallProblem:
         curvature -= (pQ[:, :, None] * pQ[:, None, :]).reshape(len(p), -1)
         curvature *= self.share[:, None]
         blocks = Z.T @ (curvature[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
-        H = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, -1)
+        H = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, n * side)
         diagonal = np.einsum("ii->i", H)
         # where features are linearly dependent; a direction that no row knows of has no gradient
         diagonal += LEAST_RIDGE * (float(diagonal.max(initial=0.0)) or 1.0)
@@ -151,7 +151,7 @@ class Newton(Descent):
         assert self.point is not None
         x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
-            u = -self.point.preconditioned.reshape(self.rows.Q.shape[1], -1)
+            u = -self.point.preconditioned.reshape(self.rows.Q.shape[1], self.rows.Z.shape[1])
             self.rows.expand(u, direction)
             step, objective = yield from self._search(direction, x, gradient)
             if step is None:

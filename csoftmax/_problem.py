@@ -335,6 +335,12 @@ def _unit_of(X: Array, scale: float, least_C: float) -> float:
     rows = X[:: -(-len(X) // UNIT_ROWS)].astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->j", rows, rows) * (scale * scale / len(rows))
+    if X.dtype.itemsize == 8 and np.isposinf(squares).any() and np.isfinite(rows).all():
+        j = int(squares.argmax())
+        raise ValueError(
+            f"column {j} of X has values up to {np.abs(rows[:, j]).max():.3g}, whose squares "
+            "overflow float64: expected smaller numbers or a smaller scale"
+        )
     squares = squares[(squares > 0) & (squares < math.inf)]
     if not squares.size:
         return 1.0

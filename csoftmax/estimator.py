@@ -396,7 +396,11 @@ class SoftmaxClassifier(MinibatchClassifier):
                 f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight)"
             )
         X, y, *weights = validation
-        data = more_samples(self, X, y, classes, "validation")
+        try:
+            data = more_samples(self, X, y, classes, "validation")
+        except ValueError as error:  # scikit-learn's checks speak of X and y
+            told = str(error)
+            raise ValueError(told if "validation" in told else f"validation: {told}") from error
         weight = checked_weight(weights[0] if weights else None, len(data.X), "validation[2]")
         return data.X, *with_class_weights(data.y, weight, by_class, "validation")
 

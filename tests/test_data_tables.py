@@ -253,3 +253,24 @@ def test_features(tmp_path: Path) -> None:
     assert read_csv_features(one_column).tolist() == [[1], [2]]
     with pytest.raises(DataError, match="at least one sample"):
         read_csv_features(table(tmp_path, "a,b\n"))
+
+
+@pytest.mark.parametrize("name", ["label", "Class", "species"])
+def test_numbers_beside_the_name_of_a_label_column_are_names(tmp_path: Path, name: str) -> None:
+    """Spectra and years: such a header was once a sample of a class of its own."""
+    path = tmp_path / "spectra.csv"
+    rows = "".join(f"{i}.5,{i},{'uv'[i % 2]}\n" for i in range(30))
+    path.write_text(f"400,410.5,{name}\n{rows}")
+    data = read_csv(path)
+    assert data.feature_names == ("400", "410.5")
+    assert data.class_names == ("u", "v")
+    assert len(data) == 30
+
+
+def test_a_column_that_is_named_settles_whether_there_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = "".join(f"{i}.5,{i},{'uv'[i % 2]}\n" for i in range(30))
+    path.write_text(f"400,402,what\n{rows}")
+    assert read_csv(path, label_column="what").feature_names == ("400", "402")
+    with pytest.warns(UserWarning, match="'what' is not in its column again: it might be names"):
+        assert len(read_csv(path)) == 31

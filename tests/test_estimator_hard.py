@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import scale
 
 from csoftmax import SoftmaxClassifier, SoftmaxClassifierCV
-from csoftmax.solver import minimize
+from csoftmax.solver import ConvergenceWarning, minimize
 
 Array = NDArray[Any]
 
@@ -53,6 +54,27 @@ def test_features_far_from_0(name: str) -> None:
     search = SoftmaxClassifierCV(Cs=[C], cv=3).fit(X, y)
     assert search.scores_.mean() > 0.8
     assert search.score(X, y) == pytest.approx(ours.score(X, y), abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:the objective is still falling")
+@pytest.mark.parametrize("name", ["2e4", "seconds since 1970", "Julian days", "years", "kelvin"])
+def test_minibatches_say_that_features_are_far_from_0(name: str) -> None:
+    """They stop near the null model there, and once did so in silence."""
+    x, y, C = far_from_0(name)
+    model = SoftmaxClassifier(C=C, solver="sgd", random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"column 0 of X has the mean .* far from 0\. Subt"):
+        model.fit(x[:, None], y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit((x[:, None] - x.mean()) / x.std(), y)
+    assert model.score((x[:, None] - x.mean()) / x.std(), y) > 0.8
+
+
+def test_squares_that_overflow_float64_are_told() -> None:
+    X, y = load_iris(return_X_y=True)
+    X[:, 2] *= 1e155
+    with pytest.raises(ValueError, match=r"column 2 of X has values up to .*e.155, whose squares"):
+        SoftmaxClassifier().fit(X, y)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -146,3 +146,14 @@ def test_a_constant_column_whose_mean_is_rounded(value: float, dtype: Any) -> No
     X = np.concatenate([X, np.full((len(X), 1), value)], axis=1).astype(dtype)
     solution = minimize(X, y, 3, C=math.inf, tol=1e-4)
     assert solution.objective[0] == pytest.approx(best, rel=2e-4)
+
+
+def test_one_class_that_counts() -> None:
+    X, y = table()
+    weight = (y == 1).astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = minimize(X, y, 3, sample_weight=weight)
+    assert solution.converged[0]
+    assert solution.objective[0] == pytest.approx(0, abs=1e-12)
+    assert not solution.W.any()

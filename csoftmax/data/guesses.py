@@ -46,11 +46,12 @@ def guess_header(
 ) -> tuple[bool, str | None]:
     """Tell whether the first row holds names, and what speaks against it, if something does.
 
-    Text above numbers is a name. So are numbers that count the columns (0, 1, 2). Other numbers,
-    missing values, and text that a column has again below, are of a sample.
+    Text above numbers is a name, and so is what columns of labels are called. So are numbers that
+    count the columns (0, 1, 2), and numbers beside such a name. Other numbers, missing values, and
+    text that a column has again below, are of a sample.
     """
     first, body = list(rows[0]), [row for row in rows[1:] if len(row) == len(rows[0])]
-    names, numbers, again, missing = [], [], [], []
+    names, numbers, again, missing, once = [], [], [], [], []
     for j, cell in enumerate(cell.strip() for cell in first):
         below = [text for row in body if (text := row[j].strip()) not in MISSING]
         if cell in MISSING:
@@ -59,11 +60,16 @@ def guess_header(
             numbers.append(cell)
         elif 2 * sum(map(is_number, below)) > len(below):
             names.append(cell)
-        elif cell in below and cell.lower() not in LABEL_NAMES:
-            again.append(cell)
+        elif cell in below:
+            again += [cell] if cell.lower() not in LABEL_NAMES else []
+        elif cell.lower() in LABEL_NAMES:
+            names.append(cell)
+        elif len(set(below)) < len(below):
+            once.append(cell)
     counts = _counts(numbers)
     if names:
-        against = again or ([] if counts else numbers)
+        labels = all(name.lower() in LABEL_NAMES for name in names)
+        against = again or ([] if counts or labels else numbers)
         if not against:
             return True, None
         return True, f"only {names[0]!r} is sure to be a name, and {against[0]!r} may be a value"
@@ -74,7 +80,8 @@ def guess_header(
         if len(numbers) == len(first) == 2:
             return False, f"it counts {', '.join(numbers)}"
     if numbers or again:
-        return False, None
+        doubt = numbers and once and not again
+        return False, f"{once[0]!r} is not in its column again" if doubt else None
     return not missing, f"{missing[0]!r} may be a name" if missing else None
 
 

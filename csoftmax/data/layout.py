@@ -17,7 +17,15 @@ import numpy as np
 from .cells import as_number
 from .dataset import DataError
 from .guesses import SAMPLE_LINES, guess_decimal, guess_delimiter, guess_header
-from .table_options import LABEL_NAMES, Column, Columns, TableOptions, as_list, position_of
+from .table_options import (
+    LABEL_NAMES,
+    Column,
+    Columns,
+    TableOptions,
+    as_list,
+    position_of,
+    whole_number,
+)
 from .textlines import Record, read_lines, split_records
 
 # a first line as spreadsheets write it
@@ -108,6 +116,12 @@ def _has_header(path: Path, rows: list[list[str]], decimal: str, options: TableO
     if options.header is not None:
         return options.header
     if options.feature_names and {name.strip() for name in rows[0]} >= set(options.feature_names):
+        return True
+    named = [options.label_column, *as_list(options.drop or ()), *as_list(options.columns or ())]
+    first = {name.strip() for name in rows[0]}
+    if any(
+        isinstance(name, str) and whole_number(name) is None and name in first for name in named
+    ):
         return True
     header, doubt = guess_header(rows, lambda cell: as_number(cell, decimal) is not None)
     if doubt:
