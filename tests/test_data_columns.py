@@ -142,7 +142,7 @@ def test_dropped_text_and_label(tmp_path: Path) -> None:
         ({"drop": 3}, DataError, "expected the column to drop 3, got 3 columns"),
         ({"drop": "+1"}, DataError, r"expected the column to drop '\+1'"),
         ({"columns": ["a", "1_0"]}, DataError, "expected the column '1_0'"),
-        ({"drop": 1.0}, TypeError, "float"),
+        ({"drop": 1.0}, TypeError, "drop must be a column.s name or position, or several, got 1.0"),
         ({"drop": ["a", "b", "y"]}, DataError, "expected a label column beside the features"),
         ({"drop": ["a", "b"]}, DataError, "line 1: expected at least one feature, got 3 col"),
         ({"drop": "y", "label_column": "y"}, ValueError, "label_column 'y' is also a column to"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -274,3 +275,22 @@ def test_a_column_that_is_named_settles_whether_there_are_names(tmp_path: Path) 
     assert read_csv(path, label_column="what").feature_names == ("400", "402")
     with pytest.warns(UserWarning, match="'what' is not in its column again: it might be names"):
         assert len(read_csv(path)) == 31
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop": 1.5}, "drop must be a column's name or position, or several, got 1.5"),
+        ({"drop": True}, "drop must hold a column's name or position, got True"),
+        ({"columns": [1.5]}, "columns must hold a column's name or position, got 1.5"),
+        ({"label_column": 1.5}, "label_column must hold a column's name or position, got 1.5"),
+        ({"delimiter": 5}, "delimiter must be one character, got 5"),
+    ],
+)
+def test_options_of_another_type_are_named(tmp_path: Path, options: Any, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,label\n1,2,u\n3,4,v\n")
+    with pytest.raises(TypeError, match=message):
+        read_csv(path, **options)
+    drop = np.array(["a"])
+    assert read_csv(path, drop=drop).feature_names == ("b",)

@@ -117,7 +117,9 @@ def _has_header(path: Path, rows: list[list[str]], decimal: str, options: TableO
         return options.header
     if options.feature_names and {name.strip() for name in rows[0]} >= set(options.feature_names):
         return True
-    named = [options.label_column, *as_list(options.drop or ()), *as_list(options.columns or ())]
+    named = [options.label_column]
+    for columns in (options.drop, options.columns):
+        named += [] if columns is None else as_list(columns)
     first = {name.strip() for name in rows[0]}
     if any(
         isinstance(name, str) and whole_number(name) is None and name in first for name in named

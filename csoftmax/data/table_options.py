@@ -45,6 +45,13 @@ class TableOptions:
             raise ValueError(f"header must be True, False or None, got {self.header!r}")
         _check_choice("labels", self.labels, ("text",))
         _check_choice("decimal", self.decimal, (".", ","))
+        for argument, columns in (("drop", self.drop), ("columns", self.columns)):
+            for column in _listed(argument, columns):
+                _check_column(argument, column)
+        if self.label_column is not None:
+            _check_column("label_column", self.label_column)
+        if self.delimiter is not None and not isinstance(self.delimiter, str):
+            raise TypeError(f"delimiter must be one character, got {self.delimiter!r}")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError(f"delimiter must be one character, got {self.delimiter!r}")
         self._check_encoding()
@@ -93,6 +100,21 @@ def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> Non
     if value is not None and value not in choices:
         known = " or ".join(map(repr, choices))
         raise ValueError(f"{argument} must be {known}, got {value!r}")
+
+
+def _listed(argument: str, columns: Any) -> list[Any]:
+    try:
+        return [] if columns is None else as_list(columns)
+    except TypeError:
+        raise TypeError(
+            f"{argument} must be a column's name or position, or several, got {columns!r}"
+        ) from None
+
+
+def _check_column(argument: str, column: Any) -> None:
+    is_position = hasattr(column, "__index__") and not isinstance(column, (bool, np.bool_))
+    if not (isinstance(column, str) or is_position):
+        raise TypeError(f"{argument} must hold a column's name or position, got {column!r}")
 
 
 def as_list(columns: Columns) -> list[Column]:
