@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, validate_data
 
 from csoftmax._cpus import MAX_THREADS
+from csoftmax._problem import mass_of_classes
 from csoftmax._validate import (
     FLOAT32,
     FLOAT64,
@@ -135,14 +136,6 @@ def checked_probabilities(target: Array, X: Any, classes: Array, name: str) -> A
 def most_probable(y: Array) -> Labels:
     """Return labels as they are, and the most probable class of rows of probabilities."""
     return y if y.ndim == 1 else y.argmax(axis=1)
-
-
-def mass_of_classes(y: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
-    """Return how much weight each class has."""
-    if y.ndim == 1:
-        return np.bincount(y, weight, minlength=n_classes).astype(np.float64)
-    mass: NDArray[np.float64] = y.sum(axis=0) if weight is None else weight @ y
-    return mass
 
 
 def compute_dtype(X: Array) -> np.dtype[Any]:

@@ -27,11 +27,11 @@ from csoftmax._estimator_data import (
     as_bytes,
     checked_weight,
     in_units,
-    mass_of_classes,
     more_samples,
     weights_of_classes,
     with_class_weights,
 )
+from csoftmax._problem import mass_of_classes
 
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._estimator_data import Labels, mass_of_classes
+from csoftmax._estimator_data import Labels
 from csoftmax._estimator_fit import Problem, warn_caller
 from csoftmax._estimator_monitor import History, Monitor
+from csoftmax._problem import mass_of_classes
 from csoftmax._results import Epoch
 from csoftmax.data import DataLoader
 from csoftmax.data.loader import shuffled

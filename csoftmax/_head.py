@@ -22,8 +22,9 @@ MOST_RATIO = 0.98  # of the gains of two windows
 # Near to the optimum, a steep gradient is forgiven after so many iterations and this share more, or
 # at such a share of tol.
 PATIENCE, MORE, FORGIVEN = 5, 0.1, 0.01
-# A strong penalty leaves little to gain over the null model: so large a share of it must be gained,
-# as the direction of W depends on it, if rounding of the objective allows to tell.
+# A strong penalty leaves little to gain over the null model, and a distance that is small against
+# the objective can be all of it. At most this share of the gain may be left, as the direction of W
+# depends on it; less than the objective's rounding cannot be told.
 UNGAINED = 0.01
 
 
@@ -46,7 +47,7 @@ class Head:
         self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
         r = int(problem.weight_of_head[index])
         self.null_loss = float(problem.null_loss[r])
-        # what the objective counts as, at least, where the distance is held against it
+        # the distance is compared with the objective, or with this where the objective is less
         self.yardstick = min(self.null_loss, least_nats / problem.n_counting[r])
         self.state: Descent | None = None
         self.steps: Generator[bool, float, None] | None = None

@@ -217,8 +217,8 @@ class Descent:
 
     history: History
     exact: bool  # whether `Point.estimate` is by the Hessian itself
-    untried: float  # times so much it is not too low, if it errs no more than it has
-    curvature: float  # what the line search leaves of the slope, at most
+    untried: float  # times this it is not too low, if its error stays what it has been
+    curvature: float  # the line search ends where this share of the slope is left, or less
 
     def __init__(self, x: Array) -> None:
         self.trial, self.trial_gradient = x, np.empty_like(x)

@@ -91,7 +91,7 @@ class Problem:
         n, K = len(self.totals), self.n_classes
         shares = np.empty((n, K))
         for r in range(n):
-            shares[r] = self._mass_of_classes(r) / self.totals[r]
+            shares[r] = mass_of_classes(self.target, self.weight(r), K) / self.totals[r]
         if not self.fit_intercept:
             shares[:] = 1.0 / K
         self.shares = shares  # the probabilities of the null models
@@ -119,16 +119,6 @@ class Problem:
         sums = (losses, self.null_gradient, self.means)
         if not all(np.isfinite(array).all() for array in sums):
             _raise_bad_value(self.X)
-
-    def _mass_of_classes(self, r: int) -> NDArray[np.float64]:
-        """Return how much weight each class has."""
-        weight = self.weight(r)
-        if self.target.ndim == 1:
-            return np.bincount(self.y, weight, self.n_classes).astype(np.float64)
-        mass: NDArray[np.float64] = (
-            self.target.sum(axis=0) if weight is None else weight @ self.target
-        )
-        return mass
 
     def _soft_excess(self) -> NDArray[np.float64]:
         """Return ``sum_i s_i (e_yi - t_i) (scale x_i, 1)``, flat, for each row of weights.
@@ -272,6 +262,14 @@ class Problem:
         return max(0.0, entropy - float(np.vdot(R, R)) / (2 * lam))
 
 
+def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
+    """Return how much weight each class has, by labels or by rows of probabilities."""
+    if target.ndim == 1:
+        return np.bincount(target, weight, n_classes).astype(np.float64)
+    mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
+    return mass
+
+
 # ---- arguments ---------------------------------------------------------------------------------
 
 
@@ -326,9 +324,9 @@ def _of_mean_near_1(
 def _unit_of(X: Array, scale: float, least_C: float) -> float:
     """Return the power of two that features are multiplied by, so that float32 holds the squares.
 
-    1 but for features very far from 1: their root mean squares, on some of the rows, are brought to
-    where the largest and the smallest are as far from 1. With the unit, W and lambda change too:
-    `least_C`, 1 / lambda at most, limits it.
+    It is 1 unless features are very far from 1. Then the root mean squares of the columns, on some
+    of the rows, are centred: the largest is as far above 1 as the smallest is below it. W and
+    lambda change with the unit, so `least_C`, the least 1 / lambda, limits it.
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
         return 1.0

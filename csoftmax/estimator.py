@@ -29,7 +29,6 @@ from csoftmax._estimator_data import (
     held_out_rows,
     in_rows,
     in_units,
-    mass_of_classes,
     more_samples,
     rows_that_count,
     training_set,
@@ -45,6 +44,7 @@ from csoftmax._estimator_fit import (
 from csoftmax._estimator_inference import StandardErrors, standard_errors
 from csoftmax._estimator_minibatches import MinibatchClassifier
 from csoftmax._estimator_monitor import Monitor
+from csoftmax._problem import mass_of_classes
 from csoftmax._validate import check_learning_rate, check_number, check_positive
 
 __all__ = [
