@@ -131,7 +131,7 @@ def info() -> dict[str, Any]:
     """
     import numpy as np
 
-    from csoftmax._cpus import usable_cpus
+    from csoftmax.core.cpus import usable_cpus
     from csoftmax.data import dataset_locations
 
     return {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax._cli_options import Dtype, table_options
-from csoftmax._names import is_integer_name, listed, positions
+from csoftmax.core.names import is_integer_name, listed, positions
 from csoftmax.data import read, read_features, read_parts, split_dataset
 from csoftmax.data.cells import as_number
 from csoftmax.data.front import is_table

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from csoftmax._validate import check_learning_rate, check_positive
 from csoftmax.autograd import Parameter
+from csoftmax.core.checks import check_learning_rate, check_positive
 
 
 class Timer:

@@ -15,9 +15,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, validate_data
 
-from csoftmax._cpus import MAX_THREADS
 from csoftmax._problem import mass_of_classes
-from csoftmax._validate import (
+from csoftmax.core.checks import (
     FLOAT32,
     FLOAT64,
     as_labels_or_probabilities,
@@ -27,6 +26,7 @@ from csoftmax._validate import (
     check_threads,
     widened,
 )
+from csoftmax.core.cpus import MAX_THREADS
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._names import check_feature_names, class_order
-from csoftmax._validate import check_number
+from csoftmax.core.checks import check_number
+from csoftmax.core.names import check_feature_names, class_order
 from csoftmax.data import DataLoader, Dataset
 from csoftmax.model import SoftmaxRegression, is_integer
 

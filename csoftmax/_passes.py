@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import _kernels
-from csoftmax._validate import (
+from csoftmax.core.checks import (
     as_labels,
     as_linear,
     as_logits,

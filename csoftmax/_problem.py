@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import _kernels
 from csoftmax._passes import as_stored
-from csoftmax._validate import (
+from csoftmax.core.checks import (
     as_array,
     as_features,
     as_labels,

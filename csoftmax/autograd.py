@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from csoftmax._validate import as_array
+from csoftmax.core.checks import as_array
 
 Array = NDArray[Any]
 

@@ -45,7 +45,7 @@ from csoftmax._estimator_inference import StandardErrors, standard_errors
 from csoftmax._estimator_minibatches import MinibatchClassifier
 from csoftmax._estimator_monitor import Monitor
 from csoftmax._problem import mass_of_classes
-from csoftmax._validate import check_learning_rate, check_number, check_positive
+from csoftmax.core.checks import check_learning_rate, check_number, check_positive
 
 __all__ = [
     "ConvergenceWarning",

@@ -27,7 +27,8 @@ from csoftmax._passes import (
     result_array,
     softmax_along_axis,
 )
-from csoftmax._validate import (
+from csoftmax.autograd import Node, is_recorded, node_of, record, records, send
+from csoftmax.core.checks import (
     as_array,
     as_labels,
     as_linear,
@@ -37,7 +38,6 @@ from csoftmax._validate import (
     check_threads,
     compute_dtype,
 )
-from csoftmax.autograd import Node, is_recorded, node_of, record, records, send
 
 Array = NDArray[Any]
 

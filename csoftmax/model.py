@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
-from csoftmax._model_file import (
+from csoftmax._passes import forward
+from csoftmax.core.checks import as_array, as_features, as_labels, check_number, check_positive
+from csoftmax.core.names import as_names, class_order, positions, reordered
+from csoftmax.core.tensors import (
     FORMAT_VERSION,
     feature_names_of,
     list_of_names,
     read_parameters,
     write_parameters,
 )
-from csoftmax._names import as_names, class_order, positions, reordered
-from csoftmax._passes import forward
-from csoftmax._validate import as_array, as_features, as_labels, check_number, check_positive
 from csoftmax.data import DataError
 
 Array = NDArray[Any]

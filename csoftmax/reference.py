@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax._validate import (
+from csoftmax.core.checks import (
     as_array,
     as_labels,
     as_linear,

@@ -26,7 +26,7 @@ from csoftmax._checkpoint import Checkpoint
 from csoftmax._head import FORGIVEN, Head, Settings
 from csoftmax._heads import Walk, one_blas_thread
 from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
-from csoftmax._validate import check_number, check_positive, compute_dtype
+from csoftmax.core.checks import check_number, check_positive, compute_dtype
 
 Array = NDArray[Any]
 Callback = Callable[["Progress"], object]

@@ -29,16 +29,16 @@ from csoftmax._labelled import (
     names_after,
     scale_of,
 )
-from csoftmax._names import class_order
 from csoftmax._passes import as_stored
 from csoftmax._results import Epoch, History, Metrics
-from csoftmax._validate import (
+from csoftmax.core.checks import (
     as_labels,
     check_learning_rate,
     check_number,
     check_positive,
     check_threads,
 )
+from csoftmax.core.names import class_order
 from csoftmax.data import DataLoader
 from csoftmax.model import SoftmaxRegression, is_integer
 

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import reference
-from csoftmax._model_file import METADATA_KEY
+from csoftmax.core.tensors import METADATA_KEY
 
 Array = Any
 

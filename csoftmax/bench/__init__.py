@@ -80,7 +80,7 @@ class Options:
     from_json: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        from csoftmax._validate import check_positive
+        from csoftmax.core.checks import check_positive
 
         from .peers import chosen
         from .report import check_markers

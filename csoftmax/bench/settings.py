@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from csoftmax._cpus import usable_cpus
+from csoftmax.core.cpus import usable_cpus
 
 from . import peers
 from .limits import Limits

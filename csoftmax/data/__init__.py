@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .dataset import DataError, DataNotFoundError, Dataset, split_dataset
-from .files import write_atomically
-from .loader import DataLoader
+from csoftmax.core.files import write_atomically
+from csoftmax.data.dataset import DataError, DataNotFoundError, Dataset, split_dataset
+from csoftmax.data.loader import DataLoader
 
 __all__ = [
     "CLASS_NAMES",
@@ -55,8 +55,8 @@ _READERS = {
 }
 
 if TYPE_CHECKING:
-    from .arrays import open_npy, read_npy, read_npz
-    from .fashion import (
+    from csoftmax.data.arrays import open_npy, read_npy, read_npz
+    from csoftmax.data.fashion import (
         CLASS_NAMES,
         DatasetLocation,
         dataset_locations,
@@ -64,9 +64,9 @@ if TYPE_CHECKING:
         fashion_mnist_sample,
         sample_folder,
     )
-    from .front import read, read_features, read_parts
-    from .idx import read_idx, read_idx_folder, write_idx
-    from .tables import read_csv
+    from csoftmax.data.front import read, read_features, read_parts
+    from csoftmax.data.idx import read_idx, read_idx_folder, write_idx
+    from csoftmax.data.tables import read_csv
 else:
 
     def __getattr__(name: str) -> Any:

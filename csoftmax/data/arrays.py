@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError, Dataset
-from .files import DEFLATE_MAX_RATIO, read_at_most
-from .labels import make_dataset
+from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most
+from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.data.labels import make_dataset
 
 _KINDS = "biufSU"
 # names of (X, y) in an .npz, compared in lower case

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import open_npy
-from .dataset import DataError
-from .files import write_atomically
+from csoftmax.core.files import write_atomically
+from csoftmax.data.arrays import open_npy
+from csoftmax.data.dataset import DataError
 
 
 def user_cache_folder() -> Path | None:

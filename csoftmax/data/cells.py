@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
-from .table_options import MISSING
-from .textlines import Record
+from csoftmax.data.dataset import DataError
+from csoftmax.data.table_options import MISSING
+from csoftmax.data.textlines import Record
 
 if TYPE_CHECKING:
-    from .layout import Layout
+    from csoftmax.data.layout import Layout
 
 _BLOCK_CHARACTERS = 4 << 20
 _BOOLEANS = {"true": 1.0, "false": 0.0}

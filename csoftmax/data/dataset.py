@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._validate import widened
+from csoftmax.core.checks import widened
 
 
 class DataError(ValueError):

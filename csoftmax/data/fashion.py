@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
-from .dataset import DataError, DataNotFoundError, Dataset
-from .idx import read_idx
+from csoftmax.data.cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
+from csoftmax.data.dataset import DataError, DataNotFoundError, Dataset
+from csoftmax.data.idx import read_idx
 
 CLASS_NAMES = (
     "T-shirt/top",

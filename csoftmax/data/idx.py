@@ -18,9 +18,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError, Dataset
-from .files import DEFLATE_MAX_RATIO, read_at_most, write_atomically
-from .labels import make_dataset
+from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most, write_atomically
+from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.data.labels import make_dataset
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-
-from .dataset import Dataset
+from csoftmax.data.dataset import Dataset
 
 
 def shuffled(order: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:

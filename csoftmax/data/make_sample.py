@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Dataset
-from .fashion import FILES, fashion_mnist, sample_folder
-from .idx import write_idx
+from csoftmax.data.dataset import Dataset
+from csoftmax.data.fashion import FILES, fashion_mnist, sample_folder
+from csoftmax.data.idx import write_idx
 
 TRAIN_PER_CLASS = 600
 TEST_PER_CLASS = 100

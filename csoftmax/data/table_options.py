@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .dataset import check_distinct
+from csoftmax.data.dataset import check_distinct
 
 # cells that stand for a value that is not known, compared as they are, without outer spaces
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .dataset import DataError, Dataset
-from .guesses import SAMPLE_LINES
-from .labels import make_dataset
-from .layout import Layout, choose_columns, open_table
-from .rows import Rows, column_means, fill_missing, read_rows
-from .table_options import MISSING, Column, Columns, TableOptions, whole_number
-from .textlines import Record
+from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.data.guesses import SAMPLE_LINES
+from csoftmax.data.labels import make_dataset
+from csoftmax.data.layout import Layout, choose_columns, open_table
+from csoftmax.data.rows import Rows, column_means, fill_missing, read_rows
+from csoftmax.data.table_options import MISSING, Column, Columns, TableOptions, whole_number
+from csoftmax.data.textlines import Record
 
 
 def read_csv(

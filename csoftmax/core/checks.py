@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax._cpus import MAX_THREADS, usable_cpus
+from csoftmax.core.cpus import MAX_THREADS, usable_cpus
 
 Array = NDArray[Any]
 
