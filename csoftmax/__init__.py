@@ -22,7 +22,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
-from csoftmax._results import History, Metrics
 from csoftmax.autograd import Parameter
 from csoftmax.data import DataError, DataLoader, DataNotFoundError, Dataset
 from csoftmax.functional import (
@@ -36,6 +35,7 @@ from csoftmax.functional import (
     softmax_cross_entropy_grad,
 )
 from csoftmax.model import SoftmaxRegression
+from csoftmax.results import History, Metrics
 from csoftmax.training import SGD, evaluate, train
 
 __version__ = "0.1.0"

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from csoftmax import training
 from csoftmax._d2l_tools import Accumulator, Timer, accuracy, sgd
-from csoftmax._labelled import check_same_images
 from csoftmax.autograd import Recorded
 from csoftmax.core.checks import check_positive
 from csoftmax.core.names import class_order, reordered
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
 from csoftmax.data.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
 from csoftmax.functional import cross_entropy
+from csoftmax.labelled import check_same_images
 from csoftmax.model import SoftmaxRegression
 from csoftmax.plot import Animator, show_images
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from csoftmax._results import History
+    from csoftmax.results import History
 
 __all__ = [
     "Animator",

@@ -21,16 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._labelled import (
-    Data,
-    as_loader,
-    check_labelled,
-    check_same_images,
-    names_after,
-    scale_of,
-)
 from csoftmax._passes import as_stored
-from csoftmax._results import Epoch, History, Metrics
 from csoftmax.core.checks import (
     as_labels,
     check_learning_rate,
@@ -40,7 +31,16 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.names import class_order
 from csoftmax.data import DataLoader
+from csoftmax.labelled import (
+    Data,
+    as_loader,
+    check_labelled,
+    check_same_images,
+    names_after,
+    scale_of,
+)
 from csoftmax.model import SoftmaxRegression, is_integer
+from csoftmax.results import Epoch, History, Metrics
 
 Array = NDArray[Any]
 Callback: TypeAlias = "Callable[[SoftmaxRegression, History], object]"
