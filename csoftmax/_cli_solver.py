@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
-from csoftmax._passes import LinearArguments
 from csoftmax._run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
+from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
 from csoftmax.solver import in_percent

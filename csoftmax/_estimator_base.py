@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax._estimator_data import checked_probabilities, features, probabilities_in, threads
-from csoftmax._passes import forward
 from csoftmax.core.checks import FLOAT64, compute_dtype
+from csoftmax.engine.calls import forward
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import functional
-from csoftmax._passes import LinearArguments
+from csoftmax.engine.calls import LinearArguments
 
 Array = NDArray[Any]
 History = dict[str, list[float]]

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import _kernels
-from csoftmax._passes import as_stored
 from csoftmax.core.checks import (
     as_array,
     as_features,
@@ -31,6 +30,7 @@ from csoftmax.core.checks import (
     check_threads,
     compute_dtype,
 )
+from csoftmax.engine.calls import as_stored
 
 Array = NDArray[Any]
 

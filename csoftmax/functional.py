@@ -17,16 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax import _kernels
-from csoftmax._passes import (
-    LinearArguments,
-    as_stored,
-    class_major,
-    contiguous_bias,
-    cross_entropy_pass,
-    placed,
-    result_array,
-    softmax_along_axis,
-)
 from csoftmax.autograd import Node, is_recorded, node_of, record, records, send
 from csoftmax.core.checks import (
     as_array,
@@ -37,6 +27,16 @@ from csoftmax.core.checks import (
     check_out,
     check_threads,
     compute_dtype,
+)
+from csoftmax.engine.calls import (
+    LinearArguments,
+    as_stored,
+    class_major,
+    contiguous_bias,
+    cross_entropy_pass,
+    placed,
+    result_array,
+    softmax_along_axis,
 )
 
 Array = NDArray[Any]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
-from csoftmax._passes import forward
 from csoftmax.core.checks import as_array, as_features, as_labels, check_number, check_positive
 from csoftmax.core.names import as_names, class_order, positions, reordered
 from csoftmax.core.tensors import (
@@ -21,6 +20,7 @@ from csoftmax.core.tensors import (
     write_parameters,
 )
 from csoftmax.data import DataError
+from csoftmax.engine.calls import forward
 
 Array = NDArray[Any]
 

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._passes import as_stored
 from csoftmax.core.checks import (
     as_labels,
     check_learning_rate,
@@ -31,6 +30,7 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.names import class_order
 from csoftmax.data import DataLoader
+from csoftmax.engine.calls import as_stored
 from csoftmax.labelled import (
     Data,
     as_loader,

@@ -1,0 +1,1 @@
+"""How a pass over the rows is made: the one door to the kernels."""
