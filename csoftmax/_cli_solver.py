@@ -21,7 +21,7 @@ from csoftmax.data import split_dataset, write_atomically
 from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
-from csoftmax.solver import in_percent
+from csoftmax.solver.minimize import in_percent
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10

@@ -15,7 +15,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, validate_data
 
-from csoftmax._problem import mass_of_classes
 from csoftmax.core.checks import (
     FLOAT32,
     FLOAT64,
@@ -27,6 +26,7 @@ from csoftmax.core.checks import (
     widened,
 )
 from csoftmax.core.cpus import MAX_THREADS
+from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]

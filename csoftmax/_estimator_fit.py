@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
-from csoftmax import _newton, solver
+from csoftmax import solver
 from csoftmax._estimator_base import Gap
 from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
 from csoftmax._estimator_monitor import History, Monitor
-from csoftmax._precondition import (
+from csoftmax.solver import Progress, Solution, newton
+from csoftmax.solver.hessians import (
     BLOCK_BYTES,
     DIAGONAL_BYTES,
     DIAGONAL_ROWS,
@@ -26,7 +27,7 @@ from csoftmax._precondition import (
     SAMPLED_BYTES,
     SAMPLED_ROWS,
 )
-from csoftmax.solver import Progress, Solution
+from csoftmax.solver.minimize import usual_pairs
 
 Array = NDArray[Any]
 SHORTER_HISTORIES = (10, 5, 3)  # where the memory does not allow the solver's own
@@ -101,7 +102,7 @@ class Plan(NamedTuple):
 
     def of_one(self, X: Array, n_classes: int) -> Plan:
         """Return the plan of one fit that follows a path: what `SoftmaxClassifier` would do."""
-        usual = solver.usual_pairs(X, n_classes, path=False)
+        usual = usual_pairs(X, n_classes, path=False)
         return self._replace(history_size=min(self.history_size, usual))
 
 
@@ -134,11 +135,11 @@ def plan_memory(
     blocks = (2 * n_heads + 1) * n_classes * side**2 * size + 32 * at_once * side**2
     square = n_features**2 * (32 + n_weights * size)
     kinds = {"full": sample + blocks + square, "diagonal": sample}
-    if _newton.suits(*sizes):
-        kinds["full"] = max(kinds["full"], _newton.bytes_needed(*sizes, n_weights))
+    if newton.suits(*sizes):
+        kinds["full"] = max(kinds["full"], newton.bytes_needed(*sizes, n_weights))
     if n_features > FULL_FEATURES:
         del kinds["full"]
-    usual = solver.usual_pairs(X, n_classes, path)
+    usual = usual_pairs(X, n_classes, path)
     plans = [
         # what is chosen where there is room: the solver may do with less
         Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 14))
@@ -230,7 +231,7 @@ def plan_groups(
             )
         except MemoryBudgetError:
             continue
-        if plan.history_size == solver.usual_pairs(X, n_classes, True):
+        if plan.history_size == usual_pairs(X, n_classes, True):
             return n_at_once, plan
     return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True)
 

@@ -31,7 +31,7 @@ from csoftmax._estimator_data import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax._problem import mass_of_classes
+from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB

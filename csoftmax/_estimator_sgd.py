@@ -20,12 +20,12 @@ from csoftmax import _kernels
 from csoftmax._estimator_data import Labels
 from csoftmax._estimator_fit import Problem, warn_caller
 from csoftmax._estimator_monitor import History, Monitor
-from csoftmax._problem import mass_of_classes
 from csoftmax.data import DataLoader
 from csoftmax.data.loader import shuffled
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
+from csoftmax.solver.problem import mass_of_classes
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]

@@ -44,8 +44,8 @@ from csoftmax._estimator_fit import (
 from csoftmax._estimator_inference import StandardErrors, standard_errors
 from csoftmax._estimator_minibatches import MinibatchClassifier
 from csoftmax._estimator_monitor import Monitor
-from csoftmax._problem import mass_of_classes
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive
+from csoftmax.solver.problem import mass_of_classes
 
 __all__ = [
     "ConvergenceWarning",

@@ -63,19 +63,19 @@ def free_threads() -> Iterator[None]:
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows in the solver's sample, so that small problems take the way of large ones."""
-    from csoftmax import _precondition
+    from csoftmax.solver import hessians
 
-    monkeypatch.setattr(_precondition, "SAMPLED_ROWS", 64)
-    monkeypatch.setattr(_precondition, "LEAST_ROWS", 64)
+    monkeypatch.setattr(hessians, "SAMPLED_ROWS", 64)
+    monkeypatch.setattr(hessians, "LEAST_ROWS", 64)
 
 
 @pytest.fixture(params=["newton", "lbfgs"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small problems by Newton's method, as they are solved, and by L-BFGS, as larger ones are."""
-    from csoftmax import _newton
+    from csoftmax.solver import newton
 
     if request.param == "lbfgs":
-        monkeypatch.setattr(_newton, "suits", lambda *sizes: False)
+        monkeypatch.setattr(newton, "suits", lambda *sizes: False)
     way: str = request.param
     return way
 

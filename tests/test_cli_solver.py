@@ -222,9 +222,9 @@ def test_a_stop_before_the_optimum_is_a_warning(insects: Path, tmp_path: Path, c
 def test_ctrl_c(sweep: bool, after: int, insects: Path, tmp_path: Path, monkeypatch: Any,
                 capsys: Any) -> None:  # fmt: skip
     """Before anything is known nothing is saved; later the best so far is."""
-    from csoftmax import _problem
+    from csoftmax.solver import problem
 
-    evaluate, calls = _problem.Problem.evaluate, []
+    evaluate, calls = problem.Problem.evaluate, []
 
     def interrupted(self: Any, *args: Any) -> Any:
         calls.append(1)
@@ -232,7 +232,7 @@ def test_ctrl_c(sweep: bool, after: int, insects: Path, tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         return evaluate(self, *args)
 
-    monkeypatch.setattr(_problem.Problem, "evaluate", interrupted)
+    monkeypatch.setattr(problem.Problem, "evaluate", interrupted)
     out = tmp_path / "run"
     how = ["--sweep", "4"] if sweep else ["--solver", "lbfgs", "--tol", "1e-12"]
     assert main(command("train", "--data", insects, "--out", out, "--no-plots", *how)) == 130

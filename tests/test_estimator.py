@@ -154,7 +154,7 @@ def test_verbose_tells(capsys: Any) -> None:
 
 
 def test_interrupted_lbfgs_keeps_the_best_so_far(monkeypatch: Any) -> None:
-    from csoftmax._problem import Problem
+    from csoftmax.solver.problem import Problem
 
     X, y = CANCER
     evaluate, calls = Problem.evaluate, []

@@ -339,7 +339,7 @@ def test_ctrl_c_in_the_folds_chooses_no_c(monkeypatch: pytest.MonkeyPatch) -> No
         raise KeyboardInterrupt
 
     model = SoftmaxClassifierCV(Cs=3)
-    monkeypatch.setattr("csoftmax._problem.Problem.evaluate", interrupt)
+    monkeypatch.setattr("csoftmax.solver.problem.Problem.evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt, match="interrupted"):
         model.fit(X, y)
     assert not hasattr(model, "coef_")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from solver_cases import Array
 
-from csoftmax._lbfgs import NEXT, History, Lbfgs, Point, Search
+from csoftmax.solver.lbfgs import NEXT, History, Lbfgs, Point, Search
 
 
 class Plain:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_iris
 from solver_cases import optimum, table
 
-from csoftmax import _newton
-from csoftmax._problem import Problem, checked_problem
-from csoftmax.solver import minimize
+from csoftmax.solver import minimize, newton
+from csoftmax.solver.problem import Problem, checked_problem
 
 Array = NDArray[Any]
 
@@ -34,7 +33,7 @@ def problem_of(fit_intercept: bool = True, soft: bool = False, **options: Any) -
 @pytest.mark.parametrize("fit_intercept", [False, True])
 def test_derivatives_are_differences(fit_intercept: bool, soft: bool) -> None:
     problem = problem_of(fit_intercept, soft)
-    rows = _newton.SmallProblem(problem, 0)
+    rows = newton.SmallProblem(problem, 0)
     shape = (len(rows.present) - 1, 3 + fit_intercept)
     n, lam = math.prod(shape), float(problem.lam[0])
     origin, _, _ = problem.null_point(0)
@@ -60,7 +59,7 @@ def test_derivatives_are_differences(fit_intercept: bool, soft: bool) -> None:
 
 def test_steps_leave_the_sum_of_the_classes_and_absent_ones_alone() -> None:
     problem = problem_of()
-    rows = _newton.SmallProblem(problem, 0)
+    rows = newton.SmallProblem(problem, 0)
     assert rows.present.tolist() == [0, 1, 3]
     np.testing.assert_allclose(rows.Q.T @ rows.Q, np.eye(2), atol=1e-15)
     step = np.empty(problem.split + 4)
@@ -124,9 +123,9 @@ def test_collinear_and_constant_columns_in_float32(C: float) -> None:
     ],
 )
 def test_chosen_where_a_hessian_costs_little(sizes: tuple[int, int, int], small: bool) -> None:
-    assert _newton.suits(*sizes) is small
+    assert newton.suits(*sizes) is small
     if small:
-        assert _newton.bytes_needed(*sizes, 1) < 64e6
+        assert newton.bytes_needed(*sizes, 1) < 64e6
 
 
 def test_linearly_dependent_columns_without_a_penalty() -> None:

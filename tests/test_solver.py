@@ -10,8 +10,8 @@ import pytest
 from solver_cases import objective, optimum, same_bits, table
 
 import csoftmax as cs
-from csoftmax import _problem
-from csoftmax.solver import ABSENT_BIAS, minimize
+from csoftmax.solver import minimize
+from csoftmax.solver.problem import ABSENT_BIAS, checked_problem
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -46,7 +46,7 @@ def test_gradient_vanishes_and_the_objective_is_that_of_float64(
 def test_gradient_of_the_problem_is_that_of_finite_differences() -> None:
     X, y = table(40, 3, 3)
     weight = np.random.default_rng(1).uniform(0.5, 2, 40)
-    problem = _problem.checked_problem(
+    problem = checked_problem(
         X, y, 3, C=0.5, scale=2.0, sample_weight=weight, weight_of_head=None, fit_intercept=True,
         n_threads=1,
     )  # fmt: skip

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from solver_cases import optimum, table
 
-from csoftmax import _problem
 from csoftmax.solver import minimize
+from csoftmax.solver.problem import checked_problem
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -28,7 +28,7 @@ def test_bound_is_never_below_the_distance(seed: int, fit_intercept: bool) -> No
             max_iter=3000,
         )  # fmt: skip
         assert best.estimate[0] <= 1e-11 * best.objective[0]
-        problem = _problem.checked_problem(
+        problem = checked_problem(
             X, y, 4, C=C, scale=1.0, sample_weight=weight, weight_of_head=None,
             fit_intercept=fit_intercept, n_threads=1,
         )  # fmt: skip

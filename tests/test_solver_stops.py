@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from solver_cases import InterruptedPass, objective, optimum, table
 
-from csoftmax._lbfgs import Search
 from csoftmax.solver import ConvergenceWarning, minimize
+from csoftmax.solver.lbfgs import Search
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._head import Head
-from csoftmax._heads import Walk
-from csoftmax._lbfgs import Point
 from csoftmax.data import DataError, write_atomically
+from csoftmax.solver.head import Head
+from csoftmax.solver.lbfgs import Point
+from csoftmax.solver.walk import Walk
 
 Array = NDArray[Any]
 

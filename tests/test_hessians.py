@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from solver_cases import table
 
-from csoftmax import _precondition, _problem
-from csoftmax.solver import minimize
+from csoftmax.solver import hessians, minimize
+from csoftmax.solver.problem import checked_problem
 
 
 def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
@@ -17,13 +17,13 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
     X[:, 3] *= 1e-8
     lam = 1e-9
     for dtype in (np.float64, np.float32):
-        problem = _problem.checked_problem(
+        problem = checked_problem(
             X.astype(dtype), y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None,
             fit_intercept=True, n_threads=2,
         )  # fmt: skip
         rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
         x, _, _ = problem.null_point(0)
-        sample = _precondition.Sample(problem, 0, "full").for_penalty(lam)
+        sample = hessians.Sample(problem, 0, "full").for_penalty(lam)
         assert (sample.unit != 1).any() == (dtype == np.float32)  # uneven in single precision
         vectors = rng.normal(size=(5, len(x))).astype(dtype)
         for vector in vectors:  # as gradients: the classes' sum to 0
@@ -35,8 +35,8 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
             size = np.linalg.norm(gradient) * np.linalg.norm(out)
             assert abs(gradient @ out - sample.reduce(gradient) @ step) <= tolerance * size
         x += rng.normal(size=len(x)).astype(dtype)
-        curvature = _precondition.Curvature(sample, x)
-        for P in (_precondition.AtNull(sample, lam), _precondition.AtWeights(curvature, lam)):
+        curvature = hessians.Curvature(sample, x)
+        for P in (hessians.AtNull(sample, lam), hessians.AtWeights(curvature, lam)):
             together = P(vectors)
             for v, product in zip(vectors, together, strict=True):
                 assert np.abs(product - P(v)).max() <= tolerance * np.abs(product).max()
@@ -71,11 +71,11 @@ def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
     X, y = table(200, 4, 4)
     y[y == 3] = 0  # does not occur
     weight = np.where(y == 2, 1e-11, 1.0)
-    problem = _problem.checked_problem(
+    problem = checked_problem(
         X, y, 4, C=1.0, scale=1.0, sample_weight=weight, weight_of_head=None, fit_intercept=True,
         n_threads=1,
     )  # fmt: skip
-    P = _precondition.AtNull(_precondition.Sample(problem, 0, "full").for_penalty(0.0), 0.0)
+    P = hessians.AtNull(hessians.Sample(problem, 0, "full").for_penalty(0.0), 0.0)
     assert P.U.shape == (4, 2)
     assert np.abs(P.U[2]).max() > 0.5
     assert not np.abs(P.U[3]).max() > 1e-12

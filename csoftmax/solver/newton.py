@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._lbfgs import NEXT, Descent, History, Point
-from csoftmax._problem import Problem
 from csoftmax.functional import softmax
+from csoftmax.solver.lbfgs import NEXT, Descent, History, Point
+from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 

@@ -1,11 +1,11 @@
 """Softmax regression to the optimum: many problems over the same rows, one pass at a time.
 
 A head is one problem: its C, its row weights. All heads that are still running are evaluated in the
-same pass over X, which is read as it is stored; each walks by L-BFGS (`csoftmax._lbfgs`) in
-coordinates that an approximate Hessian has made round (`csoftmax._precondition`), where the
-problem is small by Newton's method (`csoftmax._newton`), and drops out when it is close enough to
-its optimum. What is minimised, and the lower bound that certifies the
-result, is in `csoftmax._problem`.
+same pass over X, which is read as it is stored. Each walks by L-BFGS (`csoftmax.solver.lbfgs`) in
+coordinates that an approximate Hessian has made round (`csoftmax.solver.hessians`), or by Newton's
+method (`csoftmax.solver.newton`) where the problem is small, and drops out when it is close enough
+to its optimum. What is minimised, and the lower bound that certifies the result, is in
+`csoftmax.solver.problem`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax._checkpoint import Checkpoint
-from csoftmax._head import FORGIVEN, Head, Settings
-from csoftmax._heads import Walk, one_blas_thread
-from csoftmax._problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
 from csoftmax.core.checks import check_number, check_positive, compute_dtype
+from csoftmax.solver.checkpoint import Checkpoint
+from csoftmax.solver.head import FORGIVEN, Head, Settings
+from csoftmax.solver.problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
+from csoftmax.solver.walk import Walk, one_blas_thread
 
 Array = NDArray[Any]
 Callback = Callable[["Progress"], object]

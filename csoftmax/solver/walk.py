@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _newton
-from csoftmax._head import Head, Settings
-from csoftmax._lbfgs import NEXT, Descent, Lbfgs, Point
-from csoftmax._precondition import AtNull, AtWeights, Curvature, Sample
-from csoftmax._problem import Problem
+from csoftmax.solver import newton
+from csoftmax.solver.head import Head, Settings
+from csoftmax.solver.hessians import AtNull, AtWeights, Curvature, Sample
+from csoftmax.solver.lbfgs import NEXT, Descent, Lbfgs, Point
+from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 
@@ -66,10 +66,10 @@ class Walk:
         self.stopped = False  # by the report
         self.changing = True  # False while X is passed over: the heads are then as they were
         self.samples: dict[int, Sample] = {}
-        self.is_small = settings.preconditioner == "auto" and _newton.suits(
+        self.is_small = settings.preconditioner == "auto" and newton.suits(
             problem.n_rows, problem.n_features, problem.n_classes
         )
-        self.small: dict[int, _newton.SmallProblem] = {}
+        self.small: dict[int, newton.SmallProblem] = {}
         self.refresh = REFRESH
         self.before: dict[int, Head] = {}
         if path:
@@ -195,8 +195,8 @@ class Walk:
             return Lbfgs(x, self.settings.history_size, self.preconditioner(head))
         r = self._weights_of(head)
         if r not in self.small:
-            self.small[r] = _newton.SmallProblem(self.problem, r)
-        return _newton.Newton(x, self.small[r], float(self.problem.lam[head.index]))
+            self.small[r] = newton.SmallProblem(self.problem, r)
+        return newton.Newton(x, self.small[r], float(self.problem.lam[head.index]))
 
     def _shares_sample(self, a: Head, b: Head) -> bool:
         """Say whether a curvature of one head serves the other: in the same directions."""

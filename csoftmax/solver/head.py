@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._lbfgs import Descent, Point
-from csoftmax._precondition import Curvature
-from csoftmax._problem import Problem
+from csoftmax.solver.hessians import Curvature
+from csoftmax.solver.lbfgs import Descent, Point
+from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 

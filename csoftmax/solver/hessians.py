@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax._problem import Problem
 from csoftmax.functional import linear, softmax
+from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 
