@@ -93,14 +93,14 @@ _LAZY = {
     "fashion_mnist": "csoftmax.data",
     "fashion_mnist_sample": "csoftmax.data",
     "read": "csoftmax.data",
-    "SoftmaxClassifier": "csoftmax.estimator",
-    "SoftmaxClassifierCV": "csoftmax.estimator_cv",
+    "SoftmaxClassifier": "csoftmax.estimators",
+    "SoftmaxClassifierCV": "csoftmax.estimators",
 }
 
 if TYPE_CHECKING:
     from csoftmax.data import dataset_locations, fashion_mnist, fashion_mnist_sample, read
-    from csoftmax.estimator import SoftmaxClassifier as SoftmaxClassifier
-    from csoftmax.estimator_cv import SoftmaxClassifierCV as SoftmaxClassifierCV
+    from csoftmax.estimators import SoftmaxClassifier as SoftmaxClassifier
+    from csoftmax.estimators import SoftmaxClassifierCV as SoftmaxClassifierCV
 else:
 
     def __getattr__(name: str) -> Any:

@@ -10,8 +10,7 @@ import pytest
 
 import csoftmax as cs
 from csoftmax import reference
-from csoftmax.estimator import SoftmaxClassifier
-from csoftmax.estimator_cv import SoftmaxClassifierCV
+from csoftmax.estimators import SoftmaxClassifier, SoftmaxClassifierCV
 from csoftmax.solver import minimize
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -65,7 +64,7 @@ def test_cross_validation(dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [BFLOAT16, np.int8], ids=["bfloat16", "int8"])
 def test_there_is_no_copy_in_float64(dtype: Any) -> None:
-    from csoftmax.estimator import conversion_bytes
+    from csoftmax.estimators.classifier import conversion_bytes
 
     given = np.ones((4000, 300), dtype)
     given[::2] = 0

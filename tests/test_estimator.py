@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import csoftmax as cs
-from csoftmax.estimator import Gap, SoftmaxClassifier
+from csoftmax.estimators import Gap, SoftmaxClassifier
 
 
 @parametrize_with_checks([SoftmaxClassifier()])
@@ -84,7 +84,7 @@ def test_predictions_of_many_rows_go_in_blocks(n_classes: int, monkeypatch: Any)
         getattr(classifier, name)(X)
         for name in ("decision_function", "predict_proba", "predict_log_proba")
     ]
-    monkeypatch.setattr("csoftmax._estimator_base._BLOCK_BYTES", 100)
+    monkeypatch.setattr("csoftmax.estimators.base._BLOCK_BYTES", 100)
     for name, values in zip(
         ("decision_function", "predict_proba", "predict_log_proba"), expected, strict=True
     ):

@@ -14,7 +14,7 @@ from estimator_cases import TIGHT, objective, small
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from csoftmax.estimator import SoftmaxClassifier
+from csoftmax.estimators import SoftmaxClassifier
 
 NAMES = np.array(["ant", "bee", "cat"])
 

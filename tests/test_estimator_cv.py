@@ -22,9 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import csoftmax as cs
-from csoftmax import _estimator_fit
-from csoftmax.estimator import MemoryBudgetError, SoftmaxClassifier
-from csoftmax.estimator_cv import SoftmaxClassifierCV
+from csoftmax.estimators import MemoryBudgetError, SoftmaxClassifier, SoftmaxClassifierCV, fit
 
 IRIS = load_iris(return_X_y=True)
 NEW_ATTRIBUTES = {"use_legacy_attributes": False, "l1_ratios": (0.0,), "scoring": None}
@@ -126,13 +124,13 @@ def test_balanced_weights_are_those_of_the_whole() -> None:
 
 def test_one_run_of_the_solver_for_all_heads(monkeypatch: Any) -> None:
     calls: list[dict[str, Any]] = []
-    minimize = _estimator_fit.solver.minimize
+    minimize = fit.solver.minimize
 
     def spy(*args: Any, **options: Any) -> Any:
         calls.append(options)
         return minimize(*args, **options)
 
-    monkeypatch.setattr(_estimator_fit.solver, "minimize", spy)
+    monkeypatch.setattr(fit.solver, "minimize", spy)
     classifier = SoftmaxClassifierCV().fit(*IRIS)
     assert len(calls) == 2
     assert len(calls[0]["C"]) == 50
@@ -148,16 +146,16 @@ def test_groups_of_heads_go_from_strong_to_weak_penalties(monkeypatch: Any) -> N
     Cs = [1.0, 0.01, 0.1]
     whole = SoftmaxClassifierCV(Cs=Cs, cv=3, tol=1e-10).fit(X, y)
     calls: list[dict[str, Any]] = []
-    minimize = _estimator_fit.solver.minimize
+    minimize = fit.solver.minimize
 
     def spy(*args: Any, **options: Any) -> Any:
         calls.append(options)
         return minimize(*args, **options)
 
-    monkeypatch.setattr(_estimator_fit.solver, "minimize", spy)
-    plan = _estimator_fit.Plan(10, "full", 0.0)
+    monkeypatch.setattr(fit.solver, "minimize", spy)
+    plan = fit.Plan(10, "full", 0.0)
     weights = np.ones((2, 150))
-    W, b, iterations = _estimator_fit.solve_heads(
+    W, b, iterations = fit.solve_heads(
         X, y, 3, np.array(Cs), weights, 1, plan, tol=1e-10, max_iter=500, n_threads=1
     )
     assert [call["C"].tolist() for call in calls] == [[0.01] * 2, [0.1] * 2, [1.0] * 2]
@@ -172,7 +170,7 @@ def test_groups_of_heads_go_from_strong_to_weak_penalties(monkeypatch: Any) -> N
 
 def test_the_budget_decides_how_many_heads_go_together() -> None:
     X, budgets = np.zeros((1000, 500), np.float32), (math.inf, 3e8, 1.4e8)
-    several = [_estimator_fit.plan_groups(budget, X, 100, 1, 5, 10, 0) for budget in budgets]
+    several = [fit.plan_groups(budget, X, 100, 1, 5, 10, 0) for budget in budgets]
     counts = [n for n, _ in several]
     assert counts[0] == 10
     assert 10 > counts[1] > counts[2] >= 1

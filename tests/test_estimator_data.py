@@ -14,9 +14,8 @@ import pytest
 from estimator_cases import IRIS, Array, small
 from sklearn.preprocessing import StandardScaler
 
-from csoftmax import _estimator_fit
-from csoftmax import estimator as module
-from csoftmax.estimator import ConvergenceWarning, MemoryBudgetError, SoftmaxClassifier
+from csoftmax.estimators import ConvergenceWarning, MemoryBudgetError, SoftmaxClassifier, fit
+from csoftmax.estimators import classifier as module
 
 
 @pytest.mark.parametrize(("tol", "share"), [(1e-4, 0.2), (1e-5, 0.1)])
@@ -169,7 +168,7 @@ def test_a_plan_counts_what_threads_take(n_threads: int) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(2100) % 1000
     X = (rng.normal(size=(2100, 100)) + rng.normal(size=(1000, 100))[y]).astype(np.float32)
-    planned = _estimator_fit.plan_memory(math.inf, X, 1000, n_threads).n_bytes
+    planned = fit.plan_memory(math.inf, X, 1000, n_threads).n_bytes
     tracemalloc.start()
     with pytest.warns(ConvergenceWarning):
         SoftmaxClassifier(tol=0.0, max_iter=15, n_threads=n_threads).fit(X, y)

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 import csoftmax as cs
 from csoftmax.data import DataError
-from csoftmax.estimator import SoftmaxClassifier, VersionWarning
+from csoftmax.estimators import SoftmaxClassifier, VersionWarning
 
 LABELS = {
     "str": np.array(["zebra", "ant", "bee"]),

@@ -17,8 +17,8 @@ from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut, PredefinedSplit
 from sklearn.model_selection import StratifiedKFold as Stratified
 
-from csoftmax._estimator_folds import mean_parameters
-from csoftmax.estimator_cv import SoftmaxClassifierCV
+from csoftmax.estimators import SoftmaxClassifierCV
+from csoftmax.estimators.folds import mean_parameters
 
 N = 150
 RNG = np.random.default_rng(0)

@@ -14,8 +14,7 @@ from estimator_cases import CANCER, small
 from sklearn.datasets import load_wine
 
 import csoftmax as cs
-from csoftmax import _estimator_inference
-from csoftmax.estimator import MemoryBudgetError, SoftmaxClassifier
+from csoftmax.estimators import MemoryBudgetError, SoftmaxClassifier, inference
 
 Array = Any
 WINE = load_wine(return_X_y=True)
@@ -144,7 +143,7 @@ def test_other_dtypes_blocks_and_frames(dtype: Any, monkeypatch: Any) -> None:
     exact.fit(whole.astype(float), names)
     exact_errors = exact.standard_errors(whole.astype(float), names)
     np.testing.assert_allclose(expected.coef, exact_errors.coef, rtol=1e-3)
-    monkeypatch.setattr(_estimator_inference, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(inference, "_BLOCK_BYTES", 1000)
     np.testing.assert_allclose(model.standard_errors(frame, names).coef, expected.coef, rtol=1e-9)
 
 
@@ -182,7 +181,7 @@ def test_too_large_ones_say_how_large(monkeypatch: Any) -> None:
         MemoryBudgetError, match=r"max_memory is 1 MB, expected at least .* of 12 parameters"
     ):
         model.set_params(max_memory=10**6).standard_errors(X, Y)
-    monkeypatch.setattr(_estimator_inference, "MAX_PARAMETERS", 11)
+    monkeypatch.setattr(inference, "MAX_PARAMETERS", 11)
     with pytest.raises(MemoryBudgetError, match="have 12 parameters, expected at most 11"):
         model.standard_errors(X, Y)
 

@@ -11,7 +11,7 @@ from estimator_cases import small
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from csoftmax.estimator import SoftmaxClassifier
+from csoftmax.estimators import SoftmaxClassifier
 
 
 def test_sparse_input_is_refused() -> None:

@@ -12,7 +12,7 @@ from estimator_cases import TIGHT, small
 from sklearn.exceptions import ConvergenceWarning
 
 import csoftmax as cs
-from csoftmax.estimator import SoftmaxClassifier
+from csoftmax.estimators import SoftmaxClassifier
 
 
 def test_sgd_comes_near_the_optimum(pixels: Any) -> None:
@@ -128,10 +128,10 @@ def test_partial_fit_refuses() -> None:
 
 def test_interrupted_sgd_keeps_the_last_epoch(monkeypatch: Any) -> None:
     X, y = small()
-    from csoftmax import _estimator_sgd
+    from csoftmax.estimators import sgd
 
     epochs = []
-    train_epoch = _estimator_sgd.train_epoch
+    train_epoch = sgd.train_epoch
 
     def interrupted(*args: Any, **options: Any) -> Any:
         if len(epochs) == limit:
@@ -139,7 +139,7 @@ def test_interrupted_sgd_keeps_the_last_epoch(monkeypatch: Any) -> None:
         epochs.append(train_epoch(*args, **options))
         return epochs[-1]
 
-    monkeypatch.setattr(_estimator_sgd, "train_epoch", interrupted)
+    monkeypatch.setattr(sgd, "train_epoch", interrupted)
     limit = 2
     with pytest.warns(ConvergenceWarning, match="interrupted: .* after epoch 2"):
         classifier = SoftmaxClassifier(solver="sgd").fit(X, y)

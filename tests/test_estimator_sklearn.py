@@ -20,8 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import csoftmax as cs
-from csoftmax.estimator import SoftmaxClassifier
-from csoftmax.estimator_cv import SoftmaxClassifierCV
+from csoftmax.estimators import SoftmaxClassifier, SoftmaxClassifierCV
 
 
 def test_pipeline_grid_search_and_pandas_output() -> None:

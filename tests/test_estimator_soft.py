@@ -11,8 +11,12 @@ from estimator_cases import TIGHT, Array, small
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from csoftmax.estimator import ConvergenceWarning, MemoryBudgetError, SoftmaxClassifier
-from csoftmax.estimator_cv import SoftmaxClassifierCV
+from csoftmax.estimators import (
+    ConvergenceWarning,
+    MemoryBudgetError,
+    SoftmaxClassifier,
+    SoftmaxClassifierCV,
+)
 
 
 def soft(n_classes: int = 3, n: int = 120) -> tuple[Array, Array]:
@@ -175,11 +179,11 @@ def test_lists_of_probabilities_and_standard_errors() -> None:
 
 
 def test_interrupted_epochs_of_probabilities_change_nothing(monkeypatch: Any) -> None:
-    from csoftmax import _estimator_sgd
+    from csoftmax.estimators import sgd
 
     X, t = soft()
     calls: list[int] = []
-    linear = _estimator_sgd.linear
+    linear = sgd.linear
 
     def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -188,10 +192,10 @@ def test_interrupted_epochs_of_probabilities_change_nothing(monkeypatch: Any) ->
         return linear(*args, **options)
 
     options = {"solver": "sgd", "batch_size": 32, "momentum": 0.5, "random_state": 0}
-    monkeypatch.setattr(_estimator_sgd, "linear", interrupted)
+    monkeypatch.setattr(sgd, "linear", interrupted)
     with pytest.warns(ConvergenceWarning, match="interrupted: .* after epoch 1"):
         stopped = SoftmaxClassifier(**options).fit(X, t)
-    monkeypatch.setattr(_estimator_sgd, "linear", linear)
+    monkeypatch.setattr(sgd, "linear", linear)
     with pytest.warns(ConvergenceWarning, match="after 1 epochs"):
         one = SoftmaxClassifier(max_iter=1, **options).fit(X, t)
     np.testing.assert_array_equal(stopped.coef_, one.coef_)

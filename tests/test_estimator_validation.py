@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from estimator_cases import TIGHT, objective, small
 
-from csoftmax import estimator as module
-from csoftmax.estimator import SoftmaxClassifier
+from csoftmax.estimators import SoftmaxClassifier
+from csoftmax.estimators import classifier as module
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
@@ -228,7 +228,7 @@ def test_nothing_but_nan_is_an_error(solver: str, monkeypatch: Any) -> None:
     X, y = small()
     classifier = SoftmaxClassifier(solver=solver, random_state=0).fit(X, y)
     before = dict(vars(classifier))
-    monkeypatch.setattr("csoftmax._estimator_monitor.evaluated", lambda *args: (math.nan, 0.0))
+    monkeypatch.setattr("csoftmax.estimators.monitor.evaluated", lambda *args: (math.nan, 0.0))
     with pytest.raises(ValueError, match="the validation loss is nan after every pass"):
         classifier.set_params(early_stopping=True).fit(X, y)
     assert classifier.coef_ is before["coef_"]

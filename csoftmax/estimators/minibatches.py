@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from csoftmax._estimator_base import UNKNOWN_GAP, softmax_C, unchanged_by_failure
-from csoftmax._estimator_convert import Convertible
-from csoftmax._estimator_data import (
+from csoftmax.estimators.base import UNKNOWN_GAP, softmax_C, unchanged_by_failure
+from csoftmax.estimators.convert import Convertible
+from csoftmax.estimators.fit import Fitted, Plan, Problem, measure_gap, warn_caller
+from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
     checked_weight,
@@ -22,9 +23,8 @@ from csoftmax._estimator_data import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax._estimator_fit import Fitted, Plan, Problem, measure_gap, warn_caller
-from csoftmax._estimator_monitor import Monitor
-from csoftmax._estimator_sgd import Descent, far_from_0, fit_sgd, one_epoch
+from csoftmax.estimators.monitor import Monitor
+from csoftmax.estimators.sgd import Descent, far_from_0, fit_sgd, one_epoch
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="MinibatchClassifier")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
-from csoftmax._estimator_base import Gap
-from csoftmax._estimator_data import Labels, MemoryBudgetError, compute_dtype, in_units
-from csoftmax._estimator_monitor import History, Monitor
+from csoftmax.estimators.base import Gap
+from csoftmax.estimators.inputs import Labels, MemoryBudgetError, compute_dtype, in_units
+from csoftmax.estimators.monitor import History, Monitor
 from csoftmax.solver import Progress, Solution, newton
 from csoftmax.solver.hessians import (
     BLOCK_BYTES,

@@ -10,13 +10,21 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import (
+from csoftmax.core.checks import check_learning_rate, check_number, check_positive
+from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
     softmax_C,
     unchanged_by_failure,
 )
-from csoftmax._estimator_data import (
+from csoftmax.estimators.fit import (
+    ConvergenceWarning,
+    Problem,
+    fit_lbfgs,
+    plan_memory,
+)
+from csoftmax.estimators.inference import StandardErrors, standard_errors
+from csoftmax.estimators.inputs import (
     MemoryBudgetError,
     TrainingSet,
     as_bytes,
@@ -35,16 +43,8 @@ from csoftmax._estimator_data import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax._estimator_fit import (
-    ConvergenceWarning,
-    Problem,
-    fit_lbfgs,
-    plan_memory,
-)
-from csoftmax._estimator_inference import StandardErrors, standard_errors
-from csoftmax._estimator_minibatches import MinibatchClassifier
-from csoftmax._estimator_monitor import Monitor
-from csoftmax.core.checks import check_learning_rate, check_number, check_positive
+from csoftmax.estimators.minibatches import MinibatchClassifier
+from csoftmax.estimators.monitor import Monitor
 from csoftmax.solver.problem import mass_of_classes
 
 __all__ = [

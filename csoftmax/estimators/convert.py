@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
-from csoftmax._estimator_data import check_C
 from csoftmax.core.checks import FLOAT32, FLOAT64, check_number, check_positive
 from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_parameters
 from csoftmax.data import DataError
+from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
+from csoftmax.estimators.inputs import check_C
 from csoftmax.model import SoftmaxRegression
 
 Array = NDArray[Any]

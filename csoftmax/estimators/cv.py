@@ -21,8 +21,20 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax._estimator_base import UNKNOWN_GAP, LinearSoftmax, softmax_C, unchanged_by_failure
-from csoftmax._estimator_data import (
+from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, softmax_C, unchanged_by_failure
+from csoftmax.estimators.classifier import SoftmaxClassifier
+from csoftmax.estimators.fit import Problem, fit_lbfgs, plan_groups, solve_heads
+from csoftmax.estimators.folds import (
+    Fold,
+    best_for_all,
+    best_for_each,
+    classes_of_folds,
+    folds_of,
+    mean_parameters,
+    rows_of,
+    weights_of_folds,
+)
+from csoftmax.estimators.inputs import (
     TrainingSet,
     as_bytes,
     check_C,
@@ -34,18 +46,6 @@ from csoftmax._estimator_data import (
     training_set,
     weights_of_samples,
 )
-from csoftmax._estimator_fit import Problem, fit_lbfgs, plan_groups, solve_heads
-from csoftmax._estimator_folds import (
-    Fold,
-    best_for_all,
-    best_for_each,
-    classes_of_folds,
-    folds_of,
-    mean_parameters,
-    rows_of,
-    weights_of_folds,
-)
-from csoftmax.estimator import SoftmaxClassifier
 
 __all__ = ["SoftmaxClassifierCV"]
 

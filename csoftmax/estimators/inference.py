@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from csoftmax import functional
-from csoftmax._estimator_base import LinearSoftmax, softmax_C, softmax_form
-from csoftmax._estimator_data import (
+from csoftmax.estimators.base import LinearSoftmax, softmax_C, softmax_form
+from csoftmax.estimators.inputs import (
     MemoryBudgetError,
     TrainingSet,
     as_bytes,

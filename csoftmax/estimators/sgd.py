@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._estimator_data import Labels
-from csoftmax._estimator_fit import Problem, warn_caller
-from csoftmax._estimator_monitor import History, Monitor
 from csoftmax.data import DataLoader
 from csoftmax.data.loader import shuffled
+from csoftmax.estimators.fit import Problem, warn_caller
+from csoftmax.estimators.inputs import Labels
+from csoftmax.estimators.monitor import History, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch

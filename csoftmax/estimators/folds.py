@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit, check_cv
 from sklearn.utils import _safe_indexing
 
-from csoftmax._estimator_data import Labels, TrainingSet
+from csoftmax.estimators.inputs import Labels, TrainingSet
 
 Array = NDArray[Any]
 SHOWN = 5  # of a list in a warning

@@ -41,7 +41,7 @@ class MemoryBudgetError(ValueError, MemoryError):
 
     Examples
     --------
-    >>> from csoftmax.estimator import MemoryBudgetError
+    >>> from csoftmax.estimators.classifier import MemoryBudgetError
     >>> issubclass(MemoryBudgetError, MemoryError)
     True
     """

@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
-from csoftmax._estimator_data import checked_probabilities, features, probabilities_in, threads
 from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.engine.calls import forward
+from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64
@@ -50,7 +50,7 @@ class VersionWarning(UserWarning):
 
     Examples
     --------
-    >>> from csoftmax.estimator import VersionWarning
+    >>> from csoftmax.estimators.classifier import VersionWarning
     >>> issubclass(VersionWarning, UserWarning)
     True
     """

@@ -1,0 +1,16 @@
+"""Estimators for scikit-learn: `SoftmaxClassifier`, and one that chooses its own C."""
+
+from csoftmax.estimators.base import Gap, VersionWarning
+from csoftmax.estimators.classifier import SoftmaxClassifier
+from csoftmax.estimators.cv import SoftmaxClassifierCV
+from csoftmax.estimators.fit import ConvergenceWarning
+from csoftmax.estimators.inputs import MemoryBudgetError
+
+__all__ = [
+    "ConvergenceWarning",
+    "Gap",
+    "MemoryBudgetError",
+    "SoftmaxClassifier",
+    "SoftmaxClassifierCV",
+    "VersionWarning",
+]
