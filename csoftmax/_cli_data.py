@@ -21,10 +21,10 @@ import csoftmax as cs
 from csoftmax._cli_options import Dtype, table_options
 from csoftmax.core.names import is_integer_name, listed, positions
 from csoftmax.data import read, read_features, read_parts, split_dataset
-from csoftmax.data.cells import as_number
-from csoftmax.data.front import is_table
-from csoftmax.data.table_options import TableOptions, whole_number
-from csoftmax.data.tables import has_names, read_samples
+from csoftmax.data.readers.cells import as_number
+from csoftmax.data.readers.front import is_table
+from csoftmax.data.readers.table_options import TableOptions, whole_number
+from csoftmax.data.readers.tables import has_names, read_samples
 
 TEST_FRACTION = 0.2
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from csoftmax.data.front import is_table
+from csoftmax.data.readers.front import is_table
 
 
 class Dtype(str, Enum):

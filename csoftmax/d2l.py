@@ -23,7 +23,7 @@ from csoftmax.autograd import Recorded
 from csoftmax.core.checks import check_positive
 from csoftmax.core.names import class_order, reordered
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
-from csoftmax.data.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
+from csoftmax.data.sets.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
 from csoftmax.functional import cross_entropy
 from csoftmax.labelled import check_same_images
 from csoftmax.model import SoftmaxRegression

@@ -71,7 +71,7 @@ def test_train_without_data_uses_the_whole_set(
 def test_train_without_the_whole_set_says_so_and_uses_the_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from csoftmax.data import fashion
+    from csoftmax.data.sets import fashion
 
     monkeypatch.setenv("CSOFTMAX_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -21,14 +21,13 @@ import pytest
 from csoftmax.data import (
     DataError,
     DataNotFoundError,
-    cache,
     dataset_locations,
-    fashion,
     fashion_mnist,
     fashion_mnist_sample,
     read_idx,
     sample_folder,
 )
+from csoftmax.data.sets import cache, fashion
 
 FULL = Path("/usr/share/datasets/fashion-mnist")
 needs_full = pytest.mark.skipif(

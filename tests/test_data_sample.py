@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csoftmax.data import fashion_mnist_sample, make_sample, sample_folder
+from csoftmax.data import fashion_mnist_sample, sample_folder
+from tools import make_sample
 
 FULL = Path("/usr/share/datasets/fashion-mnist")
 

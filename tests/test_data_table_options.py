@@ -10,10 +10,10 @@ import pytest
 from table_cases import IRIS, IRIS_X, quietly, table
 
 from csoftmax.data import DataError, read, read_csv, read_features
-from csoftmax.data.cells import as_number
-from csoftmax.data.guesses import guess_decimal, guess_delimiter, guess_header
-from csoftmax.data.table_options import MISSING
-from csoftmax.data.tables import read_csv_features
+from csoftmax.data.readers.cells import as_number
+from csoftmax.data.readers.guesses import guess_decimal, guess_delimiter, guess_header
+from csoftmax.data.readers.table_options import MISSING
+from csoftmax.data.readers.tables import read_csv_features
 
 
 # ---------------------------------------------------------------- header

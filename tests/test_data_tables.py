@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from table_cases import IRIS, IRIS_X, table
 
-from csoftmax.data import DataError, cells, read_csv, textlines
-from csoftmax.data.tables import read_csv_features
+from csoftmax.data import DataError, read_csv
+from csoftmax.data.readers import cells, textlines
+from csoftmax.data.readers.tables import read_csv_features
 
 
 @pytest.mark.parametrize(

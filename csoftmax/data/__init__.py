@@ -40,8 +40,8 @@ __all__ = [
 
 # The readers are imported when one is asked for: `import csoftmax` stays light.
 _READERS = {
-    "arrays": ("open_npy", "read_npy", "read_npz"),
-    "fashion": (
+    "readers.arrays": ("open_npy", "read_npy", "read_npz"),
+    "sets.fashion": (
         "CLASS_NAMES",
         "DatasetLocation",
         "dataset_locations",
@@ -49,14 +49,17 @@ _READERS = {
         "fashion_mnist_sample",
         "sample_folder",
     ),
-    "front": ("read", "read_features", "read_parts"),
-    "idx": ("read_idx", "read_idx_folder", "write_idx"),
-    "tables": ("read_csv",),
+    "readers.front": ("read", "read_features", "read_parts"),
+    "readers.idx": ("read_idx", "read_idx_folder", "write_idx"),
+    "readers.tables": ("read_csv",),
 }
 
 if TYPE_CHECKING:
-    from csoftmax.data.arrays import open_npy, read_npy, read_npz
-    from csoftmax.data.fashion import (
+    from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz
+    from csoftmax.data.readers.front import read, read_features, read_parts
+    from csoftmax.data.readers.idx import read_idx, read_idx_folder, write_idx
+    from csoftmax.data.readers.tables import read_csv
+    from csoftmax.data.sets.fashion import (
         CLASS_NAMES,
         DatasetLocation,
         dataset_locations,
@@ -64,9 +67,6 @@ if TYPE_CHECKING:
         fashion_mnist_sample,
         sample_folder,
     )
-    from csoftmax.data.front import read, read_features, read_parts
-    from csoftmax.data.idx import read_idx, read_idx_folder, write_idx
-    from csoftmax.data.tables import read_csv
 else:
 
     def __getattr__(name: str) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.cells import as_number
 from csoftmax.data.dataset import DataError, Dataset, is_numeric
-from csoftmax.data.table_options import MISSING, whole_number
+from csoftmax.data.readers.cells import as_number
+from csoftmax.data.readers.table_options import MISSING, whole_number
 
 # one long label would widen every element of an array of labels
 _MAX_LABEL = 1000

@@ -1,4 +1,4 @@
-"""Make the bundled sample from the full Fashion-MNIST: ``python -m csoftmax.data.make_sample``.
+"""Make the bundled sample from the full Fashion-MNIST: ``python -m tools.make_sample``.
 
 The first images of each class, in their order: the same on every machine. The files are the same
 byte for byte wherever zlib compresses alike.
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.dataset import Dataset
-from csoftmax.data.fashion import FILES, fashion_mnist, sample_folder
-from csoftmax.data.idx import write_idx
+from csoftmax.data.readers.idx import write_idx
+from csoftmax.data.sets.fashion import FILES, fashion_mnist, sample_folder
 
 TRAIN_PER_CLASS = 600
 TEST_PER_CLASS = 100
@@ -55,7 +55,7 @@ def make_sample(folder: Path, root: Path | None = None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m csoftmax.data.make_sample", description="Make the bundled sample."
+        prog="python -m tools.make_sample", description="Make the bundled sample."
     )
     parser.add_argument("--root", type=Path, help="folder of the full Fashion-MNIST")
     parser.add_argument("--out", type=Path, default=sample_folder(), help="folder to write")

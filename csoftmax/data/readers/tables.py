@@ -12,12 +12,12 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax.data.dataset import DataError, Dataset
-from csoftmax.data.guesses import SAMPLE_LINES
 from csoftmax.data.labels import make_dataset
-from csoftmax.data.layout import Layout, choose_columns, open_table
-from csoftmax.data.rows import Rows, column_means, fill_missing, read_rows
-from csoftmax.data.table_options import MISSING, Column, Columns, TableOptions, whole_number
-from csoftmax.data.textlines import Record
+from csoftmax.data.readers.guesses import SAMPLE_LINES
+from csoftmax.data.readers.layout import Layout, choose_columns, open_table
+from csoftmax.data.readers.rows import Rows, column_means, fill_missing, read_rows
+from csoftmax.data.readers.table_options import MISSING, Column, Columns, TableOptions, whole_number
+from csoftmax.data.readers.textlines import Record
 
 
 def read_csv(

@@ -9,13 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from csoftmax.data.arrays import open_npy, read_npy, read_npz, read_npz_features
 from csoftmax.data.dataset import DataError, Dataset, split_dataset
-from csoftmax.data.idx import read_idx, read_idx_folder
 from csoftmax.data.labels import check_features
-from csoftmax.data.rows import column_means, fill_missing
-from csoftmax.data.table_options import TableOptions
-from csoftmax.data.tables import read_csv, read_csv_features, read_table
+from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz, read_npz_features
+from csoftmax.data.readers.idx import read_idx, read_idx_folder
+from csoftmax.data.readers.rows import column_means, fill_missing
+from csoftmax.data.readers.table_options import TableOptions
+from csoftmax.data.readers.tables import read_csv, read_csv_features, read_table
 
 
 def read(

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
 from csoftmax.data.dataset import DataError, DataNotFoundError, Dataset
-from csoftmax.data.idx import read_idx
+from csoftmax.data.readers.idx import read_idx
+from csoftmax.data.sets.cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
 
 CLASS_NAMES = (
     "T-shirt/top",

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.files import write_atomically
-from csoftmax.data.arrays import open_npy
 from csoftmax.data.dataset import DataError
+from csoftmax.data.readers.arrays import open_npy
 
 
 def user_cache_folder() -> Path | None:

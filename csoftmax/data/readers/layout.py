@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from csoftmax.data.cells import as_number
 from csoftmax.data.dataset import DataError
-from csoftmax.data.guesses import SAMPLE_LINES, guess_decimal, guess_delimiter, guess_header
-from csoftmax.data.table_options import (
+from csoftmax.data.readers.cells import as_number
+from csoftmax.data.readers.guesses import SAMPLE_LINES, guess_decimal, guess_delimiter, guess_header
+from csoftmax.data.readers.table_options import (
     LABEL_NAMES,
     Column,
     Columns,
@@ -26,7 +26,7 @@ from csoftmax.data.table_options import (
     position_of,
     whole_number,
 )
-from csoftmax.data.textlines import Record, read_lines, split_records
+from csoftmax.data.readers.textlines import Record, read_lines, split_records
 
 # a first line as spreadsheets write it
 _SEPARATOR_LINE = re.compile(r'("?)sep=([^"\w\r\n])\1', re.IGNORECASE)

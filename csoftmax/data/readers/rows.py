@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.cells import parse_blocks
 from csoftmax.data.dataset import DataError, Dataset
 from csoftmax.data.labels import labels_from_text
-from csoftmax.data.layout import Layout, note
-from csoftmax.data.table_options import TableOptions
-from csoftmax.data.textlines import Record
+from csoftmax.data.readers.cells import parse_blocks
+from csoftmax.data.readers.layout import Layout, note
+from csoftmax.data.readers.table_options import TableOptions
+from csoftmax.data.readers.textlines import Record
 
 
 @dataclass

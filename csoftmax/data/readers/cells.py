@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.dataset import DataError
-from csoftmax.data.table_options import MISSING
-from csoftmax.data.textlines import Record
+from csoftmax.data.readers.table_options import MISSING
+from csoftmax.data.readers.textlines import Record
 
 if TYPE_CHECKING:
-    from csoftmax.data.layout import Layout
+    from csoftmax.data.readers.layout import Layout
 
 _BLOCK_CHARACTERS = 4 << 20
 _BOOLEANS = {"true": 1.0, "false": 0.0}
