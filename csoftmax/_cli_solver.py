@@ -203,12 +203,12 @@ class SolverRun:
             _write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
 
     def _draw(self, test: cs.Dataset) -> None:
-        from csoftmax import plot
+        from csoftmax import draw
 
         with users_mistakes():
             if self.rows:
-                plot.draw_sweep(self.rows, self.results.folder / "sweep.png")
-            plot.draw_descent(self.history, self.results.folder / "curves.png")
+                draw.draw_sweep(self.rows, self.results.folder / "sweep.png")
+            draw.draw_descent(self.history, self.results.folder / "curves.png")
         draw_test_set(self.model, test, self.results.folder, self.threads, self.say)
 
 

@@ -164,10 +164,10 @@ def tell_few_steps(an_epoch: int, epochs: int, say: Callable[[str], None]) -> No
 
 
 def draw_results(run: Run, history: cs.History, test: cs.Dataset, threads: int | None) -> None:
-    from csoftmax import plot
+    from csoftmax import draw
 
     with users_mistakes():
-        plot.draw_curves(history, run.results.folder / "curves.png", validation_name="test")
+        draw.draw_curves(history, run.results.folder / "curves.png", validation_name="test")
     draw_test_set(run.model, test, run.results.folder, threads, run.say)
 
 
@@ -176,12 +176,12 @@ def draw_test_set(
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Draw the confusion matrix, and for images the predictions and the weights."""
-    from csoftmax import plot
+    from csoftmax import draw
 
     names = model.class_names
     with users_mistakes():
         metrics = cs.evaluate(model, test, n_threads=threads)
-        plot.draw_confusion(metrics.confusion, names, folder / "confusion.png")
+        draw.draw_confusion(metrics.confusion, names, folder / "confusion.png")
         shape = image_shape(test)
         if shape is None:
             say("predictions.png and weights.png are left out: the samples are not images")
@@ -190,10 +190,10 @@ def draw_test_set(
         rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
         images = test.X[rows].reshape(-1, *shape)
         labels = model.predict(images)
-        plot.draw_predictions(
+        draw.draw_predictions(
             images, test.y[rows], labels, names, folder / "predictions.png", _DRAWN_IMAGES
         )
-        plot.draw_weights(model.W, shape, names, folder / "weights.png")
+        draw.draw_weights(model.W, shape, names, folder / "weights.png")
 
 
 def write_predictions(

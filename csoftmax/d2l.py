@@ -24,10 +24,10 @@ from csoftmax.core.checks import check_positive
 from csoftmax.core.names import class_order, reordered
 from csoftmax.data import DataLoader, Dataset, fashion_mnist
 from csoftmax.data.sets.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
+from csoftmax.draw import Animator, show_images
 from csoftmax.functional import cross_entropy
 from csoftmax.labelled import check_same_images
 from csoftmax.model import SoftmaxRegression
-from csoftmax.plot import Animator, show_images
 
 Array = NDArray[Any]
 Net: TypeAlias = "Callable[[Array], Array] | SoftmaxRegression"

@@ -15,7 +15,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from csoftmax import History, _animator, _figure, plot
+from csoftmax import History, plot
+from csoftmax.draw import animator as live
+from csoftmax.draw.figure import may_open_window
 
 NAMES = ("cat", "dog", "bird")
 CONFUSION = np.array([[8, 1, 0], [2, 7, 1], [0, 0, 9]])
@@ -220,7 +222,7 @@ def test_a_backend_without_windows_leaves_no_figures_behind(windows: list[Any]) 
 
 def test_other_systems_are_asked_for_a_window_by_pyplot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert _figure.may_open_window()
+    assert may_open_window()
 
 
 # --- Animator ------------------------------------------------------------------------------------
@@ -248,14 +250,14 @@ def test_whole_epochs_are_written_at_once_and_points_between_seldom(
 ) -> None:
     clock = [100.0]
     writes: list[float] = []
-    monkeypatch.setattr(_animator.time, "monotonic", lambda: clock[0])
-    real_write = _animator.write
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
+    real_write = live.write
 
     def write(figure: Any, path: Any) -> None:
         writes.append(animator.X[0][-1])
         real_write(figure, path)
 
-    monkeypatch.setattr(_animator, "write", write)
+    monkeypatch.setattr(live, "write", write)
     animator = plot.Animator(path=tmp_path / "curve.png")
     for step in range(1, 21):
         clock[0] += 0.01

@@ -6,8 +6,8 @@ import math
 import os
 from typing import Any
 
-from csoftmax._figure import new_figure, write
 from csoftmax.data import DataError
+from csoftmax.draw.figure import new_figure, write
 
 from .results import OURS, Result, Run, n_threads
 

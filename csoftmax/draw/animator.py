@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csoftmax._figure import (
+from csoftmax.draw.figure import (
     finish,
     in_notebook,
     integer_ticks,

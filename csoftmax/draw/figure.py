@@ -1,4 +1,4 @@
-"""Where a picture goes, and how its text fits: the plumbing behind `csoftmax.plot`.
+"""Where a picture goes, and how its text fits: the plumbing behind `csoftmax.draw`.
 
 A figure is made without pyplot, so files need no display and the user's backend is not touched;
 pyplot is used only to open a window, where the user's backend has one.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csoftmax._figure import finish, legend_above, new_figure
+from csoftmax.draw.figure import finish, legend_above, new_figure
 
 if TYPE_CHECKING:
     import os

@@ -1,0 +1,26 @@
+"""Pictures of data, of training and of results.
+
+Matplotlib is imported by the first picture, not by this package. Files are written without a
+display and without touching the user's backend. In a notebook a returned figure shows itself.
+"""
+
+from csoftmax.draw.animator import Animator
+from csoftmax.draw.pictures import (
+    draw_confusion,
+    draw_curves,
+    draw_predictions,
+    draw_weights,
+    show_images,
+)
+from csoftmax.draw.solver import draw_descent, draw_sweep
+
+__all__ = [
+    "Animator",
+    "draw_confusion",
+    "draw_curves",
+    "draw_descent",
+    "draw_predictions",
+    "draw_sweep",
+    "draw_weights",
+    "show_images",
+]
