@@ -15,8 +15,8 @@ from commands import RESULTS, SAMPLE, command
 
 import csoftmax as cs
 from csoftmax import plot, solver
-from csoftmax._cli_data import as_trained
 from csoftmax.cli import main
+from csoftmax.cli.data import as_trained
 
 
 @pytest.fixture

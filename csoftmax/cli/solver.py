@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
-from csoftmax._run import Results, UserError, draw_test_set, users_mistakes
+from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.data import split_dataset, write_atomically
 from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of

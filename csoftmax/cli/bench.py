@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from csoftmax._cli_data import make_folder
-from csoftmax._run import users_mistakes
+from csoftmax.cli.data import make_folder
+from csoftmax.cli.run import users_mistakes
 
 
 def bench(

@@ -18,7 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 import csoftmax as cs
-from csoftmax._cli_options import Dtype, table_options
+from csoftmax.cli.options import Dtype, table_options
 from csoftmax.core.names import is_integer_name, listed, positions
 from csoftmax.data import read, read_features, read_parts, split_dataset
 from csoftmax.data.readers.cells import as_number

@@ -18,8 +18,8 @@ import numpy as np
 import typer
 
 import csoftmax as cs
-from csoftmax._cli_bench import bench
-from csoftmax._cli_data import (
+from csoftmax.cli.bench import bench
+from csoftmax.cli.data import (
     as_trained,
     check_pixels,
     describe,
@@ -40,7 +40,7 @@ from csoftmax._cli_data import (
     tell_order,
     tell_positions,
 )
-from csoftmax._cli_options import (
+from csoftmax.cli.options import (
     Columns,
     Data,
     DecimalMark,
@@ -55,8 +55,7 @@ from csoftmax._cli_options import (
     Solver,
     Threads,
 )
-from csoftmax._cli_solver import SolverRun, refuse_options_of_the_other_solver
-from csoftmax._run import (
+from csoftmax.cli.run import (
     Results,
     Run,
     UserError,
@@ -69,6 +68,7 @@ from csoftmax._run import (
     warn_if_diverged,
     write_predictions,
 )
+from csoftmax.cli.solver import SolverRun, refuse_options_of_the_other_solver
 from csoftmax.data import read_parts, write_atomically
 
 app = typer.Typer(
