@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
 from csoftmax.autograd import Parameter
-from csoftmax.data import DataError, DataLoader, DataNotFoundError, Dataset
+from csoftmax.core.errors import DataError, DataNotFoundError
+from csoftmax.data import DataLoader, Dataset
 from csoftmax.functional import (
     cross_entropy,
     linear,

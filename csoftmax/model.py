@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
 from csoftmax.core.checks import as_array, as_features, as_labels, check_number, check_positive
+from csoftmax.core.errors import DataError
 from csoftmax.core.names import as_names, class_order, positions, reordered
 from csoftmax.core.tensors import (
     FORMAT_VERSION,
@@ -19,7 +20,6 @@ from csoftmax.core.tensors import (
     read_parameters,
     write_parameters,
 )
-from csoftmax.data import DataError
 from csoftmax.engine.calls import forward
 
 Array = NDArray[Any]

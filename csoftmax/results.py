@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data import write_atomically
+from csoftmax.core.files import write_atomically
 
 Array = NDArray[Any]
 

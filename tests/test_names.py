@@ -118,7 +118,9 @@ def test_the_books_pictures_have_the_names_of_the_data(
     model: cs.SoftmaxRegression, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(first_edition, "show_images", lambda *_, **options: drawn.append(options["titles"]))
+    monkeypatch.setattr(
+        first_edition, "show_images", lambda *_, **options: drawn.append(options["titles"])
+    )
     data = animals(("cat", "ant"), seed=1)
     predicted = d2l.predict_ch3(model, cs.DataLoader.from_dataset(data, 9), 4)
     assert_array_equal(predicted, [2, 0, 2, 0])

@@ -6,7 +6,7 @@ import math
 import os
 from typing import Any
 
-from csoftmax.data import DataError
+from csoftmax.core.errors import DataError
 from csoftmax.draw.figure import new_figure, write
 
 from .results import OURS, Result, Run, n_threads

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from csoftmax.data import DataError, write_atomically
+from csoftmax.core.errors import DataError
+from csoftmax.core.files import write_atomically
 
 from .goals import BOOK, INTEL_LBFGS, LBFGS
 from .results import OURS, Result, Run, n_threads

@@ -13,7 +13,8 @@ from typing import Any
 
 import csoftmax as cs
 from csoftmax import _kernels
-from csoftmax.data import DataError, write_atomically
+from csoftmax.core.errors import DataError
+from csoftmax.core.files import write_atomically
 
 from .limits import Limits
 from .measure import Samples

@@ -69,7 +69,8 @@ from csoftmax.cli.run import (
     write_predictions,
 )
 from csoftmax.cli.solver import SolverRun, refuse_options_of_the_other_solver
-from csoftmax.data import read_parts, write_atomically
+from csoftmax.core.files import write_atomically
+from csoftmax.data import read_parts
 
 app = typer.Typer(
     help="Softmax regression at the speed of the hardware.",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax import solver
 from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
-from csoftmax.data import split_dataset, write_atomically
+from csoftmax.core.files import write_atomically
+from csoftmax.data import split_dataset
 from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer

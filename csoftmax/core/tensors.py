@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data import DataError, write_atomically
+from csoftmax.core.errors import DataError
+from csoftmax.core.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.files import write_atomically
-from csoftmax.data.dataset import DataError, DataNotFoundError, Dataset, split_dataset
+from csoftmax.data.dataset import Dataset, split_dataset
 from csoftmax.data.loader import DataLoader
 
 __all__ = [

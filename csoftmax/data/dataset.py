@@ -13,28 +13,6 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import widened
 
 
-class DataError(ValueError):
-    """A file that does not hold what it should: says which file, where, expected and got.
-
-    Examples
-    --------
-    >>> from csoftmax.data import DataError
-    >>> issubclass(DataError, ValueError)
-    True
-    """
-
-
-class DataNotFoundError(FileNotFoundError):
-    """A data set is neither installed nor downloadable: says what was tried and what helps.
-
-    Examples
-    --------
-    >>> from csoftmax.data import DataNotFoundError
-    >>> issubclass(DataNotFoundError, FileNotFoundError)
-    True
-    """
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Samples, their labels, and what the numbers mean.

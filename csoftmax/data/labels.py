@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.dataset import DataError, Dataset, is_numeric
+from csoftmax.core.errors import DataError
+from csoftmax.data.dataset import Dataset, is_numeric
 from csoftmax.data.readers.cells import as_number
 from csoftmax.data.readers.table_options import MISSING, whole_number
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csoftmax.data import write_atomically
+from csoftmax.core.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

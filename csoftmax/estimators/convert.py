@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import FLOAT32, FLOAT64, check_number, check_positive
+from csoftmax.core.errors import DataError
 from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_parameters
-from csoftmax.data import DataError
 from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
 from csoftmax.estimators.inputs import check_C
 from csoftmax.model import SoftmaxRegression

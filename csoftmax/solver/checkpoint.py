@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax.data import DataError, write_atomically
+from csoftmax.core.errors import DataError
+from csoftmax.core.files import write_atomically
 from csoftmax.solver.head import Head
 from csoftmax.solver.lbfgs import Point
 from csoftmax.solver.walk import Walk

@@ -12,8 +12,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most
-from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
 
 _KINDS = "biufSU"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.dataset import DataError
+from csoftmax.core.errors import DataError
 from csoftmax.data.readers.table_options import MISSING
 from csoftmax.data.readers.textlines import Record
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from csoftmax.data.dataset import DataError, Dataset, split_dataset
+from csoftmax.core.errors import DataError
+from csoftmax.data.dataset import Dataset, split_dataset
 from csoftmax.data.labels import check_features
 from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz, read_npz_features
 from csoftmax.data.readers.idx import read_idx, read_idx_folder

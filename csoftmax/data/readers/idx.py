@@ -18,8 +18,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most, write_atomically
-from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from csoftmax.data.dataset import DataError
+from csoftmax.core.errors import DataError
 from csoftmax.data.readers.cells import as_number
 from csoftmax.data.readers.guesses import SAMPLE_LINES, guess_decimal, guess_delimiter, guess_header
 from csoftmax.data.readers.table_options import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.core.errors import DataError
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import labels_from_text
 from csoftmax.data.readers.cells import parse_blocks
 from csoftmax.data.readers.layout import Layout, note

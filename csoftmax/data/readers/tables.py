@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from csoftmax.data.dataset import DataError, Dataset
+from csoftmax.core.errors import DataError
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
 from csoftmax.data.readers.guesses import SAMPLE_LINES
 from csoftmax.data.readers.layout import Layout, choose_columns, open_table

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from csoftmax.data.dataset import DataError
+from csoftmax.core.errors import DataError
 
 # longer than any row of numbers; bounds the memory that an unclosed quote can take
 MAX_RECORD_CHARACTERS = 64 << 20

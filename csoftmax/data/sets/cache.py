@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_atomically
-from csoftmax.data.dataset import DataError
 from csoftmax.data.readers.arrays import open_npy
 
 

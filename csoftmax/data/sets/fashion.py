@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.data.dataset import DataError, DataNotFoundError, Dataset
+from csoftmax.core.errors import DataError, DataNotFoundError
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.readers.idx import read_idx
 from csoftmax.data.sets.cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
 
