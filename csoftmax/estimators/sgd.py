@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _kernels
 from csoftmax.data import DataLoader
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
 from csoftmax.estimators.fit import Problem, warn_caller
 from csoftmax.estimators.inputs import Labels
 from csoftmax.estimators.monitor import History, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
+from csoftmax.rows.base import take
 from csoftmax.solver.problem import mass_of_classes
 from csoftmax.training import SGD, train_epoch
 
@@ -50,7 +50,7 @@ class RowsLoader(DataLoader):
 
     def epoch_order(self) -> NDArray[np.int64]:
         order = np.arange(len(self.y)) if self.rows is None else self.rows.copy()
-        return shuffled(order, self._random)
+        return shuffle(order, self._random)
 
 
 class _Batch(RowsLoader):
@@ -150,7 +150,7 @@ class Descent:
         velocities = optimizer.velocities_of(model) or (None, None)
         for start in range(0, len(order), loader.batch_size):
             batch = order[start : start + loader.batch_size]
-            X, target = np.ascontiguousarray(loader.X[batch]), loader.probabilities[batch]
+            X, target = take(loader.X, batch), loader.probabilities[batch]
             logits = linear(X, model.W, b, scale=self.scale, n_threads=n_threads)
             losses, dlogits = softmax_cross_entropy_grad(
                 logits, target, reduction="none", n_threads=n_threads
@@ -159,7 +159,7 @@ class Descent:
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
             of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
-            _kernels.linear_gradient(X, of_class, self.scale, dW, db)
+            linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
             dW += optimizer.weight_decay * W
             if not fit_intercept:
                 db[:] = 0

@@ -30,7 +30,7 @@ from csoftmax.core.checks import (
     check_threads,
     compute_dtype,
 )
-from csoftmax.engine.calls import as_stored
+from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 
