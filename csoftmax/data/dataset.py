@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.checks import widened
+from csoftmax.rows.base import take
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,4 +192,4 @@ def split_dataset(
 def _subset(dataset: Dataset, chosen: NDArray[np.bool_], part: str) -> Dataset:
     index = np.flatnonzero(chosen)
     name = f"{dataset.name} {part}".strip()
-    return replace(dataset, X=dataset.X[index], y=dataset.y[index], name=name)
+    return replace(dataset, X=take(dataset.X, index), y=dataset.y[index], name=name)

@@ -45,6 +45,7 @@ from csoftmax.estimators.inputs import (
 )
 from csoftmax.estimators.minibatches import MinibatchClassifier
 from csoftmax.estimators.monitor import Monitor
+from csoftmax.rows.base import take
 from csoftmax.solver.problem import mass_of_classes
 
 __all__ = [
@@ -250,7 +251,7 @@ class SoftmaxClassifier(MinibatchClassifier):
                     data.y, self.validation_fraction, seed, rows, data.classes
                 )
                 of_held = None if weight is None else weight[held]
-                monitor = self._monitor(data.X[held], target[held], of_held)
+                monitor = self._monitor(take(data.X, held), target[held], of_held)
                 held_bytes = monitor.X.nbytes
             start = self._start(data, names)
             n_classes = len(data.classes)

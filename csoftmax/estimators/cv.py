@@ -46,6 +46,7 @@ from csoftmax.estimators.inputs import (
     training_set,
     weights_of_samples,
 )
+from csoftmax.rows.base import take
 
 __all__ = ["SoftmaxClassifierCV"]
 
@@ -337,7 +338,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         n_samples, n_features = data.X.shape
         scores = np.empty(paths.shape[:2])
         for i, (_, test) in enumerate(folds):
-            X, y = data.X[test], data.classes[data.y[test]]
+            X, y = take(data.X, test), data.classes[data.y[test]]
             weight = None if sample_weight is None else sample_weight[test]
             given = {name: rows_of(value, test, n_samples) for name, value in params.items()}
             model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)

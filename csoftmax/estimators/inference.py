@@ -31,6 +31,7 @@ from csoftmax.estimators.inputs import (
     weights_of_classes,
     with_class_weights,
 )
+from csoftmax.rows.base import blocks, take
 from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
@@ -124,17 +125,18 @@ def _information(
     (n_samples, n_features), n_classes = data.X.shape, len(data.classes)
     s = np.ones(n_samples) if weight is None else weight
     n_columns = n_features + estimator.fit_intercept
-    step = max(1, _BLOCK_BYTES // (8 * n_classes * (n_features + 1)))
-    blocks = [slice(start, start + step) for start in range(0, n_samples, step)]
+    at_once = _BLOCK_BYTES // (8 * n_classes * (n_features + 1))
     mean = np.zeros(n_features)
     if estimator.fit_intercept:
-        mean = sum(s[rows] @ data.X[rows].astype(np.float64) for rows in blocks) / s.sum()
+        for rows in blocks(n_samples, at_once):
+            mean += s[rows] @ take(data.X, rows).astype(np.float64)
+        mean /= s.sum()
     coef = np.asarray(estimator.coef_, np.float64)
     W, b = softmax_form(coef, np.asarray(estimator.intercept_, np.float64) + coef @ mean)
     information = np.zeros((n_classes - 1, n_columns, n_classes - 1, n_columns))
-    for rows in blocks:
+    for rows in blocks(n_samples, at_once):
         x = np.ones((len(s[rows]), n_columns))
-        x[:, :n_features] = data.X[rows] - mean
+        x[:, :n_features] = take(data.X, rows) - mean
         p = functional.softmax(x[:, :n_features] @ W.T + b)
         for k in range(1, n_classes):  # with the classes 1 to k, the rest by symmetry
             curvature = -s[rows, None] * p[:, [k]] * p[:, 1 : k + 1]
