@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
@@ -46,7 +47,6 @@ from csoftmax.estimators.inputs import (
 from csoftmax.estimators.minibatches import MinibatchClassifier
 from csoftmax.estimators.monitor import Monitor
 from csoftmax.rows.base import take
-from csoftmax.solver.problem import mass_of_classes
 
 __all__ = [
     "ConvergenceWarning",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from csoftmax import functional
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import LinearSoftmax, softmax_C, softmax_form
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
@@ -32,7 +33,6 @@ from csoftmax.estimators.inputs import (
     with_class_weights,
 )
 from csoftmax.rows.base import blocks, take
-from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB

@@ -26,7 +26,7 @@ from csoftmax.core.checks import (
     widened,
 )
 from csoftmax.core.cpus import MAX_THREADS
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.engine.passes import mass_of_classes
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]

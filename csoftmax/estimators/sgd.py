@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from csoftmax.data import DataLoader
 from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.fit import Problem, warn_caller
 from csoftmax.estimators.inputs import Labels
 from csoftmax.estimators.monitor import History, Monitor
@@ -25,7 +26,6 @@ from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
 from csoftmax.rows.base import take
-from csoftmax.solver.problem import mass_of_classes
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
