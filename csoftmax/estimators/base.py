@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
+from csoftmax.core.version import __version__
 from csoftmax.engine.calls import forward
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
 
@@ -78,13 +79,9 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     intercept_: Array
 
     def __getstate__(self) -> dict[str, Any]:
-        from csoftmax import __version__
-
         return {**super().__getstate__(), "_csoftmax_version": __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        from csoftmax import __version__
-
         defaults = {
             name: parameter.default
             for name, parameter in inspect.signature(type(self).__init__).parameters.items()
