@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from csoftmax import _kernels
 from csoftmax.autograd import Parameter
 from csoftmax.core.errors import DataError, DataNotFoundError
+from csoftmax.core.version import __version__ as __version__
 from csoftmax.data import DataLoader, Dataset
 from csoftmax.functional import (
     cross_entropy,
@@ -39,8 +40,6 @@ from csoftmax.functional import (
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import History, Metrics
 from csoftmax.training import SGD, evaluate, train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD",

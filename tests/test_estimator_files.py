@@ -306,7 +306,7 @@ def test_pickles_of_another_version_warn(kind: Any, monkeypatch: Any) -> None:
         warnings.simplefilter("error")
         pickle.loads(pickle.dumps(classifier))
         copy.deepcopy(classifier)
-    monkeypatch.setattr(cs, "__version__", "0.0.7")
+    monkeypatch.setattr("csoftmax.estimators.base.__version__", "0.0.7")
     old = pickle.dumps(classifier)
     monkeypatch.undo()
     message = f"a {kind.__name__} of csoftmax 0.0.7 was unpickled by csoftmax {cs.__version__}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_atomically
+from csoftmax.core.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,6 @@ def write_parameters(
     import json  # here and below: `import csoftmax` stays light
 
     from safetensors.numpy import save
-
-    from csoftmax import __version__
 
     description = {"format_version": FORMAT_VERSION, "csoftmax_version": __version__, **facts}
     content = save({"weight": weight, "bias": bias}, {METADATA_KEY: json.dumps(description)})

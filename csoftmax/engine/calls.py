@@ -63,8 +63,9 @@ class Step(NamedTuple):
     momentum: float
     nesterov: bool
     weight_decay: float
-    W_velocity: Array | None
-    b_velocity: Array | None
+    W_velocity: Array | None = None  # None: no momentum
+    b_velocity: Array | None = None
+    bias_rate: float | None = None  # None: the learning rate
 
 
 class LogitTargets(NamedTuple):
@@ -126,7 +127,8 @@ def minibatches(
     """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
     return _kernels.row_pass(
         rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
-        sample_weight=targets.weight, batch_rows=batch_size, sgd=step, n_threads=n_threads,
+        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
+        bias_rate=step.bias_rate, n_threads=n_threads,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
+from csoftmax.core.version import __version__
 from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
 from csoftmax.rows.base import Stored, as_stored, blocks, take
@@ -79,13 +80,9 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     intercept_: Array
 
     def __getstate__(self) -> dict[str, Any]:
-        from csoftmax import __version__
-
         return {**super().__getstate__(), "_csoftmax_version": __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        from csoftmax import __version__
-
         defaults = {
             name: parameter.default
             for name, parameter in inspect.signature(type(self).__init__).parameters.items()
