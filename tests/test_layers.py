@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "solver.problem -> _kernels.row_pass",
         "training -> _kernels.row_pass",
     },
-    "classes": {"Descent", "History", "Problem", "Run", "Settings"},
+    "classes": {"History", "Problem", "Run", "Settings"},
     "long files": {
         "csoftmax/functional.py",
         "csoftmax/reference.py",

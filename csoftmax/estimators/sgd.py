@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from csoftmax import _kernels
 from csoftmax.data import DataLoader
 from csoftmax.data.loader import shuffled
-from csoftmax.estimators.fit import Problem, warn_caller
+from csoftmax.estimators.fit import FitTask, warn_caller
 from csoftmax.estimators.inputs import Labels
-from csoftmax.estimators.monitor import History, Monitor
+from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
@@ -65,7 +65,7 @@ class _Batch(RowsLoader):
 
 
 @dataclass
-class Descent:
+class MinibatchDescent:
     """Where the descent is: parameters in its own coordinates, and velocities."""
 
     model: SoftmaxRegression
@@ -78,7 +78,7 @@ class Descent:
     def begin(
         cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
         automatic: bool, seed: int,
-    ) -> Descent:  # fmt: skip
+    ) -> MinibatchDescent:  # fmt: skip
         """Start anew; only an automatic learning rate may choose the coordinates."""
         model = SoftmaxRegression(X.shape[1], n_classes, dtype=dtype, seed=0)
         model.W, model.b = np.zeros_like(model.W), np.zeros_like(model.b)
@@ -173,20 +173,20 @@ class Descent:
         n = len(order)
         return Epoch(loss / n, n_right / n, time.perf_counter() - started, n)
 
-    def optimizer(self, learning_rate: float | None, momentum: float, problem: Problem) -> SGD:
+    def optimizer(self, learning_rate: float | None, momentum: float, task: FitTask) -> SGD:
         """Return the steps of `learning_rate`, or where it is None, of 1 / curvature.
 
         The curvature is bounded by that of a model that knows the class frequencies only:
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
-        decay = problem.penalty * self.scale**2
+        decay = task.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
-            counts = mass_of_classes(problem.y, problem.row_weight, n_classes)
+            counts = mass_of_classes(task.y, task.row_weight, n_classes)
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
-            mean_square = _mean_square(problem.X, problem.rows)
-            square = 1 + problem.X.shape[1] * self.scale**2 * mean_square
+            mean_square = _mean_square(task.X, task.rows)
+            square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
         return SGD(learning_rate, momentum, weight_decay=decay)
 
@@ -240,8 +240,8 @@ def _power_of_two_scale(X: Array, rows: Labels | None) -> float:
 
 
 def fit_sgd(
-    problem: Problem,
-    descent: Descent,
+    task: FitTask,
+    descent: MinibatchDescent,
     monitor: Monitor | None,
     *,
     learning_rate: float | None,
@@ -253,12 +253,10 @@ def fit_sgd(
     n_threads: int | None,
     fit_intercept: bool,
     verbose: int,
-) -> tuple[int, History]:
+) -> tuple[int, Columns]:
     """Descend until the loss stops falling; the descent holds the parameters it ends with."""
-    epoch_of = _epochs(
-        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
-    )
-    history: History = {name: [] for name in SGD_COLUMNS}
+    epoch_of = _epochs(task, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads)
+    history: Columns = {name: [] for name in SGD_COLUMNS}
     best, without_progress, stopped = math.inf, 0, False
     try:
         while len(history["loss"]) < max_iter and not stopped:
@@ -294,23 +292,21 @@ def fit_sgd(
     return len(history["loss"]), history
 
 
-def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
+def one_epoch(task: FitTask, descent: MinibatchDescent, **options: Any) -> Columns:
     """Go through the samples once."""
     names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
-    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
+    epoch = _epochs(task, descent, **{name: options[name] for name in names})()
     return {name: [value] for name, value in epoch.items()}
 
 
 def _epochs(
-    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
+    task: FitTask, descent: MinibatchDescent, learning_rate: float | None, momentum: float,
     batch_size: int, fit_intercept: bool, n_threads: int | None,
 ) -> Callable[[], dict[str, float]]:  # fmt: skip
     """Return what goes through the samples once more at each call."""
-    optimizer = descent.optimizer(learning_rate, momentum, problem)
-    weight = mean_one(problem.weight, problem.rows)
-    loader = RowsLoader(
-        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
-    )
+    optimizer = descent.optimizer(learning_rate, momentum, task)
+    weight = mean_one(task.weight, task.rows)
+    loader = RowsLoader(task.X, task.y, task.rows, batch_size, descent.scale, descent.random)
 
     def epoch() -> dict[str, float]:
         done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
@@ -327,7 +323,7 @@ def _epochs(
     return epoch
 
 
-def _epoch_line(history: History, monitor: Monitor | None) -> str:
+def _epoch_line(history: Columns, monitor: Monitor | None) -> str:
     line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
     if monitor is not None:
         line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"
