@@ -214,6 +214,8 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
         if absent.any() and not absent.all():
             b[absent] = b[~absent].min()
+        if not self.fit_intercept:
+            b[:] = 0  # the last fit may have had an intercept
         return W, b
 
     def _keep(self, W: Array, b: Array) -> None:

@@ -130,8 +130,11 @@ def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
                     "momentum": check_number(facts["momentum"], "momentum"),
                     "batch_size": check_positive(facts["batch_size"], "batch_size"),
                     "max_iter": check_positive(facts["epochs"], "epochs")}  # fmt: skip
-        if square == 1:  # else weights and intercepts have learning rates of their own
-            settings["learning_rate"] = check_number(facts["lr"], "lr")
+        rate, of_bias = check_number(facts["lr"], "lr"), facts.get("bias_lr")
+        settings["fit_intercept"] = of_bias != 0 or bool(model.b.any())
+        # one rate for weights and intercepts is what a classifier of unscaled features has
+        if square == 1 and (of_bias in (None, rate) or not settings["fit_intercept"]):
+            settings["learning_rate"] = rate
     else:
         settings = {}
     n_iter = facts.get("n_iter", facts.get("epochs", 0))

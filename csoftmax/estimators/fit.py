@@ -18,7 +18,7 @@ from csoftmax.estimators.base import Gap
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.estimators.two_classes import softmax_C
-from csoftmax.solver import Progress, Solution, newton
+from csoftmax.solver import Solution, newton
 from csoftmax.solver.hessians import (
     BLOCK_BYTES,
     DIAGONAL_BYTES,
@@ -176,25 +176,16 @@ def fit_lbfgs(
     **options: Any,
 ) -> Fitted:  # fmt: skip
     """Minimise one head to the optimum, or to where validation says to stop."""
-    evaluated: dict[float, int] = {}
-
-    def watch(progress: Progress) -> bool:
-        now = float(progress.objective[0])
-        if monitor is None or now in evaluated:  # a trial step may have been no good
-            return False
-        evaluated[now] = len(monitor.losses)
-        return monitor.after(*progress.parameters(0))
-
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
     solution = run_solver(
         task.X, task.y, task.n_classes, plan, C=task.solver_C,
-        sample_weight=task.row_weight, callback=None if monitor is None else watch,
+        sample_weight=task.row_weight, callback=None if monitor is None else monitor.watch,
         gradient_tol=float(options["tol"]), **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
     if monitor is not None:
-        monitor.record(fitted.history, [evaluated[f] for f in fitted.history["objective"]])
+        monitor.record(fitted.history)
         if monitor.best_parameters is not None:
             W, b = monitor.best_parameters
             gap = measure_gap(task, W, b, plan, options["fit_intercept"], options["n_threads"])

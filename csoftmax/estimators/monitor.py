@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from csoftmax.data.split import stratified_rows
 from csoftmax.engine.calls import LinearArguments
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
+from csoftmax.solver import Progress
 
 Array = NDArray[Any]
 Columns = dict[str, list[float]]  # of `history_`
@@ -37,6 +38,18 @@ class Monitor:
     best: float = math.inf
     best_parameters: tuple[Array, Array] | None = None
     without_progress: int = 0
+    evaluated: dict[float, int] = field(default_factory=dict)  # objectives, as `watch` met them
+
+    def watch(self, progress: Progress) -> bool:
+        """Be the callback of the solver: evaluate the parameters wherever they have moved.
+
+        They have not after a trial step that was no good, which leaves the objective as it was.
+        """
+        now = float(progress.objective[0])
+        if now in self.evaluated:
+            return False
+        self.evaluated[now] = len(self.losses)
+        return self.after(*progress.parameters(0))
 
     def after(self, W: Array, b: Array) -> bool:
         """Evaluate the parameters; True if there has been no progress for too long."""
@@ -52,7 +65,7 @@ class Monitor:
             self.best, self.best_parameters = loss, (W.copy(), b.copy())
         return self.without_progress >= self.patience
 
-    def record(self, history: Columns, order: Sequence[int] | None = None) -> None:
+    def record(self, history: Columns) -> None:
         """Add the evaluations, in the order of the history's entries.
 
         Raises ValueError if early stopping had no number to go by.
@@ -62,7 +75,9 @@ class Monitor:
                 f"the validation loss is {self.losses[-1]} after every pass, expected a finite "
                 "number: the features of the validation data are too large"
             )
-        order = range(len(self.losses)) if order is None else order
+        order: Iterable[int] = range(len(self.losses))
+        if self.evaluated:
+            order = [self.evaluated[objective] for objective in history["objective"]]
         history["validation_loss"] = [self.losses[i] for i in order]
         history["validation_accuracy"] = [self.accuracies[i] for i in order]
 

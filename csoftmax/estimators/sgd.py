@@ -53,17 +53,6 @@ class RowsLoader(DataLoader):
         return shuffled(order, self._random)
 
 
-class _Batch(RowsLoader):
-    """One minibatch of a loader."""
-
-    def __init__(self, loader: RowsLoader, batch: Labels) -> None:
-        self.__dict__.update(vars(loader))
-        self.batch = batch
-
-    def epoch_order(self) -> NDArray[np.int64]:
-        return self.batch
-
-
 @dataclass
 class MinibatchDescent:
     """Where the descent is: parameters in its own coordinates, and velocities."""
@@ -95,9 +84,8 @@ class MinibatchDescent:
         self.model.W, self.model.b = values[0].T / self.model.dtype.type(self.scale), values[1]
 
     def epoch(
-        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
-        n_threads: int | None,
-    ) -> Epoch:  # fmt: skip
+        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, n_threads: int | None
+    ) -> Epoch:
         """Go through the loader's rows once; interrupted, all is as it was before."""
         held = optimizer.velocities_of(self.model)
         for velocity, kept in zip(held, self.velocities, strict=False):
@@ -106,15 +94,11 @@ class MinibatchDescent:
         before = [array.copy() for array in moving]
         try:
             if loader.probabilities is not None:
-                epoch = self._epoch_of_probabilities(
-                    loader, optimizer, weight, fit_intercept, n_threads
-                )
-            elif fit_intercept:
+                epoch = self._epoch_of_probabilities(loader, optimizer, weight, n_threads)
+            else:
                 epoch = train_epoch(
                     self.model, loader, optimizer, sample_weight=weight, n_threads=n_threads
                 )
-            else:
-                epoch = self._epoch_without_intercept(loader, optimizer, weight, n_threads)
         except BaseException:
             for array, copy in zip(moving, before, strict=True):
                 array[...] = copy
@@ -122,32 +106,16 @@ class MinibatchDescent:
         self.velocities = tuple(velocity.copy() for velocity in held)
         return epoch
 
-    def _epoch_without_intercept(
+    def _epoch_of_probabilities(
         self, loader: RowsLoader, optimizer: SGD, weight: Array | None, n_threads: int | None
     ) -> Epoch:
-        """One call per minibatch: compiled steps move the intercept, which goes back to 0."""
-        order, sums = loader.epoch_order(), np.zeros(3)
-        for start in range(0, len(order), loader.batch_size):
-            batch = _Batch(loader, order[start : start + loader.batch_size])
-            done = train_epoch(
-                self.model, batch, optimizer, sample_weight=weight, n_threads=n_threads
-            )
-            for array in (self.model.b, *optimizer.velocities_of(self.model)[1:]):
-                array[:] = 0
-            sums += done.loss * done.n_samples, done.accuracy * done.n_samples, done.seconds
-        return Epoch(sums[0] / len(order), sums[1] / len(order), sums[2], len(order))
-
-    def _epoch_of_probabilities(
-        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
-        n_threads: int | None,
-    ) -> Epoch:  # fmt: skip
         """One minibatch after the other: the compiled epoch knows labels only."""
         model, started = self.model, time.perf_counter()
         assert loader.probabilities is not None
         order, loss, n_right = loader.epoch_order(), 0.0, 0
         W, b = model.W.T, model.b
         dW, db = np.empty_like(W), np.empty_like(b)
-        velocities = optimizer.velocities_of(model) or (None, None)
+        velocities, bias_rate = optimizer.velocities_of(model) or (None, None), optimizer.bias_lr
         for start in range(0, len(order), loader.batch_size):
             batch = order[start : start + loader.batch_size]
             X, target = np.ascontiguousarray(loader.X[batch]), loader.probabilities[batch]
@@ -161,20 +129,27 @@ class MinibatchDescent:
             of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
             _kernels.linear_gradient(X, of_class, self.scale, dW, db)
             dW += optimizer.weight_decay * W
-            if not fit_intercept:
-                db[:] = 0
-            for parameter, gradient, velocity in zip((W, b), (dW, db), velocities, strict=True):
+            for parameter, gradient, velocity, rate in (
+                (W, dW, velocities[0], optimizer.lr),
+                (b, db, velocities[1], optimizer.lr if bias_rate is None else bias_rate),
+            ):
+                if not rate:
+                    continue
                 step = gradient
                 if velocity is not None:
                     velocity *= optimizer.momentum
                     velocity += gradient
                     step = velocity
-                parameter -= optimizer.lr * step
+                parameter -= rate * step
         n = len(order)
         return Epoch(loss / n, n_right / n, time.perf_counter() - started, n)
 
-    def optimizer(self, learning_rate: float | None, momentum: float, task: FitTask) -> SGD:
+    def optimizer(
+        self, learning_rate: float | None, momentum: float, fit_intercept: bool, task: FitTask
+    ) -> SGD:
         """Return the steps of `learning_rate`, or where it is None, of 1 / curvature.
+
+        Without an intercept the bias has the rate 0: it stays at 0.
 
         The curvature is bounded by that of a model that knows the class frequencies only:
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
@@ -188,7 +163,8 @@ class MinibatchDescent:
             mean_square = _mean_square(task.X, task.rows)
             square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
-        return SGD(learning_rate, momentum, weight_decay=decay)
+        bias_lr = None if fit_intercept else 0.0
+        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr)
 
 
 def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
@@ -304,12 +280,12 @@ def _epochs(
     batch_size: int, fit_intercept: bool, n_threads: int | None,
 ) -> Callable[[], dict[str, float]]:  # fmt: skip
     """Return what goes through the samples once more at each call."""
-    optimizer = descent.optimizer(learning_rate, momentum, task)
+    optimizer = descent.optimizer(learning_rate, momentum, fit_intercept, task)
     weight = mean_one(task.weight, task.rows)
     loader = RowsLoader(task.X, task.y, task.rows, batch_size, descent.scale, descent.random)
 
     def epoch() -> dict[str, float]:
-        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
+        done = descent.epoch(loader, optimizer, weight, n_threads)
         if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
             raise ValueError(
                 f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
