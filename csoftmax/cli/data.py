@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax.cli.options import Dtype, table_options
 from csoftmax.core.names import is_integer_name, listed, positions
-from csoftmax.data import read, read_features, read_parts, split_dataset
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.front import is_table
-from csoftmax.data.readers.table_options import TableOptions, whole_number
-from csoftmax.data.readers.tables import has_names, read_samples
+from csoftmax.data import read, read_parts, split_dataset
+from csoftmax.data.readers.front import has_names, is_table, read_samples
+from csoftmax.data.readers.table.options import TableOptions
+from csoftmax.data.text import as_number, whole_number
 
 TEST_FRACTION = 0.2
 
@@ -113,10 +112,7 @@ def read_to_predict(
     path: Path, model: cs.SoftmaxRegression, table: dict[str, Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read samples without labels, and which of a table's rows they are (None: all)."""
-    if not is_table(path):
-        return read_features(path), None
-    rows = read_samples(path, TableOptions(**table), model.n_features, model.class_names)
-    return rows.X, rows.kept
+    return read_samples(path, TableOptions(**table), model.n_features, model.class_names)
 
 
 def tell_order(path: Path, table: dict[str, Any]) -> None:
