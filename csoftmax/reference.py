@@ -40,6 +40,7 @@ from csoftmax.core.checks import (
     check_ignore_index,
     check_label_smoothing,
     check_learning_rate,
+    check_not_negative,
     check_number,
     check_out,
     check_positive,
@@ -295,6 +296,7 @@ def sgd_epoch(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    bias_lr: float | None = None,
     velocity: tuple[Array, Array] | None = None,
 ) -> tuple[float, float]:
     """Train one epoch of minibatch stochastic gradient descent; W and b change in place.
@@ -303,6 +305,8 @@ def sgd_epoch(
 
         v = momentum * v + g
         W = W - lr * (g + momentum * v if nesterov else v)
+
+    and b likewise at the rate `bias_lr`; where that is 0, b and its velocity are left alone.
 
     Source: D2L, sections "Softmax Regression Implementation from Scratch" and "Minibatch Stochastic
     Gradient Descent". Momentum as in Sutskever et al. 2013, with v in units of the gradient.
@@ -321,6 +325,8 @@ def sgd_epoch(
         Samples per batch; the last batch may be short.
     lr, momentum, nesterov, weight_decay
         Step size and the rule above.
+    bias_lr : float, optional
+        Step size of b, at least 0; `lr` if None.
     velocity : pair of arrays like (W, b), optional
         v from the epoch before, updated in place; zeros if none are given.
 
@@ -355,6 +361,7 @@ def sgd_epoch(
     batch_size, scale = check_positive(batch_size, "batch_size"), check_number(scale, "scale")
     lr, momentum = check_learning_rate(lr), check_number(momentum, "momentum")
     weight_decay = check_number(weight_decay, "weight_decay")
+    bias_lr = lr if bias_lr is None else check_not_negative(bias_lr, "bias_lr")
     loss, correct = 0.0, 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -369,12 +376,15 @@ def sgd_epoch(
         dW *= scale
         if weight_decay:
             dW += weight_decay * W
-        for parameter, g, v in ((W, dW, vW), (b, dlogits.sum(axis=0), vb)):
+        steps = [(W, dW, vW, lr)]
+        if bias_lr:
+            steps.append((b, dlogits.sum(axis=0), vb, bias_lr))
+        for parameter, g, v, rate in steps:
             if momentum:
                 v *= momentum
                 v += g
                 g = g + momentum * v if nesterov else v
-            parameter -= lr * g
+            parameter -= rate * g
     if len(order) == 0:
         return math.nan, math.nan
     return loss / len(order), correct / len(order)

@@ -24,6 +24,7 @@ from csoftmax import _kernels
 from csoftmax.core.checks import (
     as_labels,
     check_learning_rate,
+    check_not_negative,
     check_number,
     check_positive,
     check_threads,
@@ -52,7 +53,7 @@ class SGD:
 
     With the gradient ``g`` of a minibatch's mean loss: ``g += weight_decay * W`` (not for the
     bias), ``v = momentum * v + g``, ``step = g + momentum * v`` if nesterov else ``v``,
-    ``W -= lr * step``.
+    ``W -= lr * step``; the bias moves at `bias_lr`, if that is given.
 
     Parameters
     ----------
@@ -65,6 +66,9 @@ class SGD:
         Nesterov's momentum; needs momentum > 0.
     weight_decay : float
         >= 0.
+    bias_lr : float, optional
+        Learning rate of the bias, >= 0; None: `lr`. With 0 the bias and its velocity keep their
+        bits: a model without an intercept.
 
     Raises
     ------
@@ -79,13 +83,14 @@ class SGD:
     --------
     >>> import csoftmax as cs
     >>> cs.SGD(lr=0.1, momentum=0.9)
-    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, bias_lr=None)
     """
 
     lr: float
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    bias_lr: float | None = None
 
     def __post_init__(self) -> None:
         self._check()
@@ -96,16 +101,16 @@ class SGD:
         self.lr = check_learning_rate(self.lr)
         self.momentum = check_number(self.momentum, "momentum")
         self.nesterov = bool(self.nesterov)
-        self.weight_decay = check_number(self.weight_decay, "weight_decay")
+        self.weight_decay = check_not_negative(self.weight_decay, "weight_decay")
+        if self.bias_lr is not None:
+            self.bias_lr = check_not_negative(self.bias_lr, "bias_lr")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}, expected at least 0")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True but momentum is 0, expected momentum > 0")
 
-    def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float]]:
-        return SGD, (self.lr, self.momentum, self.nesterov, self.weight_decay)
+    def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float, float | None]]:
+        return SGD, (self.lr, self.momentum, self.nesterov, self.weight_decay, self.bias_lr)
 
     def velocities_of(self, model: SoftmaxRegression) -> tuple[Array, Array] | tuple[()]:
         """Return the model's velocities as stored, zero at first; none without momentum."""
@@ -272,7 +277,7 @@ def _epoch(
     loss, n_correct = _kernels.row_pass(
         as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
         sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
-        n_threads=threads,
+        bias_rate=optimizer.bias_lr, n_threads=threads,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
@@ -285,7 +290,7 @@ def _settings(
     settings: dict[str, Any] = {
         "solver": "sgd", "lr": optimizer.lr, "momentum": optimizer.momentum,
         "nesterov": optimizer.nesterov, "weight_decay": optimizer.weight_decay,
-        "batch_size": batch_size, "n_samples": n_samples,
+        "bias_lr": optimizer.bias_lr, "batch_size": batch_size, "n_samples": n_samples,
     }  # fmt: skip
     before = model.trained_with
     again = all(before.get(name) == value for name, value in settings.items())

@@ -52,7 +52,7 @@ cdef class RowPass(Team):
     cdef const int64_t *weight_of_head          # which of these rows is a head's; NULL: all have the first
     cdef Py_ssize_t n_stored
     cdef gradient_sink W_sink, b_sink
-    cdef bint has_gradient, updates, uneven_weights
+    cdef bint has_gradient, updates, freezes_bias, uneven_weights
     cdef char *logits
     cdef Py_ssize_t logits_stride               # in floats
     cdef char *losses
@@ -383,7 +383,7 @@ cdef class RowPass(Team):
             W_sink.first = b_sink.first = block == begin and part < self.n_lanes
             W_sink.last = b_sink.last = block + n == end and self.n_lanes == 1
             self.feature_piece(scratch, panel, block, 0, n, self.n_later(next_block, n), 0, self.n_features, &W_sink)
-            self.kernels.bias_gradient(n, scratch + self.at_logits, self.ld, self.n_classes, &b_sink)
+            self.bias_piece(scratch, 0, n, &b_sink)
 
     cdef void add_lanes(self, int64_t batch, Py_ssize_t part) noexcept nogil:
         """The sum of the lanes, of one range of parameters, goes where it is wanted."""
@@ -393,7 +393,7 @@ cdef class RowPass(Team):
         cdef Py_ssize_t size = round_up(ceil_div(n, self.n_ranges), 64)
         self.kernels.add_lanes(self.lanes, self.lane_size, n_lanes, part * size, min((part + 1) * size, n), self.scale,
                                &self.W_sink)
-        if part == 0:
+        if part == 0 and not self.freezes_bias:
             self.kernels.add_lanes(self.lanes + n * self.size, self.lane_size, n_lanes, 0, self.n_classes, 1.0,
                                    &self.b_sink)
 
@@ -424,8 +424,7 @@ cdef class RowPass(Team):
                 self.feature_piece(scratch, panel, begin, at, n, self.n_later(end + at, n), first,
                                    min(first + self.piece_features, self.n_features), &W_sink)
                 if first == 0:
-                    self.kernels.bias_gradient(n, scratch + self.at_logits + at * self.size, self.ld, self.n_classes,
-                                               &b_sink)
+                    self.bias_piece(scratch, at, n, &b_sink)
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
         """How many of n rows from `begin` there are to fetch."""
@@ -579,10 +578,15 @@ cdef class RowPass(Team):
         self.kernels.gradient[self.source](
             rows, n, self.n_features, first, last, dlogits, self.ld, self.n_classes, self.scale, sink, panel)
 
+    cdef void bias_piece(self, char *scratch, Py_ssize_t at, Py_ssize_t n, const gradient_sink *sink) noexcept nogil:
+        """The gradient of the bias, summed over n rows at `at` of the block."""
+        if not self.freezes_bias:
+            self.kernels.bias_gradient(n, scratch + self.at_logits + at * self.size, self.ld, self.n_classes, sink)
+
 
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
-             double factor=1.0, gradient=None, sgd=None, logits=None, losses=None, predictions=None,
-             Py_ssize_t first_class=0, heads=None, weight_of_head=None, int n_threads=1):
+             double factor=1.0, gradient=None, sgd=None, bias_rate=None, logits=None, losses=None,
+             predictions=None, Py_ssize_t first_class=0, heads=None, weight_of_head=None, int n_threads=1):
     """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
 
     X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
@@ -590,7 +594,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     logits (n, any number of classes), from `first_class` on; with y (n_stored,) int64 in range: losses (n,);
     predictions (n,) int64;
     gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
-    updates W and b after every `batch_rows` rows with the gradient of their mean loss.
+    updates W and b after every `batch_rows` rows with the gradient of their mean loss; b at its own rate if
+    `bias_rate` is given; where that is 0, b and vb keep their bits, whatever the gradient is.
 
     heads: so many problems over the same rows, their classes side by side in W, b and the gradient; what is
     returned are then lists, an item per head. sample_weight may be (m, n_stored) with one of its rows for each
@@ -636,7 +641,9 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     if updates:
         p.W_sink.W, p.b_sink.W = <void *>p.W, <void *>p.b
         learning_rate, momentum, nesterov, weight_decay, W_velocity, b_velocity = sgd
-        p.W_sink.learning_rate = p.b_sink.learning_rate = learning_rate
+        p.W_sink.learning_rate = learning_rate
+        p.b_sink.learning_rate = learning_rate if bias_rate is None else bias_rate
+        p.freezes_bias = p.b_sink.learning_rate == 0.0
         p.W_sink.momentum = p.b_sink.momentum = momentum
         p.W_sink.nesterov = p.b_sink.nesterov = nesterov
         p.W_sink.weight_decay = weight_decay

@@ -436,6 +436,31 @@ def test_sgd_epoch_is_its_steps(dtype: Any, rng: np.random.Generator) -> None:
     assert_allclose(b, b_steps, atol=8 * EPS[dtype])
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_bias_has_its_own_rate(nesterov: bool, rng: np.random.Generator) -> None:
+    """With one batch b moves by a share of what it would have moved by, and W as it would have."""
+    X, y = rng.normal(size=(25, 6)), rng.integers(0, 3, 25)
+    W, b = rng.normal(size=(6, 3)), rng.normal(size=3)
+    rule = {"momentum": 0.5, "nesterov": nesterov, "weight_decay": 0.1}
+    moved, velocities = [], []
+    for bias_lr in (None, 0.1, 0.025, 0):
+        parameters = W.copy(), b.copy()
+        velocity = np.ones_like(W), np.ones_like(b)
+        reference.sgd_epoch(
+            X, y, *parameters, None, 25, 0.1, bias_lr=bias_lr, velocity=velocity, **rule
+        )
+        moved.append(parameters)
+        velocities.append(velocity[1])
+    for W_moved, _ in moved[1:]:
+        assert_array_equal(W_moved, moved[0][0])
+    assert (moved[0][0] != W).all()
+    assert_array_equal(moved[1][1], moved[0][1])
+    assert_allclose(moved[2][1] - b, 0.25 * (moved[0][1] - b), rtol=1e-12)
+    assert (moved[0][1] != b).all()
+    assert_array_equal(moved[3][1], b)
+    assert_array_equal(velocities[3], np.ones(3))
+
+
 def test_sgd_epoch_of_nothing() -> None:
     W, b = np.ones((2, 3)), np.ones(3)
     loss, accuracy = reference.sgd_epoch(np.ones((4, 2)), [0] * 4, W, b, [], 2, 0.1)
@@ -458,6 +483,7 @@ def test_sgd_epoch_of_nothing() -> None:
         ({"lr": np.nan}, ValueError, "lr is nan, expected a finite number"),
         ({"lr": 0}, ValueError, "lr is 0.0, expected a number > 0"),
         ({"momentum": "0.9"}, TypeError, "momentum is a str, expected a number"),
+        ({"bias_lr": -0.1}, ValueError, r"bias_lr is -0\.1, expected at least 0"),
     ],
 )
 def test_sgd_epoch_refuses(changed: dict[str, Any], error: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from solver_cases import InterruptedPass, objective, optimum, table
 
-from csoftmax.solver import ConvergenceWarning, minimize
+from csoftmax.solver import ConvergenceWarning, minimize, solve
 from csoftmax.solver.lbfgs import Search
 
 pytestmark = pytest.mark.usefixtures("either_way")
@@ -25,8 +26,23 @@ def test_stopping_early_says_how_far_and_how_long() -> None:
         solution = minimize(X, y, 5, tol=1e-10, max_iter=12, preconditioner="full")
     assert not solution.converged[0]
     assert solution.iterations[0] == 12
+    assert solution.status == ("limit",)
     with pytest.warns(ConvergenceWarning, match="1 of 2 heads have not converged, the worst is"):
-        minimize(X, y, 5, C=[1e-6, 1.0], tol=1e-6, max_iter=3)
+        two = minimize(X, y, 5, C=[1e-6, 1.0], tol=1e-6, max_iter=3)
+    assert two.status == ("converged", "limit")
+
+
+def test_solve_says_what_minimize_warns_of() -> None:
+    assert inspect.signature(solve) == inspect.signature(minimize)
+    X, y = table()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = solve(X, y, 3, tol=1e-12, max_iter=1)
+        assert solve(X, y, 3).message == ""
+    with pytest.warns(ConvergenceWarning) as caught:
+        minimize(X, y, 3, tol=1e-12, max_iter=1)
+    assert [str(each.message) for each in caught] == [solution.message]
+    assert caught[0].filename == __file__
 
 
 def test_separable_data_without_penalty_ends_with_a_warning() -> None:
@@ -57,6 +73,7 @@ def test_a_step_that_rounding_forbids_is_named(monkeypatch: pytest.MonkeyPatch) 
         solution = minimize(X, y, 3)
     assert not solution.converged[0]
     assert solution.iterations[0] == 0
+    assert solution.status == ("stalled",)
 
 
 def test_callback_stops_and_is_told() -> None:
@@ -75,6 +92,11 @@ def test_callback_stops_and_is_told() -> None:
     assert seen[-1][2:] == ((3, 6), (3,))
     assert solution.objective[0] == seen[-1][1]
     assert not solution.converged[0]
+    assert solution.status == ("callback",)
+    assert solution.message == ""
+    one_then_none = minimize(X, y, 3, C=[1e-6, 1.0], tol=1e-12, path=True,
+                             callback=lambda progress: not progress.running[0])  # fmt: skip
+    assert one_then_none.status == ("converged", "callback")
 
 
 def test_verbose_prints_a_line_per_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,3 +135,5 @@ def test_interruption_returns_the_best_so_far(n: int, monkeypatch: pytest.Monkey
     assert solution.objective[0] == pytest.approx(objective(X, y, W, b), rel=1e-12)
     assert solution.objective[0] <= null.objective[0]
     assert not solution.converged[0]
+    assert solution.status == ("interrupted",)
+    assert solution.message.startswith("interrupted after")

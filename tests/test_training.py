@@ -18,6 +18,7 @@ RULES = {
     "nesterov": {"momentum": 0.8, "nesterov": True},
     "weight decay": {"weight_decay": 0.01},
     "all": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.001},
+    "slow bias": {"momentum": 0.9, "nesterov": True, "bias_lr": 0.02},
 }
 
 
@@ -170,7 +171,8 @@ def test_step_by_step_through_the_functions(isa: str, fashion_mnist: Any, rule: 
                 for name, parameter in parameters.items():
                     g = gradients[name] + (decay * parameter if name == "W" else 0)
                     v[name] = momentum * v[name] + g
-                    parameter -= 0.1 * (
+                    rate = options.get("bias_lr", 0.1) if name == "b" else 0.1
+                    parameter -= rate * (
                         g + momentum * v[name] if "nesterov" in options else v[name]
                     )
         losses.append(total / len(data))

@@ -172,6 +172,8 @@ def test_validation_on_images_of_another_height_and_width_is_refused() -> None:
         ),
         ({"lr": 0.1, "momentum": -0.5}, ValueError, "momentum is -0.5"),
         ({"lr": 0.1, "weight_decay": -1}, ValueError, "weight_decay is -1.0"),
+        ({"lr": 0.1, "bias_lr": -1}, ValueError, "bias_lr is -1.0, expected at least 0"),
+        ({"lr": 0.1, "bias_lr": "1"}, TypeError, "bias_lr is a str, expected a number"),
         ({"lr": 0.1, "nesterov": True}, ValueError, "nesterov is True but momentum is 0"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from csoftmax.data import split_dataset
 from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
-from csoftmax.solver.minimize import in_percent
+from csoftmax.solver.solution import in_percent
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -174,23 +173,20 @@ class SolverRun:
         return self.fit(best.C, parameters[best.C])
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
-        """Run the solver; its warnings become lines on stderr."""
+        """Run the solver; what it would warn of becomes a line on stderr."""
         X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
         if self.model.dtype == np.float64 and X.dtype != np.float64:
             X = X.astype(np.float64)
         # scikit-learn's C for two classes is that of the difference of their weights
         C = C / 2 if K == 2 else C
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", solver.ConvergenceWarning)
-            solution = solver.minimize(
-                X, self.data.y, K, C=C, scale=self.scale, tol=self.tol,
-                max_iter=self.max_iter, n_threads=self.threads, **options,
-            )  # fmt: skip
-        for text in (str(warning.message) for warning in caught):
-            if text.startswith("interrupted"):
-                self.interrupted = text
-            else:
-                print(f"csoftmax: warning: {text}", file=sys.stderr)
+        solution = solver.solve(
+            X, self.data.y, K, C=C, scale=self.scale, tol=self.tol,
+            max_iter=self.max_iter, n_threads=self.threads, **options,
+        )  # fmt: skip
+        if "interrupted" in solution.status:
+            self.interrupted = solution.message
+        elif solution.message:
+            print(f"csoftmax: warning: {solution.message}", file=sys.stderr)
         return solution
 
     def _save(self) -> None:

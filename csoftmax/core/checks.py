@@ -335,6 +335,14 @@ def check_learning_rate(value: float, name: str = "lr") -> float:
     return number
 
 
+def check_not_negative(value: float, name: str) -> float:
+    """Return `value` as a float; ValueError unless it is finite and >= 0."""
+    number = check_number(value, name)
+    if number < 0:
+        raise ValueError(f"{name} is {number}, expected at least 0")
+    return number
+
+
 def check_label_smoothing(label_smoothing: float) -> float:
     """Return `label_smoothing` as a float; ValueError outside [0, 1]."""
     value = check_number(label_smoothing, "label_smoothing")

@@ -157,23 +157,12 @@ def plan_memory(
     )
 
 
-def run_solver(
-    X: Array, y: Array, n_classes: int, plan: Plan, **options: Any
-) -> tuple[Solution, list[str]]:
-    """Minimise, and return what the solver would have warned of."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", solver.ConvergenceWarning)
-        solution = solver.minimize(
-            X, y, n_classes, preconditioner=plan.preconditioner,
-            least_nats=LEAST_NATS, **{"history_size": plan.history_size, **options},
-        )  # fmt: skip
-    messages = []
-    for warning in caught:
-        if issubclass(warning.category, solver.ConvergenceWarning):
-            messages.append(str(warning.message))
-        else:
-            warnings.warn(warning.message, warning.category, stacklevel=3)
-    return solution, messages
+def run_solver(X: Array, y: Array, n_classes: int, plan: Plan, **options: Any) -> Solution:
+    """Minimise as planned, without a warning."""
+    return solver.solve(
+        X, y, n_classes, preconditioner=plan.preconditioner,
+        least_nats=LEAST_NATS, **{"history_size": plan.history_size, **options},
+    )  # fmt: skip
 
 
 def fit_lbfgs(
@@ -181,19 +170,18 @@ def fit_lbfgs(
     **options: Any,
 ) -> Fitted:  # fmt: skip
     """Minimise one head to the optimum, or to where validation says to stop."""
-    stopped, evaluated = False, {}
+    evaluated: dict[float, int] = {}
 
     def watch(progress: Progress) -> bool:
-        nonlocal stopped
         now = float(progress.objective[0])
-        if monitor is not None and now not in evaluated:  # a trial step may have been no good
-            evaluated[now] = len(monitor.losses)
-            stopped = monitor.after(*progress.parameters(0))
-        return stopped
+        if monitor is None or now in evaluated:  # a trial step may have been no good
+            return False
+        evaluated[now] = len(monitor.losses)
+        return monitor.after(*progress.parameters(0))
 
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
-    solution, messages = run_solver(
+    solution = run_solver(
         problem.X, problem.y, problem.n_classes, plan, C=problem.C,
         sample_weight=problem.row_weight, callback=None if monitor is None else watch,
         gradient_tol=float(options["tol"]), **options,
@@ -207,9 +195,8 @@ def fit_lbfgs(
             at = int(np.nanargmin(fitted.history["validation_loss"]))
             gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
-    if not stopped:
-        for message in messages:
-            warn_caller(message)
+    if solution.message:
+        warn_caller(solution.message)
     return fitted
 
 
@@ -256,15 +243,15 @@ def solve_heads(
                 "W": np.repeat(W[:, before], len(group), axis=0),
                 "b": np.repeat(b[:, before], len(group), axis=0),
             }
-        solution, messages = run_solver(
+        solution = run_solver(
             X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
             weight_of_head=np.repeat(np.arange(n_weights), len(group)), path=True, **start,
             **options,
         )  # fmt: skip
-        for message in messages:
-            if message.startswith("interrupted"):
-                raise KeyboardInterrupt(message)  # heads that have hardly begun choose no C
-            warn_caller(message)
+        if "interrupted" in solution.status:
+            raise KeyboardInterrupt(solution.message)  # heads that have hardly begun choose no C
+        if solution.message:
+            warn_caller(solution.message)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
             b = np.empty(W.shape[:3], W.dtype)
@@ -285,7 +272,7 @@ def measure_gap(
     problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
     """Return how far some parameters are from the optimum at most: a pass, and no step."""
-    solution, _ = run_solver(
+    solution = run_solver(
         problem.X, problem.y, problem.n_classes, plan._replace(preconditioner=None), C=problem.C,
         sample_weight=problem.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
         fit_intercept=fit_intercept, n_threads=n_threads,

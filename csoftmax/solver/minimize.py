@@ -15,23 +15,21 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive, compute_dtype
 from csoftmax.solver.checkpoint import Checkpoint
-from csoftmax.solver.head import FORGIVEN, Head, Settings
-from csoftmax.solver.problem import ABSENT_BIAS, Problem, as_parameters, checked_problem
+from csoftmax.solver.head import Head, Settings
+from csoftmax.solver.problem import Problem, as_parameters, checked_problem
+from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
 
 Array = NDArray[Any]
-Callback = Callable[["Progress"], object]
-
-__all__ = ["ABSENT_BIAS", "ConvergenceWarning", "Progress", "Solution", "minimize"]
+Callback = Callable[[Progress], object]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
 # Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261,
@@ -40,74 +38,6 @@ PRECONDITIONERS = ("auto", "full", "diagonal", None)
 # and 189.
 HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
-
-
-class ConvergenceWarning(UserWarning):
-    """The solver stopped before the estimated distance to the optimum was below `tol`."""
-
-
-class Progress(NamedTuple):
-    """What a callback is told after each pass; arrays over heads.
-
-    ``parameters(h)`` are W (n_classes, n_features) and b of head h as they are now, not copied.
-    """
-
-    n_passes: int
-    running: NDArray[np.bool_]
-    objective: NDArray[np.float64]
-    estimate: NDArray[np.float64]
-    seconds: float
-    parameters: Callable[[int], tuple[Array, Array]]
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What `minimize` returns: arrays over the heads.
-
-    Attributes
-    ----------
-    W : ndarray (n_heads, n_classes, n_features)
-        Weights, class-major, for ``scale * X``; the classes' weights sum to 0.
-    b : ndarray (n_heads, n_classes)
-        Intercepts.
-    objective, loss : ndarray (n_heads,)
-        With and without the penalty: mean nats.
-    bound : ndarray (n_heads,)
-        The optimum is at least ``objective - bound``, proved by a point of the dual problem, up to
-        rounding (about 1e-7 of the objective in float32). For C = inf all that is known is that
-        the optimum is not below 0.
-    estimate : ndarray (n_heads,)
-        How far the objective is above the optimum, by what the (approximate) Hessian and the last
-        steps say; usually far below the bound, and seldom more than 1.5 times too small.
-    gradient_max : ndarray (n_heads,)
-        The largest entry of the gradient.
-    passes, iterations : ndarray (n_heads,)
-        Evaluations of the head (passes over X that it took part in), and its iterations.
-    converged : ndarray (n_heads,)
-        Whether ``estimate <= tol * objective``, and what `gradient_tol` asks, after one step or
-        more (none where the gradient is 0).
-    history : tuple of dict
-        For each head, one entry per iteration of "passes", "objective", "estimate", "gradient_max",
-        "seconds".
-    n_passes : int
-        Passes over X.
-    seconds : float
-        Of the whole call.
-    """
-
-    W: Array
-    b: Array
-    objective: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    estimate: NDArray[np.float64]
-    gradient_max: NDArray[np.float64]
-    passes: NDArray[np.int64]
-    iterations: NDArray[np.int64]
-    converged: NDArray[np.bool_]
-    history: tuple[dict[str, list[float]], ...]
-    n_passes: int
-    seconds: float
 
 
 def minimize(
@@ -218,8 +148,8 @@ def minimize(
     -----
     The result is bitwise the same for any `n_threads`, and for a head alone as among others.
 
-    A class without any sample of weight > 0 has probability 0 at the optimum: its b is
-    ``ABSENT_BIAS``. Weights of classes that occur sum to 0, as those of any minimum do.
+    A class without any sample of weight > 0 has probability 0 at the optimum: its b is -10,000.
+    Weights of classes that occur sum to 0, as those of any minimum do.
 
     Nocedal and Wright, "Numerical Optimization" (2006), chapter 7.
 
@@ -233,6 +163,45 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
+    solution = solve(
+        X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
+        weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol,
+        gradient_tol=gradient_tol, least_nats=least_nats, max_iter=max_iter,
+        history_size=history_size, preconditioner=preconditioner, path=path, W=W, b=b,
+        n_threads=n_threads, checkpoint=checkpoint, checkpoint_every=checkpoint_every,
+        callback=callback, verbose=verbose,
+    )  # fmt: skip
+    if solution.message:
+        warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
+    return solution
+
+
+def solve(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    C: float | ArrayLike = 1.0,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    weight_of_head: ArrayLike | None = None,
+    fit_intercept: bool = True,
+    tol: float = 1e-4,
+    gradient_tol: float | None = None,
+    least_nats: float = 0.0,
+    max_iter: int = 1000,
+    history_size: int | None = None,
+    preconditioner: str | None = "auto",
+    path: bool = False,
+    W: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    n_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    callback: Callback | None = None,
+    verbose: int = 0,
+) -> Solution:
+    """Do what `minimize` does, without a warning: the caller reads `Solution.message`."""
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(
@@ -259,8 +228,7 @@ def minimize(
     )
     walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
-    _run(walk, saved, interval, callback, verbose)
-    return _solution(walk)
+    return solution_of(walk, _run(walk, saved, interval, callback, verbose))
 
 
 def usual_pairs(X: Array, n_classes: int, path: bool) -> int:
@@ -273,8 +241,11 @@ def usual_pairs(X: Array, n_classes: int, path: bool) -> int:
 
 def _run(
     walk: Walk, saved: Checkpoint | None, interval: float, callback: Callback | None, verbose: int
-) -> None:
-    """Run a walk with its callback, its checkpoints and its warnings."""
+) -> str:
+    """Run a walk with its callback and its checkpoints.
+
+    Return what ended it before its time, "callback" or "interrupted"; "" if nothing did.
+    """
     if saved is not None:
         with one_blas_thread():  # as the walk computes its preconditioners, to the same bits
             saved.resume()
@@ -287,15 +258,16 @@ def _run(
             at = time.perf_counter()
         return (callback is not None or verbose > 0) and _report(walk, callback, verbose)
 
-    text = ""
+    ended_by = ""
     try:
         walk.run(report)
+        if walk.stopped:
+            ended_by = "callback"
     except KeyboardInterrupt:
-        text = f"interrupted after {walk.problem.n_passes} passes: this is the best so far; "
-    if saved is not None and not (text and walk.changing):
+        ended_by = "interrupted"
+    if saved is not None and not (ended_by == "interrupted" and walk.changing):
         saved.save()
-    if not walk.stopped:
-        _warn_of(walk.heads, walk.settings.tol, text)
+    return ended_by
 
 
 def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
@@ -313,86 +285,17 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
     )
     if verbose:
         worst = max(heads, key=Head.distance)
+        distance = worst.distance()
+        to_go = (
+            f"about {distance:.2%} to go" if math.isfinite(distance) else "distance not known yet"
+        )
         print(
             f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, "
-            f"objective {worst.point.objective:.6g}, {_to_go(worst.distance())}",
+            f"objective {worst.point.objective:.6g}, {to_go}",
             file=sys.stderr,
         )
     answer = callback(progress) if callback is not None else False
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
-def _to_go(distance: float) -> str:
-    return f"about {distance:.2%} to go" if math.isfinite(distance) else "distance not known yet"
-
-
-def _solution(walk: Walk) -> Solution:
-    problem, heads = walk.problem, walk.heads
-    points = [head.point for head in heads]
-    parameters = [problem.own_parameters(point.x) for point in points]
-    objective = np.array([point.objective for point in points])
-    penalty = [problem.penalty(head.index, head.point.x) for head in heads]
-    lower = [
-        problem.lower_bound(head.index, head.point.x, head.point.objective, head.point.gradient)
-        for head in heads
-    ]
-    biases = [_centred(problem, h, b) for h, (_, b) in enumerate(parameters)]
-    return Solution(
-        W=np.stack([W for W, _ in parameters]),
-        b=np.stack(biases),
-        objective=objective,
-        loss=objective - penalty,
-        bound=np.maximum(objective - lower, 0.0),
-        estimate=np.array([head.estimate for head in heads]),
-        gradient_max=np.array([problem.largest(point.gradient) for point in points]),
-        passes=np.array([head.passes for head in heads]),
-        iterations=np.array([head.iterations for head in heads]),
-        converged=np.array([head.converged for head in heads]),
-        history=tuple(head.history for head in heads),
-        n_passes=problem.n_passes,
-        seconds=time.perf_counter() - walk.started,
-    )
-
-
-def in_percent(share: float) -> str:
-    """Return a share as percent, as people write it.
-
-    >>> in_percent(0.00012), in_percent(1.0)
-    ('0.012', '100')
-    """
-    return f"{100 * share:.0f}" if share >= 0.995 else f"{100 * share:.2g}"
-
-
-def _centred(problem: Problem, head: int, b: Array) -> Array:
-    """Return b with the sum 0, free of rounding, over the classes that occur."""
-    present = problem.shares[problem.weight_of_head[head]] > 0
-    b = b.copy()
-    b[present] -= b[present].mean(dtype=np.float64)
-    return b
-
-
-def _warn_of(heads: Sequence[Head], tol: float, text: str) -> None:
-    """Warn of heads that have not converged: how far they are, and how long it would take."""
-    left = [head for head in heads if not head.converged]
-    if not left:
-        return
-    worst = max(left, key=Head.distance)
-    if len(heads) > 1:
-        text += f"{len(left)} of {len(heads)} heads have not converged, the worst is "
-    if math.isfinite(worst.above_optimum()):
-        text += f"{in_percent(worst.above_optimum())} % above the optimum by estimate after "
-    else:
-        text += "at an unknown distance from the optimum after "
-    text += f"{worst.passes} passes"
-    if worst.distance() <= tol:
-        text += ", but its gradient is still steep"
-        tol *= FORGIVEN
-    more = worst.passes_to_go(tol)
-    if worst.stalled:
-        text += f"; the rounding of {worst.point.x.dtype} allows no further step"
-    elif more is not None:
-        text += f"; about {more} more to reach {100 * tol:.2g} %"
-    warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
 
 def _starting_points(
