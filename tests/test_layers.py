@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "solver.problem -> _kernels.row_pass",
         "training -> _kernels.row_pass",
     },
-    "classes": {"Descent", "History", "Problem", "Run"},
+    "classes": {"Descent", "History", "Problem"},
     "long files": {
         "csoftmax/functional.py",
         "csoftmax/reference.py",

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from csoftmax.cli.data import make_folder
-from csoftmax.cli.run import users_mistakes
+from csoftmax.cli.messages import users_mistakes
+from csoftmax.cli.results import make_folder
 
 
 def bench(

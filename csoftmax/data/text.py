@@ -11,11 +11,10 @@ _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 def as_number(text: str, decimal: str = ".") -> float | None:
     """Return the number that is written here, 1 and 0 for True and False, None for other text."""
+    number = text if decimal == "." else text.translate(SWAP_MARKS)
     try:
         # Python's float takes digits grouped by underscores, which no table means
-        return (
-            None if "_" in text else float(text if decimal == "." else text.translate(SWAP_MARKS))
-        )
+        return None if "_" in number else float(number)
     except ValueError:
         return _BOOLEANS.get(text.strip().lower())
 
