@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "src_cy/row_pass.pxi",
         "tests/test_plot.py",
         "tests/test_reference.py",
+        "tests/test_row_pass.py",
     },
 }
 
@@ -209,7 +210,7 @@ def test_one_class_of_a_name() -> None:
                 places.setdefault(node.name, []).append(module)
     twice = {name: where for name, where in places.items() if len(where) > 1}
     # the solver's warning, and the one of its name that scikit-learn knows as its own
-    assert twice.pop("ConvergenceWarning") == ["estimators.fit", "solver.minimize"]
+    assert set(map(place_of, twice.pop("ConvergenceWarning"))) == {"estimators", "solver"}
     assert set(twice) == ALLOWED["classes"], twice
 
 
