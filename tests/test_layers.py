@@ -51,10 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "classes": {"Descent", "History", "Problem"},
     "long files": {
         "csoftmax/functional.py",
-        "csoftmax/reference.py",
         "src_cy/row_pass.pxi",
         "tests/test_plot.py",
-        "tests/test_reference.py",
         "tests/test_row_pass.py",
     },
 }
