@@ -15,8 +15,9 @@ import pytest
 from commands import RESULTS, SAMPLE, command, subprocess_of
 
 import csoftmax as cs
-from csoftmax import cli, data, training
+from csoftmax import data, training
 from csoftmax.cli import main
+from csoftmax.cli.sgd import SgdTraining
 
 
 def test_ctrl_c_keeps_the_last_finished_epoch(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_ctrl_c_at_other_times(
     if where == "training":
         monkeypatch.setattr(cs, "train", interrupt)
     else:
-        monkeypatch.setattr(cli, "draw_results", interrupt)
+        monkeypatch.setattr(SgdTraining, "_draw", interrupt)
     words = command("train", "--data", table, "--label-column", "kind", "--out", out)
     assert main(words) == 130
     error = capsys.readouterr().err

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 import csoftmax as cs
-
-from . import peers
-from .measure import Side
-from .peers import CSoftmax, NumPy, Problem
-from .work import rows_problem
+from csoftmax.bench import peers
+from csoftmax.bench.measure import Side
+from csoftmax.bench.peers import CSoftmax, NumPy, Task
+from csoftmax.bench.work import rows_task
 
 STATUS = Path("/proc/self/status")
 
@@ -59,11 +58,11 @@ def make_peer(name: str) -> Any:
 def epoch(peer: Any) -> int:
     """Load the images and train two epochs; return the data's bytes."""
     train, _ = cs.fashion_mnist() if _found() else cs.fashion_mnist_sample()
-    problem = Problem(
+    task = Task(
         train.X.reshape(len(train), -1), train.y,
         np.zeros((784, 10), np.float32), np.zeros(10, np.float32), train.scale,
     )  # fmt: skip
-    side = peer.epoch(problem)
+    side = peer.epoch(task)
     run_twice(side)
     return int(train.X.nbytes + train.y.nbytes)
 
@@ -85,7 +84,6 @@ def run_twice(side: Side) -> None:
 
 def fit(n: int, j: int, k: int) -> dict[str, float]:
     """Fit clusters of float16 features to 1 %: memory above the data, and the time of a pass."""
-    from csoftmax.engine import calls
     from csoftmax.solver import minimize
 
     rng = np.random.default_rng(0)
@@ -101,12 +99,11 @@ def fit(n: int, j: int, k: int) -> dict[str, float]:
     found = minimize(X, y, k, C=0.01, tol=1e-2, history_size=history, n_threads=_threads())
     peak, seconds = resident("VmHWM") - before, time.perf_counter() - started
     W, b = found.W[0], found.b[0]
-    stored, parameters, targets = calls.StoredRows(X), calls.Parameters(W, b), calls.Targets(y)
-    sink = calls.Sink((np.empty_like(W), np.empty_like(b)))
+    dW, db = np.empty_like(W), np.empty_like(b)
     bare = []
     for _ in range(3):
         at = time.perf_counter()
-        calls.evaluate(stored, parameters, targets, sink, _threads())
+        cs.linear_cross_entropy_grad(X, W.T, b, y, out=(dW.T, db), n_threads=_threads())
         bare.append(time.perf_counter() - at)
     (told,) = found.history
     passes, at_pass = np.diff(told["passes"]), np.diff(told["seconds"])
@@ -131,12 +128,12 @@ def main(name: str, work: str) -> dict[str, Any]:
     *shape, dtype = work.split("x")
     n, j, k = map(int, shape)
     # small enough to leave no trace, large enough to start threads
-    run_twice(peer.loss_and_gradient(rows_problem(64, 64, 16, "float32")))
-    problem = rows_problem(n, j, k, dtype)
-    side = peer.loss_and_gradient(problem)  # its data and parameters are there already
+    run_twice(peer.loss_and_gradient(rows_task(64, 64, 16, "float32")))
+    task = rows_task(n, j, k, dtype)
+    side = peer.loss_and_gradient(task)  # its data and parameters are there already
     before = begin()
     run_twice(side)
-    return {"peak": resident("VmHWM") - before, "data": int(problem.X.nbytes)}
+    return {"peak": resident("VmHWM") - before, "data": int(task.X.nbytes)}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
+from csoftmax.core.names import is_integer_name
 from csoftmax.data.dataset import Dataset, is_numeric
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.table_options import MISSING, whole_number
+from csoftmax.data.text import MISSING, as_number, whole_number
 from csoftmax.rows.base import blocks, take
 
 # one long label would widen every element of an array of labels
@@ -177,7 +177,7 @@ def _encode(
         return codes, names
     given = tuple(str(name) for name in class_names)
     positions = {name: k for k, name in enumerate(given)}
-    if classes.dtype.kind == "i" and not any(map(_is_integer, given)):
+    if classes.dtype.kind == "i" and not any(map(is_integer_name, given)):
         positions = {str(k): k for k in range(len(given))}
     unknown = [c for c, name in enumerate(names) if name not in positions]
     if unknown:
@@ -187,7 +187,3 @@ def _encode(
                         f"{len(given)} known classes: {known}")  # fmt: skip
     table = np.array([positions[name] for name in names], np.int64)
     return table[codes], given
-
-
-def _is_integer(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()

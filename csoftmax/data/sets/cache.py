@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_atomically
-from csoftmax.data.readers.arrays import open_npy
+from csoftmax.data.readers.npy import open_npy
 
 
 def user_cache_folder() -> Path | None:

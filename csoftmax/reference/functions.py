@@ -1,26 +1,4 @@
-r"""Softmax regression in plain NumPy: every function of csoftmax, formula by formula.
-
-Read this page first. The compiled functions of the same names promise these results; the tests
-compare the two, and the benchmarks measure the one against the other.
-
-Throughout, ``i`` counts samples, ``j`` features and ``k`` classes:
-
-- ``X`` (n_samples, n_features) are the features, ``W`` (n_features, n_classes) the weights and
-  ``b`` (n_classes,) the bias, as in *Dive into Deep Learning* (D2L), section "Softmax Regression";
-- ``logits = scale * X @ W + b`` (n_samples, n_classes) is what the linear layer says;
-- ``p[i, k] = exp(logits[i, k]) / sum_c exp(logits[i, c])`` turns it into probabilities;
-- ``loss[i] = -log p[i, y[i]]``, in nats, is the price of the true label ``y[i]``;
-- ``dlogits = p - onehot(y)`` is the loss's gradient, from which ``dW = scale * X.T @ dlogits`` and
-  ``db = sum_i dlogits[i]`` follow.
-
-Small input types are computed in float32; float64 and wide integers in float64. Sums of losses are
-float64. Parameters, special values and errors are described once, at the compiled functions: a twin
-lacks their `out` and `n_threads` alone.
-
-Sources: D2L, sections "Softmax Regression", "Softmax Regression Implementation from Scratch" and
-"Concise Implementation of Softmax Regression" ("Softmax Revisited"); label smoothing: Szegedy et
-al. 2016, "Rethinking the Inception Architecture", section 7.
-"""
+"""The functions, and below them the formulas that they share."""
 
 from __future__ import annotations
 
@@ -39,11 +17,7 @@ from csoftmax.core.checks import (
     as_weights,
     check_ignore_index,
     check_label_smoothing,
-    check_learning_rate,
-    check_not_negative,
     check_number,
-    check_out,
-    check_positive,
     check_reduction,
     compute_dtype,
 )
@@ -51,23 +25,10 @@ from csoftmax.core.checks import (
 Array = NDArray[Any]
 
 # In these functions inf and NaN are results, not accidents.
-_quiet = np.errstate(all="ignore")
-
-__all__ = [
-    "cross_entropy",
-    "linear",
-    "linear_cross_entropy",
-    "linear_cross_entropy_grad",
-    "linear_evaluate",
-    "log_softmax",
-    "sgd_epoch",
-    "softmax",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_grad",
-]
+quiet = np.errstate(all="ignore")
 
 
-@_quiet
+@quiet
 def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: float = 1.0) -> Array:
     """Return the logits ``scale * X @ W + b``: the twin of `csoftmax.linear`.
 
@@ -82,10 +43,10 @@ def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: flo
     """
     X, W, b, dtype = as_linear(X, W, b)
     scale = check_number(scale, "scale")
-    return _linear(np.asarray(X, dtype), np.asarray(W, dtype), b, scale)
+    return logits_of(np.asarray(X, dtype), np.asarray(W, dtype), b, scale)
 
 
-@_quiet
+@quiet
 def softmax(x: ArrayLike, axis: int = -1) -> Array:
     """Return ``exp(x[k]) / sum_c exp(x[c])``, numbers > 0 that sum to 1: as `csoftmax.softmax`.
 
@@ -104,7 +65,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
     return p
 
 
-@_quiet
+@quiet
 def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
     """Return ``x[k] - max - log(sum_c exp(x[c] - max))``: the twin of `csoftmax.log_softmax`.
 
@@ -120,7 +81,7 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
     return shifted
 
 
-@_quiet
+@quiet
 def cross_entropy(probs: ArrayLike, y: ArrayLike) -> Array:
     """Return ``-log(probs[i, y[i]])`` for each sample: the twin of `csoftmax.cross_entropy`.
 
@@ -142,7 +103,7 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike) -> Array:
     return losses
 
 
-@_quiet
+@quiet
 def softmax_cross_entropy(
     logits: ArrayLike,
     y: ArrayLike,
@@ -173,7 +134,7 @@ def softmax_cross_entropy(
     return _reduce(losses, rows.divisor, reduction, rows.shape)
 
 
-@_quiet
+@quiet
 def softmax_cross_entropy_grad(
     logits: ArrayLike,
     y: ArrayLike,
@@ -213,7 +174,7 @@ def softmax_cross_entropy_grad(
     return _reduce(losses, rows.divisor, reduction, rows.shape), dlogits
 
 
-@_quiet
+@quiet
 def linear_cross_entropy(
     X: ArrayLike,
     W: ArrayLike,
@@ -236,12 +197,12 @@ def linear_cross_entropy(
     """
     check_reduction(reduction)
     X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    losses, _, _ = _label_losses(_linear(X, W, b, scale), y)
+    losses, _, _ = label_losses(logits_of(X, W, b, scale), y)
     losses = _weighted(losses, s)
-    return _reduce(losses, _sum(s), reduction, y.shape)
+    return _reduce(losses, sum_of(s), reduction, y.shape)
 
 
-@_quiet
+@quiet
 def linear_evaluate(
     X: ArrayLike,
     W: ArrayLike,
@@ -262,14 +223,14 @@ def linear_evaluate(
     (0.6931471805599453, 1.0)
     """
     X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    logits = _linear(X, W, b, scale)
-    losses = _weighted(_label_losses(logits, y)[0], s)
+    logits = logits_of(X, W, b, scale)
+    losses = _weighted(label_losses(logits, y)[0], s)
     right = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
-    loss = _reduce(losses, _sum(s), "mean", y.shape)
-    return float(loss), _sum(s[right])
+    loss = _reduce(losses, sum_of(s), "mean", y.shape)
+    return float(loss), sum_of(s[right])
 
 
-@_quiet
+@quiet
 def linear_cross_entropy_grad(
     X: ArrayLike,
     W: ArrayLike,
@@ -298,10 +259,10 @@ def linear_cross_entropy_grad(
     """
     check_reduction(reduction)
     X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    losses, p, total = _label_losses(_linear(X, W, b, scale), y)
+    losses, p, total = label_losses(logits_of(X, W, b, scale), y)
     losses = _weighted(losses, s)
-    dlogits = _label_dlogits(p, total, y)
-    divisor = _sum(s)
+    dlogits = label_dlogits(p, total, y)
+    divisor = sum_of(s)
     if reduction == "mean" and divisor > 0:
         s = s / divisor
     dlogits = _weighted(dlogits, s[:, np.newaxis])
@@ -311,118 +272,10 @@ def linear_cross_entropy_grad(
     return _reduce(losses, divisor, reduction, y.shape), dW, db
 
 
-@_quiet
-def sgd_epoch(
-    X: ArrayLike,
-    y: ArrayLike,
-    W: Array,
-    b: Array,
-    order: ArrayLike | None,
-    batch_size: int,
-    lr: float,
-    *,
-    scale: float = 1.0,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
-    bias_lr: float | None = None,
-    velocity: tuple[Array, Array] | None = None,
-) -> tuple[float, float]:
-    """Train one epoch of minibatch stochastic gradient descent; W and b change in place.
-
-    For each batch, with g the gradient of its mean loss (plus ``weight_decay * W`` for W, not b):
-
-        v = momentum * v + g
-        W = W - lr * (g + momentum * v if nesterov else v)
-
-    and b likewise at the rate `bias_lr`; where that is 0, b and its velocity are left alone.
-
-    Source: D2L, sections "Softmax Regression Implementation from Scratch" and "Minibatch Stochastic
-    Gradient Descent". Momentum as in Sutskever et al. 2013, with v in units of the gradient.
-
-    Parameters
-    ----------
-    X, y, scale
-        As in `linear_cross_entropy`.
-    W : float32 or float64 array (n_features, n_classes)
-        Weights, updated in place; they set the dtype of the computation.
-    b : array (n_classes,) of the dtype of W
-        Bias, updated in place.
-    order : integer array, or None
-        Samples in the order of the epoch; None for the order of X.
-    batch_size : int
-        Samples per batch; the last batch may be short.
-    lr, momentum, nesterov, weight_decay
-        Step size and the rule above.
-    bias_lr : float, optional
-        Step size of b, at least 0; `lr` if None.
-    velocity : pair of arrays like (W, b), optional
-        v from the epoch before, updated in place; zeros if none are given.
-
-    Returns
-    -------
-    loss : float
-        Mean loss in nats over the samples, each taken before the update of its batch.
-    accuracy : float
-        Share of samples whose largest logit, likewise before the update, is that of their label.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `linear_cross_entropy`; W and b are then unchanged.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from csoftmax import reference
-    >>> X, y, W, b = np.eye(2), np.array([0, 1]), np.zeros((2, 2)), np.zeros(2)
-    >>> loss, accuracy = reference.sgd_epoch(X, y, W, b, [0, 1], batch_size=1, lr=1.0)
-    >>> W.round(3), b.round(3)
-    (array([[ 0.5  , -0.5  ],
-           [-0.731,  0.731]]), array([-0.231,  0.231]))
-    """
-    X, _, _, _ = as_linear(X, W, b)
-    vW, vb = (np.zeros_like(W), np.zeros_like(b)) if velocity is None else velocity
-    _check_parameters(W, b, vW, vb)
-    y = as_labels(y, len(X), W.shape[1])
-    order = np.arange(len(X)) if order is None else order
-    order = as_labels(order, np.size(order), len(X), name="order")
-    batch_size, scale = check_positive(batch_size, "batch_size"), check_number(scale, "scale")
-    lr, momentum = check_learning_rate(lr), check_number(momentum, "momentum")
-    weight_decay = check_number(weight_decay, "weight_decay")
-    bias_lr = lr if bias_lr is None else check_not_negative(bias_lr, "bias_lr")
-    loss, correct = 0.0, 0
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        X_batch, y_batch = np.asarray(X[batch], W.dtype), y[batch]
-        logits = _linear(X_batch, W, b, scale)
-        losses, p, total = _label_losses(logits, y_batch)
-        loss += _sum(losses)
-        correct += int(np.count_nonzero(logits.argmax(axis=1) == y_batch))
-        dlogits = _label_dlogits(p, total, y_batch)
-        dlogits /= len(batch)
-        dW = X_batch.T @ dlogits
-        dW *= scale
-        if weight_decay:
-            dW += weight_decay * W
-        steps = [(W, dW, vW, lr)]
-        if bias_lr:
-            steps.append((b, dlogits.sum(axis=0), vb, bias_lr))
-        for parameter, g, v, rate in steps:
-            if momentum:
-                v *= momentum
-                v += g
-                g = g + momentum * v if nesterov else v
-            parameter -= rate * g
-    if len(order) == 0:
-        return math.nan, math.nan
-    return loss / len(order), correct / len(order)
-
-
 # ---------------------------------------------------------------- the formulas
 
 
-def _linear(X: Array, W: Array, b: Array | None, scale: float) -> Array:
+def logits_of(X: Array, W: Array, b: Array | None, scale: float) -> Array:
     logits: Array = X @ W
     if scale != 1:
         logits *= scale
@@ -438,7 +291,7 @@ def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
     return shifted, exponentials, exponentials.sum(axis=axis, keepdims=True)
 
 
-def _label_losses(logits: Array, y: Array) -> tuple[Array, Array, Array]:
+def label_losses(logits: Array, y: Array) -> tuple[Array, Array, Array]:
     """Return each row's loss, and the exponentials and their sum for the gradient."""
     shifted, exponentials, total = _exponentials(logits, axis=1)
     # Adding the maximum back to the logarithm would lose everything at logits around 1e8.
@@ -446,7 +299,7 @@ def _label_losses(logits: Array, y: Array) -> tuple[Array, Array, Array]:
     return losses, exponentials, total
 
 
-def _label_dlogits(exponentials: Array, total: Array, y: Array) -> Array:
+def label_dlogits(exponentials: Array, total: Array, y: Array) -> Array:
     """Return ``p - onehot(y)``, in place of the exponentials."""
     exponentials /= total
     exponentials[np.arange(y.size), y] -= 1
@@ -490,10 +343,10 @@ def _rows(
     labels = np.where(counts, target.reshape(-1), 0)
     u = w[labels] * counts
     if eps == 0:
-        return _Rows(shape, x, labels, u, _sum(u))
+        return _Rows(shape, x, labels, u, sum_of(u))
     t = (labels[:, np.newaxis] == np.arange(n_classes)).astype(dtype)
     smooth = w * ((1 - eps) * t + eps / n_classes) * counts[:, np.newaxis]
-    return _Rows(shape, x, None, smooth, _sum(u))
+    return _Rows(shape, x, None, smooth, sum_of(u))
 
 
 def _losses(rows: _Rows) -> tuple[Array, Array, Array]:
@@ -502,7 +355,7 @@ def _losses(rows: _Rows) -> tuple[Array, Array, Array]:
         shifted, exponentials, total = _exponentials(rows.logits, axis=1)
         losses = np.log(total) - shifted
     else:
-        losses, exponentials, total = _label_losses(rows.logits, rows.y)
+        losses, exponentials, total = label_losses(rows.logits, rows.y)
     losses = _weighted(losses, rows.u)
     return losses.sum(axis=1) if rows.y is None else losses, exponentials, total
 
@@ -521,13 +374,13 @@ def _dlogits(rows: _Rows, exponentials: Array, total: Array) -> Array:
         exponentials -= rows.u
     else:
         row_weight = rows.u
-        exponentials = _label_dlogits(exponentials, total, rows.y)
+        exponentials = label_dlogits(exponentials, total, rows.y)
         exponentials *= row_weight[:, np.newaxis]
     exponentials[row_weight == 0] = 0
     return exponentials
 
 
-def _sum(losses: Array) -> float:
+def sum_of(losses: Array) -> float:
     return float(losses.sum(dtype=np.float64))
 
 
@@ -535,8 +388,8 @@ def _reduce(losses: Array, divisor: float, reduction: str, shape: tuple[int, ...
     if reduction == "none":
         return losses.reshape(shape)
     if reduction == "sum":
-        return _sum(losses)
-    return _sum(losses) / divisor if divisor > 0 else math.nan
+        return sum_of(losses)
+    return sum_of(losses) / divisor if divisor > 0 else math.nan
 
 
 # ---------------------------------------------------------------- arguments
@@ -557,16 +410,3 @@ def _linear_arguments(
     if sample_weight is not None:
         s = as_weights(sample_weight, n_samples, "sample_weight", dtype)
     return np.asarray(X, dtype), np.asarray(W, dtype), b, y, s, check_number(scale, "scale")
-
-
-def _check_parameters(W: Array, b: Array, vW: Array, vb: Array) -> None:
-    """Check that an epoch can update W (n_features, n_classes), b and their velocities in place."""
-    if not isinstance(W, np.ndarray) or W.dtype not in (np.float32, np.float64):
-        raise TypeError(f"W is {np.asarray(W).dtype}, expected a float32 or float64 array")
-    for array, shape, name in (
-        (W, W.shape, "W"),
-        (b, W.shape[1:], "b"),
-        (vW, W.shape, "velocity[0]"),
-        (vb, W.shape[1:], "velocity[1]"),
-    ):
-        check_out(array, shape, W.dtype, name)

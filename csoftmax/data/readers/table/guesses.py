@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from csoftmax.data.readers.table_options import LABEL_NAMES, MISSING
+from csoftmax.data.readers.table.options import LABEL_NAMES
+from csoftmax.data.text import MISSING
 
 # lines that a guess is made of: enough to outvote one that is broken
 SAMPLE_LINES = 20

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
-from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
+from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.files import write_atomically
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import names_after, scale_of
@@ -61,12 +62,12 @@ def refuse_options_of_the_other_solver(context: typer.Context, full_passes: bool
 
 
 @dataclass
-class SolverRun:
-    """A run of the solver: the model that it fills, and where the results go."""
+class LbfgsTraining:
+    """A training by full passes: the model that it fills, and where the results go."""
 
     model: cs.SoftmaxRegression
     data: cs.Dataset
-    results: Results
+    results: ResultsFolder
     tol: float
     max_iter: int
     threads: int | None
@@ -211,7 +212,7 @@ class SolverRun:
 class _Judge:
     """How good parameters are on the samples held out and on the others."""
 
-    def __init__(self, run: SolverRun, held: Array) -> None:
+    def __init__(self, run: LbfgsTraining, held: Array) -> None:
         self.run, self.n_held = run, len(held)
         X, y = run.data.X.reshape(len(run.data), -1), run.data.y
         self.whole, self.part = (X, y), (take(X, held), y[held])

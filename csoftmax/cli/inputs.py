@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,31 +17,9 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax.cli.options import Dtype, table_options
 from csoftmax.core.names import is_integer_name, listed, positions
-from csoftmax.data import read, read_features, read_parts, split_dataset
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.front import is_table
-from csoftmax.data.readers.table_options import TableOptions, whole_number
-from csoftmax.data.readers.tables import has_names, read_samples
-
-TEST_FRACTION = 0.2
-
-
-def printer(quiet: bool) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        from tqdm import tqdm
-
-        try:
-            tqdm.write(line)  # a plain print would run into the progress bar
-            sys.stdout.flush()
-        except BrokenPipeError:  # the model will be wanted all the same
-            drop_output()
-
-    return (lambda line: None) if quiet else say
-
-
-def drop_output() -> None:
-    """Let what is printed from now on vanish: its reader, such as `head`, has had enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+from csoftmax.data.readers.front import has_names, is_table
+from csoftmax.data.readers.table.options import TableOptions
+from csoftmax.data.text import as_number, whole_number
 
 
 def load_model(path: Path) -> cs.SoftmaxRegression:
@@ -84,41 +59,6 @@ def _is_number_as_text(name: str) -> bool:
     return as_number(name) is not None and whole_number(name) is None
 
 
-def means_of(
-    table: dict[str, Any], train_set: cs.Dataset, model: cs.SoftmaxRegression
-) -> list[float] | None:
-    """The means that stand for missing values, for the model's file."""
-    if isinstance(table.get("missing"), str) and table["missing"] == "mean":
-        means: list[float] = train_set.X.mean(axis=0, dtype=np.float64).tolist()
-        return means
-    return model.trained_with.get("means")
-
-
-def read_to_train(
-    path: Path, table: dict[str, Any], test_fraction: float | None, seed: int
-) -> tuple[cs.Dataset, cs.Dataset]:
-    """Read a train and a test set, and refuse a fraction that would have no effect."""
-    share = TEST_FRACTION if test_fraction is None else test_fraction
-    if is_table(path):
-        return read(path, test_fraction=share, seed=seed, **table)
-    train_set, test_set = read_parts(path, **table)
-    if test_set is None:
-        return split_dataset(train_set, share, seed)
-    if test_fraction is not None:
-        raise ValueError(f"--test-fraction has no effect: {path} has a test set of its own")
-    return train_set, test_set
-
-
-def read_to_predict(
-    path: Path, model: cs.SoftmaxRegression, table: dict[str, Any]
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Read samples without labels, and which of a table's rows they are (None: all)."""
-    if not is_table(path):
-        return read_features(path), None
-    rows = read_samples(path, TableOptions(**table), model.n_features, model.class_names)
-    return rows.X, rows.kept
-
-
 def tell_order(path: Path, table: dict[str, Any]) -> None:
     """Warn where the model's features are taken from a table by their places alone."""
     names = table.get("feature_names")
@@ -128,13 +68,6 @@ def tell_order(path: Path, table: dict[str, Any]) -> None:
     if not has_names(path, options):
         warnings.warn(f"{path} has no header: its columns are taken in order for the model's "
                       f"features, {listed(names)}", stacklevel=2)  # fmt: skip
-
-
-def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
-    """Raise ValueError if a result would replace what it is made of."""
-    for path in inputs:
-        if output is not None and output.is_file() and output.samefile(path):
-            raise ValueError(f"--output is {output}, which is read: expected another file")
 
 
 def check_pixels(
@@ -231,23 +164,5 @@ def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> N
     say(f"labels that are integers count the model's classes: {listed(pairs)}")
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, and find out now, not after the training, whether it can be written."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder, found a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
 def describe(data: cs.Dataset) -> str:
     return f"{data.name}: {len(data):,} x {data.n_features}, {data.n_classes} classes"
-
-
-def tell_columns(data: cs.Dataset, say: Callable[[str], None]) -> None:
-    """Say what was taken for features and for classes, where a table might mean something else."""
-    if data.feature_names:
-        say(f"features: {listed(data.feature_names)}; classes: {listed(data.class_names)}")
-    if data.n_classes > len(data) / 2:
-        warnings.warn(f"{data.name}: {data.n_classes} classes for {len(data)} samples: is this "
-                      "the label column?", stacklevel=2)  # fmt: skip
