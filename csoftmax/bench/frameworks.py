@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 from .measure import Side, on_cpus
 from .peers import Problem
@@ -55,7 +55,7 @@ class PyTorch:
 
         def run() -> float:
             total = torch.zeros(())
-            order = shuffled(np.arange(len(X)), random)
+            order = shuffle(np.arange(len(X)), random)
             for rows in torch.from_numpy(order).split(p.batch_size):
                 loss = cross_entropy(layer(X.index_select(0, rows)), y[rows])
                 optimizer.zero_grad()
@@ -195,7 +195,7 @@ class JAX:
         random, state = np.random.default_rng(0), [(jnp.asarray(p.W), jnp.asarray(p.b))]
 
         def run() -> float:
-            order = shuffled(np.arange(n), random).astype(np.int32)
+            order = shuffle(np.arange(n), random).astype(np.int32)
             state[0], loss = jax.block_until_ready(compiled(state[0], order))
             return float(loss)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from csoftmax import reference
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 from . import peers
 from .experiments import all_experiments
@@ -39,7 +39,7 @@ EXPECTED["predict_one"] = EXPECTED["predict"]
 
 def _first_epoch_loss(p: Problem) -> float:
     # the sides draw their orders alike, so that their losses can be compared
-    order = shuffled(np.arange(len(p.X)), np.random.default_rng(0))
+    order = shuffle(np.arange(len(p.X)), np.random.default_rng(0))
     return reference.sgd_epoch(
         p.X, p.y, p.W.copy(), p.b.copy(), order, p.batch_size, 0.1, scale=p.scale
     )[0]

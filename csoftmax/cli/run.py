@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import csoftmax as cs
+from csoftmax.rows.base import blocks, take
 
 _PREDICTED_ROWS = 8192  # at a time: bounds the memory for the probabilities of many classes
 _DRAWN_IMAGES = 24
@@ -188,7 +189,7 @@ def draw_test_set(
             return
         # Spread over the set: files may be sorted by class.
         rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
-        images = test.X[rows].reshape(-1, *shape)
+        images = take(test.X, rows).reshape(-1, *shape)
         labels = model.predict(images)
         draw.draw_predictions(
             images, test.y[rows], labels, names, folder / "predictions.png", _DRAWN_IMAGES
@@ -221,8 +222,8 @@ def _predicted(
     model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None, all_classes: bool
 ) -> Iterator[tuple[str, ...]]:
     names = model.class_names
-    for start in range(0, len(X), _PREDICTED_ROWS):
-        probabilities = model.predict_proba(X[start : start + _PREDICTED_ROWS], n_threads=threads)
+    for rows in blocks(len(X), _PREDICTED_ROWS):
+        probabilities = model.predict_proba(take(X, rows), n_threads=threads)
         labels = probabilities.argmax(axis=1)
         best = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
         # small probabilities keep their digits

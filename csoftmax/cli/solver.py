@@ -18,9 +18,9 @@ from csoftmax import solver
 from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.core.files import write_atomically
 from csoftmax.data.split import held_out_rows
-from csoftmax.engine.calls import LinearArguments
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
+from csoftmax.rows.base import take
 from csoftmax.solver.solution import in_percent
 
 Array = NDArray[Any]
@@ -214,16 +214,16 @@ class _Judge:
     def __init__(self, run: SolverRun, held: Array) -> None:
         self.run, self.n_held = run, len(held)
         X, y = run.data.X.reshape(len(run.data), -1), run.data.y
-        self.whole, self.part = (X, y), (X[held], y[held])
+        self.whole, self.part = (X, y), (take(X, held), y[held])
 
     def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
         """Return the accuracy on the others, and the mean loss and accuracy on those held out."""
         (_, correct), (loss, correct_held) = (
-            LinearArguments(X, W.T, b, y, self.run.scale, None, "sum", self.run.threads).run()
+            cs.linear_evaluate(X, W.T, b, y, scale=self.run.scale, n_threads=self.run.threads)
             for X, y in (self.whole, self.part)
         )
         n_others = len(self.whole[1]) - self.n_held
-        return (correct - correct_held) / n_others, loss / self.n_held, correct_held / self.n_held
+        return (correct - correct_held) / n_others, loss, correct_held / self.n_held
 
 
 _SWEEP_HEAD = (

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.dataset import Dataset
+from csoftmax.rows.base import take
 
 Labels = NDArray[np.int64]
 
@@ -93,4 +94,4 @@ def stratified_rows(
 def _subset(dataset: Dataset, chosen: NDArray[np.bool_], part: str) -> Dataset:
     index = np.flatnonzero(chosen)
     name = f"{dataset.name} {part}".strip()
-    return replace(dataset, X=dataset.X[index], y=dataset.y[index], name=name)
+    return replace(dataset, X=take(dataset.X, index), y=dataset.y[index], name=name)

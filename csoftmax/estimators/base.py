@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.core.version import __version__
-from csoftmax.engine.calls import forward
+from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
 from csoftmax.estimators.two_classes import estimator_form, softmax_form
+from csoftmax.rows.base import Stored, as_stored, blocks, take
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64
@@ -126,7 +127,8 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
-        forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
+        parameters = calls.Parameters(coef, intercept)
+        self._forward(X, parameters, calls.Sink(predictions=labels))
         return self.classes_[labels]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -175,19 +177,21 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _threads(self) -> int:
         return threads(self.n_threads)
 
+    def _forward(self, X: Stored, parameters: calls.Parameters, sink: calls.Sink) -> None:
+        rows = calls.StoredRows(as_stored(X, parameters.b.dtype))
+        calls.forward(rows, parameters, sink, self._threads)
+
     def _of_logits(
         self, X: Any, transform: Callable[[Array], Array], two_columns: bool = True
     ) -> Array:
         """Return a function of the logits of X, row by row, in the type of data and parameters."""
         X, coef, intercept, dtype = self._ready(X)
-        n_logits = len(intercept)
+        parameters, n_logits = calls.Parameters(coef, intercept), len(intercept)
         n_columns = 2 if two_columns and n_logits == 1 else n_logits
         result = np.empty((len(X), n_columns), dtype)
-        step = max(1, _BLOCK_BYTES // (8 * n_columns))
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            logits = np.empty((len(X[rows]), n_logits))
-            forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
+        for rows in blocks(len(X), _BLOCK_BYTES // (8 * n_columns)):
+            logits = np.empty((rows.stop - rows.start, n_logits))
+            self._forward(take(X, rows), parameters, calls.Sink(logits=logits))
             if n_columns > n_logits:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             result[rows] = transform(logits)

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
@@ -43,7 +44,7 @@ from csoftmax.estimators.weights import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.rows.base import take
 
 __all__ = [
     "ConvergenceWarning",
@@ -248,7 +249,7 @@ class SoftmaxClassifier(MinibatchClassifier):
                     data.y, self.validation_fraction, seed, rows, data.classes
                 )
                 of_held = None if weight is None else weight[held]
-                monitor = self._monitor(data.X[held], target[held], of_held)
+                monitor = self._monitor(take(data.X, held), target[held], of_held)
                 held_bytes = monitor.X.nbytes
             start = self._start(data, names)
             n_classes = len(data.classes)

@@ -46,6 +46,7 @@ from csoftmax.estimators.inputs import (
 from csoftmax.estimators.scoring import for_classes, score_of, scorer_of
 from csoftmax.estimators.two_classes import estimator_form
 from csoftmax.estimators.weights import weights_of_samples
+from csoftmax.rows.base import take
 
 __all__ = ["SoftmaxClassifierCV"]
 
@@ -334,7 +335,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         for i, rows in enumerate(tests):
             weight = None if sample_weight is None else sample_weight[rows]
             given = {name: rows_of(value, rows, len(data.y)) for name, value in params.items()}
-            test = data._replace(X=data.X[rows], y=data.y[rows])
+            test = data._replace(X=take(data.X, rows), y=data.y[rows])
             scores[i] = self._scores_of_fold(i, test, Cs, paths[i], weight, given)
             del test  # before the rows of the next fold are copied
         return scores

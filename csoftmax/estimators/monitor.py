@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from csoftmax import functional
 from csoftmax.core.checks import check_number
 from csoftmax.data.split import stratified_rows
-from csoftmax.engine.calls import LinearArguments
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
+from csoftmax.rows.base import blocks, take
 from csoftmax.solver import Progress
 
 Array = NDArray[Any]
@@ -94,13 +94,10 @@ def evaluated(
         losses, right = _of_probabilities(X, y, W, b, n_threads)
         weight = np.ones(len(y)) if weight is None else weight
         return float(weight @ losses) / total, float(weight @ right) / total
-    data = LinearArguments(X, W.T, b, y, 1.0, weight, "sum", n_threads)
-    if weight is None:
-        loss, n_right = data.run()
-        return loss / total, n_right / total
-    predictions = np.empty(len(y), np.int64)
-    loss, _ = data.run(predictions=predictions)
-    return loss / total, float(weight @ (predictions == y)) / total
+    loss, n_right = functional.linear_evaluate(
+        X, W.T, b, y, sample_weight=weight, n_threads=n_threads
+    )
+    return loss, n_right / total
 
 
 def _of_probabilities(
@@ -108,10 +105,8 @@ def _of_probabilities(
 ) -> tuple[Array, Array]:
     """Return the loss of each row, and whether its most probable class is predicted."""
     losses, right = np.empty(len(y)), np.empty(len(y), np.bool_)
-    step = max(1, _BLOCK_BYTES // (8 * len(b)))
-    for start in range(0, len(y), step):
-        rows = slice(start, start + step)
-        logits = functional.linear(X[rows], W.T, b, n_threads=n_threads)
+    for rows in blocks(len(y), _BLOCK_BYTES // (8 * len(b))):
+        logits = functional.linear(take(X, rows), W.T, b, n_threads=n_threads)
         losses[rows] = functional.softmax_cross_entropy(
             logits, y[rows], reduction="none", n_threads=n_threads
         )

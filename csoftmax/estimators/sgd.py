@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _kernels
 from csoftmax.data import DataLoader
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.fit import FitTask, warn_caller
 from csoftmax.estimators.inputs import Labels
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.rows.base import take
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ class RowsLoader(DataLoader):
 
     def epoch_order(self) -> NDArray[np.int64]:
         order = np.arange(len(self.y)) if self.rows is None else self.rows.copy()
-        return shuffled(order, self._random)
+        return shuffle(order, self._random)
 
 
 @dataclass
@@ -118,7 +118,7 @@ class MinibatchDescent:
         velocities, bias_rate = optimizer.velocities_of(model) or (None, None), optimizer.bias_lr
         for start in range(0, len(order), loader.batch_size):
             batch = order[start : start + loader.batch_size]
-            X, target = np.ascontiguousarray(loader.X[batch]), loader.probabilities[batch]
+            X, target = take(loader.X, batch), loader.probabilities[batch]
             logits = linear(X, model.W, b, scale=self.scale, n_threads=n_threads)
             losses, dlogits = softmax_cross_entropy_grad(
                 logits, target, reduction="none", n_threads=n_threads
@@ -127,7 +127,7 @@ class MinibatchDescent:
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
             of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
-            _kernels.linear_gradient(X, of_class, self.scale, dW, db)
+            linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
             dW += optimizer.weight_decay * W
             for parameter, gradient, velocity, rate in (
                 (W, dW, velocities[0], optimizer.lr),
@@ -177,7 +177,7 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
 def _sampled(X: Array, rows: Labels | None) -> Array:
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    sample: Array = X[every if rows is None else rows[every]].astype(np.float64)
+    sample: Array = take(X, every if rows is None else rows[every]).astype(np.float64)
     return sample
 
 

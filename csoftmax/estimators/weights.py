@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import FLOAT64, as_weights, check_number
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.inputs import Labels, listed
-from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
 
