@@ -177,7 +177,7 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
 def _sampled(X: Array, rows: Labels | None) -> Array:
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    sample: Array = X[every if rows is None else rows[every]].astype(np.float64)
+    sample: Array = take(X, every if rows is None else rows[every]).astype(np.float64)
     return sample
 
 
