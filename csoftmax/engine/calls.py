@@ -86,7 +86,7 @@ NOTHING = Sink()
 def forward(rows: StoredRows, parameters: Parameters, sink: Sink, n_threads: int) -> None:
     """Fill the logits or predictions of the rows."""
     _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, logits=sink.logits,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, logits=sink.logits,
         first_class=sink.first_class, predictions=sink.predictions, n_threads=n_threads,
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ def evaluate(
 ) -> tuple[float, int]:
     """Return the weighted sum of the losses, and how many rows are predicted right."""
     return _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, gradient=sink.gradient, factor=sink.factor,
         losses=sink.losses, predictions=sink.predictions, n_threads=n_threads,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def minibatches(
 ) -> tuple[float, int]:
     """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
     return _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
         bias_rate=step.bias_rate, n_threads=n_threads,
     )  # fmt: skip
