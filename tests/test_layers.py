@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "passes": {
         "solver.problem -> _kernels.row_pass",
     },
-    "classes": {"Descent", "History", "Problem", "Run", "Settings"},
+    "classes": {"History", "Problem", "Run", "Settings"},
     "long files": {
         "csoftmax/reference.py",
         "src_cy/row_pass.pxi",

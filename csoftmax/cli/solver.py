@@ -17,7 +17,7 @@ import csoftmax as cs
 from csoftmax import solver
 from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
 from csoftmax.core.files import write_atomically
-from csoftmax.data import split_dataset
+from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
@@ -139,11 +139,10 @@ class SolverRun:
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
         """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
         # rows of weight 0 are left out: nothing of X is copied but the rows to validate on
-        numbers = cs.Dataset(np.arange(len(self.data))[:, None], self.data.y)
-        _, held = split_dataset(numbers, VALIDATION_FRACTION, seed)
+        held = np.flatnonzero(held_out_rows(self.data.y, VALIDATION_FRACTION, seed))
         weight = np.ones(len(self.data))
-        weight[held.X[:, 0]] = 0.0
-        judge = _Judge(self, held.X[:, 0])
+        weight[held] = 0.0
+        judge = _Judge(self, held)
         Cs = np.logspace(*SWEPT, n_values)
         parameters: dict[float, tuple[Array, Array]] = {}
         self.say(_SWEEP_HEAD)

@@ -19,6 +19,7 @@ from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.core.version import __version__
 from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
+from csoftmax.estimators.two_classes import estimator_form, softmax_form
 from csoftmax.rows.base import Stored, as_stored, blocks, take
 
 Array = NDArray[Any]
@@ -217,32 +218,10 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
         if absent.any() and not absent.all():
             b[absent] = b[~absent].min()
+        if not self.fit_intercept:
+            b[:] = 0  # the last fit may have had an intercept
         return W, b
 
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
         self.coef_, self.intercept_ = estimator_form(W, b)
-
-
-def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
-    """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
-    if len(intercept) > 1:
-        return np.ascontiguousarray(coef), np.array(intercept)
-    halves = np.array([-0.5, 0.5], coef.dtype)
-    return halves[:, None] * coef, halves * intercept
-
-
-def estimator_form(W: Array, b: Array) -> tuple[Array, Array]:
-    """Return coef_ and intercept_: for two classes one row, the logit of the second class."""
-    if len(b) > 2:
-        return W, b
-    return W[1:] - W[:1], b[1:] - b[:1]
-
-
-def softmax_C(C: float | Array, n_classes: int) -> Any:
-    """Return the C of the softmax form that equals C in the estimator's form.
-
-    With two classes scikit-learn penalises ``||w||^2`` of the difference ``w = W_1 - W_0``; the
-    best W with that difference has ``||W||^2 = ||w||^2 / 2``: half the C penalises it equally.
-    """
-    return C / 2 if n_classes == 2 else C

@@ -21,17 +21,16 @@ from threadpoolctl import threadpool_limits
 
 from csoftmax import functional
 from csoftmax.engine.passes import mass_of_classes
-from csoftmax.estimators.base import LinearSoftmax, softmax_C, softmax_form
+from csoftmax.estimators.base import LinearSoftmax
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
     TrainingSet,
     as_bytes,
-    checked_weight,
     in_units,
     more_samples,
-    weights_of_classes,
-    with_class_weights,
 )
+from csoftmax.estimators.two_classes import estimator_form, softmax_C, softmax_form
+from csoftmax.estimators.weights import checked_weight, weights_of_classes, with_class_weights
 from csoftmax.rows.base import blocks, take
 
 Array = NDArray[Any]
@@ -95,7 +94,7 @@ def _shown_rows(classes: Array, reference: Any) -> NDArray[np.float64]:
         every = every - every[at]
     elif n_classes > 2:
         every = every - every.mean(axis=0)
-    return every[1:] - every[:1] if n_classes == 2 else every
+    return estimator_form(every, np.zeros(n_classes))[0]
 
 
 def _check_size(estimator: LinearSoftmax, n_rows: int, n_columns: int) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
-from csoftmax.data.dataset import Dataset, split_dataset
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import check_features
 from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz, read_npz_features
 from csoftmax.data.readers.idx import read_idx, read_idx_folder
 from csoftmax.data.readers.rows import column_means, fill_missing
 from csoftmax.data.readers.table_options import TableOptions
 from csoftmax.data.readers.tables import read_csv, read_csv_features, read_table
+from csoftmax.data.split import split_dataset
 
 
 def read(
