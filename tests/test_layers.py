@@ -52,7 +52,6 @@ ALLOWED: dict[str, set[str]] = {
     "long files": {
         "csoftmax/functional.py",
         "src_cy/row_pass.pxi",
-        "tests/test_plot.py",
         "tests/test_row_pass.py",
     },
 }
