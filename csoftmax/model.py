@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
-from csoftmax.core.checks import as_array, as_features, as_labels, check_number, check_positive
+from csoftmax.core.checks import (
+    as_array,
+    as_features,
+    as_labels,
+    check_number,
+    check_positive,
+    check_threads,
+)
 from csoftmax.core.errors import DataError
 from csoftmax.core.names import as_names, class_order, positions, reordered
 from csoftmax.core.tensors import (
@@ -20,7 +27,8 @@ from csoftmax.core.tensors import (
     read_parameters,
     write_parameters,
 )
-from csoftmax.engine.calls import forward
+from csoftmax.engine import calls
+from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 
@@ -212,8 +220,7 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         logits = np.empty((len(features), self.n_classes), self.dtype)
-        scale = self.scale_for(features, 1.0)
-        forward(features, self._weight, self._bias, scale, n_threads, logits=logits)
+        self._forward(features, calls.Sink(logits=logits), n_threads)
         return logits
 
     def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
@@ -243,9 +250,13 @@ class SoftmaxRegression:
         """
         features = self.features_of(X)
         labels = np.empty(len(features), np.int64)
-        scale = self.scale_for(features, 1.0)
-        forward(features, self._weight, self._bias, scale, n_threads, predictions=labels)
+        self._forward(features, calls.Sink(predictions=labels), n_threads)
         return labels
+
+    def _forward(self, features: Array, sink: calls.Sink, n_threads: int | None) -> None:
+        rows = calls.StoredRows(as_stored(features, self.dtype), self.scale_for(features, 1.0))
+        parameters = calls.Parameters(self._weight, self._bias)
+        calls.forward(rows, parameters, sink, check_threads(n_threads))
 
     def scale_for(self, X: Array, scale: float) -> float:
         """Return what X is multiplied by if its data say `scale`: see the class's Notes."""

@@ -20,7 +20,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _kernels
 from csoftmax.core.checks import (
     as_labels,
     check_learning_rate,
@@ -31,7 +30,7 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.names import class_order
 from csoftmax.data import DataLoader
-from csoftmax.engine.calls import as_stored
+from csoftmax.engine import calls
 from csoftmax.labelled import (
     Data,
     as_loader,
@@ -42,6 +41,7 @@ from csoftmax.labelled import (
 )
 from csoftmax.model import SoftmaxRegression, is_integer
 from csoftmax.results import Epoch, History, Metrics
+from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 Callback: TypeAlias = "Callable[[SoftmaxRegression, History], object]"
@@ -267,18 +267,24 @@ def _epoch(
     batch_size = min(check_positive(loader.batch_size, "train_data.batch_size"), n_samples)
     scale = scale_of(model, loader, "train_data")
     threads = check_threads(n_threads)
-    rule = (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
-    velocities = optimizer.velocities_of(model) or (None, None)
+    W_velocity, b_velocity = optimizer.velocities_of(model) or (None, None)
+    step = calls.Step(
+        optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay,
+        W_velocity, b_velocity, optimizer.bias_lr,
+    )  # fmt: skip
     started = time.perf_counter()
     if is_integer(features):
         model.scale = scale
     model.class_names, model.feature_names = names_after(model, loader)
     model.trained_with = _settings(model, optimizer, batch_size, n_samples)
-    loss, n_correct = _kernels.row_pass(
-        as_stored(features, model.dtype), model.W.T, model.b, scale, y=labels, order=order,
-        sample_weight=sample_weight, batch_rows=batch_size, sgd=(*rule, *velocities),
-        bias_rate=optimizer.bias_lr, n_threads=threads,
-    )  # fmt: skip
+    loss, n_correct = calls.minibatches(
+        calls.StoredRows(as_stored(features, model.dtype), scale, order),
+        calls.Parameters(model.W.T, model.b),
+        calls.Targets(labels, sample_weight),
+        step,
+        batch_size,
+        threads,
+    )
     seconds = time.perf_counter() - started
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
 
@@ -365,14 +371,12 @@ def _evaluate(
 ) -> Epoch:
     started = time.perf_counter()
     features, labels = check_labelled(model, loader, "data")
-    loss, n_correct = _kernels.row_pass(
-        as_stored(features, model.dtype),
-        model.W.T,
-        model.b,
-        scale_of(model, loader, "data"),
-        y=labels,
-        predictions=predictions,
-        n_threads=check_threads(n_threads),
+    loss, n_correct = calls.evaluate(
+        calls.StoredRows(as_stored(features, model.dtype), scale_of(model, loader, "data")),
+        calls.Parameters(model.W.T, model.b),
+        calls.Targets(labels),
+        calls.Sink(predictions=predictions),
+        check_threads(n_threads),
     )
     n = len(labels)
     seconds = time.perf_counter() - started

@@ -24,7 +24,7 @@ from csoftmax.data import (
     write_atomically,
     write_idx,
 )
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 X = np.arange(30, dtype=np.uint8).reshape(10, 3)
 Y = np.arange(10) % 2
@@ -185,7 +185,7 @@ def test_each_epoch_has_its_order() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
 def test_shuffled_is_fisher_and_yates(n: int) -> None:
-    order = shuffled(np.arange(n), np.random.default_rng(n))
+    order = shuffle(np.arange(n), np.random.default_rng(n))
     words = np.random.default_rng(n).integers(2**64, size=(n + 1) // 2, dtype=np.uint64)
     expected, random = list(range(n)), 0
     for i in range(n - 1):
@@ -197,7 +197,7 @@ def test_shuffled_is_fisher_and_yates(n: int) -> None:
 
 def test_every_order_is_as_likely() -> None:
     random, times = np.random.default_rng(0), 1000
-    drawn = Counter(tuple(shuffled(np.arange(4), random)) for _ in range(24 * times))
+    drawn = Counter(tuple(shuffle(np.arange(4), random)) for _ in range(24 * times))
     assert len(drawn) == 24
     # chi-squared with 23 degrees of freedom is above 49.7 once in a thousand seeds
     assert sum((n - times) ** 2 / times for n in drawn.values()) < 49.7

@@ -65,17 +65,6 @@ def test_the_gap_holds_the_optimum() -> None:
     assert Gap(0.0, 0.0, 0.0).relative == 0.0
 
 
-def test_two_classes_have_the_objective_of_one_row() -> None:
-    X, y = small(2)
-    ours = SoftmaxClassifier(C=0.3, tol=TIGHT).fit(X, y)
-    assert ours.gap_.objective == pytest.approx(objective(ours, X, y, 0.3), rel=1e-9)
-    p = 1 / (1 + np.exp(-ours.decision_function(X)))
-    np.testing.assert_allclose(ours.predict_proba(X)[:, 1], p, rtol=1e-12)
-    np.testing.assert_allclose(
-        ours.predict_log_proba(X), np.log(np.column_stack([1 - p, p])), rtol=1e-9
-    )
-
-
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_predictions_of_many_rows_go_in_blocks(n_classes: int, monkeypatch: Any) -> None:
     X, y = small(n_classes, np.float32)

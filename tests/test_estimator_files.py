@@ -196,6 +196,22 @@ def test_a_model_of_the_command_line_has_its_C(
     np.testing.assert_allclose(loaded.predict_proba(X), theirs.predict_proba(X), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("bias_lr", "fit_intercept", "learning_rate"),
+    [(None, True, 0.25), (0.25, True, 0.25), (0.5, True, "auto"), (0.0, False, 0.25)],
+)
+def test_a_rate_of_the_bias_is_an_intercept_or_none(
+    bias_lr: Any, fit_intercept: bool, learning_rate: Any, tmp_path: Path
+) -> None:
+    X, y = np.eye(4), np.array([0, 1, 2, 0])
+    model = cs.SoftmaxRegression(4, 3, dtype="float64")
+    cs.train(model, (X, y), epochs=1, optimizer=cs.SGD(0.25, bias_lr=bias_lr), progress=False)
+    model.save(tmp_path / "m")
+    loaded = SoftmaxClassifier.load(tmp_path / "m")
+    assert (loaded.fit_intercept, loaded.learning_rate) == (fit_intercept, learning_rate)
+    assert loaded.intercept_.any() == fit_intercept
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_a_weight_decay_is_a_C(n_classes: int, scale: float, tmp_path: Path) -> None:

@@ -69,6 +69,19 @@ def test_a_learning_rate_applies_to_the_features_as_they_are() -> None:
     np.testing.assert_allclose(classifier.intercept_, b, atol=1e-12)
 
 
+def test_without_an_intercept_that_of_the_last_fit_is_dropped() -> None:
+    X, y = small(3)
+    options = {"C": math.inf, "learning_rate": 0.25, "batch_size": 200, "momentum": 0.9}
+    classifier = SoftmaxClassifier(**options).partial_fit(X, y, classes=[0, 1, 2])
+    W = classifier.coef_.T.copy()
+    assert classifier.intercept_.any()
+    _, first, _ = cs.linear_cross_entropy_grad(X, np.zeros((4, 3)), np.zeros(3), y)
+    _, second, _ = cs.linear_cross_entropy_grad(X, W, np.zeros(3), y)
+    classifier.set_params(fit_intercept=False).partial_fit(X, y)
+    np.testing.assert_allclose(classifier.coef_.T, W - 0.25 * (0.9 * first + second), atol=1e-12)
+    assert not classifier.intercept_.any()
+
+
 def test_divergence_is_an_error() -> None:
     X, y = small()
     with pytest.raises(ValueError, match="the descent diverged at learning rate 1e"):

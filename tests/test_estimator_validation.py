@@ -12,6 +12,7 @@ from estimator_cases import TIGHT, objective, small
 
 from csoftmax.estimators import SoftmaxClassifier
 from csoftmax.estimators import classifier as module
+from csoftmax.estimators.monitor import rows_to_watch
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
@@ -62,7 +63,7 @@ def test_held_out_rows_are_not_fitted() -> None:
     classifier = SoftmaxClassifier(early_stopping=True, random_state=3, n_iter_no_change=10**6)
     classifier.set_params(tol=TIGHT).fit(X, y)
     seed = int(np.random.RandomState(3).randint(2**31 - 1))
-    rows, held = module.held_out_rows(y, 0.1, seed)
+    rows, held = rows_to_watch(y, 0.1, seed)
     assert len(held) == 12
     assert not set(rows) & set(held)
     best = int(np.argmin(classifier.history_["validation_loss"]))
@@ -152,7 +153,7 @@ def test_held_out_rows_have_the_weights_of_the_objective() -> None:
     classifier = SoftmaxClassifier(early_stopping=True, random_state=3, class_weight=c)
     classifier.fit(X, y, weight)
     seed = int(np.random.RandomState(3).randint(2**31 - 1))
-    rows, held = module.held_out_rows(y, 0.1, seed)
+    rows, held = rows_to_watch(y, 0.1, seed)
     s = weight * np.array([3.0, 0.5, 1.0])[y]
     losses = -classifier.predict_log_proba(X)[np.arange(len(y)), y]
     best = min(classifier.history_["validation_loss"])

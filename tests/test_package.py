@@ -36,8 +36,9 @@ def test_every_public_name_is_there_and_explains_itself() -> None:
     public = {
         "DataError", "DataLoader", "Dataset", "History", "Metrics", "Parameter", "SGD",
         "SoftmaxRegression", "cross_entropy", "evaluate", "fashion_mnist", "fashion_mnist_sample",
-        "info", "linear", "linear_cross_entropy", "linear_cross_entropy_grad", "log_softmax",
-        "read", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_grad", "train",
+        "info", "linear", "linear_cross_entropy", "linear_cross_entropy_grad", "linear_evaluate",
+        "log_softmax", "read", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_grad",
+        "train",
     }  # fmt: skip
     assert public <= set(cs.__all__)
     assert cs.__version__ == "0.1.0"

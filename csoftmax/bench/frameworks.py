@@ -11,7 +11,7 @@ import numpy as np
 
 from csoftmax.bench.measure import Side, on_cpus
 from csoftmax.bench.peers import Task
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 LEARNING_RATE = 0.1
 # The book's loop shuffles with PyTorch's own generator: another order, a slightly other loss.
@@ -54,7 +54,7 @@ class PyTorch:
 
         def run() -> float:
             total = torch.zeros(())
-            order = shuffled(np.arange(len(X)), random)
+            order = shuffle(np.arange(len(X)), random)
             for rows in torch.from_numpy(order).split(p.batch_size):
                 loss = cross_entropy(layer(X.index_select(0, rows)), y[rows])
                 optimizer.zero_grad()
@@ -194,7 +194,7 @@ class JAX:
         random, state = np.random.default_rng(0), [(jnp.asarray(p.W), jnp.asarray(p.b))]
 
         def run() -> float:
-            order = shuffled(np.arange(n), random).astype(np.int32)
+            order = shuffle(np.arange(n), random).astype(np.int32)
             state[0], loss = jax.block_until_ready(compiled(state[0], order))
             return float(loss)
 

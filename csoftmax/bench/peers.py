@@ -19,7 +19,7 @@ import numpy as np
 import csoftmax as cs
 from csoftmax import reference
 from csoftmax.bench.measure import Side
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 Array = Any
 
@@ -138,7 +138,7 @@ class NumPy:
         X, W, b, random = p.matrix, p.W.copy(), p.b.copy(), np.random.default_rng(0)
 
         def run() -> float:
-            order = shuffled(np.arange(len(X)), random)
+            order = shuffle(np.arange(len(X)), random)
             return reference.sgd_epoch(X, p.y, W, b, order, p.batch_size, 0.1)[0]
 
         return self._side(run)

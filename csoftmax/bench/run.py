@@ -19,7 +19,7 @@ from csoftmax.bench.session import Session
 from csoftmax.bench.small import all_small
 from csoftmax.bench.solver import all_solver
 from csoftmax.bench.work import Work, all_work, images
-from csoftmax.data.loader import shuffled
+from csoftmax.engine.calls import shuffle
 
 EXPECTED: dict[str, Callable[[Task], Any]] = {
     "epoch": lambda p: _first_epoch_loss(p),
@@ -38,7 +38,7 @@ EXPECTED["predict_one"] = EXPECTED["predict"]
 
 def _first_epoch_loss(p: Task) -> float:
     # the sides draw their orders alike, so that their losses can be compared
-    order = shuffled(np.arange(len(p.X)), np.random.default_rng(0))
+    order = shuffle(np.arange(len(p.X)), np.random.default_rng(0))
     return reference.sgd_epoch(
         p.X, p.y, p.W.copy(), p.b.copy(), order, p.batch_size, 0.1, scale=p.scale
     )[0]

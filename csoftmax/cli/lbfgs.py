@@ -18,10 +18,10 @@ from csoftmax import solver
 from csoftmax.cli.messages import UserError, users_mistakes
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.files import write_atomically
-from csoftmax.data import split_dataset
-from csoftmax.engine.calls import LinearArguments
+from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
+from csoftmax.rows.base import take
 from csoftmax.solver.solution import in_percent
 
 Array = NDArray[Any]
@@ -140,11 +140,10 @@ class LbfgsTraining:
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
         """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
         # rows of weight 0 are left out: nothing of X is copied but the rows to validate on
-        numbers = cs.Dataset(np.arange(len(self.data))[:, None], self.data.y)
-        _, held = split_dataset(numbers, VALIDATION_FRACTION, seed)
+        held = np.flatnonzero(held_out_rows(self.data.y, VALIDATION_FRACTION, seed))
         weight = np.ones(len(self.data))
-        weight[held.X[:, 0]] = 0.0
-        judge = _Judge(self, held.X[:, 0])
+        weight[held] = 0.0
+        judge = _Judge(self, held)
         Cs = np.logspace(*SWEPT, n_values)
         parameters: dict[float, tuple[Array, Array]] = {}
         self.say(_SWEEP_HEAD)
@@ -216,16 +215,16 @@ class _Judge:
     def __init__(self, run: LbfgsTraining, held: Array) -> None:
         self.run, self.n_held = run, len(held)
         X, y = run.data.X.reshape(len(run.data), -1), run.data.y
-        self.whole, self.part = (X, y), (X[held], y[held])
+        self.whole, self.part = (X, y), (take(X, held), y[held])
 
     def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
         """Return the accuracy on the others, and the mean loss and accuracy on those held out."""
         (_, correct), (loss, correct_held) = (
-            LinearArguments(X, W.T, b, y, self.run.scale, None, "sum", self.run.threads).run()
+            cs.linear_evaluate(X, W.T, b, y, scale=self.run.scale, n_threads=self.run.threads)
             for X, y in (self.whole, self.part)
         )
         n_others = len(self.whole[1]) - self.n_held
-        return (correct - correct_held) / n_others, loss / self.n_held, correct_held / self.n_held
+        return (correct - correct_held) / n_others, loss, correct_held / self.n_held
 
 
 _SWEEP_HEAD = (

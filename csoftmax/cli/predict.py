@@ -36,6 +36,7 @@ from csoftmax.cli.options import (
 from csoftmax.core.files import write_atomically
 from csoftmax.data.readers.front import read_samples
 from csoftmax.data.readers.table.options import TableOptions
+from csoftmax.rows.base import blocks, take
 
 _ROWS_AT_A_TIME = 8192  # bounds the memory for the probabilities of many classes
 
@@ -135,8 +136,8 @@ def _predicted(
     model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None, all_classes: bool
 ) -> Iterator[tuple[str, ...]]:
     names = model.class_names
-    for start in range(0, len(X), _ROWS_AT_A_TIME):
-        probabilities = model.predict_proba(X[start : start + _ROWS_AT_A_TIME], n_threads=threads)
+    for rows in blocks(len(X), _ROWS_AT_A_TIME):
+        probabilities = model.predict_proba(take(X, rows), n_threads=threads)
         labels = probabilities.argmax(axis=1)
         best = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
         # small probabilities keep their digits

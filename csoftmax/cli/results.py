@@ -11,6 +11,7 @@ import numpy as np
 
 import csoftmax as cs
 from csoftmax.cli.messages import users_mistakes
+from csoftmax.rows.base import take
 
 _DRAWN_IMAGES = 24
 _BESIDE_THE_MODEL = (
@@ -80,7 +81,7 @@ def draw_test_set(
             return
         # Spread over the set: files may be sorted by class.
         rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
-        images = test.X[rows].reshape(-1, *shape)
+        images = take(test.X, rows).reshape(-1, *shape)
         labels = model.predict(images)
         draw.draw_predictions(
             images, test.y[rows], labels, names, folder / "predictions.png", _DRAWN_IMAGES

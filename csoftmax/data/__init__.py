@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.files import write_atomically
-from csoftmax.data.dataset import Dataset, split_dataset
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.loader import DataLoader
+from csoftmax.data.split import split_dataset
 
 __all__ = [
     "CLASS_NAMES",

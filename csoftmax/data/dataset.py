@@ -1,10 +1,10 @@
-"""The in-memory form of a labelled data set, and how to split one."""
+"""The in-memory form of a labelled data set."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -130,65 +130,3 @@ def _checked_labels(values: Any, n_names: int) -> NDArray[np.int64]:
         expected = f"0..{limit - 1}" if n_names else "0 or more"
         raise ValueError(f"y[{i}] is {y[i]}, expected a label {expected}")
     return np.ascontiguousarray(y, np.int64)
-
-
-def split_dataset(
-    dataset: Dataset, test_fraction: float = 0.2, seed: int | None = 0
-) -> tuple[Dataset, Dataset]:
-    """Split a data set at random into train and test, each class in the same proportion.
-
-    Both parts are copies in the stored dtype (uint8 stays uint8) and keep the samples' order.
-    Every class keeps at least one sample in the train part.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    test_fraction : float
-        Between 0 and 1, both excluded: the share of the samples that goes to the test part.
-    seed : int or None
-        The same seed gives the same split; None another one each time.
-
-    Returns
-    -------
-    train, test : Dataset
-
-    Raises
-    ------
-    ValueError
-        For a test_fraction outside its range, or too few samples for both parts.
-
-    Examples
-    --------
-    >>> from csoftmax.data import fashion_mnist_sample, split_dataset
-    >>> train, test = split_dataset(fashion_mnist_sample()[0], 0.25)
-    >>> len(train), len(test)
-    (4500, 1500)
-    """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
-    n = len(dataset)
-    y = dataset.y
-    order = np.random.default_rng(seed).permutation(n)
-    # a stable sort of 16-bit keys is a radix sort: linear, whatever the number of samples
-    keys = y[order].astype(np.uint16) if dataset.n_classes <= 2**16 else y[order]
-    by_class = order[np.argsort(keys, kind="stable")]
-    # every (1 / test_fraction)-th sample of the classes laid end to end: exact in total,
-    # and within one sample of exact in each class
-    steps = np.floor(np.arange(n + 1) * test_fraction + 0.5)
-    in_test = np.zeros(n, np.bool_)
-    in_test[by_class[np.diff(steps) > 0]] = True
-    present, first = np.unique(y, return_index=True)
-    lost = np.isin(present, y[~in_test], invert=True)
-    in_test[first[lost]] = False
-    if not in_test.any():
-        raise ValueError(
-            f"{dataset.name or 'the data'}: {n} samples of {len(present)} classes are too few "
-            f"for a test part of {test_fraction:g}"
-        )
-    return _subset(dataset, ~in_test, "train"), _subset(dataset, in_test, "test")
-
-
-def _subset(dataset: Dataset, chosen: NDArray[np.bool_], part: str) -> Dataset:
-    index = np.flatnonzero(chosen)
-    name = f"{dataset.name} {part}".strip()
-    return replace(dataset, X=dataset.X[index], y=dataset.y[index], name=name)

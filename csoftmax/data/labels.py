@@ -13,6 +13,7 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.names import is_integer_name
 from csoftmax.data.dataset import Dataset, is_numeric
 from csoftmax.data.text import MISSING, as_number, whole_number
+from csoftmax.rows.base import blocks, take
 
 # one long label would widen every element of an array of labels
 _MAX_LABEL = 1000
@@ -63,12 +64,11 @@ def check_features(where: str, X: NDArray[Any]) -> None:
         raise DataError(f"{where}: expected at least one sample and one feature, got {X.shape}")
     if X.dtype.kind != "f":
         return
-    step = max(1, _BLOCK_VALUES // math.prod(X.shape[1:]))
-    for start in range(0, len(X), step):
-        finite = np.isfinite(X[start : start + step])
+    for rows in blocks(len(X), _BLOCK_VALUES // math.prod(X.shape[1:])):
+        finite = np.isfinite(take(X, rows))
         if not finite.all():
             at = np.argwhere(~finite)[0]
-            at[0] += start
+            at[0] += rows.start
             place = ", ".join(map(str, at))
             raise DataError(f"{where}: expected finite numbers, got {X[tuple(at)]} at [{place}]")
 

@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _kernels
 from csoftmax.data.dataset import Dataset
-
-
-def shuffled(order: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Put `order` into a random order, in place, and return it: `random.shuffle` takes longer."""
-    _kernels.shuffle(order, random.integers(2**64, size=math.ceil(len(order) / 2), dtype=np.uint64))
-    return order
+from csoftmax.engine.calls import shuffle
+from csoftmax.rows.base import blocks, take
 
 
 class DataLoader:
@@ -149,7 +144,7 @@ class DataLoader:
         >>> sorted(loader.epoch_order().tolist())
         [0, 1, 2, 3]
         """
-        return shuffled(np.arange(len(self.X)), self._random) if self.shuffle else None
+        return shuffle(np.arange(len(self.X)), self._random) if self.shuffle else None
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
         # drawn here, not at the first batch: epochs are numbered by the calls of iter()
@@ -162,9 +157,7 @@ class DataLoader:
         shape = self.X.shape[1:]
         if len(shape) == 2:
             shape = (1, *shape)
-        for start in range(0, len(self.X), self.batch_size):
-            rows: Any = slice(start, start + self.batch_size)
-            if order is not None:
-                rows = order[rows]
-            X = np.multiply(self.X[rows], dtype.type(self.scale), dtype=dtype)
+        for batch in blocks(len(self.X), self.batch_size):
+            rows = batch if order is None else order[batch]
+            X = np.multiply(take(self.X, rows), dtype.type(self.scale), dtype=dtype)
             yield X.reshape(len(X), *shape), self.y[rows].copy()

@@ -1,264 +1,169 @@
-"""From checked arguments to one call into compiled code: layouts, targets, results, reductions.
+"""The one door to the kernels' passes: what goes in has a name, and this module alone calls them.
 
-`csoftmax.functional` documents the functions and records them for backward; this is how they run.
+Arrays come checked: `csoftmax.functional` does it for what users call, `csoftmax.training` and
+`csoftmax.solver` for theirs. The kernels check no more than memory safety needs. X is as
+`csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax.core.checks import (
-    as_labels,
-    as_linear,
-    as_logits,
-    as_target,
-    as_weights,
-    check_ignore_index,
-    check_label_smoothing,
-    check_number,
-    check_out,
-    check_reduction,
-    check_threads,
-    compute_dtype,
-)
+from csoftmax.rows.base import Stored
 
 Array = NDArray[Any]
-UINT8 = np.dtype(np.uint8)  # a dtype is compared with a type by making it a dtype first
 
 
-class LinearArguments:
-    """The checked arguments of the two linear_cross_entropy functions."""
+class StoredRows(NamedTuple):
+    """Rows of features: ``scale * X[order]``, of which no copy is made."""
 
-    def __init__(
-        self,
-        X: ArrayLike,
-        W: ArrayLike,
-        b: ArrayLike | None,
-        y: ArrayLike,
-        scale: float,
-        sample_weight: ArrayLike | None,
-        reduction: str,
-        n_threads: int | None,
-    ) -> None:
-        self.X, self.W, self.b, self.dtype = as_linear(X, W, b)
-        self.y = as_labels(y, len(self.X), self.W.shape[1])
-        self.scale = check_number(scale, "scale")
-        check_reduction(reduction)
-        self.reduction = reduction
-        self.threads = check_threads(n_threads)
-        self.weight: Array | None = None
-        self.divisor = float(len(self.y))
-        if sample_weight is not None:
-            self.weight = as_weights(
-                sample_weight, len(self.y), "sample_weight", np.dtype(np.float64)
-            )
-            self.divisor = float(self.weight.sum())
-
-    def run(self, **results: Any) -> tuple[float, int]:
-        factor = 1.0
-        if self.reduction == "mean":
-            factor = 1 / self.divisor if self.divisor else 0.0
-        return _kernels.row_pass(
-            as_stored(self.X, self.dtype),
-            class_major(self.W, self.dtype),
-            contiguous_bias(self.b, self.W, self.dtype),
-            self.scale,
-            y=self.y,
-            sample_weight=self.weight,
-            factor=factor,
-            n_threads=self.threads,
-            **results,
-        )
-
-    def reduced(self, total: float) -> float:
-        return _reduced(total, self.divisor, self.reduction)
+    X: Stored
+    scale: float = 1.0
+    order: NDArray[np.int64] | None = None  # None: all rows as they come
 
 
-def cross_entropy_pass(
-    logits: ArrayLike,
-    y: ArrayLike,
-    weight: ArrayLike | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-    axis: int,
-    n_threads: int | None,
-    out: Array | None,
-    dlogits_out: Array | None,
-    wants_gradient: bool,
-) -> tuple[float | Array, Array]:
-    x, axis = as_logits(logits, axis)
-    dtype = compute_dtype(x)
-    check_reduction(reduction)
-    ignored = check_ignore_index(ignore_index)
-    smoothing = check_label_smoothing(label_smoothing)
-    threads = check_threads(n_threads)
-    target = as_target(y, x.shape, axis, dtype, ignored)
-    n_classes = x.shape[axis]
-    class_weight = None if weight is None else as_weights(weight, n_classes, "weight", dtype)
-    if out is not None and reduction != "none":
-        raise ValueError('out is given but reduction is not "none": there is no array to return')
-    losses, place = result_array(out, x.shape[:axis] + x.shape[axis + 1 :], dtype, x, target)
-    dlogits, gradient_place = None, None
-    if wants_gradient:
-        dlogits, gradient_place = result_array(dlogits_out, x.shape, dtype, x, target, in_place=x)
+class Parameters(NamedTuple):
+    """W class-major, (n_classes, n_features), and b (n_classes,), both contiguous.
 
-    # target[k] = dense[k], plus label_weight[k] where k is the label
-    along_axis = [1] * x.ndim
-    along_axis[axis] = n_classes
-    dense, labels, label_weight = None, None, class_weight
-    if smoothing:
-        share = np.full(n_classes, smoothing / n_classes, dtype)
-        dense = (share if class_weight is None else share * class_weight).reshape(along_axis)
-        label_weight = (np.ones_like(share) if class_weight is None else class_weight) * (
-            dtype.type(1 - smoothing)
-        )
-    if target.dtype.kind == "f":
-        scaled = target if label_weight is None else target * label_weight.reshape(along_axis)
-        dense = scaled if dense is None else scaled + dense
-        divisor = float(target.size // n_classes)
-        label_weight = None
-    else:
-        labels = target
-        divisor = _label_mass(labels, ignored, class_weight)
-    factor = 1.0
-    if reduction == "mean":
-        factor = 1 / divisor if divisor else 0.0
-    _kernels.softmax_pass(
-        "cross_entropy",
-        _three_dimensions(np.asarray(x, dtype), axis),
-        None if dlogits is None else _three_dimensions(dlogits, axis),
-        dense=None if dense is None else _three_dimensions(np.broadcast_to(dense, x.shape), axis),
-        y=None if labels is None else labels.reshape(-1),
-        ignored=None if labels is None else ignored,
-        label_weight=label_weight,
-        losses=losses.reshape(-1),
-        factor=factor,
-        n_threads=threads,
-    )
-    if dlogits is not None:
-        if reduction == "mean" and not divisor:  # of nothing: 0, also where 0 times NaN was added
-            dlogits[...] = 0
-        dlogits = placed(dlogits, gradient_place)
-    if reduction == "none":
-        return placed(losses, place), dlogits  # type: ignore[return-value]
-    return _reduced(float(losses.sum(dtype=np.float64)), divisor, reduction), dlogits  # type: ignore[return-value]
+    Several heads lie one after the other: W (n_heads, n_classes, n_features), b alike.
+    """
+
+    W: Array
+    b: Array
 
 
-def _label_mass(labels: Array, ignored: int, class_weight: Array | None) -> float:
-    """The divisor of the mean: how much the labels that count weigh."""
-    if class_weight is None:
-        return float(labels.size - np.count_nonzero(labels == ignored))
-    return float(class_weight[labels[labels != ignored]].sum(dtype=np.float64))
+class Targets(NamedTuple):
+    """The label of each row of X, and its weight."""
+
+    y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None  # of heads: a vector, or a row for each of some heads
+    weight_of_head: NDArray[np.int64] | None = None  # which row a head has
 
 
-def _reduced(total: float, divisor: float, reduction: str) -> float:
-    if reduction == "sum":
-        return total
-    return total / divisor if divisor else math.nan
+class Sink(NamedTuple):
+    """The results that are wanted; each array is filled in place."""
+
+    gradient: tuple[Array, Array] | None = None  # like W and b
+    factor: float = 1.0  # of the gradient
+    losses: Array | None = None  # (n_rows,)
+    predictions: NDArray[np.int64] | None = None  # (n_rows,)
+    logits: Array | None = None  # (n_rows, any number of classes)
+    first_class: int = 0  # the column of the logits that the first class of W goes to
 
 
-def softmax_along_axis(
-    kind: str, x: Array, axis: int, out: Array | None, n_threads: int | None
-) -> Array:
-    threads = check_threads(n_threads)
-    dtype = compute_dtype(x)
-    result, place = result_array(out, x.shape, dtype, x, in_place=x)
-    _kernels.softmax_pass(
-        kind,
-        _three_dimensions(np.asarray(x, dtype), axis),
-        _three_dimensions(result, axis),
-        n_threads=threads,
-    )
-    return placed(result, place)
+class Step(NamedTuple):
+    """How the gradient of a minibatch moves W and b: see `csoftmax.SGD`."""
+
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    W_velocity: Array | None = None  # None: no momentum
+    b_velocity: Array | None = None
+    bias_rate: float | None = None  # None: the learning rate
 
 
-def _three_dimensions(x: Array, axis: int) -> Array:
-    """View x as (everything before the axis, the axis, everything after), a copy if need be."""
-    shape = x.shape
-    return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+class LogitTargets(NamedTuple):
+    """What rows of logits should be: ``dense``, and ``label_weight[k]`` more where k is the label.
+
+    Logits and `dense` are (n_outer, n_classes, n_inner), labels (n_outer * n_inner,).
+    """
+
+    dense: Array | None
+    labels: NDArray[np.int64] | None
+    label_weight: Array | None  # (n_classes,); None: 1
+    ignored: int | None  # the label of rows that do not count
 
 
-# ---- layouts -----------------------------------------------------------------------------------
+NOTHING = Sink()
 
 
-def as_stored(X: Array, dtype: np.dtype[Any]) -> Array:
-    """Return X as the kernels read it: itself, unless its dtype is one they do not know."""
-    if X.dtype.kind == "f" or X.dtype == UINT8:
-        return X
-    if X.dtype.kind == "b":
-        return X.view(UINT8)
-    return X.astype(dtype)
+def forward(rows: StoredRows, parameters: Parameters, sink: Sink, n_threads: int) -> None:
+    """Fill the logits or predictions of the rows."""
+    _kernels.row_pass(
+        rows.X, *parameters, rows.scale, order=rows.order, logits=sink.logits,
+        first_class=sink.first_class, predictions=sink.predictions, n_threads=n_threads,
+    )  # fmt: skip
 
 
-def class_major(W: Array, dtype: np.dtype[Any]) -> Array:
-    """Return W.T as a C-contiguous array of the compute type, without a copy if W is stored so."""
-    transposed: Array = W.T
-    flags = transposed.flags
-    if transposed.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return transposed
-    return np.array(transposed, dtype, order="C")
+def evaluate(
+    rows: StoredRows, parameters: Parameters, targets: Targets, sink: Sink, n_threads: int
+) -> tuple[float, int]:
+    """Return the weighted sum of the losses, and how many rows are predicted right."""
+    return _kernels.row_pass(
+        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        sample_weight=targets.weight, gradient=sink.gradient, factor=sink.factor,
+        losses=sink.losses, predictions=sink.predictions, n_threads=n_threads,
+    )  # fmt: skip
 
 
-def contiguous_bias(b: Array | None, W: Array, dtype: np.dtype[Any]) -> Array:
-    if b is None:
-        return np.zeros(W.shape[1], dtype)
-    if b.dtype == dtype and b.flags.c_contiguous and b.flags.aligned:
-        return b
-    return np.array(b, dtype, order="C")
+def evaluate_heads(
+    rows: StoredRows, parameters: Parameters, targets: Targets, sink: Sink, n_threads: int
+) -> tuple[list[float], list[int]]:
+    """Return the sums of `evaluate` for each of the heads, all in one pass over the rows.
+
+    Where X, W and the logits are finite, every head has the bits that it would have alone.
+    """
+    return _kernels.row_pass(
+        rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        sample_weight=targets.weight, weight_of_head=targets.weight_of_head,
+        heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor, n_threads=n_threads,
+    )  # fmt: skip
 
 
-def result_array(
-    out: Array | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *inputs: Array | None,
-    in_place: Array | None = None,
-) -> tuple[Array, Array | None]:
-    """Return the array that the kernel fills, and `out` if the result must be copied there."""
-    if out is None:
-        return np.empty(shape, dtype), None
-    check_out(out, shape, dtype)
-    flags = out.flags
-    if not (flags.c_contiguous and flags.aligned):
-        return np.empty(shape, dtype), out
-    for array in inputs:
-        same = array is in_place and array is not None and array.dtype == dtype
-        if array is None or (same and _same_place(array, out)):
-            continue
-        if np.may_share_memory(array, out):
-            return np.empty(shape, dtype), out
-    return out, None
+def minibatches(
+    rows: StoredRows,
+    parameters: Parameters,
+    targets: Targets,
+    step: Step,
+    batch_size: int,
+    n_threads: int,
+) -> tuple[float, int]:
+    """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
+    return _kernels.row_pass(
+        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
+        bias_rate=step.bias_rate, n_threads=n_threads,
+    )  # fmt: skip
 
 
-def _same_place(a: Array, b: Array) -> bool:
-    return (
-        a.strides == b.strides
-        and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-    )
+def linear_gradient(rows: StoredRows, dlogits: Array, dW: Array, db: Array) -> None:
+    """Set ``dW = scale * dlogits @ X`` and ``db = dlogits.sum(axis=1)``, on this thread alone.
+
+    dlogits is class-major, (n_classes, n_rows). All rows of X are summed in one float type: for
+    many rows, call it by blocks.
+    """
+    X = np.require(rows.X, rows.X.dtype.newbyteorder("="), ["C", "A"])
+    _kernels.linear_gradient(X, dlogits, rows.scale, dW, db)
 
 
-def placed(result: Array, place: Array | None) -> Array:
-    if place is None:
-        return result
-    np.copyto(place, result)
-    return place
+def softmax(kind: str, logits: Array, out: Array, n_threads: int) -> None:
+    """Fill `out` with the "softmax" or "log_softmax" of (n_outer, n_classes, n_inner) logits."""
+    _kernels.softmax_pass(kind, logits, out, n_threads=n_threads)
 
 
-def forward(
-    features: Array,
-    weight: Array,
-    bias: Array,
-    scale: float,
-    n_threads: int | None,
-    **results: Array,
+def cross_entropy(
+    logits: Array,
+    targets: LogitTargets,
+    losses: Array,
+    dlogits: Array | None,
+    factor: float,
+    n_threads: int,
 ) -> None:
-    """Fill `logits` or `predictions` for a model's own class-major parameters, in their dtype."""
-    threads = check_threads(n_threads)
-    stored = as_stored(features, weight.dtype)
-    _kernels.row_pass(stored, weight, bias, scale, n_threads=threads, **results)  # type: ignore[call-overload]
+    """Fill the losses of rows of logits and, unless it is None, `factor` times their gradient."""
+    _kernels.softmax_pass(
+        "cross_entropy", logits, dlogits, dense=targets.dense, y=targets.labels,
+        ignored=targets.ignored, label_weight=targets.label_weight, losses=losses, factor=factor,
+        n_threads=n_threads,
+    )  # fmt: skip
+
+
+def shuffle(order: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Put `order` into a random order, in place, and return it: `random.shuffle` takes longer."""
+    _kernels.shuffle(order, random.integers(2**64, size=math.ceil(len(order) / 2), dtype=np.uint64))
+    return order

@@ -17,8 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.core.version import __version__
-from csoftmax.engine.calls import forward
+from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
+from csoftmax.estimators.two_classes import estimator_form, softmax_form
+from csoftmax.rows.base import Stored, as_stored, blocks, take
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64
@@ -125,7 +127,8 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
-        forward(X, coef, intercept, 1.0, self._threads, predictions=labels)
+        parameters = calls.Parameters(coef, intercept)
+        self._forward(X, parameters, calls.Sink(predictions=labels))
         return self.classes_[labels]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -174,19 +177,21 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _threads(self) -> int:
         return threads(self.n_threads)
 
+    def _forward(self, X: Stored, parameters: calls.Parameters, sink: calls.Sink) -> None:
+        rows = calls.StoredRows(as_stored(X, parameters.b.dtype))
+        calls.forward(rows, parameters, sink, self._threads)
+
     def _of_logits(
         self, X: Any, transform: Callable[[Array], Array], two_columns: bool = True
     ) -> Array:
         """Return a function of the logits of X, row by row, in the type of data and parameters."""
         X, coef, intercept, dtype = self._ready(X)
-        n_logits = len(intercept)
+        parameters, n_logits = calls.Parameters(coef, intercept), len(intercept)
         n_columns = 2 if two_columns and n_logits == 1 else n_logits
         result = np.empty((len(X), n_columns), dtype)
-        step = max(1, _BLOCK_BYTES // (8 * n_columns))
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            logits = np.empty((len(X[rows]), n_logits))
-            forward(X[rows], coef, intercept, 1.0, self._threads, logits=logits)
+        for rows in blocks(len(X), _BLOCK_BYTES // (8 * n_columns)):
+            logits = np.empty((rows.stop - rows.start, n_logits))
+            self._forward(take(X, rows), parameters, calls.Sink(logits=logits))
             if n_columns > n_logits:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             result[rows] = transform(logits)
@@ -213,32 +218,10 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
         if absent.any() and not absent.all():
             b[absent] = b[~absent].min()
+        if not self.fit_intercept:
+            b[:] = 0  # the last fit may have had an intercept
         return W, b
 
     def _keep(self, W: Array, b: Array) -> None:
         """Keep one head's parameters as scikit-learn shows them."""
         self.coef_, self.intercept_ = estimator_form(W, b)
-
-
-def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
-    """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
-    if len(intercept) > 1:
-        return np.ascontiguousarray(coef), np.array(intercept)
-    halves = np.array([-0.5, 0.5], coef.dtype)
-    return halves[:, None] * coef, halves * intercept
-
-
-def estimator_form(W: Array, b: Array) -> tuple[Array, Array]:
-    """Return coef_ and intercept_: for two classes one row, the logit of the second class."""
-    if len(b) > 2:
-        return W, b
-    return W[1:] - W[:1], b[1:] - b[:1]
-
-
-def softmax_C(C: float | Array, n_classes: int) -> Any:
-    """Return the C of the softmax form that equals C in the estimator's form.
-
-    With two classes scikit-learn penalises ``||w||^2`` of the difference ``w = W_1 - W_0``; the
-    best W with that difference has ``||W||^2 = ||w||^2 / 2``: half the C penalises it equally.
-    """
-    return C / 2 if n_classes == 2 else C

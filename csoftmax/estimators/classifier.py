@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax.core.checks import check_learning_rate, check_number, check_positive
+from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
-    softmax_C,
     unchanged_by_failure,
 )
 from csoftmax.estimators.fit import (
     ConvergenceWarning,
-    Problem,
+    FitTask,
     fit_lbfgs,
     plan_memory,
 )
@@ -31,21 +31,20 @@ from csoftmax.estimators.inputs import (
     check_C,
     check_common_parameters,
     check_flag,
-    checked_weight,
-    compute_dtype,
     conversion_bytes,
-    held_out_rows,
     in_rows,
     in_units,
-    more_samples,
-    rows_that_count,
     training_set,
+)
+from csoftmax.estimators.minibatches import MinibatchClassifier
+from csoftmax.estimators.monitor import Monitor, rows_to_watch, validation_set
+from csoftmax.estimators.weights import (
+    checked_weight,
+    rows_that_count,
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax.estimators.minibatches import MinibatchClassifier
-from csoftmax.estimators.monitor import Monitor
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.rows.base import take
 
 __all__ = [
     "ConvergenceWarning",
@@ -244,39 +243,37 @@ class SoftmaxClassifier(MinibatchClassifier):
             rows = rows_that_count(weight)
             monitor, held_bytes = None, 0
             if validation is not None:
-                monitor = self._monitor(*self._validation(validation, data.classes, by_class))
+                monitor = self._monitor(*validation_set(self, validation, data.classes, by_class))
             elif self.early_stopping:
-                rows, held = held_out_rows(
+                rows, held = rows_to_watch(
                     data.y, self.validation_fraction, seed, rows, data.classes
                 )
                 of_held = None if weight is None else weight[held]
-                monitor = self._monitor(data.X[held], target[held], of_held)
+                monitor = self._monitor(take(data.X, held), target[held], of_held)
                 held_bytes = monitor.X.nbytes
             start = self._start(data, names)
             n_classes = len(data.classes)
-            problem = Problem(
-                data.X, target, n_classes, weight, rows, softmax_C(float(self.C), n_classes)
-            )
+            task = FitTask(data.X, target, n_classes, weight, rows, float(self.C))
             # probabilities, and the solver's copy
             others = held_bytes + converted + (2 * target.nbytes if target.ndim == 2 else 0)
             plan = plan_memory(budget, data.X, n_classes, self._threads, others=others)
-            problem.X = in_rows(data.X, budget - plan.n_bytes)
+            task.X = in_rows(data.X, budget - plan.n_bytes)
             if self.verbose:
-                copied = 0 if problem.X is data.X else data.X.nbytes
+                copied = 0 if task.X is data.X else data.X.nbytes
                 print(
                     f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X",
                     file=sys.stderr,
                 )
             if self.solver == "sgd":
-                fitted = self._fit_sgd(problem, start, monitor, seed, plan)
+                fitted = self._fit_sgd(task, start, monitor, seed, plan)
             else:
                 fitted = fit_lbfgs(
-                    problem, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
+                    task, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
                     max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
                 )  # fmt: skip
                 self.__dict__.pop("_descent", None)
-            self.classes_, self._seen = data.classes, problem.total
-            mass = mass_of_classes(target, problem.row_weight, n_classes)
+            self.classes_, self._seen = data.classes, task.total
+            mass = mass_of_classes(target, task.row_weight, n_classes)
             self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
             self._keep(fitted.W, fitted.b)
             self.n_iter_ = np.array([fitted.n_iter], np.int32)
@@ -384,25 +381,6 @@ class SoftmaxClassifier(MinibatchClassifier):
                     f"{where} has {after[i]!r}; warm_start=False starts anew"
                 )
         return W, b
-
-    def _validation(
-        self, validation: Any, classes: Array, by_class: Array | None
-    ) -> tuple[Array, Array, Array | None]:
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            what = type(validation).__name__
-            if isinstance(validation, (tuple, list)):
-                what += f" of {len(validation)}"
-            raise TypeError(
-                f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight)"
-            )
-        X, y, *weights = validation
-        try:
-            data = more_samples(self, X, y, classes, "validation")
-        except ValueError as error:  # scikit-learn's checks speak of X and y
-            told = str(error)
-            raise ValueError(told if "validation" in told else f"validation: {told}") from error
-        weight = checked_weight(weights[0] if weights else None, len(data.X), "validation[2]")
-        return data.X, *with_class_weights(data.y, weight, by_class, "validation")
 
     def _monitor(self, X: Array, y: Array, weight: Array | None) -> Monitor:
         patience = self.n_iter_no_change if self.early_stopping else None

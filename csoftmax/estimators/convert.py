@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 from csoftmax.core.checks import FLOAT32, FLOAT64, check_number, check_positive
 from csoftmax.core.errors import DataError
 from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_parameters
-from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax, estimator_form, softmax_form
+from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax
 from csoftmax.estimators.inputs import check_C
+from csoftmax.estimators.two_classes import estimator_C, estimator_form, softmax_form
 from csoftmax.model import SoftmaxRegression
 
 Array = NDArray[Any]
@@ -112,8 +113,8 @@ def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
     """Return how a bare model was trained, as settings of a classifier of unscaled features.
 
     ``coef_ = scale W``, so that ``||coef_||^2 / (2 scale^2 C) = ||W||^2 / (2 C)``. A weight decay
-    penalises the mean loss by ``weight_decay / 2 ||W||^2``: C is ``1 / (weight_decay n_samples)``,
-    and with two classes, where ``coef_`` is the difference of their weights, twice that.
+    penalises the mean loss by ``weight_decay / 2 ||W||^2``: C is ``1 / (weight_decay n_samples)``
+    in the softmax's form.
     """
     facts, square = model.trained_with, model.scale**2
     if facts.get("solver") == "lbfgs":
@@ -124,13 +125,16 @@ def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
     elif facts.get("solver") == "sgd":
         n_samples = check_positive(facts["n_samples"], "n_samples")
         penalty = check_number(facts["weight_decay"], "weight_decay") * n_samples
-        C = (2 if model.n_classes == 2 else 1) * square / penalty if penalty > 0 else math.inf
+        C = estimator_C(square / penalty if penalty > 0 else math.inf, model.n_classes)
         settings = {"solver": "sgd", "C": C,
                     "momentum": check_number(facts["momentum"], "momentum"),
                     "batch_size": check_positive(facts["batch_size"], "batch_size"),
                     "max_iter": check_positive(facts["epochs"], "epochs")}  # fmt: skip
-        if square == 1:  # else weights and intercepts have learning rates of their own
-            settings["learning_rate"] = check_number(facts["lr"], "lr")
+        rate, of_bias = check_number(facts["lr"], "lr"), facts.get("bias_lr")
+        settings["fit_intercept"] = of_bias != 0 or bool(model.b.any())
+        # one rate for weights and intercepts is what a classifier of unscaled features has
+        if square == 1 and (of_bias in (None, rate) or not settings["fit_intercept"]):
+            settings["learning_rate"] = rate
     else:
         settings = {}
     n_iter = facts.get("n_iter", facts.get("epochs", 0))

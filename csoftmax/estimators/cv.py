@@ -21,9 +21,9 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, softmax_C, unchanged_by_failure
+from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_failure
 from csoftmax.estimators.classifier import SoftmaxClassifier
-from csoftmax.estimators.fit import Problem, fit_lbfgs, plan_groups, solve_heads
+from csoftmax.estimators.fit import FitTask, fit_lbfgs, plan_groups, solve_heads
 from csoftmax.estimators.folds import (
     Fold,
     best_for_all,
@@ -44,8 +44,10 @@ from csoftmax.estimators.inputs import (
     in_rows,
     in_units,
     training_set,
-    weights_of_samples,
 )
+from csoftmax.estimators.two_classes import estimator_form
+from csoftmax.estimators.weights import weights_of_samples
+from csoftmax.rows.base import take
 
 __all__ = ["SoftmaxClassifierCV"]
 
@@ -284,7 +286,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         of_folds = {"tol": FOLD_TOL * float(self.tol),
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         W, b, iterations = solve_heads(
-            data.X, data.y, n_classes, softmax_C(Cs, n_classes), weights, n_at_once, plan,
+            data.X, data.y, n_classes, Cs, weights, n_at_once, plan,
             **{**options, **of_folds},
         )  # fmt: skip
         paths = self._paths(W, b)
@@ -292,10 +294,9 @@ class SoftmaxClassifierCV(LinearSoftmax):
         name = repr(self.scoring or "accuracy")
         if self.refit:
             chosen = float(Cs[best_for_all(scores, name)])
-            C = softmax_C(chosen, n_classes)
-            problem = Problem(data.X, data.y, n_classes, weight, None, C)
+            task = FitTask(data.X, data.y, n_classes, weight, None, chosen)
             # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
-            fitted = fit_lbfgs(problem, None, None, plan.of_one(data.X, n_classes), **options)
+            fitted = fit_lbfgs(task, None, None, plan.of_one(data.X, n_classes), **options)
             self._keep(fitted.W, fitted.b)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:
@@ -322,8 +323,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
 
     def _paths(self, W: Array, b: Array) -> Array:
         """Return the parameters of all heads, (n_folds, n_cs, n_classes or 1, n_features + 1)."""
-        if W.shape[2] == 2:
-            W, b = W[:, :, 1:] - W[:, :, :1], b[:, :, 1:] - b[:, :, :1]
+        W, b = estimator_form(W, b)
         return np.concatenate([W, b[..., None]], axis=-1) if self.fit_intercept else W
 
     def _scores(
@@ -337,7 +337,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         n_samples, n_features = data.X.shape
         scores = np.empty(paths.shape[:2])
         for i, (_, test) in enumerate(folds):
-            X, y = data.X[test], data.classes[data.y[test]]
+            X, y = take(data.X, test), data.classes[data.y[test]]
             weight = None if sample_weight is None else sample_weight[test]
             given = {name: rows_of(value, test, n_samples) for name, value in params.items()}
             model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
+from csoftmax.core.checks import compute_dtype
 from csoftmax.estimators.base import Gap
-from csoftmax.estimators.inputs import Labels, MemoryBudgetError, compute_dtype, in_units
-from csoftmax.estimators.monitor import History, Monitor
-from csoftmax.solver import Progress, Solution, newton
+from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
+from csoftmax.estimators.monitor import Columns, Monitor
+from csoftmax.estimators.two_classes import softmax_C
+from csoftmax.solver import Solution, newton
 from csoftmax.solver.hessians import (
     BLOCK_BYTES,
     DIAGONAL_BYTES,
@@ -47,12 +49,12 @@ class Fitted(NamedTuple):
     W: Array
     b: Array
     n_iter: int
-    history: History
+    history: Columns
     gap: Gap
 
 
 @dataclass
-class Problem:
+class FitTask:
     """One fit: checked data, the weights of its rows, and the rows that are in use."""
 
     X: Array
@@ -60,7 +62,7 @@ class Problem:
     n_classes: int
     weight: Array | None
     rows: Labels | None  # None: all
-    C: float  # of the softmax form
+    C: float  # as the estimator has it
     seen: float = 0.0  # weight of samples that came before these
 
     @property
@@ -81,8 +83,12 @@ class Problem:
 
     @property
     def penalty(self) -> float:
-        """The strong convexity that the penalty gives: ``1 / (C S)``."""
-        return 1 / (self.C * (self.seen + self.total))
+        """The strong convexity that the penalty gives: ``1 / (C S)`` in the softmax's form."""
+        return 1 / (self.solver_C * (self.seen + self.total))
+
+    @property
+    def solver_C(self) -> float:
+        return float(softmax_C(self.C, self.n_classes))
 
 
 def warn_caller(message: str, callers: int = 2) -> None:
@@ -166,32 +172,23 @@ def run_solver(X: Array, y: Array, n_classes: int, plan: Plan, **options: Any) -
 
 
 def fit_lbfgs(
-    problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
+    task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
     **options: Any,
 ) -> Fitted:  # fmt: skip
     """Minimise one head to the optimum, or to where validation says to stop."""
-    evaluated: dict[float, int] = {}
-
-    def watch(progress: Progress) -> bool:
-        now = float(progress.objective[0])
-        if monitor is None or now in evaluated:  # a trial step may have been no good
-            return False
-        evaluated[now] = len(monitor.losses)
-        return monitor.after(*progress.parameters(0))
-
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
     solution = run_solver(
-        problem.X, problem.y, problem.n_classes, plan, C=problem.C,
-        sample_weight=problem.row_weight, callback=None if monitor is None else watch,
+        task.X, task.y, task.n_classes, plan, C=task.solver_C,
+        sample_weight=task.row_weight, callback=None if monitor is None else monitor.watch,
         gradient_tol=float(options["tol"]), **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
     if monitor is not None:
-        monitor.record(fitted.history, [evaluated[f] for f in fitted.history["objective"]])
+        monitor.record(fitted.history)
         if monitor.best_parameters is not None:
             W, b = monitor.best_parameters
-            gap = measure_gap(problem, W, b, plan, options["fit_intercept"], options["n_threads"])
+            gap = measure_gap(task, W, b, plan, options["fit_intercept"], options["n_threads"])
             at = int(np.nanargmin(fitted.history["validation_loss"]))
             gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
@@ -244,7 +241,8 @@ def solve_heads(
                 "b": np.repeat(b[:, before], len(group), axis=0),
             }
         solution = run_solver(
-            X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
+            X, y, n_classes, plan, C=softmax_C(np.tile(Cs[group], n_weights), n_classes),
+            sample_weight=weights,
             weight_of_head=np.repeat(np.arange(n_weights), len(group)), path=True, **start,
             **options,
         )  # fmt: skip
@@ -269,12 +267,12 @@ def fitted_head(solution: Solution, head: int) -> Fitted:
 
 
 def measure_gap(
-    problem: Problem, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
+    task: FitTask, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
     """Return how far some parameters are from the optimum at most: a pass, and no step."""
     solution = run_solver(
-        problem.X, problem.y, problem.n_classes, plan._replace(preconditioner=None), C=problem.C,
-        sample_weight=problem.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
+        task.X, task.y, task.n_classes, plan._replace(preconditioner=None), C=task.solver_C,
+        sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
         fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     return fitted_head(solution, 0).gap._replace(estimate=math.nan)

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from csoftmax import functional
-from csoftmax.estimators.base import LinearSoftmax, softmax_C, softmax_form
+from csoftmax.engine.passes import mass_of_classes
+from csoftmax.estimators.base import LinearSoftmax
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
     TrainingSet,
     as_bytes,
-    checked_weight,
     in_units,
     more_samples,
-    weights_of_classes,
-    with_class_weights,
 )
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.estimators.two_classes import estimator_form, softmax_C, softmax_form
+from csoftmax.estimators.weights import checked_weight, weights_of_classes, with_class_weights
+from csoftmax.rows.base import blocks, take
 
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB
@@ -94,7 +94,7 @@ def _shown_rows(classes: Array, reference: Any) -> NDArray[np.float64]:
         every = every - every[at]
     elif n_classes > 2:
         every = every - every.mean(axis=0)
-    return every[1:] - every[:1] if n_classes == 2 else every
+    return estimator_form(every, np.zeros(n_classes))[0]
 
 
 def _check_size(estimator: LinearSoftmax, n_rows: int, n_columns: int) -> None:
@@ -124,17 +124,18 @@ def _information(
     (n_samples, n_features), n_classes = data.X.shape, len(data.classes)
     s = np.ones(n_samples) if weight is None else weight
     n_columns = n_features + estimator.fit_intercept
-    step = max(1, _BLOCK_BYTES // (8 * n_classes * (n_features + 1)))
-    blocks = [slice(start, start + step) for start in range(0, n_samples, step)]
+    at_once = _BLOCK_BYTES // (8 * n_classes * (n_features + 1))
     mean = np.zeros(n_features)
     if estimator.fit_intercept:
-        mean = sum(s[rows] @ data.X[rows].astype(np.float64) for rows in blocks) / s.sum()
+        for rows in blocks(n_samples, at_once):
+            mean += s[rows] @ take(data.X, rows).astype(np.float64)
+        mean /= s.sum()
     coef = np.asarray(estimator.coef_, np.float64)
     W, b = softmax_form(coef, np.asarray(estimator.intercept_, np.float64) + coef @ mean)
     information = np.zeros((n_classes - 1, n_columns, n_classes - 1, n_columns))
-    for rows in blocks:
+    for rows in blocks(n_samples, at_once):
         x = np.ones((len(s[rows]), n_columns))
-        x[:, :n_features] = data.X[rows] - mean
+        x[:, :n_features] = take(data.X, rows) - mean
         p = functional.softmax(x[:, :n_features] @ W.T + b)
         for k in range(1, n_classes):  # with the classes 1 to k, the rest by symmetry
             curvature = -s[rows, None] * p[:, [k]] * p[:, 1 : k + 1]

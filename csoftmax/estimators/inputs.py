@@ -1,4 +1,4 @@
-"""What an estimator is given, checked: samples, classes, weights, held-out rows, memory."""
+"""What an estimator is given, checked: samples, classes, settings, memory."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import train_test_split
+from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, validate_data
 
 from csoftmax.core.checks import (
-    FLOAT32,
-    FLOAT64,
     as_labels_or_probabilities,
-    as_weights,
     check_number,
     check_positive,
     check_threads,
     widened,
 )
 from csoftmax.core.cpus import MAX_THREADS
-from csoftmax.solver.problem import mass_of_classes
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -104,7 +98,7 @@ def more_samples(
     if len(unknown):
         raise ValueError(
             f"{name} has the label {unknown.tolist()[0]!r}, expected one of the classes "
-            f"{_listed(classes)}"
+            f"{listed(classes)}"
         )
     index = np.searchsorted(classes, present)
     return TrainingSet(X, classes, np.ascontiguousarray(index[labels], np.int64))
@@ -128,7 +122,7 @@ def checked_probabilities(target: Array, X: Any, classes: Array, name: str) -> A
     if target.shape[1] != len(classes):
         raise ValueError(
             f"{name} has {target.shape[1]} columns, expected one for each of the "
-            f"{len(classes)} classes {_listed(classes)}"
+            f"{len(classes)} classes {listed(classes)}"
         )
     return as_labels_or_probabilities(target, len(target), len(classes), name)
 
@@ -136,10 +130,6 @@ def checked_probabilities(target: Array, X: Any, classes: Array, name: str) -> A
 def most_probable(y: Array) -> Labels:
     """Return labels as they are, and the most probable class of rows of probabilities."""
     return y if y.ndim == 1 else y.argmax(axis=1)
-
-
-def compute_dtype(X: Array) -> np.dtype[Any]:
-    return FLOAT64 if X.dtype == np.float64 else FLOAT32
 
 
 def _table(X: Any) -> Any:
@@ -166,7 +156,8 @@ def _fits_float32(X: Any) -> bool:
     return getattr(dtype, "name", None) in ("bfloat16", "int8")
 
 
-def _listed(classes: Array) -> str:
+def listed(classes: Array) -> str:
+    """Return classes as a message shows them: the first six."""
     shown = ", ".join(map(repr, classes[:6].tolist()))
     return shown + (f", ... ({len(classes)} in all)" if len(classes) > 6 else "")
 
@@ -208,132 +199,6 @@ def check_common_parameters(estimator: Any) -> None:
     as_bytes(estimator.max_memory)
     if not isinstance(estimator.verbose, numbers.Integral) or estimator.verbose < 0:
         raise ValueError(f"verbose is {estimator.verbose!r}, expected 0 or more")
-
-
-# ---- weights -----------------------------------------------------------------------------------
-
-
-def check_class_weight(class_weight: Any, classes: Array) -> None:
-    """Refuse what is no class weighting, and a mapping that does not fit the classes."""
-    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
-        return
-    if not isinstance(class_weight, Mapping):
-        raise ValueError(f'class_weight is {class_weight!r}, expected a dict, "balanced" or None')
-    labels = classes.tolist()
-    unknown = [label for label in class_weight if label not in labels]
-    if unknown and any(label not in class_weight for label in labels):
-        raise ValueError(
-            f"class_weight has the key {unknown[0]!r}, expected the classes {_listed(classes)}"
-        )
-    for label, weight in class_weight.items():
-        if check_number(weight, f"class_weight[{label!r}]") < 0:
-            raise ValueError(f"class_weight[{label!r}] is {weight}, expected at least 0")
-
-
-def weights_of_classes(
-    class_weight: Any, classes: Array, y: Array, weight: Array | None
-) -> Array | None:
-    """Return one weight per class, or None; "balanced" ones are S / (n_classes * S_k)."""
-    check_class_weight(class_weight, classes)
-    if class_weight is None:
-        return None
-    if isinstance(class_weight, Mapping):
-        return np.array([class_weight.get(label, 1.0) for label in classes.tolist()], np.float64)
-    totals = mass_of_classes(y, weight, len(classes))
-    with np.errstate(divide="ignore"):
-        balanced: Array = totals.sum() / (len(classes) * totals)
-    return np.where(totals > 0, balanced, 0.0)
-
-
-def checked_weight(sample_weight: Any, n_samples: int, name: str = "sample_weight") -> Array | None:
-    """Return one weight per sample in float64, some of them not 0; None where none are given."""
-    if sample_weight is None:
-        return None
-    given = np.asarray(sample_weight)
-    if given.ndim == 0:
-        given = np.full(n_samples, given[()])
-    weight = as_weights(given, n_samples, name, FLOAT64)
-    if not weight.any():
-        raise ValueError(f"{name} is zero for every sample, expected some weight")
-    return weight
-
-
-def with_class_weights(
-    y: Array, weight: Array | None, by_class: Array | None, name: str = "y"
-) -> tuple[Array, Array | None]:
-    """Return targets and weights of samples such that classes count by their weights.
-
-    The loss ``sum_k c_k t_ik loss_ik`` of probabilities t is that of the probabilities
-    ``c_k t_ik / m_i`` with ``m_i = sum_k c_k t_ik`` for a weight.
-    """
-    if by_class is None:
-        return y, weight
-    mass = by_class[y] if y.ndim == 1 else y @ by_class
-    if y.ndim == 2:  # where there is no mass, the weight is 0 and any target will do
-        y = np.where(mass[:, None] > 0, y * by_class / np.where(mass > 0, mass, 1.0)[:, None], y)
-    weight = mass if weight is None else weight * mass
-    if not weight.any():
-        raise ValueError(f"class_weight is zero for every class in {name}, expected some weight")
-    return y, weight
-
-
-def weights_of_samples(
-    sample_weight: ArrayLike | None, class_weight: Any, classes: Array, y: Labels
-) -> Array | None:
-    """Return sample weight times class weight in float64, or None where all are 1."""
-    weight = checked_weight(sample_weight, len(y))
-    by_class = weights_of_classes(class_weight, classes, y, weight)
-    return with_class_weights(y, weight, by_class)[1]
-
-
-def rows_that_count(weight: Array | None) -> Labels | None:
-    """Return the rows of weight > 0; None is all."""
-    return None if weight is None or weight.all() else np.flatnonzero(weight)
-
-
-# ---- held-out rows -----------------------------------------------------------------------------
-
-
-def held_out_rows(
-    y: Array, fraction: float, seed: int, rows: Labels | None = None, classes: Array | None = None
-) -> tuple[Labels, Labels]:
-    """Return (training rows, held-out rows) of some rows, or of all, both sorted.
-
-    Each class has the same proportion of both. Most probable classes of probabilities are no
-    choice of the user's: where one has a single row, the rows are drawn from all alike.
-    """
-    fraction = check_number(fraction, "validation_fraction")
-    if not 0 < fraction < 1:
-        raise ValueError(
-            f"validation_fraction is {fraction}, expected a number between 0 and 1, both excluded"
-        )
-    rows = np.arange(len(y)) if rows is None else rows
-    labels = most_probable(y)[rows]
-    present, counts = np.unique(labels, return_counts=True)
-    n, n_held = len(rows), math.ceil(fraction * len(rows))
-    fewest = min(n_held, n - n_held)
-    stratified = counts.min() >= 2 and fewest >= len(present)
-    if y.ndim == 1 and not stratified:
-        names = present if classes is None else classes[present]
-        if counts.min() < 2:
-            label = names.tolist()[int(counts.argmin())]
-            raise ValueError(
-                f"y has the label {label!r} once, expected at least two samples of each class to "
-                "hold one out for early_stopping=True; fit(..., validation=(X, y)) holds out none"
-            )
-        part = "held out" if n_held == fewest else "left to train on"
-        raise ValueError(
-            f"validation_fraction is {fraction}: of {n} samples {fewest} would be {part}, "
-            f"expected at least one for each of the {len(present)} classes"
-        )
-    if fewest < 1:
-        raise ValueError(
-            f"validation_fraction is {fraction}: of {n} samples none would be left to train on"
-        )
-    train, held = train_test_split(
-        rows, test_size=fraction, stratify=labels if stratified else None, random_state=seed
-    )
-    return np.sort(train), np.sort(held)
 
 
 # ---- memory ------------------------------------------------------------------------------------

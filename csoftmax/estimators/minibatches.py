@@ -9,22 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from csoftmax.estimators.base import UNKNOWN_GAP, softmax_C, unchanged_by_failure
+from csoftmax.core.checks import compute_dtype
+from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure
 from csoftmax.estimators.convert import Convertible
-from csoftmax.estimators.fit import Fitted, Plan, Problem, measure_gap, warn_caller
+from csoftmax.estimators.fit import FitTask, Fitted, Plan, measure_gap, warn_caller
 from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
-    checked_weight,
-    compute_dtype,
     more_samples,
     probabilities_in,
+)
+from csoftmax.estimators.monitor import Monitor
+from csoftmax.estimators.sgd import MinibatchDescent, far_from_0, fit_sgd, one_epoch
+from csoftmax.estimators.weights import (
+    checked_weight,
     rows_that_count,
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax.estimators.monitor import Monitor
-from csoftmax.estimators.sgd import Descent, far_from_0, fit_sgd, one_epoch
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="MinibatchClassifier")
@@ -93,18 +95,17 @@ class MinibatchClassifier(Convertible):
             n_classes, rows = len(data.classes), rows_that_count(weight)
             start = None if first else self._where_it_ended(self.coef_.dtype)
             # a failed call leaves the old one: where it was, its velocities, its random numbers
-            descent: Descent | None = copy.deepcopy(getattr(self, "_descent", None))
+            descent: MinibatchDescent | None = copy.deepcopy(getattr(self, "_descent", None))
             if first or descent is None or descent.automatic != (self._learning_rate is None):
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
                 descent = self._begin_descent(data.X, rows, n_classes, start, seed)
             elif start is not None:
                 descent.parameters = start  # a user may have set coef_
-            C = softmax_C(float(self.C), n_classes)
             seen = getattr(self, "_seen", 0.0)
-            problem = Problem(data.X, target, n_classes, weight, rows, C, seen=seen)
-            history = one_epoch(problem, descent, **self._descent_options())
+            task = FitTask(data.X, target, n_classes, weight, rows, float(self.C), seen)
+            history = one_epoch(task, descent, **self._descent_options())
             self._descent, self.classes_ = descent, data.classes
-            self._seen, self._absent = seen + problem.total, []
+            self._seen, self._absent = seen + task.total, []
             self._keep(*descent.parameters)
             # entries of full passes are no epochs, and epochs of now are not validated
             before = {} if first else self.history_
@@ -128,19 +129,19 @@ class MinibatchClassifier(Convertible):
         return None if isinstance(self.learning_rate, str) else float(self.learning_rate)
 
     def _fit_sgd(
-        self, problem: Problem, start: tuple[Array, Array] | None, monitor: Monitor | None,
+        self, task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None,
         seed: int, plan: Plan,
     ) -> Fitted:  # fmt: skip
-        descent = self._begin_descent(problem.X, problem.rows, problem.n_classes, start, seed)
-        far = far_from_0(problem.X, problem.rows) if self.fit_intercept else ""
+        descent = self._begin_descent(task.X, task.rows, task.n_classes, start, seed)
+        far = far_from_0(task.X, task.rows) if self.fit_intercept else ""
         if far:
             warn_caller(far)
         n_iter, history = fit_sgd(
-            problem, descent, monitor, max_iter=self.max_iter, **self._descent_options()
+            task, descent, monitor, max_iter=self.max_iter, **self._descent_options()
         )
         W, b = descent.parameters
         self._descent = descent
-        gap = measure_gap(problem, W, b, plan, self.fit_intercept, self._threads)
+        gap = measure_gap(task, W, b, plan, self.fit_intercept, self._threads)
         return Fitted(W, b, n_iter, history, gap)
 
     def _arrived(self, X: Any, y: Any, classes: Any, first: bool) -> TrainingSet:
@@ -181,9 +182,11 @@ class MinibatchClassifier(Convertible):
     def _begin_descent(
         self, X: Array, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
         seed: int,
-    ) -> Descent:  # fmt: skip
+    ) -> MinibatchDescent:  # fmt: skip
         dtype = compute_dtype(X) if start is None else start[0].dtype
-        descent = Descent.begin(X, rows, n_classes, dtype, self._learning_rate is None, seed)
+        descent = MinibatchDescent.begin(
+            X, rows, n_classes, dtype, self._learning_rate is None, seed
+        )
         if start is not None:
             descent.parameters = start
         return descent

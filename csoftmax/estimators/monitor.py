@@ -1,9 +1,9 @@
-"""Validation after each pass: how good the parameters are, which were best, when to stop."""
+"""Validation after each pass: on which rows, how good the parameters are, when to stop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import functional
-from csoftmax.engine.calls import LinearArguments
+from csoftmax.core.checks import check_number
+from csoftmax.data.split import stratified_rows
+from csoftmax.estimators.inputs import Labels, more_samples, most_probable
+from csoftmax.estimators.weights import checked_weight, with_class_weights
+from csoftmax.rows.base import blocks, take
+from csoftmax.solver import Progress
 
 Array = NDArray[Any]
-History = dict[str, list[float]]
+Columns = dict[str, list[float]]  # of `history_`
 _BLOCK_BYTES = 1 << 24  # of logits
 
 
@@ -33,6 +38,18 @@ class Monitor:
     best: float = math.inf
     best_parameters: tuple[Array, Array] | None = None
     without_progress: int = 0
+    evaluated: dict[float, int] = field(default_factory=dict)  # objectives, as `watch` met them
+
+    def watch(self, progress: Progress) -> bool:
+        """Be the callback of the solver: evaluate the parameters wherever they have moved.
+
+        They have not after a trial step that was no good, which leaves the objective as it was.
+        """
+        now = float(progress.objective[0])
+        if now in self.evaluated:
+            return False
+        self.evaluated[now] = len(self.losses)
+        return self.after(*progress.parameters(0))
 
     def after(self, W: Array, b: Array) -> bool:
         """Evaluate the parameters; True if there has been no progress for too long."""
@@ -48,7 +65,7 @@ class Monitor:
             self.best, self.best_parameters = loss, (W.copy(), b.copy())
         return self.without_progress >= self.patience
 
-    def record(self, history: History, order: Sequence[int] | None = None) -> None:
+    def record(self, history: Columns) -> None:
         """Add the evaluations, in the order of the history's entries.
 
         Raises ValueError if early stopping had no number to go by.
@@ -58,7 +75,9 @@ class Monitor:
                 f"the validation loss is {self.losses[-1]} after every pass, expected a finite "
                 "number: the features of the validation data are too large"
             )
-        order = range(len(self.losses)) if order is None else order
+        order: Iterable[int] = range(len(self.losses))
+        if self.evaluated:
+            order = [self.evaluated[objective] for objective in history["objective"]]
         history["validation_loss"] = [self.losses[i] for i in order]
         history["validation_accuracy"] = [self.accuracies[i] for i in order]
 
@@ -75,13 +94,10 @@ def evaluated(
         losses, right = _of_probabilities(X, y, W, b, n_threads)
         weight = np.ones(len(y)) if weight is None else weight
         return float(weight @ losses) / total, float(weight @ right) / total
-    data = LinearArguments(X, W.T, b, y, 1.0, weight, "sum", n_threads)
-    if weight is None:
-        loss, n_right = data.run()
-        return loss / total, n_right / total
-    predictions = np.empty(len(y), np.int64)
-    loss, _ = data.run(predictions=predictions)
-    return loss / total, float(weight @ (predictions == y)) / total
+    loss, n_right = functional.linear_evaluate(
+        X, W.T, b, y, sample_weight=weight, n_threads=n_threads
+    )
+    return loss, n_right / total
 
 
 def _of_probabilities(
@@ -89,12 +105,71 @@ def _of_probabilities(
 ) -> tuple[Array, Array]:
     """Return the loss of each row, and whether its most probable class is predicted."""
     losses, right = np.empty(len(y)), np.empty(len(y), np.bool_)
-    step = max(1, _BLOCK_BYTES // (8 * len(b)))
-    for start in range(0, len(y), step):
-        rows = slice(start, start + step)
-        logits = functional.linear(X[rows], W.T, b, n_threads=n_threads)
+    for rows in blocks(len(y), _BLOCK_BYTES // (8 * len(b))):
+        logits = functional.linear(take(X, rows), W.T, b, n_threads=n_threads)
         losses[rows] = functional.softmax_cross_entropy(
             logits, y[rows], reduction="none", n_threads=n_threads
         )
         right[rows] = logits.argmax(axis=1) == y[rows].argmax(axis=1)
     return losses, right
+
+
+# ---- on which rows ------------------------------------------------------------------------------
+
+
+def validation_set(
+    estimator: Any, validation: Any, classes: Array, by_class: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Return what ``fit(..., validation=...)`` is given, checked: X, targets, weights."""
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        what = type(validation).__name__
+        if isinstance(validation, (tuple, list)):
+            what += f" of {len(validation)}"
+        raise TypeError(f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight)")
+    X, y, *weights = validation
+    try:
+        data = more_samples(estimator, X, y, classes, "validation")
+    except ValueError as error:  # scikit-learn's checks speak of X and y
+        told = str(error)
+        raise ValueError(told if "validation" in told else f"validation: {told}") from error
+    weight = checked_weight(weights[0] if weights else None, len(data.X), "validation[2]")
+    return data.X, *with_class_weights(data.y, weight, by_class, "validation")
+
+
+def rows_to_watch(
+    y: Array, fraction: float, seed: int, rows: Labels | None = None, classes: Array | None = None
+) -> tuple[Labels, Labels]:
+    """Return (training rows, held-out rows) of some rows, or of all, both sorted.
+
+    Each class has the same proportion of both. Most probable classes of probabilities are no
+    choice of the user's: where one has a single row, the rows are drawn from all alike.
+    """
+    fraction = check_number(fraction, "validation_fraction")
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"validation_fraction is {fraction}, expected a number between 0 and 1, both excluded"
+        )
+    rows = np.arange(len(y)) if rows is None else rows
+    labels = most_probable(y)[rows]
+    present, counts = np.unique(labels, return_counts=True)
+    n, n_held = len(rows), math.ceil(fraction * len(rows))
+    fewest = min(n_held, n - n_held)
+    stratified = counts.min() >= 2 and fewest >= len(present)
+    if y.ndim == 1 and not stratified:
+        names = present if classes is None else classes[present]
+        if counts.min() < 2:
+            label = names.tolist()[int(counts.argmin())]
+            raise ValueError(
+                f"y has the label {label!r} once, expected at least two samples of each class to "
+                "hold one out for early_stopping=True; fit(..., validation=(X, y)) holds out none"
+            )
+        part = "held out" if n_held == fewest else "left to train on"
+        raise ValueError(
+            f"validation_fraction is {fraction}: of {n} samples {fewest} would be {part}, "
+            f"expected at least one for each of the {len(present)} classes"
+        )
+    if fewest < 1:
+        raise ValueError(
+            f"validation_fraction is {fraction}: of {n} samples none would be left to train on"
+        )
+    return stratified_rows(rows, labels if stratified else None, fraction, seed)

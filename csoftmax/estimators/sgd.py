@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax import _kernels
 from csoftmax.data import DataLoader
-from csoftmax.data.loader import shuffled
-from csoftmax.estimators.fit import Problem, warn_caller
+from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
+from csoftmax.engine.passes import mass_of_classes
+from csoftmax.estimators.fit import FitTask, warn_caller
 from csoftmax.estimators.inputs import Labels
-from csoftmax.estimators.monitor import History, Monitor
+from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.solver.problem import mass_of_classes
+from csoftmax.rows.base import take
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -50,22 +50,11 @@ class RowsLoader(DataLoader):
 
     def epoch_order(self) -> NDArray[np.int64]:
         order = np.arange(len(self.y)) if self.rows is None else self.rows.copy()
-        return shuffled(order, self._random)
-
-
-class _Batch(RowsLoader):
-    """One minibatch of a loader."""
-
-    def __init__(self, loader: RowsLoader, batch: Labels) -> None:
-        self.__dict__.update(vars(loader))
-        self.batch = batch
-
-    def epoch_order(self) -> NDArray[np.int64]:
-        return self.batch
+        return shuffle(order, self._random)
 
 
 @dataclass
-class Descent:
+class MinibatchDescent:
     """Where the descent is: parameters in its own coordinates, and velocities."""
 
     model: SoftmaxRegression
@@ -78,7 +67,7 @@ class Descent:
     def begin(
         cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
         automatic: bool, seed: int,
-    ) -> Descent:  # fmt: skip
+    ) -> MinibatchDescent:  # fmt: skip
         """Start anew; only an automatic learning rate may choose the coordinates."""
         model = SoftmaxRegression(X.shape[1], n_classes, dtype=dtype, seed=0)
         model.W, model.b = np.zeros_like(model.W), np.zeros_like(model.b)
@@ -95,9 +84,8 @@ class Descent:
         self.model.W, self.model.b = values[0].T / self.model.dtype.type(self.scale), values[1]
 
     def epoch(
-        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
-        n_threads: int | None,
-    ) -> Epoch:  # fmt: skip
+        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, n_threads: int | None
+    ) -> Epoch:
         """Go through the loader's rows once; interrupted, all is as it was before."""
         held = optimizer.velocities_of(self.model)
         for velocity, kept in zip(held, self.velocities, strict=False):
@@ -106,15 +94,11 @@ class Descent:
         before = [array.copy() for array in moving]
         try:
             if loader.probabilities is not None:
-                epoch = self._epoch_of_probabilities(
-                    loader, optimizer, weight, fit_intercept, n_threads
-                )
-            elif fit_intercept:
+                epoch = self._epoch_of_probabilities(loader, optimizer, weight, n_threads)
+            else:
                 epoch = train_epoch(
                     self.model, loader, optimizer, sample_weight=weight, n_threads=n_threads
                 )
-            else:
-                epoch = self._epoch_without_intercept(loader, optimizer, weight, n_threads)
         except BaseException:
             for array, copy in zip(moving, before, strict=True):
                 array[...] = copy
@@ -122,35 +106,19 @@ class Descent:
         self.velocities = tuple(velocity.copy() for velocity in held)
         return epoch
 
-    def _epoch_without_intercept(
+    def _epoch_of_probabilities(
         self, loader: RowsLoader, optimizer: SGD, weight: Array | None, n_threads: int | None
     ) -> Epoch:
-        """One call per minibatch: compiled steps move the intercept, which goes back to 0."""
-        order, sums = loader.epoch_order(), np.zeros(3)
-        for start in range(0, len(order), loader.batch_size):
-            batch = _Batch(loader, order[start : start + loader.batch_size])
-            done = train_epoch(
-                self.model, batch, optimizer, sample_weight=weight, n_threads=n_threads
-            )
-            for array in (self.model.b, *optimizer.velocities_of(self.model)[1:]):
-                array[:] = 0
-            sums += done.loss * done.n_samples, done.accuracy * done.n_samples, done.seconds
-        return Epoch(sums[0] / len(order), sums[1] / len(order), sums[2], len(order))
-
-    def _epoch_of_probabilities(
-        self, loader: RowsLoader, optimizer: SGD, weight: Array | None, fit_intercept: bool,
-        n_threads: int | None,
-    ) -> Epoch:  # fmt: skip
         """One minibatch after the other: the compiled epoch knows labels only."""
         model, started = self.model, time.perf_counter()
         assert loader.probabilities is not None
         order, loss, n_right = loader.epoch_order(), 0.0, 0
         W, b = model.W.T, model.b
         dW, db = np.empty_like(W), np.empty_like(b)
-        velocities = optimizer.velocities_of(model) or (None, None)
+        velocities, bias_rate = optimizer.velocities_of(model) or (None, None), optimizer.bias_lr
         for start in range(0, len(order), loader.batch_size):
             batch = order[start : start + loader.batch_size]
-            X, target = np.ascontiguousarray(loader.X[batch]), loader.probabilities[batch]
+            X, target = take(loader.X, batch), loader.probabilities[batch]
             logits = linear(X, model.W, b, scale=self.scale, n_threads=n_threads)
             losses, dlogits = softmax_cross_entropy_grad(
                 logits, target, reduction="none", n_threads=n_threads
@@ -159,36 +127,44 @@ class Descent:
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
             of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
-            _kernels.linear_gradient(X, of_class, self.scale, dW, db)
+            linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
             dW += optimizer.weight_decay * W
-            if not fit_intercept:
-                db[:] = 0
-            for parameter, gradient, velocity in zip((W, b), (dW, db), velocities, strict=True):
+            for parameter, gradient, velocity, rate in (
+                (W, dW, velocities[0], optimizer.lr),
+                (b, db, velocities[1], optimizer.lr if bias_rate is None else bias_rate),
+            ):
+                if not rate:
+                    continue
                 step = gradient
                 if velocity is not None:
                     velocity *= optimizer.momentum
                     velocity += gradient
                     step = velocity
-                parameter -= optimizer.lr * step
+                parameter -= rate * step
         n = len(order)
         return Epoch(loss / n, n_right / n, time.perf_counter() - started, n)
 
-    def optimizer(self, learning_rate: float | None, momentum: float, problem: Problem) -> SGD:
+    def optimizer(
+        self, learning_rate: float | None, momentum: float, fit_intercept: bool, task: FitTask
+    ) -> SGD:
         """Return the steps of `learning_rate`, or where it is None, of 1 / curvature.
+
+        Without an intercept the bias has the rate 0: it stays at 0.
 
         The curvature is bounded by that of a model that knows the class frequencies only:
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
-        decay = problem.penalty * self.scale**2
+        decay = task.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
-            counts = mass_of_classes(problem.y, problem.row_weight, n_classes)
+            counts = mass_of_classes(task.y, task.row_weight, n_classes)
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
-            mean_square = _mean_square(problem.X, problem.rows)
-            square = 1 + problem.X.shape[1] * self.scale**2 * mean_square
+            mean_square = _mean_square(task.X, task.rows)
+            square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
-        return SGD(learning_rate, momentum, weight_decay=decay)
+        bias_lr = None if fit_intercept else 0.0
+        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr)
 
 
 def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
@@ -240,8 +216,8 @@ def _power_of_two_scale(X: Array, rows: Labels | None) -> float:
 
 
 def fit_sgd(
-    problem: Problem,
-    descent: Descent,
+    task: FitTask,
+    descent: MinibatchDescent,
     monitor: Monitor | None,
     *,
     learning_rate: float | None,
@@ -253,12 +229,10 @@ def fit_sgd(
     n_threads: int | None,
     fit_intercept: bool,
     verbose: int,
-) -> tuple[int, History]:
+) -> tuple[int, Columns]:
     """Descend until the loss stops falling; the descent holds the parameters it ends with."""
-    epoch_of = _epochs(
-        problem, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads
-    )
-    history: History = {name: [] for name in SGD_COLUMNS}
+    epoch_of = _epochs(task, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads)
+    history: Columns = {name: [] for name in SGD_COLUMNS}
     best, without_progress, stopped = math.inf, 0, False
     try:
         while len(history["loss"]) < max_iter and not stopped:
@@ -294,26 +268,24 @@ def fit_sgd(
     return len(history["loss"]), history
 
 
-def one_epoch(problem: Problem, descent: Descent, **options: Any) -> History:
+def one_epoch(task: FitTask, descent: MinibatchDescent, **options: Any) -> Columns:
     """Go through the samples once."""
     names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
-    epoch = _epochs(problem, descent, **{name: options[name] for name in names})()
+    epoch = _epochs(task, descent, **{name: options[name] for name in names})()
     return {name: [value] for name, value in epoch.items()}
 
 
 def _epochs(
-    problem: Problem, descent: Descent, learning_rate: float | None, momentum: float,
+    task: FitTask, descent: MinibatchDescent, learning_rate: float | None, momentum: float,
     batch_size: int, fit_intercept: bool, n_threads: int | None,
 ) -> Callable[[], dict[str, float]]:  # fmt: skip
     """Return what goes through the samples once more at each call."""
-    optimizer = descent.optimizer(learning_rate, momentum, problem)
-    weight = mean_one(problem.weight, problem.rows)
-    loader = RowsLoader(
-        problem.X, problem.y, problem.rows, batch_size, descent.scale, descent.random
-    )
+    optimizer = descent.optimizer(learning_rate, momentum, fit_intercept, task)
+    weight = mean_one(task.weight, task.rows)
+    loader = RowsLoader(task.X, task.y, task.rows, batch_size, descent.scale, descent.random)
 
     def epoch() -> dict[str, float]:
-        done = descent.epoch(loader, optimizer, weight, fit_intercept, n_threads)
+        done = descent.epoch(loader, optimizer, weight, n_threads)
         if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
             raise ValueError(
                 f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
@@ -327,7 +299,7 @@ def _epochs(
     return epoch
 
 
-def _epoch_line(history: History, monitor: Monitor | None) -> str:
+def _epoch_line(history: Columns, monitor: Monitor | None) -> str:
     line = f"epoch {len(history['loss'])}: loss {history['loss'][-1]:.6f}"
     if monitor is not None:
         line += f", validation loss {monitor.losses[-1]:.6f}, accuracy {monitor.accuracies[-1]:.4f}"

@@ -203,6 +203,34 @@ def linear_cross_entropy(
 
 
 @quiet
+def linear_evaluate(
+    X: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    y: ArrayLike,
+    *,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, float]:
+    """Return the mean loss, and ``sum_i s[i] [argmax_k logits[i, k] = y[i]]``.
+
+    The twin of `csoftmax.linear_evaluate`. A row with NaN is wrong.
+
+    Examples
+    --------
+    >>> from csoftmax import reference
+    >>> reference.linear_evaluate([[1.0], [-1.0]], [[0.0, 0.0]], None, [0, 1])
+    (0.6931471805599453, 1.0)
+    """
+    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
+    logits = logits_of(X, W, b, scale)
+    losses = _weighted(label_losses(logits, y)[0], s)
+    right = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
+    loss = _reduce(losses, sum_of(s), "mean", y.shape)
+    return float(loss), sum_of(s[right])
+
+
+@quiet
 def linear_cross_entropy_grad(
     X: ArrayLike,
     W: ArrayLike,

@@ -30,7 +30,8 @@ from csoftmax.core.checks import (
     check_threads,
     compute_dtype,
 )
-from csoftmax.engine.calls import as_stored
+from csoftmax.engine.passes import mass_of_classes
+from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 
@@ -260,14 +261,6 @@ class Problem:
                 v = np.maximum((shares - (1 - t) * (shares + c)) / t, 0.0)
                 entropy = (1 - t) * entropy - t * float(v @ np.log(np.where(v > 0, v, 1.0)))
         return max(0.0, entropy - float(np.vdot(R, R)) / (2 * lam))
-
-
-def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
-    """Return how much weight each class has, by labels or by rows of probabilities."""
-    if target.ndim == 1:
-        return np.bincount(target, weight, n_classes).astype(np.float64)
-    mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
-    return mass
 
 
 # ---- arguments ---------------------------------------------------------------------------------

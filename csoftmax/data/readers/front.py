@@ -10,12 +10,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
-from csoftmax.data.dataset import Dataset, split_dataset
+from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import check_features
 from csoftmax.data.readers import csv, idx, npy, npz
 from csoftmax.data.readers.reader import Reader, Samples
 from csoftmax.data.readers.table.options import TableOptions
 from csoftmax.data.readers.table.rows import column_means, fill_missing
+from csoftmax.data.split import split_dataset
 
 # A path is read by the first that takes it: idx takes any folder.
 READERS = (csv.READER, npy.READER, npz.READER, idx.READER)

@@ -1,0 +1,45 @@
+"""Rows of X as they are stored; whatever goes through them goes by these functions.
+
+Today X is an array. Another way of storing rows is one more member of `Stored`, with a branch in
+`as_stored` and `take`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Stored: TypeAlias = Array  # (n_rows, n_features)
+UINT8 = np.dtype(np.uint8)  # a dtype is compared with a type by making it a dtype first
+
+
+def as_stored(X: Array, dtype: np.dtype[Any]) -> Stored:
+    """Return X as the kernels read it: itself, or of `dtype` where they do not know its own."""
+    if X.dtype.kind == "f" or X.dtype == UINT8:
+        return X
+    if X.dtype.kind == "b":
+        return X.view(UINT8)
+    return X.astype(dtype)
+
+
+def blocks(n_rows: int, at_once: int) -> Iterator[slice]:
+    """Cut rows into slices of so many, but at least one; the last may be shorter.
+
+    Examples
+    --------
+    >>> list(blocks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    at_once = max(1, at_once)
+    for start in range(0, n_rows, at_once):
+        yield slice(start, min(start + at_once, n_rows))
+
+
+def take(X: Stored, rows: slice | NDArray[Any]) -> Stored:
+    """Return some rows: a view for a slice, a copy for numbers or a mask."""
+    taken: Stored = X[rows]
+    return taken

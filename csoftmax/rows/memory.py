@@ -1,0 +1,43 @@
+"""Rows in memory: one array, or a file mapped as one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.rows.base import Stored, blocks, take
+
+READ_BYTES = 1 << 24  # of a digest, at a time: a mapped file is not copied whole
+
+
+class MemoryRows:
+    """Rows of X, all within reach.
+
+    What goes through rows that are not asks for these methods alone: another storage of rows
+    needs the same ones.
+    """
+
+    def __init__(self, X: Stored) -> None:
+        self.X, self.dtype = X, X.dtype
+        self.n_rows, self.n_features = X.shape
+
+    def blocks(self, at_once: int) -> Iterator[tuple[slice, Stored]]:
+        """Yield so many rows at a time, but at least one, with their place; the same every time."""
+        for some in blocks(self.n_rows, at_once):
+            yield some, self.X[some]
+
+    def take(self, rows: slice | NDArray[Any]) -> Stored:
+        """Return some rows: a view for a slice, a copy for numbers or a mask."""
+        return take(self.X, rows)
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of shape, dtype and every value."""
+        digest = hashlib.blake2b(f"{self.X.shape} {self.dtype.str}".encode(), digest_size=16)
+        row_bytes = max(1, self.n_features * self.dtype.itemsize)
+        for _, block in self.blocks(READ_BYTES // row_bytes):
+            digest.update(np.ascontiguousarray(block).reshape(-1).data)
+        return digest.digest()
