@@ -10,6 +10,7 @@ from solver_cases import table
 
 from csoftmax.solver import hessians, minimize
 from csoftmax.solver.problem import checked_problem
+from csoftmax.solver.sample import Sample
 
 
 def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
@@ -23,7 +24,7 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
         )  # fmt: skip
         rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
         x, _, _ = problem.null_point(0)
-        sample = hessians.Sample(problem, 0, "full").for_penalty(lam)
+        sample = Sample(problem, 0, "full").for_penalty(lam)
         assert (sample.unit != 1).any() == (dtype == np.float32)  # uneven in single precision
         vectors = rng.normal(size=(5, len(x))).astype(dtype)
         for vector in vectors:  # as gradients: the classes' sum to 0
@@ -75,7 +76,7 @@ def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
         X, y, 4, C=1.0, scale=1.0, sample_weight=weight, weight_of_head=None, fit_intercept=True,
         n_threads=1,
     )  # fmt: skip
-    P = hessians.AtNull(hessians.Sample(problem, 0, "full").for_penalty(0.0), 0.0)
+    P = hessians.AtNull(Sample(problem, 0, "full").for_penalty(0.0), 0.0)
     assert P.U.shape == (4, 2)
     assert np.abs(P.U[2]).max() > 0.5
     assert not np.abs(P.U[3]).max() > 1e-12

@@ -13,7 +13,7 @@ from sklearn.datasets import load_iris
 from solver_cases import optimum, table
 
 from csoftmax.solver import minimize, newton
-from csoftmax.solver.problem import Problem, checked_problem
+from csoftmax.solver.problem import Problem, Sizes, checked_problem
 
 Array = NDArray[Any]
 
@@ -125,7 +125,7 @@ def test_collinear_and_constant_columns_in_float32(C: float) -> None:
 def test_chosen_where_a_hessian_costs_little(sizes: tuple[int, int, int], small: bool) -> None:
     assert newton.suits(*sizes) is small
     if small:
-        assert newton.bytes_needed(*sizes, 1) < 64e6
+        assert newton.bytes_needed(Sizes(*sizes, 1, 1, 1, 8, 8)) < 64e6
 
 
 def test_linearly_dependent_columns_without_a_penalty() -> None:

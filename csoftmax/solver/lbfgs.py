@@ -156,6 +156,11 @@ class History:
         return direction
 
 
+def bytes_needed(parameter_bytes: int, n_pairs: int) -> int:
+    """Return what heads of so many bytes of parameters take: the pairs, points, a step."""
+    return parameter_bytes * (2 * n_pairs + 14)
+
+
 class Search:
     """A line search for the strong Wolfe conditions, accepting rounding of the objective.
 

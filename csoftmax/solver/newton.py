@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from csoftmax.functional import softmax
 from csoftmax.solver.lbfgs import NEXT, Descent, History, Point
-from csoftmax.solver.problem import Problem
+from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
@@ -171,9 +171,7 @@ def suits(n_rows: int, n_features: int, n_classes: int) -> bool:
     return n_u > 0 and 8 * n_rows * (n_features + 1) <= MOST_BYTES and cheap
 
 
-def bytes_needed(n_rows: int, n_features: int, n_classes: int, n_weights: int) -> int:
+def bytes_needed(sizes: Sizes) -> int:
     """Return what the rows take for each row of weights, and the making of a Hessian."""
-    n = n_classes - 1
-    return 8 * (
-        n_rows * (n_features + 1) * (n_weights + 1 + n * n) + 3 * (n * (n_features + 1)) ** 2
-    )
+    n, side = sizes.n_classes - 1, sizes.n_features + 1
+    return 8 * (sizes.n_rows * side * (sizes.n_weights + 1 + n * n) + 3 * (n * side) ** 2)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,29 @@ BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
 # Squares of features within 2^32 of 1, and of W with them, are far from float32's limit, 2^126.
 UNIT_ROWS, UNIT_BITS = 1024, 16
 MOST_BITS = {"f": 100, "d": 900}  # of a unit, and of lambda in it
+
+
+class Sizes(NamedTuple):
+    """What memory depends on."""
+
+    n_rows: int
+    n_features: int
+    n_classes: int
+    n_heads: int
+    n_weights: int
+    n_threads: int
+    itemsize: int  # of the parameters
+    stored_itemsize: int  # of X
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Of all heads' W and b."""
+        return self.n_heads * self.n_classes * (self.n_features + 1) * self.itemsize
+
+
+def bytes_needed(sizes: Sizes) -> int:
+    """Return what labels and their copy take, and the weights of the rows and a copy."""
+    return sizes.n_rows * (16 + 16 * sizes.n_weights)
 
 
 class Problem:
@@ -146,8 +169,9 @@ class Problem:
         return None if self.weights is None else self.weights[r]
 
     def parameters(self, x: Array) -> tuple[Array, Array]:
-        """Return views of W (n_classes, n_features) and b of a flat vector."""
-        return x[: self.split].reshape(self.n_classes, self.n_features), x[self.split :]
+        """Return views of W (n_classes, n_features) and b of a flat vector, or of each of some."""
+        W = x[..., : self.split].reshape(*x.shape[:-1], self.n_classes, self.n_features)
+        return W, x[..., self.split :]
 
     def null_point(self, head: int) -> tuple[Array, float, Array]:
         """Return parameters, objective and gradient of a head's null model."""

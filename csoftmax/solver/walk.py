@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from csoftmax.solver import newton
 from csoftmax.solver.head import Head, Settings
-from csoftmax.solver.hessians import AtNull, AtWeights, Curvature, Sample
+from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
 from csoftmax.solver.lbfgs import NEXT, Descent, Lbfgs, Point
 from csoftmax.solver.problem import Problem
+from csoftmax.solver.sample import Sample
 
 Array = NDArray[Any]
 
