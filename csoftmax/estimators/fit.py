@@ -20,6 +20,7 @@ from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.estimators.two_classes import softmax_C
 from csoftmax.solver import Solution
 from csoftmax.solver.memory import Plan, plans, usual_pairs
+from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
 # At the default tol, an objective of so many nats in all is told to half a nat: what one standard
@@ -71,8 +72,8 @@ class FitTask:
 
     @property
     def penalty(self) -> float:
-        """The strong convexity that the penalty gives: ``1 / (C S)`` in the softmax's form."""
-        return 1 / (self.solver_C * (self.seen + self.total))
+        """The strong convexity that the penalty gives."""
+        return Penalty.of(self.solver_C, self.seen + self.total).l2
 
     @property
     def solver_C(self) -> float:
