@@ -3,9 +3,9 @@
 WORK is "epoch", a shape like 4096x512x100xfloat32 for loss and gradient, or fit100000x768x1000: a
 fit of float16 features to 1 % by csoftmax's solver.
 
-Prints one line of JSON: the peak of the resident set above what was there before the work began,
-and the bytes of data in that work. The kernel's own high-water mark of this process is read, not
-getrusage's: that one starts from the process that it was forked from.
+Prints one line of JSON: by how much the resident set grew at its peak while the work was done, and
+the bytes of data in that work. The peak is that of /proc/self/status, which can begin anew.
+getrusage's cannot: it begins with the peak of the process that this one was forked from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ STATUS = Path("/proc/self/status")
 
 
 def resident(field: str) -> int:
-    """Return VmRSS or VmHWM of this process in bytes; without /proc, the largest so far."""
+    """Return in bytes what is resident now (VmRSS) or was at the peak (VmHWM).
+
+    Without /proc both are the peak since the process began.
+    """
     with contextlib.suppress(OSError):
         for line in STATUS.read_text().splitlines():
             if line.startswith(field):
@@ -41,7 +44,7 @@ def resident(field: str) -> int:
 
 
 def begin() -> int:
-    """Let the high-water mark begin anew, where the system can; return what is resident now."""
+    """Let the peak begin anew, where the system can; return how many bytes are resident now."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # or memory that was freed before would be used unseen
     with contextlib.suppress(OSError):

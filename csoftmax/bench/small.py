@@ -28,7 +28,8 @@ Array = NDArray[Any]
 TABLES = ("iris", "breast_cancer", "wine", "digits", "50 wines", "5,000 images of 7 x 7",
           "made-up, 20 classes")  # fmt: skip
 CS = (1e-3, 1.0, 1e3, math.inf)
-# So many nats a row above scikit-learn's objective are noise: a hundredth of what `tol` allows.
+# Up to so many nats a row above scikit-learn's objective count as equal: a hundredth of what `tol`
+# allows.
 NOISE = 1e-6
 
 

@@ -48,8 +48,8 @@ def all_solver(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Re
 def objective(X: Array, y: Array, W: Array, b: Array, C: float, scale: float = 1.0) -> float:
     """Return scikit-learn's objective in float64, W class-major: mean loss and penalty.
 
-    A binary problem's single row of weights has half the penalty of the two rows that it stands
-    for: its C is to be doubled by the caller.
+    scikit-learn has one row of weights for two classes. Two rows that mean the same have half of
+    its penalty, so the caller has to give half of its C.
 
     Examples
     --------
@@ -254,14 +254,14 @@ def sweep(session: Session, **of_the_peers: Any) -> Iterator[Result]:
             reached = fitted_objective(fitted, data.matrix, data.y, C) / target - 1
             facts[f"{peer.name} above us at C = {C:.0e}"] = reached
             seconds.append(taken)
-        # where it ends above us, it would need longer for the same objective
+        # a peer that ended above our objective would take longer to come as low
         scaled = len(values) * sum(seconds) / len(seconds)
         sides[f"{peer.name}, a fit each"] = Samples([scaled])
     yield Result(f"solver/sweep {len(values)} C", threads, sides, facts=facts)
 
 
 def distances(data: Images, found: Any, best: Any, values: Array) -> Array:
-    """Return how far each head is above its optimum, or what is nearer to it."""
+    """Return how far each head of `found` is above its optimum, for which `best` stands."""
     objectives = [
         [data.objective(solution.W[i], solution.b[i], float(C)) for i, C in enumerate(values)]
         for solution in (found, best)

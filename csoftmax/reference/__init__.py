@@ -21,15 +21,18 @@ Sources: D2L, sections "Softmax Regression", "Softmax Regression Implementation 
 "Concise Implementation of Softmax Regression" ("Softmax Revisited"); label smoothing: Szegedy et
 al. 2016, "Rethinking the Inception Architecture", section 7.
 
-The functions and the formulas they share are in `functions`, an epoch of training in `training`.
+The modules: `formulas`, which the others share; `of_logits` and `of_features`, as the compiled
+functions stand in `csoftmax.functional`; `training`, an epoch of minibatches.
 """
 
-from csoftmax.reference.functions import (
-    cross_entropy,
+from csoftmax.reference.of_features import (
     linear,
     linear_cross_entropy,
     linear_cross_entropy_grad,
     linear_evaluate,
+)
+from csoftmax.reference.of_logits import (
+    cross_entropy,
     log_softmax,
     softmax,
     softmax_cross_entropy,

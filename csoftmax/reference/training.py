@@ -1,4 +1,4 @@
-"""One epoch of minibatch stochastic gradient descent, a few lines of NumPy."""
+"""One epoch of minibatch stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from csoftmax.core.checks import (
     check_out,
     check_positive,
 )
-from csoftmax.reference.functions import label_dlogits, label_losses, logits_of, quiet, sum_of
+from csoftmax.reference.formulas import label_dlogits, label_losses, quiet, sum_of
+from csoftmax.reference.of_features import logits_of
 
 Array = NDArray[Any]
 

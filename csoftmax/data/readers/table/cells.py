@@ -1,7 +1,7 @@
-"""From the text of rows to numbers: blocks by NumPy's C parser, what it refuses cell by cell.
+"""From the text of rows to numbers.
 
-The second way is slow, takes more (True and False, missing values), and knows the line and the
-column of what is wrong.
+A block of rows goes to NumPy's C parser. What that refuses is parsed again cell by cell: that is
+slow, but it takes True, False and missing values, and knows the line and column of a mistake.
 """
 
 from __future__ import annotations

@@ -217,10 +217,10 @@ def _find_label(layout: Layout, options: TableOptions, taken: set[int]) -> int:
 
 
 def _check_guessed_label(layout: Layout, options: TableOptions) -> None:
-    """Tell which column is left out because there is one too many, or refuse a guess that is none.
+    """Warn that a column is left out because there is one too many, or refuse to choose one.
 
-    Where the features have names and the table has none, a last column of numbers may as well be a
-    feature after a column of row numbers.
+    It is refused where the features have names, the table has none, and its last column holds
+    numbers: that column may be a feature, and the one too many may be row numbers.
     """
     column = layout.label
     if column is None or (layout.names and layout.names[column].lower() in LABEL_NAMES):

@@ -1,8 +1,7 @@
-"""The functions, and below them the formulas that they share."""
+"""The functions of logits or probabilities: softmax, its logarithm, and the losses."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,39 +10,25 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import (
     as_array,
     as_labels,
-    as_linear,
     as_logits,
     as_target,
     as_weights,
     check_ignore_index,
     check_label_smoothing,
-    check_number,
     check_reduction,
     compute_dtype,
 )
+from csoftmax.reference.formulas import (
+    exponentials_of,
+    label_dlogits,
+    label_losses,
+    quiet,
+    reduced,
+    sum_of,
+    weighted,
+)
 
 Array = NDArray[Any]
-
-# In these functions inf and NaN are results, not accidents.
-quiet = np.errstate(all="ignore")
-
-
-@quiet
-def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: float = 1.0) -> Array:
-    """Return the logits ``scale * X @ W + b``: the twin of `csoftmax.linear`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from csoftmax import reference
-    >>> pixels = np.array([[0, 255], [255, 0]], dtype=np.uint8)
-    >>> reference.linear(pixels, [[1.0, 2.0], [3.0, 4.0]], [0.0, 10.0], scale=1 / 255)
-    array([[ 3., 14.],
-           [ 1., 12.]])
-    """
-    X, W, b, dtype = as_linear(X, W, b)
-    scale = check_number(scale, "scale")
-    return logits_of(np.asarray(X, dtype), np.asarray(W, dtype), b, scale)
 
 
 @quiet
@@ -60,7 +45,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
            [1. , 0. ]])
     """
     x, axis = as_logits(x, axis, "x")
-    _, p, total = _exponentials(np.asarray(x, compute_dtype(x)), axis)
+    _, p, total = exponentials_of(np.asarray(x, compute_dtype(x)), axis)
     p /= total
     return p
 
@@ -76,7 +61,7 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
     array([    0., -1000.])
     """
     x, axis = as_logits(x, axis, "x")
-    shifted, _, total = _exponentials(np.asarray(x, compute_dtype(x)), axis)
+    shifted, _, total = exponentials_of(np.asarray(x, compute_dtype(x)), axis)
     shifted -= np.log(total)
     return shifted
 
@@ -131,7 +116,7 @@ def softmax_cross_entropy(
     check_reduction(reduction)
     rows = _rows(logits, y, weight, ignore_index, label_smoothing, axis)
     losses, _, _ = _losses(rows)
-    return _reduce(losses, rows.divisor, reduction, rows.shape)
+    return reduced(losses, rows.divisor, reduction, rows.shape)
 
 
 @quiet
@@ -171,139 +156,7 @@ def softmax_cross_entropy_grad(
     elif reduction == "mean":  # of nothing: its loss is NaN, and nothing moves
         dlogits[...] = 0
     dlogits = np.moveaxis(dlogits.reshape(*rows.shape, rows.logits.shape[1]), -1, axis)
-    return _reduce(losses, rows.divisor, reduction, rows.shape), dlogits
-
-
-@quiet
-def linear_cross_entropy(
-    X: ArrayLike,
-    W: ArrayLike,
-    b: ArrayLike | None,
-    y: ArrayLike,
-    *,
-    scale: float = 1.0,
-    sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
-) -> float | Array:
-    """Return the cross-entropy of ``scale * X @ W + b``: as `csoftmax.linear_cross_entropy`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from csoftmax import reference
-    >>> X, W, b, y = np.eye(3), np.zeros((3, 4)), np.zeros(4), [0, 1, 2]
-    >>> round(reference.linear_cross_entropy(X, W, b, y), 6)  # log 4
-    1.386294
-    """
-    check_reduction(reduction)
-    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    losses, _, _ = label_losses(logits_of(X, W, b, scale), y)
-    losses = _weighted(losses, s)
-    return _reduce(losses, sum_of(s), reduction, y.shape)
-
-
-@quiet
-def linear_evaluate(
-    X: ArrayLike,
-    W: ArrayLike,
-    b: ArrayLike | None,
-    y: ArrayLike,
-    *,
-    scale: float = 1.0,
-    sample_weight: ArrayLike | None = None,
-) -> tuple[float, float]:
-    """Return the mean loss, and ``sum_i s[i] [argmax_k logits[i, k] = y[i]]``.
-
-    The twin of `csoftmax.linear_evaluate`. A row with NaN is wrong.
-
-    Examples
-    --------
-    >>> from csoftmax import reference
-    >>> reference.linear_evaluate([[1.0], [-1.0]], [[0.0, 0.0]], None, [0, 1])
-    (0.6931471805599453, 1.0)
-    """
-    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    logits = logits_of(X, W, b, scale)
-    losses = _weighted(label_losses(logits, y)[0], s)
-    right = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
-    loss = _reduce(losses, sum_of(s), "mean", y.shape)
-    return float(loss), sum_of(s[right])
-
-
-@quiet
-def linear_cross_entropy_grad(
-    X: ArrayLike,
-    W: ArrayLike,
-    b: ArrayLike | None,
-    y: ArrayLike,
-    *,
-    scale: float = 1.0,
-    sample_weight: ArrayLike | None = None,
-    reduction: str = "mean",
-) -> tuple[float | Array, Array, Array]:
-    """Return `linear_cross_entropy` and its gradients by W and b.
-
-    With ``dlogits[i, k] = s[i] * (p[i, k] - onehot(y)[i, k])``, divided by ``sum_i s[i]`` for the
-    mean, ``dW = scale * X.T @ dlogits`` and ``db[k] = sum_i dlogits[i, k]``. The twin of
-    `csoftmax.linear_cross_entropy_grad`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from csoftmax import reference
-    >>> X, W, b = np.array([[1.0, 2.0]]), np.zeros((2, 2)), np.zeros(2)
-    >>> loss, dW, db = reference.linear_cross_entropy_grad(X, W, b, [1])
-    >>> round(loss, 6), dW, db
-    (0.693147, array([[ 0.5, -0.5],
-           [ 1. , -1. ]]), array([ 0.5, -0.5]))
-    """
-    check_reduction(reduction)
-    X, W, b, y, s, scale = _linear_arguments(X, W, b, y, scale, sample_weight)
-    losses, p, total = label_losses(logits_of(X, W, b, scale), y)
-    losses = _weighted(losses, s)
-    dlogits = label_dlogits(p, total, y)
-    divisor = sum_of(s)
-    if reduction == "mean" and divisor > 0:
-        s = s / divisor
-    dlogits = _weighted(dlogits, s[:, np.newaxis])
-    dW = np.where(s[:, np.newaxis] > 0, X, 0).T @ dlogits
-    dW *= scale
-    db = dlogits.sum(axis=0)
-    return _reduce(losses, divisor, reduction, y.shape), dW, db
-
-
-# ---------------------------------------------------------------- the formulas
-
-
-def logits_of(X: Array, W: Array, b: Array | None, scale: float) -> Array:
-    logits: Array = X @ W
-    if scale != 1:
-        logits *= scale
-    if b is not None:
-        logits += b
-    return logits
-
-
-def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Return ``x - max``, its exp, and the sum of that along the axis, which is at least 1."""
-    shifted = x - x.max(axis=axis, keepdims=True)
-    exponentials = np.exp(shifted)
-    return shifted, exponentials, exponentials.sum(axis=axis, keepdims=True)
-
-
-def label_losses(logits: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Return each row's loss, and the exponentials and their sum for the gradient."""
-    shifted, exponentials, total = _exponentials(logits, axis=1)
-    # Adding the maximum back to the logarithm would lose everything at logits around 1e8.
-    losses = np.log(total[:, 0]) - shifted[np.arange(y.size), y]
-    return losses, exponentials, total
-
-
-def label_dlogits(exponentials: Array, total: Array, y: Array) -> Array:
-    """Return ``p - onehot(y)``, in place of the exponentials."""
-    exponentials /= total
-    exponentials[np.arange(y.size), y] -= 1
-    return exponentials
+    return reduced(losses, rows.divisor, reduction, rows.shape), dlogits
 
 
 class _Rows(NamedTuple):
@@ -352,17 +205,12 @@ def _rows(
 def _losses(rows: _Rows) -> tuple[Array, Array, Array]:
     """Return each row's weighted loss, and the exponentials and their sum for the gradient."""
     if rows.y is None:
-        shifted, exponentials, total = _exponentials(rows.logits, axis=1)
+        shifted, exponentials, total = exponentials_of(rows.logits, axis=1)
         losses = np.log(total) - shifted
     else:
         losses, exponentials, total = label_losses(rows.logits, rows.y)
-    losses = _weighted(losses, rows.u)
+    losses = weighted(losses, rows.u)
     return losses.sum(axis=1) if rows.y is None else losses, exponentials, total
-
-
-def _weighted(values: Array, weight: Array) -> Array:
-    """Return ``weight * values``; weight 0 means left out, even where the value is inf or NaN."""
-    return np.where(weight > 0, weight * values, 0)
 
 
 def _dlogits(rows: _Rows, exponentials: Array, total: Array) -> Array:
@@ -378,35 +226,3 @@ def _dlogits(rows: _Rows, exponentials: Array, total: Array) -> Array:
         exponentials *= row_weight[:, np.newaxis]
     exponentials[row_weight == 0] = 0
     return exponentials
-
-
-def sum_of(losses: Array) -> float:
-    return float(losses.sum(dtype=np.float64))
-
-
-def _reduce(losses: Array, divisor: float, reduction: str, shape: tuple[int, ...]) -> float | Array:
-    if reduction == "none":
-        return losses.reshape(shape)
-    if reduction == "sum":
-        return sum_of(losses)
-    return sum_of(losses) / divisor if divisor > 0 else math.nan
-
-
-# ---------------------------------------------------------------- arguments
-
-
-def _linear_arguments(
-    X: ArrayLike,
-    W: ArrayLike,
-    b: ArrayLike | None,
-    y: ArrayLike,
-    scale: float,
-    sample_weight: ArrayLike | None,
-) -> tuple[Array, Array, Array | None, Array, Array, float]:
-    X, W, b, dtype = as_linear(X, W, b)
-    n_samples, n_classes = len(X), W.shape[1]
-    y = as_labels(y, n_samples, n_classes)
-    s = np.ones(n_samples, dtype)
-    if sample_weight is not None:
-        s = as_weights(sample_weight, n_samples, "sample_weight", dtype)
-    return np.asarray(X, dtype), np.asarray(W, dtype), b, y, s, check_number(scale, "scale")
