@@ -76,10 +76,10 @@ def free_threads() -> Iterator[None]:
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows in the solver's sample, so that small problems take the way of large ones."""
-    from csoftmax.solver import hessians
+    from csoftmax.solver import sample
 
-    monkeypatch.setattr(hessians, "SAMPLED_ROWS", 64)
-    monkeypatch.setattr(hessians, "LEAST_ROWS", 64)
+    monkeypatch.setattr(sample, "SAMPLED_ROWS", 64)
+    monkeypatch.setattr(sample, "LEAST_ROWS", 64)
 
 
 @pytest.fixture(params=["newton", "lbfgs"])

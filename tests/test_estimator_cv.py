@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import csoftmax as cs
 from csoftmax.estimators import MemoryBudgetError, SoftmaxClassifier, SoftmaxClassifierCV, fit
+from csoftmax.solver.memory import Plan
 
 IRIS = load_iris(return_X_y=True)
 NEW_ATTRIBUTES = {"use_legacy_attributes": False, "l1_ratios": (0.0,), "scoring": None}
@@ -153,7 +154,7 @@ def test_groups_of_heads_go_from_strong_to_weak_penalties(monkeypatch: Any) -> N
         return solve(*args, **options)
 
     monkeypatch.setattr(fit.solver, "solve", spy)
-    plan = fit.Plan(10, "full", 0.0)
+    plan = Plan(10, "full", 0.0)
     weights = np.ones((2, 150))
     W, b, iterations = fit.solve_heads(
         X, y, 3, np.array(Cs), weights, 1, plan, tol=1e-10, max_iter=500, n_threads=1

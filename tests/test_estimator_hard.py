@@ -170,10 +170,10 @@ def test_a_tight_tol_goes_on_to_float64_accuracy(C: float) -> None:
 
 def test_values_that_a_sample_of_the_rows_has_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a penalty such features once stopped the first step."""
-    from csoftmax.solver import hessians
+    from csoftmax.solver import sample
 
-    monkeypatch.setattr(hessians, "SAMPLED_ROWS", 256)
-    monkeypatch.setattr(hessians, "LEAST_ROWS", 256)
+    monkeypatch.setattr(sample, "SAMPLED_ROWS", 256)
+    monkeypatch.setattr(sample, "LEAST_ROWS", 256)
     X, y = load_digits(return_X_y=True)
     solution = minimize(X, y, 10, C=math.inf, tol=1e-2, least_nats=5000)
     assert solution.converged.all()

@@ -27,6 +27,17 @@ BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
 SUM_ROWS = 1024
 # Of X: for fewer, the caller alone is as fast as threads that must be started (.3 ms).
 ALONE_BYTES = 1 << 24
+# Of a thread, in a pass: parts of X and W, as they are multiplied.
+PANEL_BYTES = 3 << 20
+
+
+def bytes_needed(
+    n_rows: int, n_heads: int, n_classes: int, parameter_bytes: int, n_threads: int
+) -> int:
+    """Return what a pass over rows takes, at most; `parameter_bytes` are those of all heads."""
+    partial_gradients = 8 * parameter_bytes if parameter_bytes <= n_heads << 19 else 0
+    logits = 16 * min(n_rows, 512) * n_heads * n_classes
+    return (4 << 20) + logits + (n_threads - 1) * PANEL_BYTES + partial_gradients
 
 
 class Sums(NamedTuple):

@@ -18,22 +18,11 @@ from csoftmax.estimators.base import Gap
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.estimators.two_classes import softmax_C
-from csoftmax.solver import Solution, newton
-from csoftmax.solver.hessians import (
-    BLOCK_BYTES,
-    DIAGONAL_BYTES,
-    DIAGONAL_ROWS,
-    FULL_FEATURES,
-    INVERSE_SIZE,
-    LEADING,
-    SAMPLED_BYTES,
-    SAMPLED_ROWS,
-)
-from csoftmax.solver.minimize import usual_pairs
+from csoftmax.solver import Solution
+from csoftmax.solver.memory import Plan, plans, usual_pairs
+from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
-SHORTER_HISTORIES = (10, 5, 3)  # where the memory does not allow the solver's own
-PANEL_BYTES = 3 << 20  # of a thread: parts of X and W, as they are multiplied
 # At the default tol, an objective of so many nats in all is told to half a nat: what one standard
 # error of one parameter is worth.
 LEAST_NATS = 5000.0
@@ -83,8 +72,8 @@ class FitTask:
 
     @property
     def penalty(self) -> float:
-        """The strong convexity that the penalty gives: ``1 / (C S)`` in the softmax's form."""
-        return 1 / (self.solver_C * (self.seen + self.total))
+        """The strong convexity that the penalty gives."""
+        return Penalty.of(self.solver_C, self.seen + self.total).l2
 
     @property
     def solver_C(self) -> float:
@@ -99,19 +88,6 @@ def warn_caller(message: str, callers: int = 2) -> None:
 # ---- full passes -------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
-    """What a fit by full passes keeps in memory besides X."""
-
-    history_size: int
-    preconditioner: str | None
-    n_bytes: float
-
-    def of_one(self, X: Array, n_classes: int) -> Plan:
-        """Return the plan of one fit that follows a path: what `SoftmaxClassifier` would do."""
-        usual = usual_pairs(X, n_classes, path=False)
-        return self._replace(history_size=min(self.history_size, usual))
-
-
 def plan_memory(
     budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
     n_weights: int = 1, others: float = 0, path: bool = False,
@@ -120,46 +96,18 @@ def plan_memory(
 
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
-    (n_samples, n_features), size = X.shape, compute_dtype(X).itemsize
-    sizes = (n_samples, n_features, n_classes)
-    parameters = n_heads * n_classes * (n_features + 1) * size
-    # labels and their copy; the weights of the rows and a copy; what a pass works in
-    lanes = 8 * parameters if parameters <= n_heads << 19 else 0
-    block = (4 << 20) + 16 * min(n_samples, 512) * n_heads * n_classes
-    block += (n_threads - 1) * PANEL_BYTES
-    always = n_samples * (16 + 16 * n_weights) + others + block + lanes
-    # the preconditioner's sample of the rows, its probabilities, and a block of each class
-    row_bytes = max(n_features * size, 4 * n_classes)
-    rows = min(n_samples, max(1024, min(SAMPLED_ROWS, SAMPLED_BYTES // row_bytes)))
-    side = min(LEADING, n_features, max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5) + 1
-    sample = n_weights * rows * (n_features * X.itemsize + side * size)
-    at_once = min(n_threads, n_classes)
-    sample += rows * (n_classes + (2 + at_once) * side) * size
-    sample += 4 * min(BLOCK_BYTES, rows * n_features * size)
-    squared = min(rows, DIAGONAL_ROWS, 1 + DIAGONAL_BYTES // (n_features * size))
-    sample += squared * size * (n_weights * n_features + n_classes)
-    blocks = (2 * n_heads + 1) * n_classes * side**2 * size + 32 * at_once * side**2
-    square = n_features**2 * (32 + n_weights * size)
-    kinds = {"full": sample + blocks + square, "diagonal": sample}
-    if newton.suits(*sizes):
-        kinds["full"] = max(kinds["full"], newton.bytes_needed(*sizes, n_weights))
-    if n_features > FULL_FEATURES:
-        del kinds["full"]
-    usual = usual_pairs(X, n_classes, path)
-    plans = [
-        # what is chosen where there is room: the solver may do with less
-        Plan(m, "auto" if kind == "full" else kind, always + extra + parameters * (2 * m + 14))
-        for kind, extra in kinds.items()
-        for m in (usual, *(m for m in SHORTER_HISTORIES if m < usual))
+    possible = [
+        plan._replace(n_bytes=plan.n_bytes + others)
+        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, path)
     ]
-    for plan in plans:
+    for plan in possible:
         if plan.n_bytes <= budget:
             return plan
-    least = in_units(min(plan.n_bytes for plan in plans))
+    least = in_units(min(plan.n_bytes for plan in possible))
     fits = f"{n_heads} fits at once" if n_heads > 1 else "a fit"
     raise MemoryBudgetError(
         f"max_memory is {in_units(budget)}, expected at least {least}, X not counted, for {fits} "
-        f"of {n_samples} samples, {n_features} features and {n_classes} classes; None is no limit"
+        f"of {X.shape[0]} samples, {X.shape[1]} features and {n_classes} classes; None is no limit"
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from csoftmax.core.checks import compute_dtype
 from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure
 from csoftmax.estimators.convert import Convertible
-from csoftmax.estimators.fit import FitTask, Fitted, Plan, measure_gap, warn_caller
+from csoftmax.estimators.fit import FitTask, Fitted, measure_gap, warn_caller
 from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
@@ -27,6 +27,7 @@ from csoftmax.estimators.weights import (
     weights_of_classes,
     with_class_weights,
 )
+from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="MinibatchClassifier")

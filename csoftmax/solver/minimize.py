@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.core.checks import check_number, check_positive, compute_dtype
+from csoftmax.core.checks import check_number, check_positive
+from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.head import Head, Settings
-from csoftmax.solver.problem import Problem, as_parameters, checked_problem
+from csoftmax.solver.memory import usual_pairs
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
 
@@ -32,12 +33,6 @@ Array = NDArray[Any]
 Callback = Callable[[Progress], object]
 
 PRECONDITIONERS = ("auto", "full", "diagonal", None)
-# Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261,
-# 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797 rows) 142, 109
-# and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over digits 103, 126
-# and 189.
-HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
-MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
 
 
 def minimize(
@@ -226,17 +221,9 @@ def solve(
     settings = Settings(
         float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)
     )
-    walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
+    walk = Walk(problem, settings, started, starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     return solution_of(walk, _run(walk, saved, interval, callback, verbose))
-
-
-def usual_pairs(X: Array, n_classes: int, path: bool) -> int:
-    """Return how many pairs of L-BFGS are kept for features X where nobody says how many."""
-    n_rows, n_features = X.shape
-    n_bytes: int = 2 * n_classes * (n_features + 1) * compute_dtype(X).itemsize
-    most = MOST_PAIRS_OF_PATH if path and n_rows >= LONG_PATH_ROWS else MOST_PAIRS
-    return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), most)
 
 
 def _run(
@@ -296,26 +283,3 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         )
     answer = callback(progress) if callback is not None else False
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
-def _starting_points(
-    problem: Problem, W: ArrayLike | None, b: ArrayLike | None
-) -> list[Array] | None:
-    """Return flat starting points, centred over the classes that occur; None if none are given."""
-    if W is None and b is None:
-        return None
-    H, K, f = problem.n_heads, problem.n_classes, problem.n_features
-    given_W = None if W is None else as_parameters(W, (H, K, f), "W")
-    given_b = None if b is None else as_parameters(b, (H, K), "b")
-    points = []
-    for head in range(H):
-        x, _, _ = problem.null_point(head)
-        weights, bias = problem.parameters(x)
-        present = problem.shares[problem.weight_of_head[head]] > 0
-        if given_W is not None:
-            given = given_W[head, present] / problem.unit
-            weights[present] = given - given.mean(axis=0)
-        if given_b is not None and problem.fit_intercept:
-            bias[present] = given_b[head, present] - given_b[head, present].mean()
-        points.append(x)
-    return points

@@ -1,0 +1,257 @@
+"""Rows that stand for all rows, and the directions in which approximate Hessians are made.
+
+The directions are the eigenvectors Q of the features' covariance (centred, as the intercept is free
+to follow). Where a decomposition costs too much they are the features themselves, and all that is
+known of them is their variance.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.functional import linear
+from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.problem import Problem, Sizes
+
+Array = NDArray[Any]
+
+SAMPLED_ROWS = 8192
+LEAST_ROWS = 1024
+SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
+BLOCK_BYTES = 1 << 22
+LEADING = 100
+# The blocks of the leading directions cost at most about so many passes, if these are not fewer.
+# Of digits (1,797 x 64, all rows in the sample) 100 cost 33 passes and, at C = 1000, saved none.
+BLOCK_PASSES, LEAST_LEADING = 4, 16
+# What is exact in the other directions is their diagonal, on so many rows and bytes of the sample.
+DIAGONAL_ROWS, DIAGONAL_BYTES = 2048, 1 << 24
+INVERSE_SIZE = 1 << 18  # of the inverted blocks of a head, or 4 times its parameters if more
+# Where variances differ by more, features get units of their own before they are decomposed.
+UNITS_RATIO = {"f": 1e-9, "d": 1e-12}
+SURPRISE = 5.0  # standard deviations of a mean
+# Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
+FULL_FEATURES = 4096
+FULL_COST = 70  # and at most so much per n_samples x n_classes
+ALONE_FLOP = 1e7  # for so little, the caller alone is as fast as threads that must be started
+
+
+def wants_full(preconditioner: str | None, problem: Problem) -> bool:
+    """Say whether the covariance of the features is worth its decomposition."""
+    if preconditioner != "auto":
+        return preconditioner == "full"
+    f, size = problem.n_features, problem.n_rows * problem.n_classes
+    return bool(f <= 128 or (f <= FULL_FEATURES and 10 * f * f <= FULL_COST * size))
+
+
+def most_rows(n_features: int, n_classes: int, itemsize: int) -> int:
+    """Return how many rows a sample has at most."""
+    row_bytes = max(n_features * itemsize, 4 * n_classes)
+    return max(LEAST_ROWS, min(SAMPLED_ROWS, SAMPLED_BYTES // max(1, row_bytes)))
+
+
+def sampled_rows(sizes: Sizes) -> int:
+    """Return how many rows a sample has, at most."""
+    return min(sizes.n_rows, most_rows(sizes.n_features, sizes.n_classes, sizes.itemsize))
+
+
+def squared_rows(sizes: Sizes) -> int:
+    """Return for how many rows of a sample squares are kept, at most."""
+    at_once = DIAGONAL_BYTES // (sizes.n_features * sizes.itemsize)
+    return min(sampled_rows(sizes), DIAGONAL_ROWS, 1 + at_once)
+
+
+def leading_side(sizes: Sizes) -> float:
+    """Return how many leading directions there are, and the intercept, at most."""
+    most = max(4 * sizes.n_features, INVERSE_SIZE // sizes.n_classes) ** 0.5
+    return float(min(LEADING, sizes.n_features, most) + 1)
+
+
+def bytes_needed(sizes: Sizes) -> float:
+    """Return what the samples take, and the blocks of rows that one is made in."""
+    n_rows, n_features, itemsize = sampled_rows(sizes), sizes.n_features, sizes.itemsize
+    a_row = n_features * sizes.stored_itemsize + leading_side(sizes) * itemsize
+    squares = squared_rows(sizes) * n_features * itemsize
+    blocks = 4 * min(BLOCK_BYTES, n_rows * n_features * itemsize)
+    return sizes.n_weights * (n_rows * a_row + squares) + blocks
+
+
+def decomposition_bytes(sizes: Sizes) -> int:
+    """Return what the covariance takes while it is decomposed, and the eigenvectors that stay."""
+    return sizes.n_features**2 * (32 + sizes.n_weights * sizes.itemsize)
+
+
+class Sample:
+    """Rows that stand for all rows with a weight > 0: at most SAMPLED_ROWS, drawn at random."""
+
+    def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
+        weight = problem.weight(r)
+        rows = np.arange(problem.n_rows) if weight is None else np.flatnonzero(weight)
+        limit = most_rows(problem.n_features, problem.n_classes, problem.dtype.itemsize)
+        self.all_rows = len(rows) <= limit
+        if not self.all_rows:
+            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+        self.X = problem.X if len(rows) == problem.n_rows else problem.X[rows]
+        self.target = problem.target[rows]
+        self.weight = None if weight is None else weight[rows]
+        self.share = np.full(len(rows), 1.0 / len(rows))
+        if self.weight is not None:
+            self.share = self.weight / self.weight.sum()
+        self.problem, self.r = problem, r
+        self.mean = problem.means[r].astype(problem.dtype)
+        ones = np.ones(problem.n_features, problem.dtype)
+        self.unit = ones  # that features are multiplied by
+        self.vectors: Array | None = None
+        # of each direction: its variance, and ||W||^2 of a step of length 1
+        self.values: Array = ones
+        self.squares_of_W: Array = ones
+        n = int(problem.fit_intercept)
+        # the rows in the leading directions, and the products of the steps in W of each two
+        self.leading = np.ones((len(rows), n), problem.dtype)
+        self.leading_products_of_W = np.empty((0, 0))
+        self.full = wants_full(preconditioner, problem)
+        # every so many rows squared, in the other directions
+        self.every, self.squares = 1, np.empty((len(rows), 0), problem.dtype)
+        self._decomposed: dict[float | None, Sample] = {}
+        # where one block holds all rows: the unit, and the rows in it
+        self._whole: tuple[Array, Array] | None = None
+        if preconditioner is not None:
+            variances, means = np.zeros((2, problem.n_features))
+            for some, block in self._blocks():
+                variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
+                means += self.share[some] @ block
+            square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
+            # what rounding leaves of constant features, and of the mean of all rows
+            eps_mean = float(np.finfo(problem.dtype).eps) * problem.means[r]
+            of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
+            # A sample that is far from the mean of all rows has missed what varies: a value that
+            # few rows have. A mean of n rows is off by 1/n of the variance, squared.
+            far = len(rows) * square > SURPRISE**2 * (variances - square)
+            far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
+            missed = np.where(far, len(rows) * square, 0.0)
+            # rounding of the gradient is not to move the weights of what does not vary
+            constant = (variances - square <= of_values) & ~far
+            self.missed = np.where(constant, variances.max(initial=0.0), missed)
+            self.values = variances + self.missed
+            if not self.full:
+                self.values = _clamped(self.values, problem.dtype)
+                self._square(None)
+
+    def for_penalty(self, penalty: Penalty) -> Sample:
+        """Return the sample in the directions of a penalty: the same for all, but for odd units."""
+        if not self.full:
+            return self
+        ridge = penalty.l2 * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
+        largest = float(self.values.max(initial=0.0))
+        least = float(self.values.min(initial=math.inf)) + ridge
+        uneven = least < UNITS_RATIO[self.problem.dtype.char] * largest
+        key = penalty.l2 if uneven else None
+        if key not in self._decomposed:
+            sample = copy.copy(self)
+            if uneven:
+                sample.unit = (1 / np.sqrt(self.values + ridge)).astype(self.problem.dtype)
+            sample._decompose(ridge if uneven else 0.0)
+            self._decomposed[key] = sample
+        return self._decomposed[key]
+
+    def _blocks(self, every: int = 1) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of (every so many) rows, scaled and centred."""
+        dtype = self.problem.dtype
+        step = every * max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
+        if self._whole is not None and self._whole[0] is self.unit:
+            yield slice(0, len(self.X), every), self._whole[1][::every]
+            return
+        for start in range(0, len(self.X), step):
+            some = slice(start, start + step, every)
+            block = self.X[some].astype(dtype)
+            block *= dtype.type(self.problem.scale)
+            block -= self.mean
+            block *= self.unit
+            if every == 1 and step >= len(self.X):
+                self._whole = self.unit, block
+            yield some, block
+
+    def _decompose(self, ridge: float) -> None:
+        """Set the directions, the largest variance first, and the rows in the leading ones."""
+        dtype, n_features = self.problem.dtype, self.X.shape[1]
+        moments = np.diag((ridge + self.missed) * self.unit.astype(np.float64) ** 2)
+        for some, block in self._blocks():
+            block = block * np.sqrt(self.share[some]).astype(dtype)[:, None]
+            moments += block.T @ block
+        values, vectors = np.linalg.eigh(moments)
+        self.vectors = vectors[:, ::-1].astype(dtype)
+        self.squares_of_W = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
+        self.values = _clamped(values[::-1] - ridge * self.squares_of_W, dtype)
+        n = int(max(4 * n_features, INVERSE_SIZE // self.problem.n_classes) ** 0.5) - 1
+        n = min(LEADING, n, n_features, n_features if self.all_rows else len(self.X) // 8)
+        paid = BLOCK_PASSES * 2 * n_features * self.problem.n_rows / max(1, len(self.X))
+        n = min(n, max(LEAST_LEADING, int(paid**0.5)))
+        directions = self.vectors[:, :n]
+        self.leading_products_of_W = directions.T @ (directions * (self.unit**2)[:, None])
+        self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
+        for some, block in self._blocks():
+            np.matmul(block, directions, out=self.leading[some, :n])
+        self._square(np.ascontiguousarray(self.vectors[:, n:]))
+
+    def _square(self, directions: Array | None) -> None:
+        """Set the squares of some rows in the directions that are not leading (None: features)."""
+        n_directions = self.X.shape[1] if directions is None else directions.shape[1]
+        if n_directions == 0:
+            return
+        dtype = self.problem.dtype
+        n_rows = min(DIAGONAL_ROWS, DIAGONAL_BYTES // (n_directions * dtype.itemsize))
+        self.every = math.ceil(len(self.X) / max(1, n_rows))
+        squares = np.empty((math.ceil(len(self.X) / self.every), n_directions), dtype)
+        for some, block in self._blocks(self.every):
+            rows = squares[some.start // self.every :][: len(block)]
+            if directions is not None:
+                block = linear(block, directions, n_threads=self.problem.threads)
+            np.square(block, out=rows)
+        self.squares = squares
+
+    @property
+    def n_leading(self) -> int:
+        """How many directions there are rows in; the intercept is not counted."""
+        return int(self.leading.shape[1]) - self.problem.fit_intercept
+
+    def on(self, problem: Problem) -> Sample:
+        """Return the same sample as all the rows of another problem."""
+        other = copy.copy(self)
+        other.problem, other.r, other._decomposed = problem, 0, {}
+        if None in self._decomposed:  # the same for any penalty
+            decomposed = copy.copy(self._decomposed[None])
+            decomposed.problem, decomposed.r = problem, 0
+            other._decomposed[None] = decomposed
+        return other
+
+    def reduce(self, gradient: Array) -> Array:
+        """Return a gradient in u, by ``A^T``."""
+        gW, gb = self.problem.parameters(gradient)
+        v = gW - gb[:, None] * self.mean
+        if self.vectors is not None:
+            v *= self.unit
+            v = v @ self.vectors
+        return np.concatenate([v.reshape(-1), gb])
+
+    def expand(self, step: Array, out: Array) -> None:
+        """Set out to a step in x, ``A u``: W = v Q^T in the features' units, b = c - W mean."""
+        v, b = self.problem.parameters(step)
+        W, out_b = self.problem.parameters(out)
+        if self.vectors is None:
+            W[:] = v
+        elif 2 * v.size * len(self.vectors) < ALONE_FLOP:
+            np.multiply(v @ self.vectors.T, self.unit, W)
+        else:
+            np.multiply(linear(self.vectors, v.T, n_threads=self.problem.threads).T, self.unit, W)
+        np.subtract(b, W @ self.mean, out=out_b)
+
+
+def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
+    """Return variances > 0: those that are rounding only become as large as rounding."""
+    floor = float(np.finfo(dtype).eps) / 4 * float(variances.max(initial=0.0))
+    return np.maximum(variances, floor or 1.0)
