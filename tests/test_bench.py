@@ -27,6 +27,8 @@ from csoftmax.data import DataError
 
 FAST = {"quick": True, "rounds": 1, "peers": "none"}
 
+pytestmark = pytest.mark.xdist_group("many processes")
+
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
