@@ -24,6 +24,7 @@ from csoftmax.bench.processes import python
 from csoftmax.bench.results import OURS, Result
 from csoftmax.bench.session import Session
 from csoftmax.bench.work import images
+from csoftmax.solver.two_classes import softmax_C, softmax_form
 
 Array = NDArray[Any]
 
@@ -48,9 +49,6 @@ def all_solver(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Re
 def objective(X: Array, y: Array, W: Array, b: Array, C: float, scale: float = 1.0) -> float:
     """Return scikit-learn's objective in float64, W class-major: mean loss and penalty.
 
-    scikit-learn has one row of weights for two classes. Two rows that mean the same have half of
-    its penalty, so the caller has to give half of its C.
-
     Examples
     --------
     >>> objective(np.eye(2), np.array([0, 1]), np.zeros((2, 2)), np.zeros(2), 1.0)
@@ -68,10 +66,9 @@ def objective(X: Array, y: Array, W: Array, b: Array, C: float, scale: float = 1
 
 def fitted_objective(estimator: Any, X: Array, y: Array, C: float) -> float:
     """Return the objective of a fitted estimator, scikit-learn's or ours, on labels 0, 1, ..."""
-    W, b = np.asarray(estimator.coef_, np.float64), np.asarray(estimator.intercept_, np.float64)
-    if len(W) == 1:
-        W, b, C = np.vstack([-W, W]) / 2, np.append(-b, b) / 2, C / 2
-    return objective(X, y, W, b, C)
+    coef = np.asarray(estimator.coef_, np.float64)
+    W, b = softmax_form(coef, np.asarray(estimator.intercept_, np.float64))
+    return objective(X, y, W, b, softmax_C(C, len(b)))
 
 
 # ---- who takes part ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def load_model(path: Path) -> cs.SoftmaxRegression:
 def options_for(
     model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str, path: Path | None
 ) -> dict[str, Any]:
-    """What to say to the readers: the options, and what is known from the model."""
+    """Return what the readers are told: the options of the command, and what the model knows."""
     table = {**table_options(context, path), "dtype": dtype, "class_names": None}
     if model is None:
         return table
@@ -43,7 +43,8 @@ def options_for(
     if model.feature_names:
         table["feature_names"] = model.feature_names
     if path is not None and is_table(path) and any(map(_is_number_as_text, model.class_names)):
-        table["labels"] = "text"  # as they were read, or 1.0 would be the class in position 1
+        # labels as text, as they were in training: as a number 1.0 would be the class in position 1
+        table["labels"] = "text"
     if table.get("missing") == "mean":
         means = model.trained_with.get("means")
         if means is not None:
@@ -60,7 +61,7 @@ def _is_number_as_text(name: str) -> bool:
 
 
 def tell_order(path: Path, table: dict[str, Any]) -> None:
-    """Warn where the model's features are taken from a table by their places alone."""
+    """Warn that the model's features are found by their places alone, where that is so."""
     names = table.get("feature_names")
     if not names or table.get("header") is not None or not is_table(path):
         return
@@ -89,7 +90,7 @@ def check_pixels(
 
 
 def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
-    """The type in which to read a table: a model with a scale was trained on pixels."""
+    """Return the type in which to read a table: a model with a scale was trained on pixels."""
     if model is None:
         return Dtype.float32
     return Dtype(model.dtype.name) if model.scale == 1 else Dtype.uint8
@@ -97,7 +98,7 @@ def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
 
 @contextmanager
 def pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
-    """Say what a model of pixels takes, where a table of something else was read for it."""
+    """Add to an error of reading what a model of pixels takes, in case the table is of floats."""
     try:
         yield
     except cs.DataError as error:
@@ -107,6 +108,7 @@ def pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
 
 
 def find_fashion_mnist(say: Callable[[str], None]) -> tuple[cs.Dataset, cs.Dataset]:
+    """Return Fashion-MNIST, or the bundled sample of it where it cannot be had."""
     try:
         train_set, test_set = cs.fashion_mnist()
     except cs.DataNotFoundError as error:
@@ -123,7 +125,7 @@ def model_for(
     dtype: Dtype | None,
     seed: int | None,
 ) -> cs.SoftmaxRegression:
-    """The given model, checked against the data and the type, or a new one."""
+    """Return the given model, checked against the data and the type, or else a new one."""
     compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
     where = str(path or data.name)
     if dtype is Dtype.uint8 and data.X.dtype != np.uint8:
@@ -146,7 +148,7 @@ def model_for(
 def as_trained(
     data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
 ) -> cs.Dataset:
-    """The data with the model's order of classes."""
+    """Return the data with labels in the model's order of classes."""
     wanted = model.class_names
     labels = model.labels_of(data.y, len(data), data.class_names, data.name)
     counted = positions(model.n_classes)
@@ -165,4 +167,5 @@ def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> N
 
 
 def describe(data: cs.Dataset) -> str:
+    """Return name and sizes in a few words."""
     return f"{data.name}: {len(data):,} x {data.n_features}, {data.n_classes} classes"

@@ -23,6 +23,7 @@ from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
 from csoftmax.solver.solution import in_percent
+from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -177,10 +178,8 @@ class LbfgsTraining:
         X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
         if self.model.dtype == np.float64 and X.dtype != np.float64:
             X = X.astype(np.float64)
-        # scikit-learn's C for two classes is that of the difference of their weights
-        C = C / 2 if K == 2 else C
         solution = solver.solve(
-            X, self.data.y, K, C=C, scale=self.scale, tol=self.tol,
+            X, self.data.y, K, C=softmax_C(C, K), scale=self.scale, tol=self.tol,
             max_iter=self.max_iter, n_threads=self.threads, **options,
         )  # fmt: skip
         if "interrupted" in solution.status:

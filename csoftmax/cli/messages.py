@@ -27,7 +27,7 @@ class UserError(Exception):
 
 @contextmanager
 def users_mistakes() -> Iterator[None]:
-    """Within this, what the library refuses is what the user gave."""
+    """Turn an error of the library into a `UserError`: here it is about what the user gave."""
     try:
         yield
     except BrokenPipeError:
@@ -39,17 +39,20 @@ def users_mistakes() -> Iterator[None]:
 
 
 def as_options(text: str) -> str:
-    """Return a message of the library with the options' names in the place of parameters."""
+    """Return a message of the library with the names of options for those of parameters."""
     for parameter, option in _OPTIONS:
         text = text.replace(parameter, option)
     return re.sub(r"decimal='(.)'", r"--decimal \1", text)
 
 
 def one_line(text: str) -> str:
+    """Return the text with one space for each line break and each run of spaces."""
     return " ".join(text.split())
 
 
 def printer(quiet: bool) -> Callable[[str], None]:
+    """Return what prints a line of the run, or does nothing if the user wants quiet."""
+
     def say(line: str) -> None:
         from tqdm import tqdm
 
@@ -63,5 +66,5 @@ def printer(quiet: bool) -> Callable[[str], None]:
 
 
 def drop_output() -> None:
-    """Let what is printed from now on vanish: its reader, such as `head`, has had enough."""
+    """Print into nothing from now on: the reader of the output, such as `head`, has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

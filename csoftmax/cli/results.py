@@ -21,7 +21,7 @@ _BESIDE_THE_MODEL = (
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, and find out now, not after the training, whether it can be written."""
+    """Make the folder and try to write in it: a mistake is told now, not after the training."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: expected a folder, found a file")
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def make_folder(folder: Path) -> None:
 
 @dataclass
 class ResultsFolder:
-    """The folder that a run writes to, which is all of that run."""
+    """The folder that a training writes to; all results in it are of one training."""
 
     folder: Path
     model: cs.SoftmaxRegression
@@ -43,9 +43,9 @@ class ResultsFolder:
         return self.folder / "model.safetensors"
 
     def save_model(self) -> None:
-        """Write the model, and take away what an earlier run left: it is not of this model.
+        """Write the model, and delete the other results of an earlier run, which had another model.
 
-        Where there is no model of an earlier run, files of these names are somebody else's.
+        Without a model of an earlier run, files of these names are somebody else's and stay.
         """
         is_used = self.model_file.exists()
         if self.means is not None:
@@ -60,6 +60,7 @@ class ResultsFolder:
 
 
 def image_shape(data: cs.Dataset) -> tuple[int, ...] | None:
+    """Return (height, width), or None where the samples are not grey-scale images."""
     shape = data.X.shape[1:]
     return shape[-2:] if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1) else None
 
@@ -79,7 +80,7 @@ def draw_test_set(
         if shape is None:
             say("predictions.png and weights.png are left out: the samples are not images")
             return
-        # Spread over the set: files may be sorted by class.
+        # spread over the set, as files may be sorted by class
         rows = np.linspace(0, len(test) - 1, min(_DRAWN_IMAGES, len(test))).astype(np.intp)
         images = take(test.X, rows).reshape(-1, *shape)
         labels = model.predict(images)

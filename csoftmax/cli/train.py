@@ -192,7 +192,7 @@ def read_to_train(
 def means_of(
     table: dict[str, Any], train_set: cs.Dataset, model: cs.SoftmaxRegression
 ) -> list[float] | None:
-    """The means that stand for missing values, for the model's file."""
+    """Return the means that took the place of missing values, for the model's file."""
     if isinstance(table.get("missing"), str) and table["missing"] == "mean":
         means: list[float] = train_set.X.mean(axis=0, dtype=np.float64).tolist()
         return means
