@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import softmax
-from csoftmax.solver.lbfgs import NEXT, Descent, History, Point
+from csoftmax.solver.descent import NEXT, Descent, Point
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
@@ -132,15 +132,14 @@ def newton_step(g: Array, H: Array, objective: float) -> Array:
 class Newton(Descent):
     """Newton's method with the line search of `Lbfgs`: each step has a Hessian of its own."""
 
-    exact, untried = True, 2.0
+    has_whole_hessian, margin = True, 2.0
     # Where the labels are all but explained the objective falls as exp(-t) does, and a step goes
     # from t to t + 1: evaluations further along it are cheaper than another Hessian.
-    curvature = 0.1
+    most_slope_left = 0.1
 
     def __init__(self, x: Array, rows: SmallProblem, penalty: Penalty) -> None:
         super().__init__(x)
         self.rows, self.penalty = rows, penalty
-        self.history = History(0, 0, x.dtype)
 
     def _at_trial(self, objective: float) -> Point:
         g, H = self.rows.derivatives(self.trial, self.penalty)
