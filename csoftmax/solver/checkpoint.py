@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +24,20 @@ Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
 FORMAT_VERSION = 5
-BLOCK_BYTES = 1 << 24
 
 
 def fingerprint(walk: Walk) -> str:
     """Return a digest of all that the bits depend on, but for the tolerances and max_iter."""
     problem, options = walk.problem, walk.options
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(problem.passes.fingerprint(), digest_size=16)
     for part in (
-        problem.X.shape, problem.X.dtype.str, problem.n_classes, problem.scale,
         problem.fit_intercept, options.history_size, options.preconditioner, walk.is_path,
         walk.starts is None, _kernels.active(),
     ):  # fmt: skip
         digest.update(f"{part!r};".encode())
-    arrays = [problem.target, problem.C, problem.weight_of_head, *(walk.starts or ())]
-    if problem.weights is not None:
-        arrays.append(problem.weights)
-    for array in (*arrays, *_row_blocks(problem.X)):
+    for array in (problem.C, problem.weight_of_head, *(walk.starts or ())):
         digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()
-
-
-def _row_blocks(X: Array) -> Iterator[Array]:
-    step = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
-    for start in range(0, len(X), step):
-        if X.shape[1]:
-            yield X[start : start + step]
 
 
 class Checkpoint:

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Options:
+class SolverOptions:
     """What `minimize` is told of how to solve a problem and when to stop."""
 
     tol: float

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from csoftmax.solver.bound import least_bound, lower_bound
 from csoftmax.solver.descent import Point
-from csoftmax.solver.head import Head, Options
+from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
 MOST_UNGAINED = 0.01
 
 
-def note_iteration(head: Head, problem: Problem, options: Options, seconds: float) -> None:
+def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
     """Record an iteration of a head, and set how far it is and whether it has converged."""
     point, strength = head.point, head.penalty.strength
     penalty = problem.penalty_at(head.index, point.x)
@@ -59,7 +59,7 @@ def note_iteration(head: Head, problem: Problem, options: Options, seconds: floa
         head.history[name].append(value)
 
 
-def see_whether_converged(head: Head, problem: Problem, options: Options) -> None:
+def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) -> None:
     """Set `converged`, by the head's estimate of its distance."""
     distance, tol, point = head.distance(), options.tol, head.point
     gained = head.null_loss - point.objective
@@ -90,7 +90,7 @@ def _first_near(head: Head, tol: float) -> int:
     return next(near, head.iterations)
 
 
-def _extrapolated(head: Head, point: Point, options: Options) -> float:
+def _extrapolated(head: Head, point: Point, options: SolverOptions) -> float:
     """Return how far the head is from its optimum, by the smaller of two estimates.
 
     One is the Hessian's own, corrected. What couples the classes is not in it: where penalties are

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from csoftmax.solver import newton
 from csoftmax.solver.descent import NEXT, Descent, named
-from csoftmax.solver.head import Head, Options
+from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
 from csoftmax.solver.lbfgs import Lbfgs
 from csoftmax.solver.problem import Problem
@@ -69,7 +69,7 @@ class Walk:
     def __init__(
         self,
         problem: Problem,
-        options: Options,
+        options: SolverOptions,
         started: float,
         starts: Sequence[Array] | None = None,
         path: bool = False,
@@ -301,15 +301,13 @@ class Walk:
             some = [head for head in heads if self._weights_of(head) == r]
             self._preconditioner(some[0])
             sample = self.samples[r]
-            if options.preconditioner is None or COARSE_RATIO * len(sample.target) > problem.n_rows:
+            few = COARSE_RATIO * sample.passes.n_rows <= problem.n_rows
+            if options.preconditioner is None or not few:
                 continue
             coarse = Problem(
-                sample.X, sample.target, problem.n_classes,
-                C=problem.C[[head.index for head in some]], scale=problem.scale / problem.unit,
-                weights=None if sample.weight is None else sample.weight[None],
+                sample.passes, C=problem.C[[head.index for head in some]],
                 weight_of_head=np.zeros(len(some), np.int64),
-                fit_intercept=problem.fit_intercept, n_threads=problem.threads,
-                unit=problem.unit,
+                fit_intercept=problem.fit_intercept, unit=problem.unit,
             )  # fmt: skip
             limits = replace(options, max_iter=min(COARSE_ITERATIONS, options.max_iter))
             nulls = [coarse.null_point(h)[0] for h in range(len(some))]
