@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import numbers
 import os
 import sys
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.metrics import get_scorer, make_scorer
 from sklearn.utils.metadata_routing import (
     UNUSED,
     MetadataRouter,
@@ -25,7 +23,6 @@ from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_fa
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.fit import FitTask, fit_lbfgs, plan_groups, solve_heads
 from csoftmax.estimators.folds import (
-    Fold,
     best_for_all,
     best_for_each,
     classes_of_folds,
@@ -35,6 +32,7 @@ from csoftmax.estimators.folds import (
     weights_of_folds,
 )
 from csoftmax.estimators.inputs import (
+    Labels,
     TrainingSet,
     as_bytes,
     check_C,
@@ -45,9 +43,10 @@ from csoftmax.estimators.inputs import (
     in_units,
     training_set,
 )
-from csoftmax.estimators.two_classes import estimator_form
+from csoftmax.estimators.scoring import for_classes, score_of, scorer_of
 from csoftmax.estimators.weights import weights_of_samples
 from csoftmax.rows.base import take
+from csoftmax.solver.two_classes import estimator_form
 
 __all__ = ["SoftmaxClassifierCV"]
 
@@ -201,7 +200,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
             score_params["sample_weight"] = sample_weight
         if routing:
             score_params = process_routing(self, "score", **score_params).scorer.score
-        scorer = _for_classes(_scorer_of(self.scoring), self.classes_)
+        scorer = for_classes(scorer_of(self.scoring), self.classes_)
         return float(scorer(self, X, y, **score_params))
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -211,7 +210,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         to_scorer.add(caller="score", callee="score")
         router = MetadataRouter(owner=self).add_self_request(self)
         router.add(splitter=self.cv, method_mapping=to_splitter)
-        return router.add(scorer=_scorer_of(self.scoring), method_mapping=to_scorer)
+        return router.add(scorer=scorer_of(self.scoring), method_mapping=to_scorer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the chosen classifier as `SoftmaxClassifier.save` does."""
@@ -253,7 +252,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
     def _fit(self: Self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> Self:
         check_common_parameters(self)
         check_flag(self.refit, "refit")
-        _scorer_of(self.scoring)  # unknown names are refused before the work
+        scorer_of(self.scoring)  # unknown names are refused before the work
         Cs = _as_grid(self.Cs)
         for_splitter, for_scorer = self._routed(sample_weight, params)
         budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
@@ -268,14 +267,16 @@ class SoftmaxClassifierCV(LinearSoftmax):
         folds = folds_of(self.cv, data, given, weight, for_splitter)
         weights = weights_of_folds(folds, weight, len(data.y))
         present = classes_of_folds(weights, weight, data, self.refit)
-        held_out = max(len(fold.test) for fold in folds) * data.X[:1].nbytes
+        tests = [fold.test for fold in folds]
+        del folds  # the training rows, which the weights tell from here on
+        held_out = max(map(len, tests)) * data.X[:1].nbytes
         n_at_once, plan = plan_groups(
-            budget, data.X, n_classes, self._threads, len(folds), len(Cs), held_out + converted
+            budget, data.X, n_classes, self._threads, len(tests), len(Cs), held_out + converted
         )
         data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
         if self.verbose:
             print(
-                f"{len(Cs)} C x {len(folds)} folds, {n_at_once} C at a time: up to "
+                f"{len(Cs)} C x {len(tests)} folds, {n_at_once} C at a time: up to "
                 f"{in_units(plan.n_bytes)} besides X",
                 file=sys.stderr,
             )
@@ -286,26 +287,25 @@ class SoftmaxClassifierCV(LinearSoftmax):
         of_folds = {"tol": FOLD_TOL * float(self.tol),
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         W, b, iterations = solve_heads(
-            data.X, data.y, n_classes, Cs, weights, n_at_once, plan,
-            **{**options, **of_folds},
-        )  # fmt: skip
+            data.X, data.y, n_classes, Cs, weights, n_at_once, plan, **{**options, **of_folds}
+        )
         paths = self._paths(W, b)
-        scores = self._scores(data, folds, Cs, paths, given, for_scorer)
+        scores = self._scores(data, tests, Cs, paths, given, for_scorer)
         name = repr(self.scoring or "accuracy")
         if self.refit:
-            chosen = float(Cs[best_for_all(scores, name)])
-            task = FitTask(data.X, data.y, n_classes, weight, None, chosen)
+            self.C_ = float(Cs[best_for_all(scores, name)])
+            task = FitTask(data.X, data.y, n_classes, weight, None, self.C_)
             # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
             fitted = fit_lbfgs(task, None, None, plan.of_one(data.X, n_classes), **options)
             self._keep(fitted.W, fitted.b)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:
             telling, best = best_for_each(scores, name)
-            chosen = float(Cs[best].mean())
+            self.C_ = float(Cs[best].mean())
             self._keep(*mean_parameters(W[telling, best], b[telling, best], present[telling]))
             for stale in ("history_", "gap_"):
                 self.__dict__.pop(stale, None)
-        self.classes_, self.Cs_, self.C_ = data.classes, Cs, chosen
+        self.classes_, self.Cs_ = data.classes, Cs
         self.n_iter_, self.scores_ = iterations[:, None, :], scores[:, None, :]
         self.coefs_paths_ = paths[:, None]
         return self
@@ -327,59 +327,42 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return np.concatenate([W, b[..., None]], axis=-1) if self.fit_intercept else W
 
     def _scores(
-        self, data: TrainingSet, folds: Sequence[Fold], Cs: Array, paths: Array,
+        self, data: TrainingSet, tests: Sequence[Labels], Cs: Array, paths: Array,
         sample_weight: Array | None, params: dict[str, Any],
     ) -> Array:  # fmt: skip
         """Return the score of every fold and C, (n_folds, n_cs)."""
-        scorer = None
-        if self.scoring is not None:
-            scorer = _for_classes(_scorer_of(self.scoring), data.classes)
-        n_samples, n_features = data.X.shape
         scores = np.empty(paths.shape[:2])
-        for i, (_, test) in enumerate(folds):
-            X, y = take(data.X, test), data.classes[data.y[test]]
-            weight = None if sample_weight is None else sample_weight[test]
-            given = {name: rows_of(value, test, n_samples) for name, value in params.items()}
-            model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
-            model.classes_, model.n_features_in_ = data.classes, n_features
-            for j, path in enumerate(paths[i]):
-                model.C, model.coef_ = float(Cs[j]), np.ascontiguousarray(path[:, :n_features])
-                model.intercept_ = np.zeros(len(path), path.dtype)
-                if self.fit_intercept:
-                    model.intercept_[:] = path[:, n_features]
-                if scorer is None:
-                    scores[i, j] = model.score(X, y, weight)
-                else:
-                    where = f"scoring {self.scoring!r} of fold {i} at C = {model.C:g}"
-                    scores[i, j] = _score(scorer, where, model, X, y, given)
+        for i, rows in enumerate(tests):
+            weight = None if sample_weight is None else sample_weight[rows]
+            given = {name: rows_of(value, rows, len(data.y)) for name, value in params.items()}
+            test = data._replace(X=take(data.X, rows), y=data.y[rows])
+            scores[i] = self._scores_of_fold(i, test, Cs, paths[i], weight, given)
+            del test  # before the rows of the next fold are copied
         return scores
 
-
-def _score(
-    scorer: Any, where: str, model: SoftmaxClassifier, X: Array, y: Array, given: dict[str, Any]
-) -> float:
-    """Return what a scorer says; an error of it says of which fold and C."""
-    try:
-        score = scorer(model, X, y, **given)
-    except ValueError as error:
-        raise ValueError(f"{where} failed: {error}") from error
-    try:
-        return float(score)
-    except (TypeError, ValueError):
-        raise TypeError(f"{where} is a {type(score).__name__}, expected a number") from None
-
-
-def _scorer_of(scoring: Any) -> Any:
-    """Return the scorer of a name or a function; a metric is no scorer."""
-    scorer = get_scorer(scoring or "accuracy")
-    if str(getattr(scorer, "__module__", "")).startswith("sklearn.metrics.") and inspect.isfunction(
-        scorer
-    ):
-        raise ValueError(
-            f"scoring is the metric {scorer.__name__}, expected a scorer: its name, or "
-            f"sklearn.metrics.make_scorer({scorer.__name__})"
-        )
-    return scorer
+    def _scores_of_fold(
+        self, fold: int, test: TrainingSet, Cs: Array, paths: Array, weight: Array | None,
+        params: dict[str, Any],
+    ) -> list[float]:  # fmt: skip
+        """Return the score of every C on the test rows of a fold."""
+        scorer = None
+        if self.scoring is not None:
+            scorer = for_classes(scorer_of(self.scoring), test.classes)
+        y, n_features = test.classes[test.y], test.X.shape[1]
+        model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
+        model.classes_, model.n_features_in_ = test.classes, n_features
+        scores = []
+        for C, path in zip(Cs, paths, strict=True):
+            model.C, model.coef_ = float(C), np.ascontiguousarray(path[:, :n_features])
+            model.intercept_ = np.zeros(len(path), path.dtype)
+            if self.fit_intercept:
+                model.intercept_[:] = path[:, n_features]
+            if scorer is None:
+                scores.append(model.score(test.X, y, weight))
+            else:
+                where = f"scoring {self.scoring!r} of fold {fold} at C = {model.C:g}"
+                scores.append(score_of(scorer, where, model, test.X, y, params))
+        return scores
 
 
 def _not_routed(method: str, params: dict[str, Any], to: str) -> str:
@@ -400,18 +383,3 @@ def _as_grid(Cs: Any) -> Array:
     for i, C in enumerate(values):
         check_C(C, f"Cs[{i}]")
     return np.array(values, np.float64)
-
-
-def _for_classes(scorer: Any, classes: Array) -> Any:
-    """Return the scorer, told of all classes if it can be: the samples may lack some."""
-    function = getattr(scorer, "_score_func", None)
-    known = inspect.signature(function).parameters if function is not None else {}
-    if "labels" not in known:
-        return scorer
-    settings = {"labels": classes}
-    if len(classes) == 2 and "pos_label" in known:
-        settings["pos_label"] = classes[1]
-    return make_scorer(
-        function, response_method=scorer._response_method, greater_is_better=scorer._sign > 0,
-        **{**settings, **scorer._kwargs},
-    )  # fmt: skip

@@ -75,10 +75,11 @@ def training_set(estimator: Any, X: Any, y: Any, *, soft: bool = False) -> Train
         return TrainingSet(X, classes, checked_probabilities(target, X, classes, "y"))
     X, y = validate_data(estimator, _table(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
     check_classification_targets(y)
-    classes, labels = np.unique(y, return_inverse=True)
+    classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(f"y has only one class, {classes.tolist()[0]!r}; expected at least two")
-    return TrainingSet(X, classes, np.ascontiguousarray(labels, np.int64))
+    # as fast as `return_inverse` of unique, which takes 41 bytes a row instead of 8
+    return TrainingSet(X, classes, np.searchsorted(classes, y).astype(np.int64, copy=False))
 
 
 def more_samples(
@@ -93,15 +94,13 @@ def more_samples(
         estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
     )
     check_classification_targets(y)
-    present, labels = np.unique(y, return_inverse=True)
-    unknown = np.setdiff1d(present, classes)
+    unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(
             f"{name} has the label {unknown.tolist()[0]!r}, expected one of the classes "
             f"{listed(classes)}"
         )
-    index = np.searchsorted(classes, present)
-    return TrainingSet(X, classes, np.ascontiguousarray(index[labels], np.int64))
+    return TrainingSet(X, classes, np.searchsorted(classes, y).astype(np.int64, copy=False))
 
 
 def probabilities_in(y: Any) -> Array | None:
