@@ -63,6 +63,10 @@ class FitTask:
         return weight
 
     @property
+    def is_weighted(self) -> bool:
+        return not (self.weight is None and self.rows is None)
+
+    @property
     def total(self) -> float:
         """The sum of the weights in use."""
         if self.weight is None:
@@ -89,15 +93,16 @@ def warn_caller(message: str, callers: int = 2) -> None:
 
 def plan_memory(
     budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
-    n_weights: int = 1, others: float = 0, path: bool = False,
+    n_weights: int = 0, others: float = 0, **options: bool,
 ) -> Plan:  # fmt: skip
     """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
 
+    The other arguments are those of `csoftmax.solver.memory.plans`.
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
     possible = [
         plan._replace(n_bytes=plan.n_bytes + others)
-        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, path)
+        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, **options)
     ]
     for plan in possible:
         if plan.n_bytes <= budget:

@@ -181,8 +181,14 @@ def _sampled(X: Array, rows: Labels | None) -> Array:
     return sample
 
 
+def measuring_bytes(X: Array) -> int:
+    """Return what the sampled rows take, as they are stored and in float64."""
+    return min(len(X), _SAMPLED_ROWS) * int(X.shape[1]) * (X.itemsize + 8)
+
+
 def _mean_square(X: Array, rows: Labels | None) -> float:
-    return float(np.mean(np.square(_sampled(X, rows))))
+    squares = _sampled(X, rows)
+    return float(np.square(squares, out=squares).mean())
 
 
 def far_from_0(X: Array, rows: Labels | None) -> str:
@@ -192,7 +198,9 @@ def far_from_0(X: Array, rows: Labels | None) -> str:
     two is ``1 + mean^2 / variance`` times that across.
     """
     some = _sampled(X, rows)
-    means, deviations = some.mean(axis=0), some.std(axis=0)
+    means = some.mean(axis=0)
+    some -= means
+    deviations = np.sqrt(np.square(some, out=some).mean(axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
     j = int(ratio.argmax()) if ratio.size else 0
