@@ -1,4 +1,5 @@
-"""The program of the book's first edition by its public name; it lives in `csoftmax.books.d2l`."""
+"""The names of the book's first edition; the program is `csoftmax.books.d2l`."""
 
 from csoftmax.books.d2l import *  # noqa: F403
 from csoftmax.books.d2l import __all__ as __all__
+from csoftmax.books.d2l import __doc__ as __doc__  # so that help(csoftmax.d2l) explains the book

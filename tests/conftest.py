@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import os
 import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 
 def pytest_configure() -> None:
+    # Idle threads of OpenBLAS spin: they took two thirds of the time of the fits in these tests.
+    # It reads this when it is loaded, so nothing here may import NumPy before.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # A background job of a shell starts with Ctrl-C ignored, and its children would inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,23 +34,32 @@ def _together() -> None:
         _kernels().wait_at_most(1e9)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # Not at import: the tests of plain NumPy modules need no compiled module.
-    if "isa" in metafunc.fixturenames:
-        metafunc.parametrize("isa", _kernels().available(), indirect=True)
-
-
 @pytest.fixture
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test once per instruction set that this machine has, with that one in use."""
+def isa() -> str:
+    """The instruction set in use: the test's body runs once on each that this machine has.
+
+    All the runs are one test, so its fixtures and the truths that it caches are made once.
+    """
+    name: str = _kernels().active()
+    return name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    body = pyfuncitem.obj
+    taken = inspect.signature(body).parameters
+    if "isa" not in taken:
+        return None  # pytest calls it as it calls any test
+    arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in taken}
     kernels = _kernels()
     before = kernels.active()
-    kernels.use(request.param)
     try:
-        assert kernels.active() == request.param
-        yield request.param
+        for name in kernels.available():
+            kernels.use(name)
+            body(**{**arguments, "isa": name})
     finally:
         kernels.use(before)
+    return True
 
 
 @pytest.fixture
@@ -103,6 +116,8 @@ def pixels() -> tuple[Any, Any, Any, Any]:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A CSV file: 200 samples of three classes that a line can part, with string labels."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 200)
     X = np.eye(3)[y] * 2 + 0.3 * rng.normal(size=(200, 3))

@@ -10,17 +10,17 @@ import csoftmax as cs
 from csoftmax.bench import Options, small
 from csoftmax.bench.measure import WrongResultError
 from csoftmax.bench.run import names_of
-from csoftmax.bench.settings import Settings
+from csoftmax.bench.session import Session
 
 
 def test_small_measures_small_tables_and_nothing_else() -> None:
-    names = list(names_of(Options(small=True, peers="none").settings))
+    names = list(names_of(Options(small=True, peers="none").session))
     assert len(names) == len(small.TABLES) * len(small.CS)
     assert all(name.startswith("small/") for name in names)
 
 
 def test_both_fit_and_the_objectives_are_told() -> None:
-    (result,) = small.fits(Settings([], 1, small=True), "iris", math.inf)
+    (result,) = small.fits(Session([], 1, small=True), "iris", math.inf)
     assert result.ratio("scikit-learn") is not None
     assert 0 < result.facts["objective"] < 0.05
     assert result.facts["scikit-learn above us, nats"] > -small.NOISE
@@ -36,7 +36,7 @@ def test_an_objective_above_scikit_learns_is_no_result(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cs.SoftmaxClassifier, "fit", lazy)
     with pytest.raises(WrongResultError, match="expected at most scikit-learn's"):
-        list(small.fits(Settings([], 1, small=True), "iris", 1.0))
+        list(small.fits(Session([], 1, small=True), "iris", 1.0))
 
 
 @pytest.mark.parametrize("table", small.TABLES)

@@ -133,7 +133,7 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert main(words) == 0
     (options,) = calls
     assert (options.only, options.peers, options.rounds) == ("epoch", "none", 2)
-    assert (options.quick, options.goals) == (True, False)
+    assert (options.quick, options.solver) == (True, False)
     assert (options.json, options.chart) == (json, chart)
     assert json.parent.is_dir()  # found writable before the measuring, not after it
 
@@ -152,7 +152,7 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "predict",
             f"output label-column probabilities {TABLE.replace(' labels', '')} threads",
         ),
-        ("bench", "only peers rounds quick solver small long goals json chart compare readme from"),
+        ("bench", "only peers rounds quick solver small json chart compare from"),
         ("info", ""),
     ],
 )

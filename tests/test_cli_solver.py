@@ -16,7 +16,7 @@ from commands import RESULTS, SAMPLE, command
 import csoftmax as cs
 from csoftmax import plot, solver
 from csoftmax.cli import main
-from csoftmax.cli.data import as_trained
+from csoftmax.cli.inputs import as_trained
 
 
 @pytest.fixture

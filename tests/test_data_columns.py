@@ -10,7 +10,7 @@ import pytest
 from table_cases import quietly, table
 
 from csoftmax.data import DataError, read, read_csv, read_features, read_parts
-from csoftmax.data.readers.tables import read_csv_features
+from csoftmax.data.readers.csv import read_csv_features
 
 # ---------------------------------------------------------------- columns by name
 MIXED = "b,id,species,a\n3.5,7,x,5.1\n2.9,8,y,6.2\n"

@@ -32,6 +32,7 @@ def test_sample_is_small_and_licensed() -> None:
     assert "Zalando SE" in (sample_folder() / "LICENSE").read_text()
 
 
+@pytest.mark.slow  # it packs two samples of the full data
 @pytest.mark.skipif(
     not (FULL / "train-images-idx3-ubyte.gz").exists(), reason="Fashion-MNIST is not installed"
 )

@@ -10,10 +10,9 @@ import pytest
 from table_cases import IRIS, IRIS_X, quietly, table
 
 from csoftmax.data import DataError, read, read_csv, read_features
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.guesses import guess_decimal, guess_delimiter, guess_header
-from csoftmax.data.readers.table_options import MISSING
-from csoftmax.data.readers.tables import read_csv_features
+from csoftmax.data.readers.csv import read_csv_features
+from csoftmax.data.readers.table.guesses import guess_decimal, guess_delimiter, guess_header
+from csoftmax.data.text import MISSING, as_number
 
 
 # ---------------------------------------------------------------- header

@@ -11,8 +11,8 @@ import pytest
 from table_cases import IRIS, IRIS_X, table
 
 from csoftmax.data import DataError, read_csv
-from csoftmax.data.readers import cells, textlines
-from csoftmax.data.readers.tables import read_csv_features
+from csoftmax.data.readers.csv import read_csv_features
+from csoftmax.data.readers.table import cells, lines
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_row_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textlines, "MAX_RECORD_CHARACTERS", 100)
+    monkeypatch.setattr(lines, "MAX_RECORD_CHARACTERS", 100)
     with pytest.raises(DataError, match="line 2: expected a row of less than 100 characters"):
         read_csv(table(tmp_path, 'a,label\n1,"' + "x\n" * 60 + '"\n'))
     with pytest.raises(DataError, match="line 1: expected a row of less than 100 characters"):

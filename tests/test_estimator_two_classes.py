@@ -9,7 +9,7 @@ import pytest
 from estimator_cases import TIGHT, objective, small
 
 from csoftmax.estimators import SoftmaxClassifier, SoftmaxClassifierCV
-from csoftmax.estimators.two_classes import estimator_C, estimator_form, softmax_C, softmax_form
+from csoftmax.solver.two_classes import estimator_C, estimator_form, softmax_C, softmax_form
 
 C = 0.3  # small: with half of it the slopes were 1e-2
 

@@ -9,14 +9,15 @@ import pytest
 from solver_cases import table
 
 from csoftmax.solver import hessians, minimize
-from csoftmax.solver.problem import checked_problem
+from csoftmax.solver.arguments import checked_problem
+from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.sample import Sample
 
 
 def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: None) -> None:
     X, y = table(400, 8, 4)
     X[:, 3] *= 1e-8
-    lam = 1e-9
+    penalty = Penalty(0.0, 1e-9)
     for dtype in (np.float64, np.float32):
         problem = checked_problem(
             X.astype(dtype), y, 4, C=1.0, scale=1.0, sample_weight=None, weight_of_head=None,
@@ -24,7 +25,7 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
         )  # fmt: skip
         rng, tolerance = np.random.default_rng(0), 100 * np.finfo(dtype).eps
         x, _, _ = problem.null_point(0)
-        sample = Sample(problem, 0, "full").for_penalty(lam)
+        sample = Sample(problem, 0, "full").for_penalty(penalty)
         assert (sample.unit != 1).any() == (dtype == np.float32)  # uneven in single precision
         vectors = rng.normal(size=(5, len(x))).astype(dtype)
         for vector in vectors:  # as gradients: the classes' sum to 0
@@ -37,7 +38,7 @@ def test_preconditioners_are_symmetric_and_take_vectors_together(small_sample: N
             assert abs(gradient @ out - sample.reduce(gradient) @ step) <= tolerance * size
         x += rng.normal(size=len(x)).astype(dtype)
         curvature = hessians.Curvature(sample, x)
-        for P in (hessians.AtNull(sample, lam), hessians.AtWeights(curvature, lam)):
+        for P in (hessians.AtNull(sample, penalty), hessians.AtWeights(curvature, penalty)):
             together = P(vectors)
             for v, product in zip(vectors, together, strict=True):
                 assert np.abs(product - P(v)).max() <= tolerance * np.abs(product).max()
@@ -76,7 +77,8 @@ def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
         X, y, 4, C=1.0, scale=1.0, sample_weight=weight, weight_of_head=None, fit_intercept=True,
         n_threads=1,
     )  # fmt: skip
-    P = hessians.AtNull(Sample(problem, 0, "full").for_penalty(0.0), 0.0)
+    none = Penalty(0.0, 0.0)
+    P = hessians.AtNull(Sample(problem, 0, "full").for_penalty(none), none)
     assert P.U.shape == (4, 2)
     assert np.abs(P.U[2]).max() > 0.5
     assert not np.abs(P.U[3]).max() > 1e-12

@@ -10,6 +10,7 @@ import pytest
 from solver_cases import Array
 
 from csoftmax.solver.lbfgs import NEXT, History, Lbfgs, Point, Search
+from csoftmax.solver.penalty import Penalty
 
 
 class Plain:
@@ -68,10 +69,10 @@ def test_compact_form_is_that_of_the_two_loop_recursion() -> None:
     assert agrees(old.gradient)
     split = 7  # a penalty on the first 7 parameters
     pairs = [(s, y + 0.3 * np.where(np.arange(n) < split, s, 0)) for s, y in pairs]
-    history.penalize(0.3, split, P)
+    history.penalize(Penalty(0.0, 0.3), split, P)
     history.meet(P.point(old.gradient))
     assert agrees(old.gradient)
-    history.penalize(-1e6, n, P)
+    history.penalize(Penalty(0.0, -1e6), n, P)
     assert history.count == 0
 
 

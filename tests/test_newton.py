@@ -13,7 +13,8 @@ from sklearn.datasets import load_iris
 from solver_cases import optimum, table
 
 from csoftmax.solver import minimize, newton
-from csoftmax.solver.problem import Problem, Sizes, checked_problem
+from csoftmax.solver.arguments import checked_problem
+from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
@@ -35,7 +36,7 @@ def test_derivatives_are_differences(fit_intercept: bool, soft: bool) -> None:
     problem = problem_of(fit_intercept, soft)
     rows = newton.SmallProblem(problem, 0)
     shape = (len(rows.present) - 1, 3 + fit_intercept)
-    n, lam = math.prod(shape), float(problem.lam[0])
+    n, penalty = math.prod(shape), problem.penalties[0]
     origin, _, _ = problem.null_point(0)
     start = np.empty_like(origin)
     rows.expand(0.5 * np.random.default_rng(0).normal(size=shape), start)
@@ -46,14 +47,14 @@ def test_derivatives_are_differences(fit_intercept: bool, soft: bool) -> None:
         rows.expand(u.reshape(shape), step)
         return origin + step
 
-    g, H = rows.derivatives(origin, lam)
+    g, H = rows.derivatives(origin, penalty)
     assert g.shape == (n,)
     np.testing.assert_allclose(H, H.T, atol=1e-14)
     for k in range(n):
         u = 1e-5 * (np.arange(n) == k)
         objectives = problem.evaluate([0, 0], [at(u), at(-u)], [np.empty_like(origin)] * 2)
         assert g[k] == pytest.approx((objectives[0] - objectives[1]) / 2e-5, abs=1e-8)
-        up, down = (rows.derivatives(at(sign * u), lam)[0] for sign in (1, -1))
+        up, down = (rows.derivatives(at(sign * u), penalty)[0] for sign in (1, -1))
         np.testing.assert_allclose(H[k], (up - down) / 2e-5, rtol=1e-5, atol=1e-8)
 
 

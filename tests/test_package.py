@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pydoc
 import subprocess
 import sys
 from typing import Any
@@ -62,6 +64,19 @@ print(set(csoftmax.__all__) <= set(dir(csoftmax)), set(csoftmax.data.__all__) <=
 def test_an_unknown_name_is_an_attribute_error(package: Any) -> None:
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'no'"):
         package.no  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("csoftmax.d2l", "csoftmax.books.d2l"), ("csoftmax.plot", "csoftmax.draw")]
+)
+def test_a_second_name_shows_and_explains_what_its_place_does(name: str, place: str) -> None:
+    public, own = importlib.import_module(name), importlib.import_module(place)
+    assert [word for word in dir(public) if not word.startswith("__")] == sorted(own.__all__)
+    text = pydoc.plain(pydoc.render_doc(public))
+    assert str(own.__doc__).partition("\n")[0] in text
+    for word in own.__all__:
+        assert f"    {word}(" in text or f"    class {word}(" in text, word
+        assert getattr(public, word) is getattr(own, word)
 
 
 @pytest.mark.parametrize("module", ["csoftmax", "csoftmax.d2l"])

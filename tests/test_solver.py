@@ -11,7 +11,8 @@ from solver_cases import objective, optimum, same_bits, table
 
 import csoftmax as cs
 from csoftmax.solver import minimize
-from csoftmax.solver.problem import ABSENT_BIAS, checked_problem
+from csoftmax.solver.arguments import checked_problem
+from csoftmax.solver.problem import ABSENT_BIAS
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -9,7 +9,8 @@ import pytest
 from solver_cases import optimum, table
 
 from csoftmax.solver import minimize
-from csoftmax.solver.problem import checked_problem
+from csoftmax.solver.arguments import checked_problem
+from csoftmax.solver.bound import lower_bound
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -43,7 +44,7 @@ def test_bound_is_never_below_the_distance(seed: int, fit_intercept: bool) -> No
                     x[problem.split :] = 0
                 g = np.empty_like(x)
                 (value,) = problem.evaluate([0], [x], [g])
-                lower.append(problem.lower_bound(0, x, value, g))
+                lower.append(lower_bound(problem, 0, x, value, g))
                 assert lower[-1] <= best.objective[0] * (1 + 1e-12)
         assert best.bound[0] <= 1e-5 * best.objective[0]
         assert max(lower) >= best.objective[0] - 1e-3  # and it says something

@@ -148,7 +148,7 @@ def test_progress_is_a_bar_on_stderr(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_puts_the_last_finished_epoch_back(n_threads: int) -> None:
-    """An epoch of minutes, over one row that is read again and again, is left within a second."""
+    """A long epoch, of rows that are read again and again, is left within a second of work."""
     rng = np.random.default_rng(0)
     data = cs.Dataset(
         rng.integers(0, 256, (2000, 784), dtype=np.uint8), rng.integers(0, 10, 2000), 0.5
@@ -161,21 +161,21 @@ def test_ctrl_c_puts_the_last_finished_epoch_back(n_threads: int) -> None:
     def lengthen(model: cs.SoftmaxRegression, history: cs.History) -> None:
         model._scale = None  # the interrupted epoch takes one, and gives it back
         finished.append(state_of(model, optimizer))
-        loader.order = rng.integers(0, 2000, 50_000_000)
+        loader.order = rng.integers(0, 2000, 20_000_000)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
 
     def interrupt(signum: int, frame: Any) -> None:
-        sent.append(time.monotonic())
+        sent.append(time.process_time())
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1.5)
         with pytest.raises(KeyboardInterrupt):
             cs.train(
                 model, loader, epochs=2, optimizer=optimizer, callbacks=[lengthen],
                 n_threads=n_threads,
             )  # fmt: skip
-        answered = time.monotonic() - sent[0]
+        answered = time.process_time() - sent[0]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -52,7 +52,7 @@ def works() -> dict[str, Callable[[], Any]]:
     logits = cs.linear(X, W, b, scale=1 / 255, n_threads=1)
     probs = np.empty_like(logits)
     middle = np.ascontiguousarray(X[:1000, 280:504])  # eight rows of each image
-    at_a_scale = {"scale": 1 / 255, "n_threads": 1}
+    at_a_scale: dict[str, Any] = {"scale": 1 / 255, "n_threads": 1}
     return {
         "epoch": partial(cs.train, model, loader, epochs=1, progress=False, n_threads=1),
         "pass": partial(cs.linear_cross_entropy_grad, X, W, b, y, out=gradient, **at_a_scale),

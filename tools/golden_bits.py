@@ -93,7 +93,7 @@ def a_pass(
     X: Array, y: Array, n_classes: int, dtype: str, n_threads: int, weighted: bool = False
 ) -> Run:
     W, b = weights(dtype, X.shape[1], n_classes)
-    options = {
+    options: dict[str, Any] = {
         "scale": 1 / 255 if X.dtype == np.uint8 else 1.0,
         "sample_weight": sample_weight(len(X)) if weighted else None,
         "n_threads": n_threads,

@@ -6,10 +6,9 @@ import math
 import os
 from typing import Any
 
+from csoftmax.bench.results import OURS, Result, Run, n_threads
 from csoftmax.core.errors import DataError
 from csoftmax.draw.figure import new_figure, write
-
-from .results import OURS, Result, Run, n_threads
 
 COLORS = {
     "NumPy": "#4477aa", "JAX": "#aa3377", "PyTorch": "#ee6677",

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from csoftmax import reference
-
-from .measure import Side, WrongResultError
-from .peers import NumPy, Problem
+from csoftmax.bench.measure import Side, WrongResultError
+from csoftmax.bench.peers import NumPy, Task
 
 # Enough that the fit's set-up hardly shows in the time of one iteration.
 ITERATIONS = 10
@@ -37,7 +36,7 @@ class ScikitLearn:
         with self._pools.pinned(n):
             yield
 
-    def loss_and_gradient_by_fit(self, p: Problem) -> Side:
+    def loss_and_gradient_by_fit(self, p: Task) -> Side:
         """One iteration of L-BFGS: the time of a fit divided by its number of iterations."""
 
         def run() -> Any:
@@ -63,7 +62,7 @@ class ScikitLearn:
     def _estimator(self) -> Any:
         return self.estimator(max_iter=ITERATIONS, tol=1e-12)
 
-    def loss_and_gradient(self, p: Problem) -> Side:
+    def loss_and_gradient(self, p: Task) -> Side:
         """Its bare loss and gradient, without the penalty."""
         losses: Any = import_module("sklearn._loss")
         linear_loss: Any = import_module("sklearn.linear_model._linear_loss")

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from csoftmax.bench.measure import Side, on_cpus
+from csoftmax.bench.peers import Task
 from csoftmax.engine.calls import shuffle
-
-from .measure import Side, on_cpus
-from .peers import Problem
 
 LEARNING_RATE = 0.1
 # The book's loop shuffles with PyTorch's own generator: another order, a slightly other loss.
@@ -40,14 +39,14 @@ class PyTorch:
     def _side(self, run: Any, name: str = name, **options: Any) -> Side:
         return Side(name, run, self.pinned, **options)
 
-    def _layer(self, p: Problem) -> Any:
+    def _layer(self, p: Task) -> Any:
         layer = self.torch.nn.Linear(*p.W.shape)
         with self.torch.no_grad():
             layer.weight.copy_(self.torch.from_numpy(np.ascontiguousarray(p.W.T)))
             layer.bias.copy_(self.torch.from_numpy(p.b))
         return layer
 
-    def epoch(self, p: Problem) -> Side:
+    def epoch(self, p: Task) -> Side:
         torch, cross_entropy = self.torch, self.functional.cross_entropy
         X, y, layer = torch.from_numpy(p.matrix), torch.from_numpy(p.y), self._layer(p)
         optimizer = torch.optim.SGD(layer.parameters(), lr=LEARNING_RATE)
@@ -66,7 +65,7 @@ class PyTorch:
 
         return self._side(run)
 
-    def epoch_of_the_book(self, p: Problem) -> Side:
+    def epoch_of_the_book(self, p: Task) -> Side:
         """The from-scratch program: softmax and loss by hand, a DataLoader, counting accuracy."""
         torch = self.torch
         images = torch.from_numpy(p.matrix).reshape(-1, 1, 28, 28)
@@ -95,7 +94,7 @@ class PyTorch:
 
         return self._side(run, "PyTorch, the book's loop", tolerance=OTHER_ORDER_TOLERANCE)
 
-    def loss_and_gradient(self, p: Problem) -> Side:
+    def loss_and_gradient(self, p: Task) -> Side:
         torch, cross_entropy = self.torch, self.functional.cross_entropy
         X, y, layer = torch.from_numpy(p.matrix), torch.from_numpy(p.y), self._layer(p)
 
@@ -107,22 +106,22 @@ class PyTorch:
 
         return self._side(run)
 
-    def linear(self, p: Problem) -> Side:
+    def linear(self, p: Task) -> Side:
         torch, X, layer = self.torch, self.torch.from_numpy(p.matrix), self._layer(p)
         W, b, out = layer.weight.detach().T, layer.bias.detach(), torch.empty(len(p.X), len(p.b))
         return self._side(lambda: torch.addmm(b, X, W, out=out))
 
-    def softmax(self, p: Problem) -> Side:
+    def softmax(self, p: Task) -> Side:
         X = self.torch.from_numpy(p.X)
         softmax, out = self.torch.softmax, self.torch.empty_like(X)
         return self._side(lambda: softmax(X, 1, out=out))
 
-    def log_softmax(self, p: Problem) -> Side:
+    def log_softmax(self, p: Task) -> Side:
         X = self.torch.from_numpy(p.X)
         log_softmax, out = self.torch.log_softmax, self.torch.empty_like(X)
         return self._side(lambda: log_softmax(X, 1, out=out))
 
-    def softmax_cross_entropy_grad(self, p: Problem) -> Side:
+    def softmax_cross_entropy_grad(self, p: Task) -> Side:
         cross_entropy, y = self.functional.cross_entropy, self.torch.from_numpy(p.y)
         logits = self.torch.from_numpy(p.X).requires_grad_()
 
@@ -134,7 +133,7 @@ class PyTorch:
 
         return self._side(run)
 
-    def predict(self, p: Problem) -> Side:
+    def predict(self, p: Task) -> Side:
         torch, linear = self.torch, self.functional.linear
         X, layer = torch.from_numpy(p.matrix), self._layer(p)
         W, b = layer.weight.detach(), layer.bias.detach()
@@ -142,7 +141,7 @@ class PyTorch:
 
     predict_one = predict
 
-    def small_call(self, p: Problem) -> Side:
+    def small_call(self, p: Task) -> Side:
         X, softmax = self.torch.from_numpy(p.X), self.torch.softmax
         return self._side(lambda: softmax(X, 1))
 
@@ -170,7 +169,7 @@ class JAX:
         log_p = self.jax.nn.log_softmax(logits)
         return -self.jnp.take_along_axis(log_p, y[:, None], axis=1).mean()
 
-    def epoch(self, p: Problem) -> Side:
+    def epoch(self, p: Task) -> Side:
         jax, jnp, n, size = self.jax, self.jnp, len(p.X), p.batch_size
         X, y = jax.device_put(p.matrix), jax.device_put(p.y.astype(np.int32))
         loss_and_gradient = jax.value_and_grad(self._mean_loss)
@@ -201,7 +200,7 @@ class JAX:
 
         return self._side(run)
 
-    def loss_and_gradient(self, p: Problem) -> Side:
+    def loss_and_gradient(self, p: Task) -> Side:
         put = self.jax.device_put
         X, y, parameters = put(p.matrix), put(p.y.astype(np.int32)), (put(p.W), put(p.b))
         compiled = self.jax.jit(self.jax.value_and_grad(self._mean_loss))
@@ -216,18 +215,18 @@ class JAX:
         compiled, on_device = self.jax.jit(function), [self.jax.device_put(a) for a in arrays]
         return self._side(lambda: self.jax.block_until_ready(compiled(*on_device)))
 
-    def linear(self, p: Problem) -> Side:
+    def linear(self, p: Task) -> Side:
         return self._of_logits(lambda X, W, b: X @ W + b, p.matrix, p.W, p.b)
 
-    def softmax(self, p: Problem) -> Side:
+    def softmax(self, p: Task) -> Side:
         return self._of_logits(self.jax.nn.softmax, p.X)
 
-    def log_softmax(self, p: Problem) -> Side:
+    def log_softmax(self, p: Task) -> Side:
         return self._of_logits(self.jax.nn.log_softmax, p.X)
 
-    def softmax_cross_entropy_grad(self, p: Problem) -> Side:
+    def softmax_cross_entropy_grad(self, p: Task) -> Side:
         function = self.jax.value_and_grad(self._cross_entropy)
         return self._of_logits(function, p.X, p.y.astype(np.int32))
 
-    def predict(self, p: Problem) -> Side:
+    def predict(self, p: Task) -> Side:
         return self._of_logits(lambda X, W, b: (X @ W + b).argmax(1), p.matrix, p.W, p.b)

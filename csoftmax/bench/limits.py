@@ -1,10 +1,12 @@
 """The two limits of this machine, measured in the same run as the work: arithmetic and memory.
 
-Arithmetic: multiply-adds that never leave the registers. Memory: reading an array of the size that
-the work reads (copying, for work that writes as much as it reads), since a few megabytes come from
-the caches and hundreds do not. The larger of the two times is a limit but for pixels that are
-multiplied as bytes, as these multiply-adds are of float32, and for long rows of softmax: a plain
-copy reads and writes the same place of its arrays at a time, which memory likes less.
+Arithmetic: float32 multiply-adds that never leave the registers. Memory: an array as large as the
+work's is read, or copied where the work writes as much as it reads. Its size matters, because a few
+megabytes come from the caches and hundreds do not.
+
+Work takes at least the longer of the two times. Two kinds of work can be faster: pixels, which some
+CPUs multiply as bytes, and long rows of softmax. A copy reads and writes the same place of its
+arrays at a time, which is slower than to write in another place than is read.
 """
 
 from __future__ import annotations

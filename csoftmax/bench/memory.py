@@ -3,9 +3,9 @@
 WORK is "epoch", a shape like 4096x512x100xfloat32 for loss and gradient, or fit100000x768x1000: a
 fit of float16 features to 1 % by csoftmax's solver.
 
-Prints one line of JSON: the peak of the resident set above what was there before the work began,
-and the bytes of data in that work. The kernel's own high-water mark of this process is read, not
-getrusage's: that one starts from the process that it was forked from.
+Prints one line of JSON: by how much the resident set grew at its peak while the work was done, and
+the bytes of data in that work. The peak is that of /proc/self/status, which can begin anew.
+getrusage's cannot: it begins with the peak of the process that this one was forked from.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 
 import csoftmax as cs
-
-from . import peers
-from .measure import Side
-from .peers import CSoftmax, NumPy, Problem
-from .work import rows_problem
+from csoftmax.bench import peers
+from csoftmax.bench.measure import Side
+from csoftmax.bench.peers import CSoftmax, NumPy, Task
+from csoftmax.bench.work import rows_task
 
 STATUS = Path("/proc/self/status")
 
 
 def resident(field: str) -> int:
-    """Return VmRSS or VmHWM of this process in bytes; without /proc, the largest so far."""
+    """Return in bytes what is resident now (VmRSS) or was at the peak (VmHWM).
+
+    Without /proc both are the peak since the process began.
+    """
     with contextlib.suppress(OSError):
         for line in STATUS.read_text().splitlines():
             if line.startswith(field):
@@ -42,7 +44,7 @@ def resident(field: str) -> int:
 
 
 def begin() -> int:
-    """Let the high-water mark begin anew, where the system can; return what is resident now."""
+    """Let the peak begin anew, where the system can; return how many bytes are resident now."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # or memory that was freed before would be used unseen
     with contextlib.suppress(OSError):
@@ -59,11 +61,11 @@ def make_peer(name: str) -> Any:
 def epoch(peer: Any) -> int:
     """Load the images and train two epochs; return the data's bytes."""
     train, _ = cs.fashion_mnist() if _found() else cs.fashion_mnist_sample()
-    problem = Problem(
+    task = Task(
         train.X.reshape(len(train), -1), train.y,
         np.zeros((784, 10), np.float32), np.zeros(10, np.float32), train.scale,
     )  # fmt: skip
-    side = peer.epoch(problem)
+    side = peer.epoch(task)
     run_twice(side)
     return int(train.X.nbytes + train.y.nbytes)
 
@@ -131,12 +133,12 @@ def main(name: str, work: str) -> dict[str, Any]:
     *shape, dtype = work.split("x")
     n, j, k = map(int, shape)
     # small enough to leave no trace, large enough to start threads
-    run_twice(peer.loss_and_gradient(rows_problem(64, 64, 16, "float32")))
-    problem = rows_problem(n, j, k, dtype)
-    side = peer.loss_and_gradient(problem)  # its data and parameters are there already
+    run_twice(peer.loss_and_gradient(rows_task(64, 64, 16, "float32")))
+    task = rows_task(n, j, k, dtype)
+    side = peer.loss_and_gradient(task)  # its data and parameters are there already
     before = begin()
     run_twice(side)
-    return {"peak": resident("VmHWM") - before, "data": int(problem.X.nbytes)}
+    return {"peak": resident("VmHWM") - before, "data": int(task.X.nbytes)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The sides of the comparison. Each peer says, for each kind of work, how it does it best.
 
-A method named after the kind of work takes the `Problem` and returns a `Side`; a peer without that
+A method named after the kind of work takes the `Task` and returns a `Side`; a peer without that
 method does not take part. Other libraries are imported when a peer is made, never before.
 """
 
@@ -18,15 +18,14 @@ import numpy as np
 
 import csoftmax as cs
 from csoftmax import reference
+from csoftmax.bench.measure import Side
 from csoftmax.engine.calls import shuffle
-
-from .measure import Side
 
 Array = Any
 
 
 @dataclass
-class Problem:
+class Task:
     """The arrays of one piece of work. `X` is stored as csoftmax reads it."""
 
     X: Array  # (n_samples, n_features); the logits where the work begins with those
@@ -60,12 +59,12 @@ class CSoftmax:
     def _side(self, run: Any) -> Side:
         return Side(self.name, run, self.pinned)
 
-    def _model(self, p: Problem) -> cs.SoftmaxRegression:
+    def _model(self, p: Task) -> cs.SoftmaxRegression:
         model = cs.SoftmaxRegression(*p.W.shape, scale=p.scale, seed=0)
         model.W, model.b = p.W, p.b
         return model
 
-    def epoch(self, p: Problem) -> Side:
+    def epoch(self, p: Task) -> Side:
         loader = cs.DataLoader(p.X, p.y, p.batch_size, shuffle=True, seed=0, scale=p.scale)
         model, optimizer = self._model(p), cs.SGD(lr=0.1)
 
@@ -78,7 +77,7 @@ class CSoftmax:
 
         return self._side(run)
 
-    def loss_and_gradient(self, p: Problem) -> Side:
+    def loss_and_gradient(self, p: Task) -> Side:
         W = self._model(p).W  # class-major, as every model's
         out = (np.empty_like(W), np.empty_like(p.b))
         return self._side(
@@ -87,35 +86,35 @@ class CSoftmax:
             )[:2]
         )
 
-    def linear(self, p: Problem) -> Side:
+    def linear(self, p: Task) -> Side:
         W, out = self._model(p).W, np.empty((len(p.X), len(p.b)), np.float32)
         return self._side(
             lambda: cs.linear(p.X, W, p.b, scale=p.scale, out=out, n_threads=self.n_threads)
         )
 
-    def softmax(self, p: Problem) -> Side:
+    def softmax(self, p: Task) -> Side:
         out = np.empty_like(p.X)
         return self._side(lambda: cs.softmax(p.X, out=out, n_threads=self.n_threads))
 
-    def log_softmax(self, p: Problem) -> Side:
+    def log_softmax(self, p: Task) -> Side:
         out = np.empty_like(p.X)
         return self._side(lambda: cs.log_softmax(p.X, out=out, n_threads=self.n_threads))
 
-    def softmax_cross_entropy_grad(self, p: Problem) -> Side:
+    def softmax_cross_entropy_grad(self, p: Task) -> Side:
         out = np.empty_like(p.X)
         return self._side(
             lambda: cs.softmax_cross_entropy_grad(p.X, p.y, out=out, n_threads=self.n_threads)
         )
 
-    def predict(self, p: Problem) -> Side:
+    def predict(self, p: Task) -> Side:
         model = self._model(p)
         return self._side(lambda: model.predict(p.X, n_threads=self.n_threads))
 
-    def predict_one(self, p: Problem) -> Side:
+    def predict_one(self, p: Task) -> Side:
         predict, x = self._model(p).predict, p.X
         return self._side(lambda: predict(x))
 
-    def small_call(self, p: Problem) -> Side:
+    def small_call(self, p: Task) -> Side:
         return self._side(lambda: cs.softmax(p.X))
 
 
@@ -135,7 +134,7 @@ class NumPy:
     def _side(self, run: Any, name: str = name) -> Side:
         return Side(name, run, self.pinned)
 
-    def epoch(self, p: Problem) -> Side:
+    def epoch(self, p: Task) -> Side:
         X, W, b, random = p.matrix, p.W.copy(), p.b.copy(), np.random.default_rng(0)
 
         def run() -> float:
@@ -144,11 +143,11 @@ class NumPy:
 
         return self._side(run)
 
-    def loss_and_gradient(self, p: Problem) -> Side:
+    def loss_and_gradient(self, p: Task) -> Side:
         X = p.matrix
         return self._side(lambda: reference.linear_cross_entropy_grad(X, p.W, p.b, p.y)[:2])
 
-    def linear(self, p: Problem) -> Side:
+    def linear(self, p: Task) -> Side:
         X, out = p.matrix, np.empty((len(p.X), len(p.b)), np.float32)
 
         def run() -> Array:
@@ -157,7 +156,7 @@ class NumPy:
 
         return self._side(run)
 
-    def softmax(self, p: Problem) -> Side:
+    def softmax(self, p: Task) -> Side:
         out = np.empty_like(p.X)
 
         def run() -> Array:
@@ -167,7 +166,7 @@ class NumPy:
 
         return self._side(run)
 
-    def log_softmax(self, p: Problem) -> Side:
+    def log_softmax(self, p: Task) -> Side:
         out, scratch = np.empty_like(p.X), np.empty_like(p.X)
 
         def run() -> Array:
@@ -177,7 +176,7 @@ class NumPy:
 
         return self._side(run)
 
-    def softmax_cross_entropy_grad(self, p: Problem) -> Side:
+    def softmax_cross_entropy_grad(self, p: Task) -> Side:
         out, rows = np.empty_like(p.X), np.arange(len(p.X))
 
         def run() -> tuple[float, Array]:
@@ -193,7 +192,7 @@ class NumPy:
 
         return self._side(run)
 
-    def predict(self, p: Problem) -> Side:
+    def predict(self, p: Task) -> Side:
         X, out = p.matrix, np.empty((len(p.X), len(p.b)), np.float32)
 
         def run() -> Array:
@@ -204,7 +203,7 @@ class NumPy:
 
     predict_one = predict
 
-    def small_call(self, p: Problem) -> Side:
+    def small_call(self, p: Task) -> Side:
         side = self._side(lambda: np.exp(p.X), "numpy.exp")
         side.verify = lambda result: None  # one function fewer than softmax: a bound, not a rival
         return side

@@ -13,12 +13,11 @@ from typing import Any
 
 import csoftmax as cs
 from csoftmax import _kernels
+from csoftmax.bench.limits import Limits
+from csoftmax.bench.measure import Samples
+from csoftmax.bench.peers import versions
 from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_atomically
-
-from .limits import Limits
-from .measure import Samples
-from .peers import versions
 
 FORMAT = "csoftmax-bench"
 FORMAT_VERSION = 1

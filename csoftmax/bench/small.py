@@ -16,27 +16,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import peers
-from .measure import Side, WrongResultError, alternate
-from .results import OURS, Result
-from .settings import Settings
-from .solver import fitted_objective
-from .work import images
+from csoftmax.bench import peers
+from csoftmax.bench.measure import Side, WrongResultError, alternate
+from csoftmax.bench.results import OURS, Result
+from csoftmax.bench.session import Session
+from csoftmax.bench.solver import fitted_objective
+from csoftmax.bench.work import images
 
 Array = NDArray[Any]
 
 TABLES = ("iris", "breast_cancer", "wine", "digits", "50 wines", "5,000 images of 7 x 7",
           "made-up, 20 classes")  # fmt: skip
 CS = (1e-3, 1.0, 1e3, math.inf)
-# So many nats a row above scikit-learn's objective are noise: a hundredth of what `tol` allows.
+# Up to so many nats a row above scikit-learn's objective count as equal: a hundredth of what `tol`
+# allows.
 NOISE = 1e-6
 
 
-def all_small(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
+def all_small(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
     for table in TABLES:
         for C in CS:
-            yield f"small/{table} C = {C:g}", functools.partial(fits, settings, table, C)
+            yield f"small/{table} C = {C:g}", functools.partial(fits, session, table, C)
 
 
 @functools.lru_cache
@@ -73,10 +74,10 @@ def _table(table: str) -> tuple[Array, Array]:
     return X, y
 
 
-def fits(settings: Settings, table: str, C: float) -> Iterator[Result]:
+def fits(session: Session, table: str, C: float) -> Iterator[Result]:
     """Fit one table with one C by both, in turn."""
     if not peers.is_installed("sklearn"):
-        settings.missing["sklearn"] = "not installed"
+        session.missing["sklearn"] = "not installed"
         return
     X, y = standardised(table)
     theirs: Any = import_module("sklearn.linear_model").LogisticRegression
@@ -93,7 +94,7 @@ def fits(settings: Settings, table: str, C: float) -> Iterator[Result]:
         Side(OURS, functools.partial(fit, OURS, ours(C=C, n_threads=1)), pinned),
         Side(label, functools.partial(fit, label, theirs(C=C)), pinned),
     ]
-    samples = alternate(sides, settings.rounds, 1)
+    samples = alternate(sides, session.rounds, 1)
     reached = {name: fitted_objective(fitted[name], X, y, C) for name in (OURS, label)}
     if not reached[OURS] <= reached[label] + NOISE:
         raise WrongResultError(

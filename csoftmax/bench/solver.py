@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import peers
-from .measure import REST_SECONDS, Samples, WrongResultError
-from .processes import python
-from .results import OURS, Result
-from .settings import Settings
-from .work import images
+from csoftmax.bench import peers
+from csoftmax.bench.measure import REST_SECONDS, Samples, WrongResultError
+from csoftmax.bench.processes import python
+from csoftmax.bench.results import OURS, Result
+from csoftmax.bench.session import Session
+from csoftmax.bench.work import images
+from csoftmax.solver.two_classes import softmax_C, softmax_form
 
 Array = NDArray[Any]
 
@@ -31,26 +32,22 @@ ESTIMATORS = ("sklearn", "sklearnex")
 SWEEP = np.logspace(-6, 5, 45)
 SAMPLED = [0, 12, 24, 34, 44]  # 1e-6, 1e-3, 1, 316, 1e5: what the peers are timed at
 QUICK_SWEEP, QUICK_SAMPLED = SWEEP[:25:6], [0, 4]
-DEFAULT_ITERATIONS, LONG_ITERATIONS = 100, 1000
 NEAR, VERY_NEAR = 1e-3, 1e-6
 BLOCK_ROWS = 4096
 
 
-def all_solver(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
+def all_solver(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
-    yield "solver/as far as", functools.partial(as_far_as, settings)
-    yield "solver/near", functools.partial(near, settings)
-    yield "solver/defaults", functools.partial(defaults, settings)
-    yield "solver/sweep", functools.partial(sweep, settings)
-    yield "solver/folds", functools.partial(folds, settings)
-    yield "solver/classes", functools.partial(many_classes, settings)
+    yield "solver/as far as", functools.partial(as_far_as, session)
+    yield "solver/near", functools.partial(near, session)
+    yield "solver/defaults", functools.partial(defaults, session)
+    yield "solver/sweep", functools.partial(sweep, session)
+    yield "solver/folds", functools.partial(folds, session)
+    yield "solver/classes", functools.partial(many_classes, session)
 
 
 def objective(X: Array, y: Array, W: Array, b: Array, C: float, scale: float = 1.0) -> float:
     """Return scikit-learn's objective in float64, W class-major: mean loss and penalty.
-
-    A binary problem's single row of weights has half the penalty of the two rows that it stands
-    for: its C is to be doubled by the caller.
 
     Examples
     --------
@@ -69,10 +66,9 @@ def objective(X: Array, y: Array, W: Array, b: Array, C: float, scale: float = 1
 
 def fitted_objective(estimator: Any, X: Array, y: Array, C: float) -> float:
     """Return the objective of a fitted estimator, scikit-learn's or ours, on labels 0, 1, ..."""
-    W, b = np.asarray(estimator.coef_, np.float64), np.asarray(estimator.intercept_, np.float64)
-    if len(W) == 1:
-        W, b, C = np.vstack([-W, W]) / 2, np.append(-b, b) / 2, C / 2
-    return objective(X, y, W, b, C)
+    coef = np.asarray(estimator.coef_, np.float64)
+    W, b = softmax_form(coef, np.asarray(estimator.intercept_, np.float64))
+    return objective(X, y, W, b, softmax_C(C, len(b)))
 
 
 # ---- who takes part ----------------------------------------------------------------------------
@@ -114,13 +110,13 @@ class Images:
 
 
 @functools.lru_cache(maxsize=2)
-def _images(quick: bool) -> Images:
+def of_images(quick: bool) -> Images:
     return Images(quick)
 
 
-def estimators(settings: Settings) -> Iterator[Any]:
+def estimators(session: Session) -> Iterator[Any]:
     """Yield the peers that are chosen and installed: scikit-learn and its Intel extension."""
-    for peer, name in ((peer, getattr(peer, "name", "")) for peer in settings.all_peers()):
+    for peer, name in ((peer, getattr(peer, "name", "")) for peer in session.all_peers()):
         if name in {peers.label(name) for name in ESTIMATORS}:
             yield peer
 
@@ -142,13 +138,13 @@ def timed(peer: Any, threads: int, run: Callable[[], Any]) -> tuple[float, Any]:
 # ---- what is measured --------------------------------------------------------------------------
 
 
-def as_far_as(settings: Settings) -> Iterator[Result]:
+def as_far_as(session: Session) -> Iterator[Result]:
     """Time csoftmax to the objective where each peer stops by default, after 100 iterations."""
-    data, threads = _images(settings.quick), settings.threads[-1]
-    for peer in estimators(settings):
+    data, threads = of_images(session.quick), session.threads[-1]
+    for peer in estimators(session):
         seconds, fitted = timed_fit(peer, threads, data.matrix, data.y)
         target = fitted_objective(fitted, data.matrix, data.y, 1.0)
-        ours = [data.seconds_to(target, threads) for _ in range(settings.rounds)]
+        ours = [data.seconds_to(target, threads) for _ in range(session.rounds)]
         sides = {OURS: Samples(ours), peer.name: Samples([seconds])}
         facts = {
             "objective": target,
@@ -158,93 +154,75 @@ def as_far_as(settings: Settings) -> Iterator[Result]:
         yield Result(f"solver/as far as {peer.name}", threads, sides, facts=facts)
 
 
-def near(settings: Settings) -> Iterator[Result]:
-    """Time csoftmax to 1 %, 0.1 % and 0.01 % above the optimum; the peers' way there if asked."""
-    data, threads = _images(settings.quick), settings.threads[-1]
+def near(session: Session) -> Iterator[Result]:
+    """Time csoftmax to 1 %, 0.1 % and 0.01 % above the optimum."""
+    data, threads = of_images(session.quick), session.threads[-1]
     for distance in (1e-2, NEAR, 1e-4):
         target = data.optimum * (1 + distance)
-        ours = [data.seconds_to(target, threads) for _ in range(settings.rounds)]
+        ours = [data.seconds_to(target, threads) for _ in range(session.rounds)]
         yield Result(
             f"solver/near {100 * distance:g} %", threads, {OURS: Samples(ours)},
             facts={"objective": target},
         )  # fmt: skip
-    for peer in estimators(settings) if settings.long else ():
-        for iterations in (LONG_ITERATIONS // 3, LONG_ITERATIONS):
-            seconds, fitted = timed_fit(
-                peer, threads, data.matrix, data.y, max_iter=iterations, tol=1e-9
-            )
-            target = fitted_objective(fitted, data.matrix, data.y, 1.0)
-            sides = {
-                OURS: Samples([data.seconds_to(target, threads)]),
-                peer.name: Samples([seconds]),
-            }
-            facts = {"% above the optimum": 100 * (target / data.optimum - 1)}
-            name = f"solver/near, {peer.name} after {iterations}"
-            yield Result(name, threads, sides, facts=facts)
 
 
-def tables(settings: Settings) -> Iterator[tuple[str, Array, Array]]:
+def tables(session: Session) -> Iterator[tuple[str, Array, Array]]:
     """Yield small and large data sets: names, float features, labels 0, 1, ..."""
     datasets = import_module("sklearn.datasets")
     for name in ("iris", "wine", "breast_cancer", "digits"):
         yield name, *getattr(datasets, f"load_{name}")(return_X_y=True)
     rng = np.random.default_rng(0)
-    n, f, k = 2000 if settings.quick else 20_000, 30, 4
+    n, f, k = 2000 if session.quick else 20_000, 30, 4
     X = rng.standard_normal((n, f))
     y = np.argmax(X @ rng.standard_normal((f, k)) + rng.gumbel(size=(n, k)), axis=1)
     yield "ten decades", X * np.logspace(-5, 5, f), y
-    data = _images(settings.quick)
+    data = of_images(session.quick)
     yield "images", data.matrix, data.y
-    if not settings.quick:
-        from . import sentences
-
-        missing = sentences.missing()
-        if missing:
-            settings.missing["sentences"] = missing
-        else:
-            yield "sentences", *sentences.embeddings()
 
 
-def defaults(settings: Settings) -> Iterator[Result]:
-    """Fit every table by the estimators as they come: who ends lower, and in what time."""
-    if not peers.is_installed("sklearn"):
-        return
-    threads = settings.threads[-1]
+def defaults(session: Session) -> Iterator[Result]:
+    """Fit every table by the estimators as they come."""
+    if peers.is_installed("sklearn"):
+        for name, X, y in tables(session):
+            yield fits_by_default(session, name, X, y)
+
+
+def fits_by_default(session: Session, name: str, X: Array, y: Array) -> Result:
+    """Fit one table by the estimators as they come: who ends lower, and in what time."""
+    threads = session.threads[-1]
     classifier: Any = import_module("csoftmax").SoftmaxClassifier
-    others = list(estimators(settings))
+    others = list(estimators(session))
     own: Any = peers.NumPy()
-    for name, X, y in tables(settings):
-        sides: dict[str, Samples] = {OURS: Samples()}
-        reached: dict[str, float] = {}
-        for i in range(settings.rounds):
-            fit = functools.partial(classifier(n_threads=threads).fit, X, y)
-            seconds, fitted = timed(own, threads, fit)
-            sides[OURS].values.append(seconds)
-            reached[OURS] = fitted_objective(fitted, X, y, 1.0)
-            for peer in others:
-                samples = sides.setdefault(peer.name, Samples())
-                if i == 0 or samples.min < 1.0:
-                    seconds, fitted = timed_fit(peer, threads, X, y)
-                    samples.values.append(seconds)
-                    reached[peer.name] = fitted_objective(fitted, X, y, 1.0)
-        facts = {
-            f"{who} above us": reached[who] / reached[OURS] - 1 for who in sides if who != OURS
-        }
-        facts = {"objective": reached[OURS], **facts}
-        yield Result(f"solver/defaults {name}", threads, sides, facts=facts)
+    sides: dict[str, Samples] = {OURS: Samples()}
+    reached: dict[str, float] = {}
+    for i in range(session.rounds):
+        fit = functools.partial(classifier(n_threads=threads).fit, X, y)
+        seconds, fitted = timed(own, threads, fit)
+        sides[OURS].values.append(seconds)
+        reached[OURS] = fitted_objective(fitted, X, y, 1.0)
+        for peer in others:
+            samples = sides.setdefault(peer.name, Samples())
+            if i == 0 or samples.min < 1.0:
+                seconds, fitted = timed_fit(peer, threads, X, y)
+                samples.values.append(seconds)
+                reached[peer.name] = fitted_objective(fitted, X, y, 1.0)
+    facts = {f"{who} above us": reached[who] / reached[OURS] - 1 for who in sides if who != OURS}
+    facts = {"objective": reached[OURS], **facts}
+    return Result(f"solver/defaults {name}", threads, sides, facts=facts)
 
 
-def sweep(settings: Settings) -> Iterator[Result]:
+def sweep(session: Session, **of_the_peers: Any) -> Iterator[Result]:
     """Time 45 values of C along a path, one fit, and the peers at five of the values.
 
-    How near each came is told by the same path to a tenth of the distance.
+    How near each came is told by the same path to a tenth of the distance. The peers' estimators
+    are made with the parameters `of_the_peers`.
     """
-    data, threads = _images(settings.quick), settings.threads[-1]
-    values = QUICK_SWEEP if settings.quick else SWEEP
+    data, threads = of_images(session.quick), session.threads[-1]
+    values = QUICK_SWEEP if session.quick else SWEEP
     options: dict[str, Any] = {"path": True, "n_threads": threads, "max_iter": 20_000}
     sides = {OURS: Samples(), "one fit": Samples()}
     found: Any = None
-    for _ in range(1 + settings.rounds // 4):
+    for _ in range(1 + session.rounds // 4):
         for name, Cs in (("one fit", np.ones(1)), (OURS, values)):
             time.sleep(REST_SECONDS)
             started = time.perf_counter()
@@ -264,24 +242,23 @@ def sweep(settings: Settings) -> Iterator[Result]:
         "passes to a tenth of the distance": float(best.n_passes),
         **{f"% above at C = {C:.1e}": 100 * a for C, a in zip(values, above, strict=True)},
     }
-    for peer in estimators(settings):
+    for peer in estimators(session):
         seconds = []
-        for i in QUICK_SAMPLED if settings.quick else SAMPLED:
+        for i in QUICK_SAMPLED if session.quick else SAMPLED:
             C = float(values[i])
             target = data.objective(found.W[i], found.b[i], C)
-            limit = {"max_iter": LONG_ITERATIONS} if settings.long else {}
-            taken, fitted = timed_fit(peer, threads, data.matrix, data.y, C=C, **limit)
+            taken, fitted = timed_fit(peer, threads, data.matrix, data.y, C=C, **of_the_peers)
             reached = fitted_objective(fitted, data.matrix, data.y, C) / target - 1
             facts[f"{peer.name} above us at C = {C:.0e}"] = reached
             seconds.append(taken)
-        # where it ends above us, it would need longer for the same objective
+        # a peer that ended above our objective would take longer to come as low
         scaled = len(values) * sum(seconds) / len(seconds)
         sides[f"{peer.name}, a fit each"] = Samples([scaled])
     yield Result(f"solver/sweep {len(values)} C", threads, sides, facts=facts)
 
 
 def distances(data: Images, found: Any, best: Any, values: Array) -> Array:
-    """Return how far each head is above its optimum, or what is nearer to it."""
+    """Return how far each head of `found` is above its optimum, for which `best` stands."""
     objectives = [
         [data.objective(solution.W[i], solution.b[i], float(C)) for i, C in enumerate(values)]
         for solution in (found, best)
@@ -290,12 +267,12 @@ def distances(data: Images, found: Any, best: Any, values: Array) -> Array:
     return np.asarray(reached / nearer - 1)
 
 
-def folds(settings: Settings) -> Iterator[Result]:
+def folds(session: Session) -> Iterator[Result]:
     """Time 5 folds of 10 C, on some images: pixels for csoftmax, C in their scale, and floats."""
     if not peers.is_installed("sklearn"):
         return
-    data, threads = _images(settings.quick), settings.threads[-1]
-    rows = 300 if settings.quick else 6000
+    data, threads = of_images(session.quick), session.threads[-1]
+    rows = 300 if session.quick else 6000
     X, y, Cs = data.matrix[:rows], data.y[:rows], np.logspace(-4, 4, 10)
     classifier: Any = import_module("csoftmax").SoftmaxClassifierCV
     sides, facts = {}, {}
@@ -306,7 +283,7 @@ def folds(settings: Settings) -> Iterator[Result]:
         seconds, fitted = timed(peers.NumPy(), threads, fit)
         sides[name] = Samples([seconds])
         facts[f"best accuracy, {name}"] = _best_score(fitted)
-    for peer in estimators(settings):
+    for peer in estimators(session):
         if peer.name == peers.label("sklearn"):  # the extension has none
             model: Any = import_module("sklearn.linear_model").LogisticRegressionCV
             options = {"Cs": Cs, "cv": 5, "use_legacy_attributes": True}
@@ -325,9 +302,9 @@ def _best_score(fitted: Any) -> float:
     return float(np.mean(scores, axis=0).max())
 
 
-def many_classes(settings: Settings) -> Iterator[Result]:
+def many_classes(session: Session) -> Iterator[Result]:
     """Fit many classes of float16 features in a process of its own: memory and passes."""
-    n, f, k = (2000, 32, 20) if settings.quick else (100_000, 768, 1000)
+    n, f, k = (2000, 32, 20) if session.quick else (100_000, 768, 1000)
     measured = json.loads(python("-m", f"{__package__}.memory", "csoftmax", f"fit{n}x{f}x{k}"))
     allowed = 1.5 * measured["parameters"] * (2 * measured["history"] + 4) + 200e6
     facts = {
@@ -341,4 +318,4 @@ def many_classes(settings: Settings) -> Iterator[Result]:
     if not math.isfinite(facts["estimated distance"]):
         raise WrongResultError(f"{OURS}: {n} x {f}, {k} classes: the fit came to nothing")
     sides = {OURS: Samples([float(measured["peak"])])}
-    yield Result(f"solver/classes {n}x{f}x{k}", settings.threads[-1], sides, "B", facts=facts)
+    yield Result(f"solver/classes {n}x{f}x{k}", session.threads[-1], sides, "B", facts=facts)

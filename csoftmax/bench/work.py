@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 import csoftmax as cs
-
-from .peers import Problem
+from csoftmax.bench.peers import Task
 
 SOFTMAX_FLOP = 5
 
@@ -26,7 +25,7 @@ class Work:
 
     name: str
     kinds: tuple[str, ...]  # methods of the peers: the first is csoftmax's and the reference's
-    problem: Callable[[], Problem]
+    task: Callable[[], Task]
     flop: float = 0.0
     n_bytes: int = 0
     traffic: str = "read"  # or "copy": as many bytes written as read
@@ -58,13 +57,13 @@ def images(quick: bool) -> tuple[Any, Any, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def image_problem(quick: bool, dtype: str, batch_size: int = 256) -> Problem:
+def image_task(quick: bool, dtype: str, batch_size: int = 256) -> Task:
     """Fashion-MNIST with parameters as the book starts from."""
     X, y, _ = images(quick)
     W, b = parameters(X.shape[1], 10)
     if dtype == "uint8":
-        return Problem(X, y, W, b, 1 / 255, batch_size)
-    return Problem((X * np.float32(1 / 255)).astype(dtype), y, W, b, 1.0, batch_size)
+        return Task(X, y, W, b, 1 / 255, batch_size)
+    return Task((X * np.float32(1 / 255)).astype(dtype), y, W, b, 1.0, batch_size)
 
 
 def parameters(n_features: int, n_classes: int) -> tuple[Any, Any]:
@@ -75,20 +74,20 @@ def parameters(n_features: int, n_classes: int) -> tuple[Any, Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def rows_problem(n_samples: int, n_features: int, n_classes: int, dtype: str) -> Problem:
+def rows_task(n_samples: int, n_features: int, n_classes: int, dtype: str) -> Task:
     """Random features of unit variance, as a vision backbone's."""
     random = np.random.default_rng(1)
     X = random.standard_normal((n_samples, n_features), np.float32).astype(dtype, copy=False)
-    return Problem(X, random.integers(0, n_classes, n_samples), *parameters(n_features, n_classes))
+    return Task(X, random.integers(0, n_classes, n_samples), *parameters(n_features, n_classes))
 
 
 @functools.lru_cache(maxsize=1)
-def logits_problem(n_samples: int, n_classes: int) -> Problem:
+def logits_task(n_samples: int, n_classes: int) -> Task:
     """Logits, and labels for them."""
     random = np.random.default_rng(2)
     X = random.standard_normal((n_samples, n_classes), np.float32)
     X *= 3
-    return Problem(X, random.integers(0, n_classes, n_samples), *parameters(1, 1))
+    return Task(X, random.integers(0, n_classes, n_samples), *parameters(1, 1))
 
 
 def epochs(quick: bool) -> Iterator[Work]:
@@ -99,7 +98,7 @@ def epochs(quick: bool) -> Iterator[Work]:
         yield Work(
             f"epoch/{dtype}/batch {batch_size}",
             ("epoch", "epoch_of_the_book") if of_the_book else ("epoch",),
-            functools.partial(image_problem, quick, dtype, batch_size),
+            functools.partial(image_task, quick, dtype, batch_size),
             4 * n * j * 10,
             n * j * np.dtype(dtype).itemsize + 16 * n,
         )
@@ -113,7 +112,7 @@ def full_passes(quick: bool) -> Iterator[Work]:
         yield Work(
             f"pass/{dtype}/{n}x{j}x10",
             kinds if dtype == "uint8" else kinds[:1],
-            functools.partial(image_problem, quick, dtype),
+            functools.partial(image_task, quick, dtype),
             4 * n * j * 10,
             n * j * np.dtype(dtype).itemsize + 8 * n,
         )
@@ -127,7 +126,7 @@ def many_classes(quick: bool) -> Iterator[Work]:
             yield Work(
                 f"classes/{dtype}/{n}x{j}x{k}",
                 ("loss_and_gradient",),
-                functools.partial(rows_problem, n, j, k, dtype),
+                functools.partial(rows_task, n, j, k, dtype),
                 4 * n * j * k,
                 n * j * np.dtype(dtype).itemsize + 8 * j * k,
             )
@@ -140,7 +139,7 @@ def functions(quick: bool) -> Iterator[Work]:
         yield Work(
             f"function/linear/{n}x{j}x{k}",
             ("linear",),
-            functools.partial(rows_problem, n, j, k, "float32"),
+            functools.partial(rows_task, n, j, k, "float32"),
             2 * n * j * k,
             4 * (n * j + j * k + n * k),
             "copy" if k > j else "read",
@@ -148,24 +147,22 @@ def functions(quick: bool) -> Iterator[Work]:
     for n, k in ((65536, 10), (65536, 100), (2048, 32768)):
         n = n // 16 if quick else n
         for kind in ("softmax", "log_softmax", "softmax_cross_entropy_grad"):
-            problem = functools.partial(logits_problem, n, k)
+            task = functools.partial(logits_task, n, k)
             work = (SOFTMAX_FLOP * n * k, 8 * n * k, "copy")
-            yield Work(f"function/{kind}/{n}x{k}", (kind,), problem, *work)
+            yield Work(f"function/{kind}/{n}x{k}", (kind,), task, *work)
 
 
 def predictions(quick: bool) -> Iterator[Work]:
     """(e) Labels for many images and for one, and what a call of Python costs."""
     n, j = images(quick)[0].shape
-    whole = functools.partial(image_problem, quick, "uint8")
+    whole = functools.partial(image_task, quick, "uint8")
     n_bytes = n * j + 8 * n
     yield Work(f"predict/{n} images", ("predict",), whole, 2 * n * j * 10, n_bytes)
 
-    def one() -> Problem:
+    def one() -> Task:
         p = whole()
-        return Problem(p.X[:1], p.y[:1], p.W, p.b, p.scale)
+        return Task(p.X[:1], p.y[:1], p.W, p.b, p.scale)
 
     yield Work("predict/one image", ("predict_one",), one)
     for n, k in ((1, 10), (256, 10)):
-        yield Work(
-            f"call/softmax {n}x{k}", ("small_call",), functools.partial(logits_problem, n, k)
-        )
+        yield Work(f"call/softmax {n}x{k}", ("small_call",), functools.partial(logits_task, n, k))

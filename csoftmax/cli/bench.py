@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from csoftmax.cli.data import make_folder
-from csoftmax.cli.run import users_mistakes
+from csoftmax.cli.messages import users_mistakes
+from csoftmax.cli.results import make_folder
 
 
 def bench(
@@ -30,12 +30,6 @@ def bench(
     small: Annotated[
         bool, typer.Option("--small", help="Only fits of small tables. [default: off]")
     ] = False,
-    long: Annotated[
-        bool, typer.Option("--long", help="With --solver: runs of minutes too. [default: off]")
-    ] = False,
-    goals: Annotated[
-        bool, typer.Option("--goals", help="Check the project's goals. [default: off]")
-    ] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write the measurements here. [default: not written]")
     ] = None,
@@ -44,10 +38,6 @@ def bench(
     ] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Tell what is slower than in this JSON. [default: none]")
-    ] = None,
-    readme: Annotated[
-        list[Path] | None,
-        typer.Option(help="Put the table between this file's markers. [default: none]"),
     ] = None,
     from_json: Annotated[
         Path | None, typer.Option("--from", help="Tell this JSON again. [default: measure]")
@@ -62,7 +52,6 @@ def bench(
                 make_folder(path.parent)
         options = benchmark.Options(
             only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, small=small,
-            long=long, goals=goals, json=json, chart=chart, compare=compare, readme=readme or (),
-            from_json=from_json,
+            json=json, chart=chart, compare=compare, from_json=from_json,
         )  # fmt: skip
     benchmark.main(options)

@@ -41,8 +41,12 @@ __all__ = [
 ]
 
 # The readers are imported when one is asked for: `import csoftmax` stays light.
-_READERS = {
-    "readers.arrays": ("open_npy", "read_npy", "read_npz"),
+_LAZY = {
+    "readers.csv": ("read_csv",),
+    "readers.front": ("read", "read_features", "read_parts"),
+    "readers.idx": ("read_idx", "read_idx_folder", "write_idx"),
+    "readers.npy": ("open_npy", "read_npy"),
+    "readers.npz": ("read_npz",),
     "sets.fashion": (
         "CLASS_NAMES",
         "DatasetLocation",
@@ -51,16 +55,14 @@ _READERS = {
         "fashion_mnist_sample",
         "sample_folder",
     ),
-    "readers.front": ("read", "read_features", "read_parts"),
-    "readers.idx": ("read_idx", "read_idx_folder", "write_idx"),
-    "readers.tables": ("read_csv",),
 }
 
 if TYPE_CHECKING:
-    from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz
+    from csoftmax.data.readers.csv import read_csv
     from csoftmax.data.readers.front import read, read_features, read_parts
     from csoftmax.data.readers.idx import read_idx, read_idx_folder, write_idx
-    from csoftmax.data.readers.tables import read_csv
+    from csoftmax.data.readers.npy import open_npy, read_npy
+    from csoftmax.data.readers.npz import read_npz
     from csoftmax.data.sets.fashion import (
         CLASS_NAMES,
         DatasetLocation,
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        for module, names in _READERS.items():
+        for module, names in _LAZY.items():
             if name in names:
                 return getattr(importlib.import_module(f"{__name__}.{module}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

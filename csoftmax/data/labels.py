@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
+from csoftmax.core.names import is_integer_name
 from csoftmax.data.dataset import Dataset, is_numeric
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.table_options import MISSING, whole_number
+from csoftmax.data.text import MISSING, as_number, whole_number
 from csoftmax.rows.base import blocks, take
 
-# one long label would widen every element of an array of labels
+# An array of text is as wide as its longest label: one very long label would cost much memory.
 _MAX_LABEL = 1000
 _BLOCK_VALUES = 1 << 20
 
@@ -82,12 +82,12 @@ def labels_from_text(
     drop: bool = False,
     decimal: str = ".",
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the labels of a table, and which of them there are.
+    """Return the labels of a table, and for each row whether it has one.
 
-    They are integers if each one is written as an integer is, or as a float without fraction is,
-    and no two that differ become the same; otherwise they are text. Missing ones are those of
-    empty cells, and where all others are numbers, those of the cells in MISSING; they are refused
-    unless ``drop`` is true.
+    The labels are integers if each is written as an integer (3) or as a float without fraction
+    (3.0), and if no two different texts mean the same integer. Otherwise they are text. A label is
+    missing where the cell is empty and, if all other labels are numbers, where the cell holds one
+    of MISSING. Missing labels are refused unless ``drop`` is true.
     """
     stripped = [text.strip() for text in texts]
     distinct = set(stripped)
@@ -177,7 +177,7 @@ def _encode(
         return codes, names
     given = tuple(str(name) for name in class_names)
     positions = {name: k for k, name in enumerate(given)}
-    if classes.dtype.kind == "i" and not any(map(_is_integer, given)):
+    if classes.dtype.kind == "i" and not any(map(is_integer_name, given)):
         positions = {str(k): k for k in range(len(given))}
     unknown = [c for c, name in enumerate(names) if name not in positions]
     if unknown:
@@ -187,7 +187,3 @@ def _encode(
                         f"{len(given)} known classes: {known}")  # fmt: skip
     table = np.array([positions[name] for name in names], np.int64)
     return table[codes], given
-
-
-def _is_integer(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()

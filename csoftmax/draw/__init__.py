@@ -5,14 +5,9 @@ display and without touching the user's backend. In a notebook a returned figure
 """
 
 from csoftmax.draw.animator import Animator
-from csoftmax.draw.pictures import (
-    draw_confusion,
-    draw_curves,
-    draw_predictions,
-    draw_weights,
-    show_images,
-)
-from csoftmax.draw.solver import draw_descent, draw_sweep
+from csoftmax.draw.confusion import draw_confusion
+from csoftmax.draw.curves import draw_curves, draw_descent, draw_sweep
+from csoftmax.draw.images import draw_predictions, draw_weights, show_images
 
 __all__ = [
     "Animator",

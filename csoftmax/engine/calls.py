@@ -38,21 +38,28 @@ class Parameters(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The label of each row of X, and its weight."""
+    """The label and the weight of each row of X.
+
+    The weights are one vector, or for heads several: weight (n_weights, n_rows), of which
+    ``weight_of_head[h]`` is the one of head h.
+    """
 
     y: NDArray[np.int64]
-    weight: NDArray[np.float64] | None = None  # of heads: a vector, or a row for each of some heads
-    weight_of_head: NDArray[np.int64] | None = None  # which row a head has
+    weight: NDArray[np.float64] | None = None  # None: each row weighs 1
+    weight_of_head: NDArray[np.int64] | None = None  # None: all heads have the first
 
 
 class Sink(NamedTuple):
-    """The results that are wanted; each array is filled in place."""
+    """The results that are wanted; each array is filled in place.
 
-    gradient: tuple[Array, Array] | None = None  # like W and b
+    Results of a row stand where the row stands in `StoredRows.order`.
+    """
+
+    gradient: tuple[Array, Array] | None = None  # like W and b; of `evaluate`, `evaluate_heads`
     factor: float = 1.0  # of the gradient
-    losses: Array | None = None  # (n_rows,)
-    predictions: NDArray[np.int64] | None = None  # (n_rows,)
-    logits: Array | None = None  # (n_rows, any number of classes)
+    losses: Array | None = None  # (n_rows,); of `evaluate`
+    predictions: NDArray[np.int64] | None = None  # (n_rows,); of `evaluate`, `forward`
+    logits: Array | None = None  # (n_rows, any number of classes); of `forward`
     first_class: int = 0  # the column of the logits that the first class of W goes to
 
 
@@ -69,24 +76,21 @@ class Step(NamedTuple):
 
 
 class LogitTargets(NamedTuple):
-    """What rows of logits should be: ``dense``, and ``label_weight[k]`` more where k is the label.
+    """The target of rows of logits: ``dense[k]``, plus ``label_weight[k]`` where k is the label.
 
     Logits and `dense` are (n_outer, n_classes, n_inner), labels (n_outer * n_inner,).
     """
 
-    dense: Array | None
+    dense: Array | None  # None: 0
     labels: NDArray[np.int64] | None
     label_weight: Array | None  # (n_classes,); None: 1
     ignored: int | None  # the label of rows that do not count
 
 
-NOTHING = Sink()
-
-
 def forward(rows: StoredRows, parameters: Parameters, sink: Sink, n_threads: int) -> None:
     """Fill the logits or predictions of the rows."""
     _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, logits=sink.logits,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, logits=sink.logits,
         first_class=sink.first_class, predictions=sink.predictions, n_threads=n_threads,
     )  # fmt: skip
 
@@ -96,7 +100,7 @@ def evaluate(
 ) -> tuple[float, int]:
     """Return the weighted sum of the losses, and how many rows are predicted right."""
     return _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, gradient=sink.gradient, factor=sink.factor,
         losses=sink.losses, predictions=sink.predictions, n_threads=n_threads,
     )  # fmt: skip
@@ -110,7 +114,7 @@ def evaluate_heads(
     Where X, W and the logits are finite, every head has the bits that it would have alone.
     """
     return _kernels.row_pass(
-        rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, weight_of_head=targets.weight_of_head,
         heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor, n_threads=n_threads,
     )  # fmt: skip
@@ -126,7 +130,7 @@ def minibatches(
 ) -> tuple[float, int]:
     """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
     return _kernels.row_pass(
-        rows.X, *parameters, rows.scale, order=rows.order, y=targets.y,
+        rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
         bias_rate=step.bias_rate, n_threads=n_threads,
     )  # fmt: skip

@@ -19,8 +19,8 @@ from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.core.version import __version__
 from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
-from csoftmax.estimators.two_classes import estimator_form, softmax_form
 from csoftmax.rows.base import Stored, as_stored, blocks, take
+from csoftmax.solver.two_classes import estimator_form, softmax_form
 
 Array = NDArray[Any]
 _BLOCK_BYTES = 1 << 24  # of logits in float64

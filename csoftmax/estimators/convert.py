@@ -19,8 +19,8 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_parameters
 from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax
 from csoftmax.estimators.inputs import check_C
-from csoftmax.estimators.two_classes import estimator_C, estimator_form, softmax_form
 from csoftmax.model import SoftmaxRegression
+from csoftmax.solver.two_classes import estimator_C, estimator_form, softmax_form
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="Convertible")

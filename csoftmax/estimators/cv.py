@@ -44,9 +44,9 @@ from csoftmax.estimators.inputs import (
     training_set,
 )
 from csoftmax.estimators.scoring import for_classes, score_of, scorer_of
-from csoftmax.estimators.two_classes import estimator_form
 from csoftmax.estimators.weights import weights_of_samples
 from csoftmax.rows.base import take
+from csoftmax.solver.two_classes import estimator_form
 
 __all__ = ["SoftmaxClassifierCV"]
 

@@ -17,9 +17,10 @@ from csoftmax.core.checks import compute_dtype
 from csoftmax.estimators.base import Gap
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
-from csoftmax.estimators.two_classes import softmax_C
 from csoftmax.solver import Solution
 from csoftmax.solver.memory import Plan, plans, usual_pairs
+from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
 # At the default tol, an objective of so many nats in all is told to half a nat: what one standard
@@ -75,8 +76,8 @@ class FitTask:
 
     @property
     def penalty(self) -> float:
-        """The strong convexity that the penalty gives: ``1 / (C S)`` in the softmax's form."""
-        return 1 / (self.solver_C * (self.seen + self.total))
+        """The strong convexity that the penalty gives."""
+        return Penalty.of(self.solver_C, self.seen + self.total).l2
 
     @property
     def solver_C(self) -> float:

@@ -29,9 +29,9 @@ from csoftmax.estimators.inputs import (
     in_units,
     more_samples,
 )
-from csoftmax.estimators.two_classes import estimator_form, softmax_C, softmax_form
 from csoftmax.estimators.weights import checked_weight, weights_of_classes, with_class_weights
 from csoftmax.rows.base import blocks, take
+from csoftmax.solver.two_classes import estimator_form, softmax_C, softmax_form
 
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB

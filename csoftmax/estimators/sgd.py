@@ -25,7 +25,7 @@ from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.rows.base import take
+from csoftmax.rows.base import blocks, take
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -116,8 +116,8 @@ class MinibatchDescent:
         W, b = model.W.T, model.b
         dW, db = np.empty_like(W), np.empty_like(b)
         velocities, bias_rate = optimizer.velocities_of(model) or (None, None), optimizer.bias_lr
-        for start in range(0, len(order), loader.batch_size):
-            batch = order[start : start + loader.batch_size]
+        for some in blocks(len(order), loader.batch_size):
+            batch = order[some]
             X, target = take(loader.X, batch), loader.probabilities[batch]
             logits = linear(X, model.W, b, scale=self.scale, n_threads=n_threads)
             losses, dlogits = softmax_cross_entropy_grad(

@@ -56,8 +56,13 @@ class LinearArguments:
             )
             self.divisor = float(self.weight.sum())
 
-    def run(self, **results: Any) -> tuple[float, int]:
-        """Return the sum of the losses and the number predicted right; results are a Sink's."""
+    def run(
+        self,
+        losses: Array | None = None,
+        gradient: tuple[Array, Array] | None = None,
+        predictions: Array | None = None,
+    ) -> tuple[float, int]:
+        """Return the sum of the losses and the number predicted right; fill what is given."""
         factor = 1.0
         if self.reduction == "mean":
             factor = 1 / self.divisor if self.divisor else 0.0
@@ -67,7 +72,7 @@ class LinearArguments:
                 class_major(self.W, self.dtype), contiguous_bias(self.b, self.W, self.dtype)
             ),
             calls.Targets(self.y, self.weight),
-            calls.Sink(factor=factor, **results),
+            calls.Sink(gradient, factor, losses, predictions),
             self.threads,
         )
 

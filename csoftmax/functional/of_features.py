@@ -17,11 +17,11 @@ from csoftmax.functional.arguments import (
     placed,
     result_array,
 )
-from csoftmax.rows.base import as_stored, blocks
+from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 
-CLASSES = 512  # at once: so that the logits of some rows stay in the second-level cache
+CLASSES = 512  # at once: so that the logits of some rows stay in L2
 
 
 def linear(
@@ -83,9 +83,10 @@ def linear(
     )
     rows = calls.StoredRows(as_stored(features, dtype), scale)
     biases = contiguous_bias(bias, weights, dtype)
-    for some in blocks(weights.shape[1], CLASSES):
+    for first in range(0, weights.shape[1], CLASSES):
+        some = slice(first, first + CLASSES)
         parameters = calls.Parameters(class_major(weights[:, some], dtype), biases[some])
-        calls.forward(rows, parameters, calls.Sink(logits=result, first_class=some.start), threads)
+        calls.forward(rows, parameters, calls.Sink(logits=result, first_class=first), threads)
     result = placed(result, place)
     if not recorded:
         return result

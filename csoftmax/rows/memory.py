@@ -28,7 +28,7 @@ class MemoryRows:
     def blocks(self, at_once: int) -> Iterator[tuple[slice, Stored]]:
         """Yield so many rows at a time, but at least one, with their place; the same every time."""
         for some in blocks(self.n_rows, at_once):
-            yield some, self.X[some]
+            yield some, take(self.X, some)
 
     def take(self, rows: slice | NDArray[Any]) -> Stored:
         """Return some rows: a view for a slice, a copy for numbers or a mask."""

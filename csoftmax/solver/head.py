@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.solver.bound import least_bound, lower_bound
 from csoftmax.solver.hessians import Curvature
 from csoftmax.solver.lbfgs import Descent, Point
 from csoftmax.solver.problem import Problem
@@ -42,7 +43,7 @@ class Head:
     """One head: its descent, and what is reported of it. Until it starts, it is its null model."""
 
     def __init__(self, problem: Problem, index: int, least_nats: float) -> None:
-        self.index = index
+        self.index, self.penalty = index, problem.penalties[index]
         x, objective, gradient = problem.null_point(index)
         self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
         r = int(problem.weight_of_head[index])
@@ -57,7 +58,7 @@ class Head:
         self.passes, self.iterations, self.refresh_at = problem.n_passes, 0, 0
         self.estimate = math.inf
         self.converged = self.stalled = False
-        # after each iteration: the loss, ||W||^2, the Hessian's own estimate
+        # after each iteration: the loss, the penalty over its strength, the Hessian's own estimate
         self.trace = np.empty((0, 3))
         self.factor = 1.0  # that was left at some iteration by what the Hessian said, at least
         # where it may start without an evaluation: x, objective, gradient
@@ -87,7 +88,7 @@ class Head:
         distance, tol, point = self.distance(), settings.tol, self.point
         self.gradient_max = problem.largest(point.gradient)
         least = UNGAINED * max(
-            self.null_loss - point.objective, problem.penalty(self.index, point.x)
+            self.null_loss - point.objective, problem.penalty_at(self.index, point.x)
         )
         rounding = float(np.finfo(point.x.dtype).eps) * abs(point.objective)
         self.converged = (
@@ -113,20 +114,20 @@ class Head:
 
     def note(self, problem: Problem, settings: Settings, seconds: float) -> None:
         """Record an iteration, and see whether the head is near enough."""
-        point, lam = self.point, float(problem.lam[self.index])
-        penalty = problem.penalty(self.index, point.x)
-        square = 2 * penalty / lam if lam else 0.0
+        point, strength = self.point, self.penalty.strength
+        penalty = problem.penalty_at(self.index, point.x)
+        of_strength_1 = penalty / strength if strength else 0.0
         loss = point.objective - penalty
-        self.trace = np.concatenate([self.trace, [(loss, square, point.estimate)]])
-        self.estimate = max(point.estimate, self._extrapolated(point, lam, settings), 0.0)
+        self.trace = np.concatenate([self.trace, [(loss, of_strength_1, point.estimate)]])
+        self.estimate = max(point.estimate, self._extrapolated(point, settings), 0.0)
         self.estimate = min(self.estimate, abs(point.objective))  # the optimum is not below 0
         self.see_whether_near(problem, settings)
         exact = self.state is not None and self.state.exact
         if (
             not (self.converged or exact)
-            and problem.least_bound(self.index, point.gradient) < self.estimate
+            and least_bound(problem, self.index, point.gradient) < self.estimate
         ):
-            lower = problem.lower_bound(self.index, point.x, point.objective, point.gradient)
+            lower = lower_bound(problem, self.index, point.x, point.objective, point.gradient)
             self.estimate = max(point.estimate, min(self.estimate, point.objective - lower))
             self.see_whether_near(problem, settings)
         for name, value in (
@@ -138,7 +139,7 @@ class Head:
         ):
             self.history[name].append(value)
 
-    def _extrapolated(self, point: Point, lam: float, settings: Settings) -> float:
+    def _extrapolated(self, point: Point, settings: Settings) -> float:
         """Return what is left if the decrease goes on as it has.
 
         The Hessian's own estimate knows nothing of what couples the classes, and can be a hundredth
@@ -149,7 +150,7 @@ class Head:
         preconditioner there is no such estimate, and the head's own iterations have to do.
         """
         assert self.state is not None
-        objectives = self.trace[:, 0] + 0.5 * lam * self.trace[:, 1]
+        objectives = self.trace[:, 0] + self.penalty.strength * self.trace[:, 1]
         first, last = self.inherited, len(objectives) - 1
         gained, said = objectives[first:last] - objectives[last], self.trace[first:last, 2]
         if (said > 0).any():

@@ -5,8 +5,8 @@ basis Q of the eigenvectors of the features' covariance (centred, as the interce
 follow) two approximations are cheap to invert:
 
 - where all weights are 0, every row has the same p, and the Hessian is the Kronecker product of
-  ``A = diag(p) - p p^T = U diag(alpha) U^T`` and the covariance, for any lambda inverted by
-  ``(U x Q) diag(1 / (alpha_k e_j + lambda)) (U x Q)^T``;
+  ``A = diag(p) - p p^T = U diag(alpha) U^T`` and the covariance, for any penalty inverted by
+  ``(U x Q) diag(1 / (alpha_k e_j + l2)) (U x Q)^T``;
 - at the current weights, the blocks k = l: exact on the sample in the leading directions of Q and
   the intercept, their diagonal in the rest.
 
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import linear, softmax
+from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 from csoftmax.solver.sample import (
     ALONE_FLOP,
@@ -87,7 +88,7 @@ class InCoordinates:
 class AtNull(InCoordinates):
     """The inverse Hessian of a head at its null model."""
 
-    def __init__(self, sample: Sample, lam: float) -> None:
+    def __init__(self, sample: Sample, penalty: Penalty) -> None:
         super().__init__(sample)
         problem = sample.problem
         p = problem.shares[sample.r]
@@ -98,7 +99,7 @@ class AtNull(InCoordinates):
         alive = slice(len(p) - n_alive, None)
         self.U = U[:, alive].astype(problem.dtype)
         alpha = np.maximum(alpha[alive], p[p > 0].min())
-        curvature = alpha[:, None] * sample.values + lam * sample.penalty
+        curvature = alpha[:, None] * sample.values + penalty.l2 * sample.squares_of_W
         self.weights = (1 / curvature).astype(problem.dtype)
         self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
         self.of_bias *= problem.fit_intercept
@@ -154,18 +155,18 @@ class Curvature:
 class AtWeights(InCoordinates):
     """The inverse of a curvature with a penalty."""
 
-    def __init__(self, curvature: Curvature, lam: float) -> None:
+    def __init__(self, curvature: Curvature, penalty: Penalty) -> None:
         sample = curvature.sample
         super().__init__(sample)
         self.absent, n = np.flatnonzero(self.problem.shares[sample.r] == 0), sample.n_leading
         self.share = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))
-        of_rest = curvature.rest + lam * sample.penalty[n:]
+        of_rest = curvature.rest + penalty.l2 * sample.squares_of_W[n:]
         self.weights = (1 / of_rest).astype(self.problem.dtype)
         self.blocks = np.empty_like(curvature.blocks)
 
         def invert(k: int) -> None:
             penalized = curvature.blocks[k].astype(np.float64)
-            penalized[:n, :n] += lam * sample.leading_penalty
+            penalized[:n, :n] += penalty.l2 * sample.leading_products_of_W
             self.blocks[k] = np.linalg.inv(penalized)
 
         _for_each_class(self.problem, invert, 2.0 * len(self.blocks[0]) ** 3)

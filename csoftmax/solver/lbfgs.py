@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.solver.penalty import Penalty
+
 Array = NDArray[Any]
 
 # Constants of the line search: Nocedal and Wright, "Numerical Optimization" (2006), section 3.1.
@@ -89,14 +91,14 @@ class History:
         if n:
             self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YPY[-1, -1]))
 
-    def penalize(self, change: float, split: int, precondition: Preconditioner) -> None:
-        """Go over to a function with another penalty, ``change / 2`` times the square of u[:split].
+    def penalize(self, change: Penalty, split: int, precondition: Preconditioner) -> None:
+        """Go over to a function with a penalty on u[:split] that differs by the change.
 
         Each y changes by what the penalty adds to the gradient. If rounding has eaten a curvature,
         the history is of no use any more.
         """
         n = self.count
-        self.Y[:n, :split] += self.Y.dtype.type(change) * self.S[:n, :split]
+        change.add_gradient(self.S[:n, :split], self.Y[:n, :split])
         SY = (self.S[:n] @ self.Y[:n].T)[self.slots][:, self.slots].astype(np.float64)
         if not (np.diagonal(SY) > 0).all():
             self.clear()
@@ -291,7 +293,7 @@ class Lbfgs(Descent):
         self.point = self.point._replace(preconditioned=precondition(self.point.reduced))
         self.history.meet(self.point)
 
-    def take_over(self, other: Lbfgs, change: float, split: int) -> None:
+    def take_over(self, other: Lbfgs, change: Penalty, split: int) -> None:
         """Take the history of another function that differs by a penalty; the other loses it."""
         assert self.point is not None
         self.history, other.history = other.history, self.history

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive
+from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.head import Head, Settings
 from csoftmax.solver.memory import usual_pairs
-from csoftmax.solver.problem import Problem, as_parameters, checked_problem
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
 
@@ -221,7 +221,7 @@ def solve(
     settings = Settings(
         float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)
     )
-    walk = Walk(problem, settings, started, _starting_points(problem, W, b), bool(path))
+    walk = Walk(problem, settings, started, starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     return solution_of(walk, _run(walk, saved, interval, callback, verbose))
 
@@ -283,26 +283,3 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         )
     answer = callback(progress) if callback is not None else False
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
-def _starting_points(
-    problem: Problem, W: ArrayLike | None, b: ArrayLike | None
-) -> list[Array] | None:
-    """Return flat starting points, centred over the classes that occur; None if none are given."""
-    if W is None and b is None:
-        return None
-    H, K, f = problem.n_heads, problem.n_classes, problem.n_features
-    given_W = None if W is None else as_parameters(W, (H, K, f), "W")
-    given_b = None if b is None else as_parameters(b, (H, K), "b")
-    points = []
-    for head in range(H):
-        x, _, _ = problem.null_point(head)
-        weights, bias = problem.parameters(x)
-        present = problem.shares[problem.weight_of_head[head]] > 0
-        if given_W is not None:
-            given = given_W[head, present] / problem.unit
-            weights[present] = given - given.mean(axis=0)
-        if given_b is not None and problem.fit_intercept:
-            bias[present] = given_b[head, present] - given_b[head, present].mean()
-        points.append(x)
-    return points

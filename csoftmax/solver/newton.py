@@ -8,7 +8,7 @@ the columns of Q (n_present, n_present - 1) being orthonormal and orthogonal to 
 as the weights of the classes sum to 0 at any minimum; features are centred, and divided by their
 standard deviations. With ``z_i = (unit (scale x_i - mean), 1)`` the Hessian is
 
-    1/S sum_i s_i (Q^T (diag(p_i) - p_i p_i^T) Q) x (z_i z_i^T) + lambda diag(unit^2, 0).
+    1/S sum_i s_i (Q^T (diag(p_i) - p_i p_i^T) Q) x (z_i z_i^T) + l2 diag(unit^2, 0).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from csoftmax.functional import softmax
 from csoftmax.solver.lbfgs import NEXT, Descent, History, Point
+from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
@@ -65,9 +66,9 @@ class SmallProblem:
         varies = deviations > 8 * np.finfo(problem.dtype).eps * np.abs(self.mean)
         self.unit = 1 / np.where(varies, deviations, np.maximum(np.abs(self.mean), 1.0))
         z *= np.where(varies, self.unit, 0.0)
-        penalty = np.zeros((n - 1, Z.shape[1]))
-        penalty[:, :f] = np.square(self.unit)
-        self.penalty = penalty.reshape(-1)  # of each direction, over lambda
+        squares = np.zeros((n - 1, Z.shape[1]))
+        squares[:, :f] = np.square(self.unit)
+        self.squares_of_W = squares.reshape(-1)  # of each direction: ||W||^2 of a step of length 1
         target = problem.target[rows]
         if target.ndim == 1:
             self.target = (target[:, None] == self.present).astype(np.float64)
@@ -85,7 +86,7 @@ class SmallProblem:
         if self.problem.fit_intercept:
             b[self.present] = step[:, f] - of_W @ self.mean
 
-    def derivatives(self, x: Array, lam: float) -> tuple[Array, Array]:
+    def derivatives(self, x: Array, penalty: Penalty) -> tuple[Array, Array]:
         """Return gradient (n_u,) and Hessian (n_u, n_u) in u at x.
 
         The gradient is made here too: that of a pass in float32 has rounding in directions without
@@ -99,7 +100,7 @@ class SmallProblem:
             of_u = np.concatenate([of_u, (b + W @ self.mean)[:, None]], axis=1)
         p = softmax(Z @ of_u.T, n_threads=1)
         g = (Q.T @ ((p - self.target) * self.share[:, None]).T) @ Z
-        g[:, :f] += lam * self.unit * (Q.T @ W)
+        g[:, :f] += penalty.l2 * self.unit * (Q.T @ W)
         pQ = p @ Q
         curvature = p @ self.pairs
         curvature -= (pQ[:, :, None] * pQ[:, None, :]).reshape(len(p), -1)
@@ -109,7 +110,7 @@ class SmallProblem:
         diagonal = np.einsum("ii->i", H)
         # where features are linearly dependent; a direction that no row knows of has no gradient
         diagonal += LEAST_RIDGE * (float(diagonal.max(initial=0.0)) or 1.0)
-        diagonal += lam * self.penalty
+        diagonal += penalty.l2 * self.squares_of_W
         return g.reshape(-1), H
 
 
@@ -136,13 +137,13 @@ class Newton(Descent):
     # from t to t + 1: evaluations further along it are cheaper than another Hessian.
     curvature = 0.1
 
-    def __init__(self, x: Array, rows: SmallProblem, lam: float) -> None:
+    def __init__(self, x: Array, rows: SmallProblem, penalty: Penalty) -> None:
         super().__init__(x)
-        self.rows, self.lam = rows, lam
+        self.rows, self.penalty = rows, penalty
         self.history = History(0, 0, x.dtype)
 
     def _at_trial(self, objective: float) -> Point:
-        g, H = self.rows.derivatives(self.trial, self.lam)
+        g, H = self.rows.derivatives(self.trial, self.penalty)
         step = newton_step(g, H, objective) if g.size else g
         return Point(self.trial, objective, self.trial_gradient, g, step)
 

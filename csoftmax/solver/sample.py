@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import linear
+from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
@@ -110,14 +111,13 @@ class Sample:
         ones = np.ones(problem.n_features, problem.dtype)
         self.unit = ones  # that features are multiplied by
         self.vectors: Array | None = None
-        # of each direction: its variance, and its penalty over lambda
+        # of each direction: its variance, and ||W||^2 of a step of length 1
         self.values: Array = ones
-        self.penalty: Array = ones
+        self.squares_of_W: Array = ones
         n = int(problem.fit_intercept)
-        self.leading, self.leading_penalty = (
-            np.ones((len(rows), n), problem.dtype),
-            np.empty((0, 0)),
-        )
+        # the rows in the leading directions, and the products of the steps in W of each two
+        self.leading = np.ones((len(rows), n), problem.dtype)
+        self.leading_products_of_W = np.empty((0, 0))
         self.full = wants_full(preconditioner, problem)
         # every so many rows squared, in the other directions
         self.every, self.squares = 1, np.empty((len(rows), 0), problem.dtype)
@@ -146,15 +146,15 @@ class Sample:
                 self.values = _clamped(self.values, problem.dtype)
                 self._square(None)
 
-    def for_penalty(self, lam: float) -> Sample:
+    def for_penalty(self, penalty: Penalty) -> Sample:
         """Return the sample in the directions of a penalty: the same for all, but for odd units."""
         if not self.full:
             return self
-        ridge = lam * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
+        ridge = penalty.l2 * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
         largest = float(self.values.max(initial=0.0))
         least = float(self.values.min(initial=math.inf)) + ridge
         uneven = least < UNITS_RATIO[self.problem.dtype.char] * largest
-        key = lam if uneven else None
+        key = penalty.l2 if uneven else None
         if key not in self._decomposed:
             sample = copy.copy(self)
             if uneven:
@@ -189,14 +189,14 @@ class Sample:
             moments += block.T @ block
         values, vectors = np.linalg.eigh(moments)
         self.vectors = vectors[:, ::-1].astype(dtype)
-        self.penalty = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
-        self.values = _clamped(values[::-1] - ridge * self.penalty, dtype)
+        self.squares_of_W = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
+        self.values = _clamped(values[::-1] - ridge * self.squares_of_W, dtype)
         n = int(max(4 * n_features, INVERSE_SIZE // self.problem.n_classes) ** 0.5) - 1
         n = min(LEADING, n, n_features, n_features if self.all_rows else len(self.X) // 8)
         paid = BLOCK_PASSES * 2 * n_features * self.problem.n_rows / max(1, len(self.X))
         n = min(n, max(LEAST_LEADING, int(paid**0.5)))
         directions = self.vectors[:, :n]
-        self.leading_penalty = directions.T @ (directions * (self.unit**2)[:, None])
+        self.leading_products_of_W = directions.T @ (directions * (self.unit**2)[:, None])
         self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
         for some, block in self._blocks():
             np.matmul(block, directions, out=self.leading[some, :n])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.solver.bound import lower_bound
 from csoftmax.solver.head import FORGIVEN, Head
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.walk import Walk
@@ -100,10 +101,10 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
     points = [head.point for head in heads]
     parameters = [problem.own_parameters(point.x) for point in points]
     objective = np.array([point.objective for point in points])
-    penalty = [problem.penalty(head.index, head.point.x) for head in heads]
+    penalty = [problem.penalty_at(head.index, head.point.x) for head in heads]
     lower = [
-        problem.lower_bound(head.index, head.point.x, head.point.objective, head.point.gradient)
-        for head in heads
+        lower_bound(problem, head.index, point.x, point.objective, point.gradient)
+        for head, point in zip(heads, points, strict=True)
     ]
     biases = [_centred(problem, h, b) for h, (_, b) in enumerate(parameters)]
     status = tuple(_status(head, walk.settings.max_iter, ended_by) for head in heads)

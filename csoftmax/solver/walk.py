@@ -153,12 +153,10 @@ class Walk:
 
     def _moved(self, follower: Head, point: Point) -> tuple[Array, float, Array]:
         """Return the point of a head of another C: only the penalty differs."""
-        problem, W = self.problem, slice(self.problem.split)
-        new, old = follower.index, self.before[follower.index].index
-        objective = point.objective - problem.penalty(old, point.x) + problem.penalty(new, point.x)
-        change = float(problem.lam[new] - problem.lam[old])
-        gradient = point.gradient.copy()
-        gradient[W] += gradient.dtype.type(change) * point.x[W]
+        new, old = follower.penalty, self.before[follower.index].penalty
+        W, gradient = point.x[: self.problem.split], point.gradient.copy()
+        objective = point.objective - old.value(W) + new.value(W)
+        new.smooth_change_from(old).add_gradient(W, gradient[: self.problem.split])
         return point.x.copy(), objective, gradient
 
     def _hand_over(self, head: Head) -> None:
@@ -169,10 +167,10 @@ class Walk:
         before = self.before.get(head.index)
         if before is None or not isinstance(before.state, Lbfgs):
             return
-        lam, state = self.problem.lam, before.state
+        state = before.state
         assert isinstance(head.state, Lbfgs)
         if state.precondition.reduce == head.state.precondition.reduce:
-            change = float(lam[head.index] - lam[before.index])
+            change = head.penalty.smooth_change_from(before.penalty)
             head.state.take_over(state, change, self.problem.split)
 
     def _start(self, head: Head, x: Array) -> None:
@@ -197,25 +195,24 @@ class Walk:
         r = self._weights_of(head)
         if r not in self.small:
             self.small[r] = newton.SmallProblem(self.problem, r)
-        return newton.Newton(x, self.small[r], float(self.problem.lam[head.index]))
+        return newton.Newton(x, self.small[r], head.penalty)
 
     def _shares_sample(self, a: Head, b: Head) -> bool:
         """Say whether a curvature of one head serves the other: in the same directions."""
         sample = self.samples[self._weights_of(a)]
-        lam = self.problem.lam
-        return sample.for_penalty(float(lam[a.index])) is sample.for_penalty(float(lam[b.index]))
+        return sample.for_penalty(a.penalty) is sample.for_penalty(b.penalty)
 
     def preconditioner(self, head: Head) -> AtNull | AtWeights:
         """Return the approximate inverse Hessian at the head's origin."""
-        r, lam = self._weights_of(head), float(self.problem.lam[head.index])
+        r = self._weights_of(head)
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
-        sample = self.samples[r].for_penalty(lam)
+        sample = self.samples[r].for_penalty(head.penalty)
         if head.origin is None:
-            return AtNull(sample, lam)
+            return AtNull(sample, head.penalty)
         if head.curvature is None or head.curvature.sample is not sample:
             head.curvature = Curvature(sample, head.origin)
-        return AtWeights(head.curvature, lam)
+        return AtWeights(head.curvature, head.penalty)
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; True if it wants another evaluation."""

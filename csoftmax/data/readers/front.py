@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from csoftmax.core.errors import DataError
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import check_features
-from csoftmax.data.readers.arrays import open_npy, read_npy, read_npz, read_npz_features
-from csoftmax.data.readers.idx import read_idx, read_idx_folder
-from csoftmax.data.readers.rows import column_means, fill_missing
-from csoftmax.data.readers.table_options import TableOptions
-from csoftmax.data.readers.tables import read_csv, read_csv_features, read_table
+from csoftmax.data.readers import csv, idx, npy, npz
+from csoftmax.data.readers.reader import Reader, Samples
+from csoftmax.data.readers.table.options import TableOptions
+from csoftmax.data.readers.table.rows import column_means, fill_missing
 from csoftmax.data.split import split_dataset
+
+# A path is read by the first that takes it: idx takes any folder.
+READERS = (csv.READER, npy.READER, npz.READER, idx.READER)
+# parameters for tables that may be given for any file
+_HARMLESS = ("label_column", "header", "delimiter", "dtype", "feature_names", "encoding")
 
 
 def read(
@@ -75,16 +79,12 @@ def read(
 Dataset('sample test', X (1000, 28, 28) uint8, 10 classes))
     """
     path = Path(path)
-    if _kind(path) == "table":
-        options = TableOptions(**table)
-        train, test = split_dataset(read_table(path, options, class_names), test_fraction, seed)
-        if options.wants_means:
-            means = column_means(train)
-            fill_missing(train.X, means)
-            fill_missing(test.X, means)
-        return train, test
-    train, own_test = read_parts(path, class_names=class_names, **table)
-    return split_dataset(train, test_fraction, seed) if own_test is None else (train, own_test)
+    reader, options = _open(path, table)
+    train, test = reader.read_parts(path, options, class_names)
+    if test is None:
+        train, test = split_dataset(train, test_fraction, seed)
+    _fill_means(options, train, test)
+    return train, test
 
 
 def read_parts(
@@ -109,18 +109,10 @@ def read_parts(
     (6000, 1000)
     """
     path = Path(path)
-    kind = _kind(path)
-    if kind == "table":
-        return read_csv(path, class_names=class_names, **table), None
-    _check_not_for_tables(path, table)
-    if kind == "npz":
-        return read_npz(path, class_names=class_names)
-    if kind == "npy":
-        return _read_npy_parts(path, class_names)
-    if kind == "idx folder":
-        return read_idx_folder(path, class_names=class_names)
-    raise DataError(f"{path}: expected labels too: give the folder that holds the IDX files of "
-                    "images and labels")  # fmt: skip
+    reader, options = _open(path, table)
+    train, test = reader.read_parts(path, options, class_names)
+    _fill_means(options, train, test)
+    return train, test
 
 
 def read_features(
@@ -164,62 +156,62 @@ def read_features(
     (1000, 28, 28)
     """
     path = Path(path)
-    kind = _kind(path)
-    if kind == "table":
-        return read_csv_features(path, n_features=n_features, **table)
-    _check_not_for_tables(path, table)
-    if path.is_dir():
-        raise DataError(f"{path}: expected a file of samples to predict, got a folder")
-    if kind == "npz":
-        X = read_npz_features(path)
-    elif kind == "npy":
-        X = open_npy(path)
-    else:
-        X = read_idx(path)
-    check_features(str(path), X)
+    _, options = _open(path, table)
+    X, _ = read_samples(path, options, n_features)
     return X
 
 
-def is_table(path: Path) -> bool:
-    """Tell whether this is read as a text table; raises as the readers do for what they refuse."""
-    return _kind(path) == "table"
+def read_samples(
+    path: Path,
+    options: TableOptions,
+    n_features: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Samples:
+    """Read samples without labels, and which of a table's rows they are (None: all).
 
-
-def _kind(path: Path) -> str:
+    A column that is left out because there is one too many must hold some of class_names.
+    """
     if path.is_dir():
-        return "npy" if (path / "X.npy").exists() else "idx folder"
+        raise DataError(f"{path}: expected a file of samples to predict, got a folder")
+    reader = _reader_of(path)
+    X, kept = reader.read_samples(path, options, n_features, class_names)
+    if reader.has_names is None:  # a table's cells were checked one by one
+        check_features(str(path), X)
+    return X, kept
+
+
+def is_table(path: Path) -> bool:
+    """Is this read as a table? Raises as the readers do for what they refuse."""
+    return _reader_of(path).has_names is not None
+
+
+def has_names(path: Path, options: TableOptions) -> bool:
+    """Have the columns of this table names of their own?"""
+    of_columns = _reader_of(path).has_names
+    return of_columns is not None and of_columns(path, options)
+
+
+def _reader_of(path: Path) -> Reader:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
-    if suffix in (".csv", ".tsv", ".txt"):
-        return "table"
-    if name.endswith((".npz", ".npy")):
-        return name[-3:]
-    if "idx" in name or "ubyte" in name:
-        return "idx file"
-    raise DataError(f"{path}: expected .csv, .tsv, .txt (or .gz of these), .npy, .npz, an IDX file "
-                    "or a folder")  # fmt: skip
+    for reader in READERS:
+        if reader.takes(path):
+            return reader
+    raise DataError(f"{path}: expected {', '.join(reader.what for reader in READERS)}")
 
 
-def _check_not_for_tables(path: Path, table: dict[str, Any]) -> None:
-    """Refuse what would be passed over in a file that is no table, but for harmless parameters."""
-    TableOptions(**table)
-    harmless = ("label_column", "header", "delimiter", "dtype", "feature_names", "encoding")
+def _open(path: Path, table: dict[str, Any]) -> tuple[Reader, TableOptions]:
+    """Return the reader and the checked options, which must not be passed over by it."""
+    reader, options = _reader_of(path), TableOptions(**table)
     for name, value in table.items():
-        if value is not None and name not in harmless:
+        if reader.has_names is None and value is not None and name not in _HARMLESS:
             raise ValueError(f"{name} is for tables, but {path} is none")
+    return reader, options
 
 
-def _read_npy_parts(
-    path: Path, class_names: Sequence[str] | None
-) -> tuple[Dataset, Dataset | None]:
-    train = read_npy(path, class_names=class_names)
-    test_path = path / "X_test.npy"
-    if not test_path.exists():
-        return train, None
-    test = read_npy(test_path, path / "y_test.npy", class_names=train.class_names)
-    if test.X.shape[1:] != train.X.shape[1:]:
-        raise DataError(f"{test_path}: expected samples of shape {train.X.shape[1:]}, as in X.npy, "
-                        f"got {test.X.shape[1:]}")  # fmt: skip
-    return train, test
+def _fill_means(options: TableOptions, train: Dataset, test: Dataset | None) -> None:
+    """Put the means of the train part in the place of what is missing, where that is wanted."""
+    if options.wants_means:
+        means = column_means(train)
+        for part in (train,) if test is None else (train, test):
+            fill_missing(part.X, means)

@@ -22,6 +22,8 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most, write_atomically
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
+from csoftmax.data.readers.reader import ClassNames, Reader, Samples
+from csoftmax.data.readers.table.options import TableOptions
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
@@ -234,3 +236,27 @@ def _read_pair(images: Path, labels: Path, class_names: Sequence[str] | None, na
     return make_dataset(
         str(images), X, y, class_names=class_names, labels_where=str(labels), name=name
     )
+
+
+def _takes(path: Path) -> bool:
+    """Take any folder, and a file with "idx" or "ubyte" in its name."""
+    name = path.name.lower()
+    return path.is_dir() or "idx" in name or "ubyte" in name
+
+
+def _read_parts(
+    path: Path, options: TableOptions, class_names: ClassNames
+) -> tuple[Dataset, Dataset | None]:
+    if path.is_dir():
+        return read_idx_folder(path, class_names=class_names)
+    raise DataError(f"{path}: expected labels too: give the folder that holds the IDX files of "
+                    "images and labels")  # fmt: skip
+
+
+def _read_samples(
+    path: Path, options: TableOptions, n_features: int | None, class_names: ClassNames
+) -> Samples:
+    return read_idx(path), None
+
+
+READER = Reader("an IDX file or a folder", _takes, _read_parts, _read_samples)

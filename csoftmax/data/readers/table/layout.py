@@ -15,18 +15,22 @@ from typing import Any
 import numpy as np
 
 from csoftmax.core.errors import DataError
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.guesses import SAMPLE_LINES, guess_decimal, guess_delimiter, guess_header
-from csoftmax.data.readers.table_options import (
+from csoftmax.data.readers.table.guesses import (
+    SAMPLE_LINES,
+    guess_decimal,
+    guess_delimiter,
+    guess_header,
+)
+from csoftmax.data.readers.table.lines import Record, read_lines, split_records
+from csoftmax.data.readers.table.options import (
     LABEL_NAMES,
     Column,
     Columns,
     TableOptions,
     as_list,
     position_of,
-    whole_number,
 )
-from csoftmax.data.readers.textlines import Record, read_lines, split_records
+from csoftmax.data.text import as_number, whole_number
 
 # a first line as spreadsheets write it
 _SEPARATOR_LINE = re.compile(r'("?)sep=([^"\w\r\n])\1', re.IGNORECASE)
@@ -213,10 +217,10 @@ def _find_label(layout: Layout, options: TableOptions, taken: set[int]) -> int:
 
 
 def _check_guessed_label(layout: Layout, options: TableOptions) -> None:
-    """Tell which column is left out because there is one too many, or refuse a guess that is none.
+    """Warn that a column is left out because there is one too many, or refuse to choose one.
 
-    Where the features have names and the table has none, a last column of numbers may as well be a
-    feature after a column of row numbers.
+    It is refused where the features have names, the table has none, and its last column holds
+    numbers: that column may be a feature, and the one too many may be row numbers.
     """
     column = layout.label
     if column is None or (layout.names and layout.names[column].lower() in LABEL_NAMES):
@@ -264,8 +268,9 @@ def _some(names: list[str]) -> str:
 
 
 def note(message: str) -> None:
-    """Warn of what was read in another way than might be meant."""
+    """Warn of what was read in another way than might be meant, where the readers were called."""
+    readers = __package__.rpartition(".")[0] + "."
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(__package__ + "."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(readers):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)

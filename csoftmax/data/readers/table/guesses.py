@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from csoftmax.data.readers.table_options import LABEL_NAMES, MISSING
+from csoftmax.data.readers.table.options import LABEL_NAMES
+from csoftmax.data.text import MISSING
 
 # lines that a guess is made of: enough to outvote one that is broken
 SAMPLE_LINES = 20
@@ -44,11 +45,11 @@ def guess_decimal(rows: Sequence[Sequence[str]]) -> str:
 def guess_header(
     rows: Sequence[Sequence[str]], is_number: Callable[[str], bool]
 ) -> tuple[bool, str | None]:
-    """Tell whether the first row holds names, and what speaks against it, if something does.
+    """Return whether the first row holds names, and what speaks against that, if anything does.
 
-    Text above numbers is a name, and so is what columns of labels are called. So are numbers that
-    count the columns (0, 1, 2), and numbers beside such a name. Other numbers, missing values, and
-    text that a column has again below, are of a sample.
+    For names speak: text above a column of numbers; a usual name of the label column; numbers that
+    count the columns (0, 1, 2, ...). For a sample speak: missing values; text that its column has
+    again further down; other numbers, if no name stands beside them.
     """
     first, body = list(rows[0]), [row for row in rows[1:] if len(row) == len(rows[0])]
     names, numbers, again, missing, once = [], [], [], [], []

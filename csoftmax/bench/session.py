@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from csoftmax.bench import peers
+from csoftmax.bench.limits import Limits
+from csoftmax.bench.peers import CSoftmax, NumPy
+from csoftmax.bench.results import OURS
 from csoftmax.core.cpus import usable_cpus
-
-from . import peers
-from .limits import Limits
-from .peers import CSoftmax, NumPy
-from .results import OURS
 
 
 @dataclass
-class Settings:
+class Session:
     """The choices of the command line, the peers made for them, and the limits measured so far."""
 
     peers: list[str]
@@ -24,7 +23,6 @@ class Settings:
     quick: bool = False
     only: str = ""
     solver: bool = False  # measure the solver and nothing else
-    long: bool = False  # the peers' runs of minutes too
     small: bool = False  # measure small tables and nothing else
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
@@ -40,7 +38,7 @@ class Settings:
 
         Examples
         --------
-        >>> Settings([], 1, only="epoch,*/softmax*10").wants("call/softmax 256x10")
+        >>> Session([], 1, only="epoch,*/softmax*10").wants("call/softmax 256x10")
         True
         """
         terms = [term.strip() for term in self.only.split(",") if term.strip()]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,31 +17,9 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax.cli.options import Dtype, table_options
 from csoftmax.core.names import is_integer_name, listed, positions
-from csoftmax.data import read, read_features, read_parts, split_dataset
-from csoftmax.data.readers.cells import as_number
-from csoftmax.data.readers.front import is_table
-from csoftmax.data.readers.table_options import TableOptions, whole_number
-from csoftmax.data.readers.tables import has_names, read_samples
-
-TEST_FRACTION = 0.2
-
-
-def printer(quiet: bool) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        from tqdm import tqdm
-
-        try:
-            tqdm.write(line)  # a plain print would run into the progress bar
-            sys.stdout.flush()
-        except BrokenPipeError:  # the model will be wanted all the same
-            drop_output()
-
-    return (lambda line: None) if quiet else say
-
-
-def drop_output() -> None:
-    """Let what is printed from now on vanish: its reader, such as `head`, has had enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+from csoftmax.data.readers.front import has_names, is_table
+from csoftmax.data.readers.table.options import TableOptions
+from csoftmax.data.text import as_number, whole_number
 
 
 def load_model(path: Path) -> cs.SoftmaxRegression:
@@ -60,7 +35,7 @@ def load_model(path: Path) -> cs.SoftmaxRegression:
 def options_for(
     model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str, path: Path | None
 ) -> dict[str, Any]:
-    """What to say to the readers: the options, and what is known from the model."""
+    """Return what the readers are told: the options of the command, and what the model knows."""
     table = {**table_options(context, path), "dtype": dtype, "class_names": None}
     if model is None:
         return table
@@ -68,7 +43,8 @@ def options_for(
     if model.feature_names:
         table["feature_names"] = model.feature_names
     if path is not None and is_table(path) and any(map(_is_number_as_text, model.class_names)):
-        table["labels"] = "text"  # as they were read, or 1.0 would be the class in position 1
+        # labels as text, as they were in training: as a number 1.0 would be the class in position 1
+        table["labels"] = "text"
     if table.get("missing") == "mean":
         means = model.trained_with.get("means")
         if means is not None:
@@ -84,43 +60,8 @@ def _is_number_as_text(name: str) -> bool:
     return as_number(name) is not None and whole_number(name) is None
 
 
-def means_of(
-    table: dict[str, Any], train_set: cs.Dataset, model: cs.SoftmaxRegression
-) -> list[float] | None:
-    """The means that stand for missing values, for the model's file."""
-    if isinstance(table.get("missing"), str) and table["missing"] == "mean":
-        means: list[float] = train_set.X.mean(axis=0, dtype=np.float64).tolist()
-        return means
-    return model.trained_with.get("means")
-
-
-def read_to_train(
-    path: Path, table: dict[str, Any], test_fraction: float | None, seed: int
-) -> tuple[cs.Dataset, cs.Dataset]:
-    """Read a train and a test set, and refuse a fraction that would have no effect."""
-    share = TEST_FRACTION if test_fraction is None else test_fraction
-    if is_table(path):
-        return read(path, test_fraction=share, seed=seed, **table)
-    train_set, test_set = read_parts(path, **table)
-    if test_set is None:
-        return split_dataset(train_set, share, seed)
-    if test_fraction is not None:
-        raise ValueError(f"--test-fraction has no effect: {path} has a test set of its own")
-    return train_set, test_set
-
-
-def read_to_predict(
-    path: Path, model: cs.SoftmaxRegression, table: dict[str, Any]
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Read samples without labels, and which of a table's rows they are (None: all)."""
-    if not is_table(path):
-        return read_features(path), None
-    rows = read_samples(path, TableOptions(**table), model.n_features, model.class_names)
-    return rows.X, rows.kept
-
-
 def tell_order(path: Path, table: dict[str, Any]) -> None:
-    """Warn where the model's features are taken from a table by their places alone."""
+    """Warn that the model's features are found by their places alone, where that is so."""
     names = table.get("feature_names")
     if not names or table.get("header") is not None or not is_table(path):
         return
@@ -128,13 +69,6 @@ def tell_order(path: Path, table: dict[str, Any]) -> None:
     if not has_names(path, options):
         warnings.warn(f"{path} has no header: its columns are taken in order for the model's "
                       f"features, {listed(names)}", stacklevel=2)  # fmt: skip
-
-
-def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
-    """Raise ValueError if a result would replace what it is made of."""
-    for path in inputs:
-        if output is not None and output.is_file() and output.samefile(path):
-            raise ValueError(f"--output is {output}, which is read: expected another file")
 
 
 def check_pixels(
@@ -156,7 +90,7 @@ def check_pixels(
 
 
 def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
-    """The type in which to read a table: a model with a scale was trained on pixels."""
+    """Return the type in which to read a table: a model with a scale was trained on pixels."""
     if model is None:
         return Dtype.float32
     return Dtype(model.dtype.name) if model.scale == 1 else Dtype.uint8
@@ -164,7 +98,7 @@ def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
 
 @contextmanager
 def pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
-    """Say what a model of pixels takes, where a table of something else was read for it."""
+    """Add to an error of reading what a model of pixels takes, in case the table is of floats."""
     try:
         yield
     except cs.DataError as error:
@@ -174,6 +108,7 @@ def pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
 
 
 def find_fashion_mnist(say: Callable[[str], None]) -> tuple[cs.Dataset, cs.Dataset]:
+    """Return Fashion-MNIST, or the bundled sample of it where it cannot be had."""
     try:
         train_set, test_set = cs.fashion_mnist()
     except cs.DataNotFoundError as error:
@@ -190,7 +125,7 @@ def model_for(
     dtype: Dtype | None,
     seed: int | None,
 ) -> cs.SoftmaxRegression:
-    """The given model, checked against the data and the type, or a new one."""
+    """Return the given model, checked against the data and the type, or else a new one."""
     compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
     where = str(path or data.name)
     if dtype is Dtype.uint8 and data.X.dtype != np.uint8:
@@ -213,7 +148,7 @@ def model_for(
 def as_trained(
     data: cs.Dataset, model: cs.SoftmaxRegression, say: Callable[[str], None]
 ) -> cs.Dataset:
-    """The data with the model's order of classes."""
+    """Return the data with labels in the model's order of classes."""
     wanted = model.class_names
     labels = model.labels_of(data.y, len(data), data.class_names, data.name)
     counted = positions(model.n_classes)
@@ -231,23 +166,6 @@ def tell_positions(model: cs.SoftmaxRegression, say: Callable[[str], None]) -> N
     say(f"labels that are integers count the model's classes: {listed(pairs)}")
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, and find out now, not after the training, whether it can be written."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder, found a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
 def describe(data: cs.Dataset) -> str:
+    """Return name and sizes in a few words."""
     return f"{data.name}: {len(data):,} x {data.n_features}, {data.n_classes} classes"
-
-
-def tell_columns(data: cs.Dataset, say: Callable[[str], None]) -> None:
-    """Say what was taken for features and for classes, where a table might mean something else."""
-    if data.feature_names:
-        say(f"features: {listed(data.feature_names)}; classes: {listed(data.class_names)}")
-    if data.n_classes > len(data) / 2:
-        warnings.warn(f"{data.name}: {data.n_classes} classes for {len(data)} samples: is this "
-                      "the label column?", stacklevel=2)  # fmt: skip

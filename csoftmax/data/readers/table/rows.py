@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from csoftmax.core.errors import DataError
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import labels_from_text
-from csoftmax.data.readers.cells import parse_blocks
-from csoftmax.data.readers.layout import Layout, note
-from csoftmax.data.readers.table_options import TableOptions
-from csoftmax.data.readers.textlines import Record
+from csoftmax.data.readers.table.cells import parse_blocks
+from csoftmax.data.readers.table.layout import Layout, note
+from csoftmax.data.readers.table.lines import Record
+from csoftmax.data.readers.table.options import TableOptions
 
 
 @dataclass
-class Rows:
+class TableRows:
     """The features, the labels (none without a label column), and the line of each row."""
 
     X: NDArray[Any]
@@ -32,7 +32,7 @@ class Rows:
         return f"line {self.lines[i]}"
 
 
-def read_rows(layout: Layout, options: TableOptions, records: Iterator[Record]) -> Rows:
+def read_rows(layout: Layout, options: TableOptions, records: Iterator[Record]) -> TableRows:
     """Read all rows; missing features are dropped, filled, refused, or NaN if means are wanted."""
     fill = options.missing if isinstance(options.missing, np.ndarray) else None
     if fill is not None and len(fill) != len(layout.features):
@@ -60,7 +60,7 @@ def read_rows(layout: Layout, options: TableOptions, records: Iterator[Record]) 
     if options.missing is None:
         gaps.refuse()
     X = _put_together(layout, blocks)
-    rows = Rows(X, np.empty(0, np.int64), lines, np.concatenate(kept))
+    rows = TableRows(X, np.empty(0, np.int64), lines, np.concatenate(kept))
     if layout.label is not None:
         _fill_in_labels(layout, options, rows, texts)
     if len(rows.X) < gaps.n_rows:
@@ -81,7 +81,9 @@ def _put_together(layout: Layout, blocks: list[NDArray[Any]]) -> NDArray[Any]:
     return X
 
 
-def _fill_in_labels(layout: Layout, options: TableOptions, rows: Rows, texts: list[str]) -> None:
+def _fill_in_labels(
+    layout: Layout, options: TableOptions, rows: TableRows, texts: list[str]
+) -> None:
     rows.labels, present = labels_from_text(
         str(layout.path),
         texts,

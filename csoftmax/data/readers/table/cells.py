@@ -1,7 +1,7 @@
-"""From the text of rows to numbers: blocks by NumPy's C parser, what it refuses cell by cell.
+"""From the text of rows to numbers.
 
-The second way is slow, takes more (True and False, missing values), and knows the line and the
-column of what is wrong.
+A block of rows goes to NumPy's C parser. What that refuses is parsed again cell by cell: that is
+slow, but it takes True, False and missing values, and knows the line and column of a mistake.
 """
 
 from __future__ import annotations
@@ -14,25 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
-from csoftmax.data.readers.table_options import MISSING
-from csoftmax.data.readers.textlines import Record
+from csoftmax.data.readers.table.lines import Record
+from csoftmax.data.text import MISSING, SWAP_MARKS, as_number
 
 if TYPE_CHECKING:
-    from csoftmax.data.readers.layout import Layout
+    from csoftmax.data.readers.table.layout import Layout
 
 _BLOCK_CHARACTERS = 4 << 20
-_BOOLEANS = {"true": 1.0, "false": 0.0}
-# for numbers with a decimal comma: 1,5 is read as 1.5, and 1.5 as no number at all
-_SWAP = str.maketrans(",.", ".,")
-
-
-def as_number(cell: str, decimal: str = ".") -> float | None:
-    """Return what a cell holds, with 1 and 0 for True and False, or None for other text."""
-    try:
-        # Python's float takes digits grouped by underscores, which no table means
-        return None if "_" in cell else float(cell if decimal == "." else cell.translate(_SWAP))
-    except ValueError:
-        return _BOOLEANS.get(cell.strip().lower())
 
 
 def parse_blocks(
@@ -82,7 +70,7 @@ def _row_dtype(layout: Layout) -> np.dtype[Any]:
 def _parse_fast(layout: Layout, block: list[Record]) -> tuple[NDArray[Any], list[str]] | None:
     texts = [record.text for record in block]
     if layout.decimal == ",":
-        texts = [text.translate(_SWAP) for text in texts]
+        texts = [text.translate(SWAP_MARKS) for text in texts]
     try:
         rows = np.loadtxt(
             texts,
@@ -102,7 +90,7 @@ def _parse_fast(layout: Layout, block: list[Record]) -> tuple[NDArray[Any], list
         return None
     labels = [] if layout.label is None else rows[f"text{layout.label}"].tolist()
     if layout.decimal == ",":
-        labels = [label.translate(_SWAP) for label in labels]
+        labels = [label.translate(SWAP_MARKS) for label in labels]
     in_file_order = sorted(layout.features)
     if layout.features != in_file_order:
         X = X[:, np.searchsorted(in_file_order, layout.features)]

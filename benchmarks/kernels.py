@@ -1,6 +1,6 @@
 """Compiled functions and one training epoch against plain NumPy, with pytest-benchmark.
 
-    pytest tests/bench_kernels.py --benchmark-group-by=group
+    python -m pytest benchmarks/kernels.py --benchmark-group-by=group
 
 Each group is one function and one shape (n_samples, n_features, n_classes); its two rows are the
 compiled function and its NumPy twin on the same arrays. NumPy gets float32 features ready-made,
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import csoftmax as cs
 from csoftmax import functional, reference
+from csoftmax.bench.work import images, parameters
 
 # The book's batch, a large batch, features of a vision backbone, a thousand classes.
 SHAPES = [(256, 784, 10), (4096, 784, 10), (1024, 512, 100), (4096, 1024, 1000)]
@@ -66,15 +68,13 @@ def _as_tuple(result: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_epoch(benchmark: Any, fashion_mnist: Any, implementation: str) -> None:
+def test_epoch(benchmark: Any, implementation: str) -> None:
     """One shuffled epoch of batches of 256, as in the book: learning rate 0.1, no momentum."""
-    import csoftmax as cs
-
-    train, _ = fashion_mnist
-    benchmark.group = f"epoch ({len(train)}, {train.n_features}, {train.n_classes})"
+    pixels, y, _ = images(quick=False)
+    benchmark.group = f"epoch {pixels.shape}"
     if implementation == "compiled":
-        loader = cs.DataLoader.from_dataset(train, 256, shuffle=True, seed=0)
-        model = cs.SoftmaxRegression(train.n_features, train.n_classes, scale=train.scale, seed=0)
+        loader = cs.DataLoader(pixels, y, 256, shuffle=True, seed=0, scale=1 / 255)
+        model = cs.SoftmaxRegression(pixels.shape[1], 10, scale=1 / 255, seed=0)
         optimizer = cs.SGD(lr=0.1)
 
         def epoch() -> float:
@@ -82,14 +82,13 @@ def test_epoch(benchmark: Any, fashion_mnist: Any, implementation: str) -> None:
             return history.train_loss[-1]
 
     else:
-        X = train.X.reshape(len(train), -1).astype(np.float32) * np.float32(train.scale)
+        X = pixels * np.float32(1 / 255)
         rng = np.random.default_rng(0)
-        W = rng.normal(0, 0.01, (X.shape[1], train.n_classes)).astype(np.float32)
-        b = np.zeros(train.n_classes, np.float32)
+        W, b = parameters(X.shape[1], 10)
 
         def epoch() -> float:
             order = rng.permutation(len(X))
-            return reference.sgd_epoch(X, train.y, W, b, order, 256, 0.1)[0]
+            return reference.sgd_epoch(X, y, W, b, order, 256, 0.1)[0]
 
     loss = benchmark.pedantic(epoch, warmup_rounds=1, rounds=5)
     assert 0 < loss < 1.0

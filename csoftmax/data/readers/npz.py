@@ -1,13 +1,13 @@
-"""NumPy's own files, .npy and .npz, read without ever unpickling and without trusting a header."""
+"""NumPy's .npz files: the arrays of a zip archive, each read as an .npy file is."""
 
 from __future__ import annotations
 
-import math
 import os
+import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,148 +16,19 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
+from csoftmax.data.readers.npy import read_header
+from csoftmax.data.readers.reader import ClassNames, Reader, Samples
+from csoftmax.data.readers.table.options import TableOptions
 
-_KINDS = "biufSU"
-# names of (X, y) in an .npz, compared in lower case
+# names of (X, y), compared in lower case
 _TRAIN_KEYS = (("x", "y"), ("x_train", "y_train"), ("train_images", "train_labels"))
 _TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
-
-
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    order: str
-    dtype: np.dtype[Any]
-
-    @property
-    def n_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def __str__(self) -> str:
-        return f"{self.n_bytes} bytes of data {self.shape} {self.dtype}"
-
-
-def _read_header(where: str, file: IO[bytes]) -> _Header:
-    import zipfile  # here and below: `import csoftmax` stays light
-
-    try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"format version {version} is for structured arrays")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
-        raise
-    except Exception as error:  # the header is parsed as Python source, which fails in many ways
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{where}: byte 0: expected a NumPy .npy header: {reason}") from error
-    if dtype.hasobject:
-        raise DataError(f"{where}: expected numbers or strings, got pickled Python objects, "
-                        "which are never loaded")  # fmt: skip
-    if dtype.kind not in _KINDS or dtype.itemsize == 0:
-        raise DataError(f"{where}: expected numbers or strings, got dtype {dtype}")
-    # the second test is for an empty array whose other sizes overflow
-    if min(shape, default=0) < 0 or math.prod(max(size, 1) for size in shape) > 2**60:
-        raise DataError(f"{where}: expected a possible shape, got {shape}")
-    return _Header(shape, "F" if fortran else "C", dtype)
-
-
-def open_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Memory-map a .npy file, read-only, after comparing its header with its size.
-
-    Parameters
-    ----------
-    path : path of the file
-
-    Returns
-    -------
-    array
-        A read-only view of the file: values are read from the disk when they are used.
-
-    Raises
-    ------
-    DataError
-        For a broken header, pickled objects, or a file shorter or longer than declared.
-
-    Examples
-    --------
-    >>> import numpy as np, pathlib, tempfile
-    >>> from csoftmax.data import open_npy
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "X.npy"
-    >>> np.save(path, np.eye(2))
-    >>> open_npy(path)
-    array([[1., 0.],
-           [0., 1.]])
-    """
-    path = Path(path)
-    with open(path, "rb") as file:
-        header = _read_header(str(path), file)
-        start = file.tell()
-        got = os.fstat(file.fileno()).st_size - start
-        if got != header.n_bytes:
-            raise DataError(f"{path}: byte {start}: expected {header}, got {got} bytes")
-        if got == 0:
-            return np.empty(header.shape, header.dtype)
-        order: Any = header.order
-        mapped = np.memmap(file, header.dtype, "r", start, header.shape, order)
-    return np.asarray(mapped)
-
-
-def read_npy(
-    path: str | os.PathLike[str],
-    labels: str | os.PathLike[str] | None = None,
-    *,
-    class_names: Sequence[str] | None = None,
-) -> Dataset:
-    """Read a pair of .npy files; X is memory-mapped, not loaded.
-
-    Parameters
-    ----------
-    path : path
-        The file of X, or a folder that holds ``X.npy`` and ``y.npy``.
-    labels : path, optional
-        The file of y; by default ``y.npy`` in the folder of X.
-    class_names : sequence of str, optional
-        The classes to expect. Without it they are the labels that occur.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    DataError
-        For a broken file, counts that differ, NaN or infinity, one class only, or no samples.
-
-    Examples
-    --------
-    >>> import numpy as np, pathlib, tempfile
-    >>> from csoftmax.data import read_npy
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> np.save(folder / "X.npy", np.eye(3, dtype=np.float16))
-    >>> np.save(folder / "y.npy", ["cat", "dog", "cat"])
-    >>> data = read_npy(folder)
-    >>> data.X.dtype, data.y.tolist(), data.class_names
-    (dtype('float16'), [0, 1, 0], ('cat', 'dog'))
-    """
-    path = Path(path)
-    name = path.name
-    if path.is_dir():
-        path = path / "X.npy"
-    labels = path.with_name("y.npy") if labels is None else Path(labels)
-    X = open_npy(path)
-    return make_dataset(
-        str(path), X, open_npy(labels), class_names=class_names, labels_where=str(labels), name=name
-    )
 
 
 class _Archive:
     """The arrays of an .npz file, read one at a time."""
 
     def __init__(self, path: Path) -> None:
-        import zipfile
-
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
@@ -184,8 +55,6 @@ class _Archive:
         return None
 
     def read(self, key: str) -> NDArray[Any]:
-        import zipfile
-
         info = self._members[key]
         where = f"{self.path}: {key}"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -193,7 +62,7 @@ class _Archive:
                             f"type {info.compress_type}")  # fmt: skip
         try:
             with self._zip.open(info) as file:
-                header = _read_header(where, file)
+                header = read_header(where, file)
                 start = file.tell()
                 at_most = info.compress_size * DEFLATE_MAX_RATIO
                 if header.n_bytes != info.file_size - start or header.n_bytes > at_most:
@@ -269,11 +138,26 @@ def read_npz(
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
-def read_npz_features(path: Path) -> NDArray[Any]:
+def _takes(path: Path) -> bool:
+    return path.name.lower().endswith(".npz") and not path.is_dir()
+
+
+def _read_parts(
+    path: Path, options: TableOptions, class_names: ClassNames
+) -> tuple[Dataset, Dataset | None]:
+    return read_npz(path, class_names=class_names)
+
+
+def _read_samples(
+    path: Path, options: TableOptions, n_features: int | None, class_names: ClassNames
+) -> Samples:
     """Read the array X of an .npz file, or its test or train samples, or its only array."""
     with _Archive(path) as archive:
         groups = tuple((pair[0],) for pair in (_TRAIN_KEYS[0], *_TEST_KEYS, *_TRAIN_KEYS[1:]))
         keys = archive.find(groups) or tuple(archive.keys)
         if len(keys) != 1:
             raise DataError(f"{path}: expected an array X, got {', '.join(keys) or 'none'}")
-        return archive.read(keys[0])
+        return archive.read(keys[0]), None
+
+
+READER = Reader(".npz", _takes, _read_parts, _read_samples)

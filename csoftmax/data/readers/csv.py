@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from csoftmax.core.errors import DataError
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
-from csoftmax.data.readers.guesses import SAMPLE_LINES
-from csoftmax.data.readers.layout import Layout, choose_columns, open_table
-from csoftmax.data.readers.rows import Rows, column_means, fill_missing, read_rows
-from csoftmax.data.readers.table_options import MISSING, Column, Columns, TableOptions, whole_number
-from csoftmax.data.readers.textlines import Record
+from csoftmax.data.readers.reader import ClassNames, Reader, Samples
+from csoftmax.data.readers.table.guesses import SAMPLE_LINES
+from csoftmax.data.readers.table.layout import Layout, choose_columns, open_table
+from csoftmax.data.readers.table.lines import Record
+from csoftmax.data.readers.table.options import Column, Columns, TableOptions
+from csoftmax.data.readers.table.rows import column_means, fill_missing, read_rows
+from csoftmax.data.text import MISSING, whole_number
 
 
 def read_csv(
@@ -121,7 +123,7 @@ def read_csv(
         labels=labels,
         decimal=decimal,
     )
-    data = read_table(Path(path), options, class_names)
+    data, _ = _read_parts(Path(path), options, class_names)
     if options.wants_means:
         fill_missing(data.X, column_means(data))
     return data
@@ -145,16 +147,32 @@ def read_csv_features(
     >>> read_csv_features(path).shape
     (2, 2)
     """
-    return read_samples(Path(path), TableOptions(**options), n_features).X
+    X, _ = _read_samples(Path(path), TableOptions(**options), n_features, None)
+    return X
 
 
-def read_samples(
-    path: Path,
-    options: TableOptions,
-    n_features: int | None = None,
-    class_names: Sequence[str] | None = None,
-) -> Rows:
-    """Read a table without labels, and which of its rows are there.
+def _takes(path: Path) -> bool:
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    return ending in (".csv", ".tsv", ".txt") and not path.is_dir()
+
+
+def _read_parts(
+    path: Path, options: TableOptions, class_names: ClassNames
+) -> tuple[Dataset, Dataset | None]:
+    layout, records = open_table(path, options)
+    choose_columns(layout, options, with_label=True)
+    rows = read_rows(layout, options, records)
+    data = make_dataset(
+        str(path), rows.X, rows.labels, class_names=class_names, locate=rows.locate, name=path.name,
+        feature_names=layout.feature_names, checked=True,
+    )  # fmt: skip
+    return data, None
+
+
+def _read_samples(
+    path: Path, options: TableOptions, n_features: int | None, class_names: ClassNames
+) -> Samples:
+    """Read a table without labels.
 
     A column that is left out because there is one too many must hold some of class_names.
     """
@@ -168,7 +186,8 @@ def read_samples(
         first = list(itertools.islice(records, SAMPLE_LINES))
         records = itertools.chain(first, records)
         _check_classes(layout, layout.guessed_label, first, class_names)
-    return read_rows(layout, options, records)
+    rows = read_rows(layout, options, records)
+    return rows.X, rows.kept
 
 
 def _check_classes(
@@ -188,22 +207,13 @@ def _check_classes(
             )
 
 
-def has_names(path: Path, options: TableOptions) -> bool:
+def _has_names(path: Path, options: TableOptions) -> bool:
     """Tell whether the first row is read as names of the columns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come when the table is read
         return open_table(path, options)[0].names is not None
 
 
-def read_table(
-    path: Path, options: TableOptions, class_names: Sequence[str] | None = None
-) -> Dataset:
-    """Read a table with labels; where means are wanted, the missing values are still NaN."""
-    layout, records = open_table(path, options)
-    choose_columns(layout, options, with_label=True)
-    rows = read_rows(layout, options, records)
-
-    return make_dataset(
-        str(path), rows.X, rows.labels, class_names=class_names, locate=rows.locate, name=path.name,
-        feature_names=layout.feature_names, checked=True,
-    )  # fmt: skip
+READER = Reader(
+    ".csv, .tsv, .txt (or .gz of these)", _takes, _read_parts, _read_samples, _has_names
+)

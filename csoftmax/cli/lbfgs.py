@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
-from csoftmax.cli.run import Results, UserError, draw_test_set, users_mistakes
+from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.files import write_atomically
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
 from csoftmax.solver.solution import in_percent
+from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
 SWEPT = (-6, 5)  # powers of 10
@@ -61,12 +63,12 @@ def refuse_options_of_the_other_solver(context: typer.Context, full_passes: bool
 
 
 @dataclass
-class SolverRun:
-    """A run of the solver: the model that it fills, and where the results go."""
+class LbfgsTraining:
+    """A training by full passes: the model that it fills, and where the results go."""
 
     model: cs.SoftmaxRegression
     data: cs.Dataset
-    results: Results
+    results: ResultsFolder
     tol: float
     max_iter: int
     threads: int | None
@@ -176,10 +178,8 @@ class SolverRun:
         X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
         if self.model.dtype == np.float64 and X.dtype != np.float64:
             X = X.astype(np.float64)
-        # scikit-learn's C for two classes is that of the difference of their weights
-        C = C / 2 if K == 2 else C
         solution = solver.solve(
-            X, self.data.y, K, C=C, scale=self.scale, tol=self.tol,
+            X, self.data.y, K, C=softmax_C(C, K), scale=self.scale, tol=self.tol,
             max_iter=self.max_iter, n_threads=self.threads, **options,
         )  # fmt: skip
         if "interrupted" in solution.status:
@@ -211,7 +211,7 @@ class SolverRun:
 class _Judge:
     """How good parameters are on the samples held out and on the others."""
 
-    def __init__(self, run: SolverRun, held: Array) -> None:
+    def __init__(self, run: LbfgsTraining, held: Array) -> None:
         self.run, self.n_held = run, len(held)
         X, y = run.data.X.reshape(len(run.data), -1), run.data.y
         self.whole, self.part = (X, y), (take(X, held), y[held])

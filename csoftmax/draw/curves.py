@@ -1,4 +1,4 @@
-"""Pictures of the solver: accuracy against C, and the way down to the optimum."""
+"""Pictures of a training: its epochs, accuracy against C, and the way down to the optimum."""
 
 from __future__ import annotations
 
@@ -7,15 +7,93 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csoftmax.draw.figure import finish, legend_above, new_figure
+from csoftmax.draw.figure import (
+    RIGHT,
+    TRAIN,
+    VALIDATION,
+    WRONG,
+    finish,
+    integer_ticks,
+    legend_above,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     import os
 
     from matplotlib.figure import Figure
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito).
-_TRAIN, _VALIDATION, _BEST = "#0072B2", "#D55E00", "#00694C"
+    from csoftmax.results import History
+
+
+def draw_curves(
+    history: History,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    validation_name: str = "validation",
+) -> Figure:
+    """Loss and accuracy of each epoch, training beside validation.
+
+    Parameters
+    ----------
+    history : History
+        What `train` returned. Losses are means in nats.
+    path : path, optional
+        File to write (.png, .svg, .pdf).
+    validation_name : str
+        What the legend calls the validation data.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the history has no epoch.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax.plot import draw_curves
+    >>> train, test = cs.fashion_mnist_sample()
+    >>> model = cs.SoftmaxRegression(784, 10, seed=0)
+    >>> history = cs.train(model, train, validation=test, epochs=2, progress=False)
+    >>> [axes.get_ylabel() for axes in draw_curves(history).axes]
+    ['mean loss (nats)', 'accuracy']
+    """
+    n_epochs = len(history.train_loss)
+    if n_epochs == 0:
+        raise ValueError("history has no epochs: there is nothing to draw")
+    figure = new_figure(8.5, 3.4, window=path is None)
+    panels = (
+        ("mean loss (nats)", history.train_loss, history.validation_loss),
+        ("accuracy", history.train_accuracy, history.validation_accuracy),
+    )
+    for axes, (ylabel, train, validation) in zip(figure.subplots(1, 2), panels, strict=True):
+        curves = [("training", train, TRAIN, "-")]
+        if len(validation):
+            curves.append((validation_name, validation, VALIDATION, "--"))
+        for name, values, color, style in curves:
+            axes.plot(
+                range(1, n_epochs + 1), values, color=color, linestyle=style,
+                label=f"{name} {values[-1]:.3f}", marker="o" if n_epochs <= 20 else None,
+                markersize=4,
+            )  # fmt: skip
+        margin = 0.04 * n_epochs  # epochs without a finite value keep their place
+        axes.set_xlim(1 - margin, n_epochs + margin)
+        if not all(np.isfinite(values).all() for _, values, _, _ in curves):
+            axes.text(
+                0.5, 0.5, "not finite: training diverged", transform=axes.transAxes,
+                ha="center", color=WRONG, bbox={"color": "white"},
+            )  # fmt: skip
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(ylabel)
+        axes.grid(alpha=0.4)
+        axes.spines[["top", "right"]].set_visible(False)
+        integer_ticks(axes)
+        legend_above(axes, len(curves), 2, 9.0)
+    return finish(figure, path)
 
 
 def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) -> Figure:
@@ -61,17 +139,17 @@ def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) 
     left, right = figure.subplots(1, 2)
     marker = "o" if len(C) <= 60 else None
     for name, values, color, style in (
-        ("training", train, _TRAIN, "-"), ("validation", validation, _VALIDATION, "--"),
+        ("training", train, TRAIN, "-"), ("validation", validation, VALIDATION, "--"),
     ):  # fmt: skip
         left.plot(C, values, color=color, linestyle=style, label=name, marker=marker, markersize=3)
-    right.plot(C, loss, color=_VALIDATION, linestyle="--", marker=marker, markersize=3)
+    right.plot(C, loss, color=VALIDATION, linestyle="--", marker=marker, markersize=3)
     left.set_title(
         f"best: C = {C[best]:.3g}, validation accuracy {validation[best]:.3f}", fontsize=10, pad=24
     )
     left.set_ylabel("accuracy")
     right.set_ylabel("mean validation loss (nats)")
     for axes in (left, right):
-        axes.axvline(C[best], color=_BEST, linewidth=1)
+        axes.axvline(C[best], color=RIGHT, linewidth=1)
         axes.set_xlim(C[0] / 1.8, C[-1] * 1.8)  # one C alone has no range of its own
         axes.set_xscale("log")
         axes.set_xlabel("C (to the right: a weaker penalty)")
@@ -118,10 +196,10 @@ def draw_descent(
     figure = new_figure(8.5, 3.4, window=path is None)
     left, right = figure.subplots(1, 2)
     marker = "o" if len(passes) <= 20 else None
-    left.plot(passes, objective, color=_TRAIN, marker=marker, markersize=4)
+    left.plot(passes, objective, color=TRAIN, marker=marker, markersize=4)
     share = estimate / np.maximum(np.abs(objective), 1e-300)
     shown = np.isfinite(share) & (share > 0)
-    right.plot(passes[shown], share[shown], color=_VALIDATION, marker=marker, markersize=4)
+    right.plot(passes[shown], share[shown], color=VALIDATION, marker=marker, markersize=4)
     if shown.any():
         right.set_yscale("log")
     left.set_ylabel("objective (nats)")

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from csoftmax.data.dataset import check_distinct
+from csoftmax.data.text import whole_number
 
-# cells that stand for a value that is not known, compared as they are, without outer spaces
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 LABEL_NAMES = ("label", "class", "target", "species", "y")
 DTYPES = ("float32", "float64", "uint8")
 
@@ -120,15 +119,6 @@ def _check_column(argument: str, column: Any) -> None:
 def as_list(columns: Columns) -> list[Column]:
     """Return one column, or several, as a list."""
     return [columns] if isinstance(columns, str | int) else list(columns)
-
-
-def whole_number(text: str) -> int | None:
-    """Return the integer that is written like this and in no other way, or None."""
-    try:
-        number = int(text)
-    except ValueError:
-        return None
-    return number if str(number) == text else None
 
 
 def position_of(column: Column) -> int | None:

@@ -1,8 +1,4 @@
-"""Pictures of data, of training and of results.
-
-Matplotlib is imported by the first picture, not by this module. Files are written without a
-display and without touching the user's backend. In a notebook a returned figure shows itself.
-"""
+"""Pictures of images: as they are, as they were predicted, and the weights as images."""
 
 from __future__ import annotations
 
@@ -13,112 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.draw.animator import Animator
 from csoftmax.draw.figure import (
+    RIGHT,
+    WRONG,
     class_labels,
     finish,
     hide_ticks,
-    integer_ticks,
-    legend_above,
     new_figure,
     show,
     text_that_fits,
 )
-from csoftmax.draw.solver import draw_descent, draw_sweep
 
 if TYPE_CHECKING:
     import os
 
     from matplotlib.figure import Figure
 
-    from csoftmax.results import History
-
-__all__ = [
-    "Animator",
-    "draw_confusion",
-    "draw_curves",
-    "draw_descent",
-    "draw_predictions",
-    "draw_sweep",
-    "draw_weights",
-    "show_images",
-]
-
-# Colours that stay apart for colour-blind readers (Okabe and Ito); text always says the same.
-_TRAIN, _VALIDATION, _RIGHT, _WRONG = "#0072B2", "#D55E00", "#00694C", "#C8102E"
 _MAX_WEIGHT_IMAGES = 100
-_MAX_COUNTED_CLASSES = 20  # above this a cell of the confusion matrix is too small for a number
-_MAX_NAMED_CLASSES = 40
-
-
-def draw_curves(
-    history: History,
-    path: str | os.PathLike[str] | None = None,
-    *,
-    validation_name: str = "validation",
-) -> Figure:
-    """Loss and accuracy of each epoch, training beside validation.
-
-    Parameters
-    ----------
-    history : History
-        What `train` returned. Losses are means in nats.
-    path : path, optional
-        File to write (.png, .svg, .pdf).
-    validation_name : str
-        What the legend calls the validation data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If the history has no epoch.
-
-    Examples
-    --------
-    >>> import csoftmax as cs
-    >>> from csoftmax.plot import draw_curves
-    >>> train, test = cs.fashion_mnist_sample()
-    >>> model = cs.SoftmaxRegression(784, 10, seed=0)
-    >>> history = cs.train(model, train, validation=test, epochs=2, progress=False)
-    >>> [axes.get_ylabel() for axes in draw_curves(history).axes]
-    ['mean loss (nats)', 'accuracy']
-    """
-    n_epochs = len(history.train_loss)
-    if n_epochs == 0:
-        raise ValueError("history has no epochs: there is nothing to draw")
-    figure = new_figure(8.5, 3.4, window=path is None)
-    panels = (
-        ("mean loss (nats)", history.train_loss, history.validation_loss),
-        ("accuracy", history.train_accuracy, history.validation_accuracy),
-    )
-    for axes, (ylabel, train, validation) in zip(figure.subplots(1, 2), panels, strict=True):
-        curves = [("training", train, _TRAIN, "-")]
-        if len(validation):
-            curves.append((validation_name, validation, _VALIDATION, "--"))
-        for name, values, color, style in curves:
-            axes.plot(
-                range(1, n_epochs + 1), values, color=color, linestyle=style,
-                label=f"{name} {values[-1]:.3f}", marker="o" if n_epochs <= 20 else None,
-                markersize=4,
-            )  # fmt: skip
-        margin = 0.04 * n_epochs  # epochs without a finite value keep their place
-        axes.set_xlim(1 - margin, n_epochs + margin)
-        if not all(np.isfinite(values).all() for _, values, _, _ in curves):
-            axes.text(
-                0.5, 0.5, "not finite: training diverged", transform=axes.transAxes,
-                ha="center", color=_WRONG, bbox={"color": "white"},
-            )  # fmt: skip
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(ylabel)
-        axes.grid(alpha=0.4)
-        axes.spines[["top", "right"]].set_visible(False)
-        integer_ticks(axes)
-        legend_above(axes, len(curves), 2, 9.0)
-    return finish(figure, path)
 
 
 def show_images(
@@ -258,7 +165,7 @@ def draw_predictions(
         axes.imshow(images[i], cmap="gray")
         hide_ticks(axes)
         right = y[i] == predicted[i]
-        color = _RIGHT if right else _WRONG
+        color = RIGHT if right else WRONG
         axes.set_title(names[y[i]], color="0.25", pad=3, **text)
         axes.set_xlabel(f"{names[predicted[i]]} {'✓' if right else '✗'}", color=color, **text)
         axes.xaxis.labelpad = 3
@@ -339,73 +246,4 @@ def draw_weights(
     bar.set_label("weight of the pixel")
     if n < len(names):
         figure.suptitle(f"the first {n} of {len(names)} classes", fontsize=11)
-    return finish(figure, path)
-
-
-def draw_confusion(
-    confusion: ArrayLike, class_names: Sequence[str], path: str | os.PathLike[str] | None = None
-) -> Figure:
-    """The confusion matrix: counts as numbers, shares of the true class as shades.
-
-    Parameters
-    ----------
-    confusion : integer array, shape (n_classes, n_classes)
-        Counts; rows are true classes, columns predicted ones.
-    class_names : sequence of str
-        One name per class. Above 20 classes the counts are left out, above 40 the names.
-    path : path, optional
-        File to write (.png, .svg, .pdf).
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If `confusion` is not a square of counts, or the number of names differs.
-
-    Examples
-    --------
-    >>> from csoftmax.plot import draw_confusion
-    >>> draw_confusion([[8, 2], [1, 9]], ["cat", "dog"]).get_suptitle()
-    'accuracy 0.850 (17 of 20)'
-    """
-    counts = np.asarray(confusion)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
-        raise ValueError(f"confusion must have shape (n_classes, n_classes), got {counts.shape}")
-    if counts.dtype.kind not in "iu" or counts.min() < 0:
-        raise ValueError("confusion must hold integer counts, none below 0")
-    n = len(counts)
-    names = class_labels(class_names, n)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 7.5 if n > _MAX_COUNTED_CLASSES else max(2.6, 0.52 * n)
-    size = 9.5 if n <= _MAX_COUNTED_CLASSES else 7.0
-    longest = max(map(len, names)) if n <= _MAX_NAMED_CLASSES else 3
-    room = longest * 0.58 * size / 72  # inches that the names take
-    figure = new_figure(side + room + 1.8, side + 0.7 * room + 1.0, window=path is None)
-    axes = figure.subplots()
-    # The figure's size makes the cells square to a few percent; a fixed aspect would push the
-    # labels over the edge.
-    image = axes.imshow(
-        shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest"
-    )
-    if n <= _MAX_COUNTED_CLASSES:
-        text = text_that_fits([f"{counts.max():,}"], 0.85 * side / n, 9.5)
-        for row, column in np.ndindex(n, n):
-            shade = "white" if shares[row, column] > 0.5 else "0.1"
-            color = shade if counts[row, column] else "0.7"
-            label = f"{counts[row, column]:,}"
-            axes.text(column, row, label, ha="center", va="center", color=color, **text)
-    if n <= _MAX_NAMED_CLASSES:
-        text = text_that_fits([], 1.0, size)
-        axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", **text)
-        axes.set_yticks(range(n), names, **text)
-    index = "" if n <= _MAX_NAMED_CLASSES else " (index)"
-    total, right = int(counts.sum()), int(np.trace(counts))
-    figure.suptitle(f"accuracy {right / max(total, 1):.3f} ({right:,} of {total:,})", fontsize=11)
-    axes.set_xlabel(f"predicted class{index}")
-    axes.set_ylabel(f"true class{index}")
-    bar = figure.colorbar(image, shrink=0.9, aspect=25)
-    bar.set_label("share of the true class")
     return finish(figure, path)

@@ -1,0 +1,18 @@
+"""The command `info`."""
+
+from __future__ import annotations
+
+import csoftmax as cs
+
+
+def info() -> None:
+    """Print version, instruction sets, CPUs, and where Fashion-MNIST was found."""
+    facts = cs.info()
+    locations = facts.pop("dataset locations")
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        print(f"{name:<{width}}{', '.join(value) if isinstance(value, list) else value}")
+    print("Fashion-MNIST")
+    for place in locations:
+        state = "found" if place["found"] else "not found"
+        print(f"  {place['where']:<{width}}{state}: {place['detail']}")

@@ -1,0 +1,183 @@
+"""The arguments of `minimize` that describe the problem: checked, and in units that floats hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax.core.checks import (
+    as_array,
+    as_features,
+    as_labels,
+    as_labels_or_probabilities,
+    as_weights,
+    check_number,
+    check_positive,
+    check_threads,
+    compute_dtype,
+)
+from csoftmax.rows.base import as_stored
+from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.problem import Problem
+
+Array = NDArray[Any]
+
+# Squares of features within 2^32 of 1, and of W with them, are far from float32's limit, 2^126.
+UNIT_ROWS, UNIT_BITS = 1024, 16
+MOST_BITS = {"f": 100, "d": 900}  # of a unit, and of the penalty in it
+
+
+def checked_problem(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    C: float | ArrayLike,
+    scale: float,
+    sample_weight: ArrayLike | None,
+    weight_of_head: ArrayLike | None,
+    fit_intercept: bool,
+    n_threads: int | None,
+) -> Problem:
+    """Check the arguments of `minimize` that describe the problem."""
+    features = as_features(X)
+    stored = as_stored(features, compute_dtype(features))
+    n_classes = check_positive(n_classes, "n_classes")
+    target = as_labels_or_probabilities(y, len(stored), n_classes)
+    weights = _as_weight_rows(sample_weight, len(stored))
+    values, of_head = _as_heads(C, weight_of_head, weights)
+    if weights is not None:
+        weights, values = _of_mean_near_1(weights, values, of_head)
+    scale = check_number(scale, "scale")
+    total = len(stored) if weights is None else weights.sum(axis=1).min()
+    unit = _unit_of(stored, scale, Penalty.of(float(values.min()), float(total)))
+    return Problem(
+        stored, target, n_classes, C=values, scale=scale, weights=weights,
+        weight_of_head=of_head, fit_intercept=bool(fit_intercept),
+        n_threads=check_threads(n_threads), unit=unit,
+    )  # fmt: skip
+
+
+def _of_mean_near_1(
+    weights: NDArray[np.float64], C: NDArray[np.float64], of_head: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights that float32 holds, and the C of the same objectives.
+
+    Rows of weights whose mean is far from 1 are multiplied by a power of two.
+    """
+    counting = np.maximum(np.count_nonzero(weights, axis=1), 1)
+    largest = np.maximum(weights.max(axis=1, initial=0.0), 2.0**-1000)  # the sum may overflow
+    means = largest * (weights / largest[:, None]).sum(axis=1) / counting
+    bits = np.round(np.log2(np.where(means > 0, means, 1.0)))
+    factors = np.exp2(np.where(np.abs(bits) > UNIT_BITS, -bits, 0.0))
+    if (factors == 1).all():
+        return weights, C
+    return weights * factors[:, None], C / factors[of_head]
+
+
+def _unit_of(X: Array, scale: float, strongest: Penalty) -> float:
+    """Return the power of two that features are multiplied by, so that float32 holds the squares.
+
+    It is 1 unless features are very far from 1. Then the root mean squares of the columns, on some
+    of the rows, are centred: the largest is as far above 1 as the smallest is below it. W and
+    the penalty change with the unit, so the strongest penalty of a head limits it.
+    """
+    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
+        return 1.0
+    rows = X[:: -(-len(X) // UNIT_ROWS)].astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->j", rows, rows) * (scale * scale / len(rows))
+    if X.dtype.itemsize == 8 and np.isposinf(squares).any() and np.isfinite(rows).all():
+        j = int(squares.argmax())
+        raise ValueError(
+            f"column {j} of X has values up to {np.abs(rows[:, j]).max():.3g}, whose squares "
+            "overflow float64: expected smaller numbers or a smaller scale"
+        )
+    squares = squares[(squares > 0) & (squares < math.inf)]
+    if not squares.size:
+        return 1.0
+    middle = 0.25 * (math.log2(squares.min()) + math.log2(squares.max()))
+    if abs(middle) <= UNIT_BITS:
+        return 1.0
+    most = MOST_BITS[X.dtype.char]
+    strength = min(max(strongest.l2, 2.0**-1022), 2.0**most)
+    by_penalty = 0.5 * (most - math.log2(strength))
+    return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
+
+
+def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:
+    """Return (n_weights, n_rows) weights."""
+    if sample_weight is None:
+        return None
+    given = as_array(sample_weight, "sample_weight")
+    if given.ndim not in (1, 2) or given.shape[-1] != n_rows or not len(given):
+        raise ValueError(
+            f"sample_weight has shape {given.shape}, expected ({n_rows},) or (n_weights, {n_rows})"
+        )
+    flat = as_weights(given.reshape(-1), given.size, "sample_weight", np.dtype(np.float64))
+    return flat.reshape(-1, n_rows)
+
+
+def _as_heads(
+    C: float | ArrayLike, weight_of_head: ArrayLike | None, weights: Array | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return C and the row of weights of each head; one value of C serves any number of heads."""
+    values = np.atleast_1d(as_array(C, "C")).astype(np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"C has shape {values.shape}, expected a number or one for each head")
+    bad = ~(values > 0)  # NaN too
+    if bad.any():
+        raise ValueError(f"C is {values[bad][0]}, expected a number > 0 (inf: no penalty)")
+    n_weights = 1 if weights is None else len(weights)
+    if weight_of_head is not None:
+        of_head = as_labels(
+            weight_of_head, np.size(weight_of_head), n_weights, name="weight_of_head"
+        )
+    elif n_weights == 1:
+        of_head = np.zeros(len(values), np.int64)
+    else:
+        of_head = np.arange(n_weights)
+    if len(values) == 1:
+        values = np.repeat(values, len(of_head))
+    if len(values) != len(of_head):
+        raise ValueError(
+            f"C has {len(values)} values for {len(of_head)} heads: expected one for each, "
+            "with weight_of_head for rows of weights that several heads share"
+        )
+    return values, of_head
+
+
+def _as_parameters(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+    """Return starting values; ValueError for another shape, NaN or infinity."""
+    array = as_array(values, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has a NaN or an infinite value, expected finite numbers")
+    return array
+
+
+def starting_points(
+    problem: Problem, W: ArrayLike | None, b: ArrayLike | None
+) -> list[Array] | None:
+    """Return flat starting points, centred over the classes that occur; None if none are given."""
+    if W is None and b is None:
+        return None
+    H, K, f = problem.n_heads, problem.n_classes, problem.n_features
+    given_W = None if W is None else _as_parameters(W, (H, K, f), "W")
+    given_b = None if b is None else _as_parameters(b, (H, K), "b")
+    points = []
+    for head in range(H):
+        x, _, _ = problem.null_point(head)
+        weights, bias = problem.parameters(x)
+        present = problem.shares[problem.weight_of_head[head]] > 0
+        if given_W is not None:
+            given = given_W[head, present] / problem.unit
+            weights[present] = given - given.mean(axis=0)
+        if given_b is not None and problem.fit_intercept:
+            bias[present] = given_b[head, present] - given_b[head, present].mean()
+        points.append(x)
+    return points

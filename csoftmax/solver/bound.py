@@ -1,0 +1,55 @@
+"""The certificate: what the optimum of a head is not below, by a point of the dual problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.solver.problem import Problem
+
+Array = NDArray[Any]
+
+
+def least_bound(problem: Problem, head: int, g: Array) -> float:
+    """Return what `lower_bound` proves of the distance where the classes' shares are right."""
+    return problem.penalties[head].conjugate(g[: problem.split])
+
+
+def lower_bound(problem: Problem, head: int, x: Array, objective: float, g: Array) -> float:
+    """Return a number that the optimum of a head is not below; without a penalty, 0.
+
+    Let p' be any probabilities of the rows that give each class as much weight as the labels do,
+    ``mean`` the mean weighted by s, and ``R' = mean_i (p'_i - e_yi) x_i^T``. Since
+    ``loss_i >= (p'_i - e_yi) . logits_i + entropy(p'_i)`` with equality at p' = p, the optimum is
+    at least ``mean_i entropy(p'_i) - conjugate(R')``, the conjugate being that of the penalty: the
+    bias drops out, and the penalty says what W is best. (Without an intercept any p' will do.)
+
+    Were p of the point allowed, the distance to its objective would be ``conjugate(gradient)``. Its
+    shares of the classes are off by c, the gradient of the intercept, so p' is the mixture
+    ``(1 - t) p + t v`` with one constant v that makes up for it; t is the smallest for which
+    v >= 0. By concavity its entropy is at least the mixture of the two, and
+    ``R' = (1 - t) (R - c mean(x)^T) + t R_0``, R_0 being R of the null model.
+    """
+    penalty = problem.penalties[head]
+    if penalty.strength == 0:
+        return 0.0
+    W, b = (part.astype(np.float64) for part in problem.parameters(x))
+    R, c = (part.astype(np.float64) for part in problem.parameters(g))
+    penalty.add_gradient(-W, R)  # what is left is the gradient of the loss
+    entropy = objective - penalty.value(W) - float(np.vdot(R, W))
+    if problem.fit_intercept:
+        r = int(problem.weight_of_head[head])
+        present = problem.shares[r] > 0
+        shares, c = problem.shares[r][present], c[present]
+        c -= c.mean()  # 0 but for rounding
+        entropy -= float(c @ b[present])
+        t = max(0.0, float((1 - shares / np.maximum(shares + c, 1e-300)).max()))
+        R *= 1 - t
+        R[present] -= (1 - t) * c[:, None] * problem.means[r]
+        R += t * problem.null_gradient[r]
+        if t > 0:
+            v = np.maximum((shares - (1 - t) * (shares + c)) / t, 0.0)
+            entropy = (1 - t) * entropy - t * float(v @ np.log(np.where(v > 0, v, 1.0)))
+    return max(0.0, entropy - penalty.conjugate(R))
