@@ -143,6 +143,7 @@ def measured() -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("memory")  # measured once for all
 @pytest.mark.parametrize("name", FITS)
 def test_a_plan_holds_what_the_fit_takes(name: str, measured: dict[str, dict[str, float]]) -> None:
     found = measured[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
 from csoftmax.core.checks import compute_dtype
-from csoftmax.estimators.base import Gap
+from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.solver import Solution
@@ -84,11 +83,6 @@ class FitTask:
         return float(softmax_C(self.C, self.n_classes))
 
 
-def warn_caller(message: str, callers: int = 2) -> None:
-    """Warn at the line that called `fit`, so many callers up."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=2 + callers)
-
-
 # ---- full passes -------------------------------------------------------------------------------
 
 
@@ -146,7 +140,7 @@ def fit_lbfgs(
             gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
     if solution.message:
-        warn_caller(solution.message)
+        warn_caller(solution.message, ConvergenceWarning)
     return fitted
 
 
@@ -202,7 +196,7 @@ def solve_heads(
         if "interrupted" in solution.status:
             raise KeyboardInterrupt(solution.message)  # heads that have hardly begun choose no C
         if solution.message:
-            warn_caller(solution.message)
+            warn_caller(solution.message, ConvergenceWarning)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
             b = np.empty(W.shape[:3], W.dtype)

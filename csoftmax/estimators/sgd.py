@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from csoftmax.data import DataLoader
 from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
 from csoftmax.engine.passes import mass_of_classes
-from csoftmax.estimators.fit import FitTask, warn_caller
+from csoftmax.estimators.base import warn_caller
+from csoftmax.estimators.fit import ConvergenceWarning, FitTask
 from csoftmax.estimators.inputs import Labels
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
@@ -258,7 +259,10 @@ def fit_sgd(
     except KeyboardInterrupt:
         if not history["loss"]:
             raise
-        warn_caller(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
+        n_epochs = len(history["loss"])
+        warn_caller(
+            f"interrupted: the parameters are those after epoch {n_epochs}", ConvergenceWarning
+        )
         stopped = True
     if not stopped:
         warn_caller(
@@ -267,7 +271,7 @@ def fit_sgd(
             'be "lbfgs"'
             if max_iter
             else "max_iter is 0: the parameters are those of the start",
-            callers=3,
+            ConvergenceWarning,
         )
     if monitor is not None:
         monitor.record(history)
