@@ -53,7 +53,6 @@ ALLOWED: dict[str, set[str]] = {
     "long files": {
         "csoftmax/functional.py",
         "csoftmax/reference.py",
-        "src_cy/row_pass.pxi",
         "tests/test_bench.py",
         "tests/test_plot.py",
         "tests/test_reference.py",
