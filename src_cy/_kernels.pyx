@@ -279,7 +279,9 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 
 # ---- the passes ---------------------------------------------------------------------------------
 
+include "row_plan.pxi"
 include "row_pass.pxi"
+include "row_call.pxi"
 include "softmax_pass.pxi"
 
 

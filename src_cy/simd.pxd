@@ -3,70 +3,86 @@ from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "simd/kernels.h" nogil:
     enum:
-        FORWARD_PANEL
         MOST_KEPT
-        GRADIENT_PANEL
         GRADIENT_CHUNK
         MOST_INSTRUCTION_SETS
+
+    ctypedef int stored_type
+    enum:
+        STORED_U8
+        N_STORED_TYPES
+
+    ctypedef struct x_rows:
+        const void *const *rows
+        Py_ssize_t n_rows
+        Py_ssize_t n_features
+        const void *const *later
+        Py_ssize_t n_later
+        void *staged
+        Py_ssize_t stride
+
+    ctypedef struct linear_map:
+        const void *W
+        const void *b
+        Py_ssize_t n_classes
+        double scale
+        const void *packed
+        bint by_dots
 
     ctypedef struct gradient_sink:
         void *W
         void *velocity
         void *gradient
-        int first
-        int last
+        bint first
+        bint last
+        double scale
         double learning_rate
         double momentum
         double weight_decay
-        int nesterov
+        bint nesterov
 
-    ctypedef void (*forward_kernel)(
-        const void *const *rows, const void *const *later, Py_ssize_t n_rows, Py_ssize_t n_features,
-        const void *W, const void *b,
-        Py_ssize_t n_classes, double scale, void *logits, Py_ssize_t ld, void *panel) noexcept nogil
-    ctypedef void (*gradient_kernel)(
-        const void *const *rows, Py_ssize_t n_rows, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end,
-        const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
-        void *panel) noexcept nogil
+    ctypedef enum fetching:
+        FETCH_NONE
+        FETCH_HALF
+        FETCH_ALL
+
     ctypedef void (*rows_kernel)(
         Py_ssize_t n_rows, Py_ssize_t n_classes, const void *x, Py_ssize_t x_stride, void *out,
         Py_ssize_t out_stride, void *kept) noexcept nogil
     ctypedef void (*elementary_kernel)(Py_ssize_t n, const void *x, void *out) noexcept nogil
 
-    ctypedef struct tile_kernels:
+    ctypedef struct way_of_multiplying:
         Py_ssize_t most_features
+        Py_ssize_t fewest_features
         Py_ssize_t fewest_classes
         Py_ssize_t fewest_rows
+        bint even_weights
         double speed
-        bint fetches_in_forward
+        bint packs
+        Py_ssize_t classes_at_once
+        fetching forward_fetches
         void (*open)() noexcept nogil
         void (*close)() noexcept nogil
         Py_ssize_t (*row_bytes)(Py_ssize_t n_features) noexcept nogil
         Py_ssize_t (*weights_bytes)(Py_ssize_t n_features, Py_ssize_t n_classes) noexcept nogil
-        Py_ssize_t (*forward_bytes)(Py_ssize_t n_features) noexcept nogil
+        Py_ssize_t (*forward_bytes)(Py_ssize_t n_rows, Py_ssize_t n_features) noexcept nogil
         Py_ssize_t (*gradient_bytes)(Py_ssize_t n_rows, Py_ssize_t n_classes) noexcept nogil
-        int (*pack_weights)(const void *W, Py_ssize_t n_features, Py_ssize_t n_classes, void *packed) noexcept nogil
-        int (*forward)(
-            const void *const *rows, Py_ssize_t n_rows, const void *const *later, Py_ssize_t n_later,
-            Py_ssize_t n_features, const void *W, const void *packed, const void *b, Py_ssize_t n_classes,
-            double scale, void *logits, Py_ssize_t ld, void *staged, Py_ssize_t stride, void *scratch) noexcept nogil
-        int (*gradient)(
-            const void *staged, Py_ssize_t stride, const void *const *rows, Py_ssize_t n_rows, const void *const *later,
-            Py_ssize_t n_later, Py_ssize_t n_features, Py_ssize_t begin, Py_ssize_t end, const void *dlogits,
-            Py_ssize_t ld, Py_ssize_t n_classes, double scale, const gradient_sink *sink,
-            void *scratch) noexcept nogil
+        bint (*pack_weights)(const void *W, Py_ssize_t n_features, Py_ssize_t n_classes, void *packed) noexcept nogil
+        bint (*forward)(
+            const x_rows *x, const linear_map *map, void *logits, Py_ssize_t ld, void *scratch) noexcept nogil
+        bint (*gradient)(
+            const x_rows *x, Py_ssize_t begin, Py_ssize_t end, const void *dlogits, Py_ssize_t ld,
+            Py_ssize_t n_classes, const gradient_sink *sink, void *scratch) noexcept nogil
 
     ctypedef struct kernel_table:
-        forward_kernel forward[4]
-        forward_kernel dots[4]
+        const way_of_multiplying *floats[4]
+        const way_of_multiplying *faster[4]
         Py_ssize_t dot_classes
-        gradient_kernel gradient[4]
-        const tile_kernels *tiles[4]
         void (*bias_gradient)(
             Py_ssize_t n_rows, const void *dlogits, Py_ssize_t ld, Py_ssize_t n_classes,
             const gradient_sink *sink) noexcept nogil
-        void (*add_lanes)(
-            const void *lanes, Py_ssize_t lane_size, Py_ssize_t n_lanes, Py_ssize_t begin, Py_ssize_t end, double scale,
+        void (*add_partials)(
+            const void *partials, Py_ssize_t partial_size, Py_ssize_t n_partials, Py_ssize_t begin, Py_ssize_t end,
             const gradient_sink *sink) noexcept nogil
         void (*cross_entropy_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
@@ -120,7 +136,7 @@ cdef extern from "team.h" nogil:
     double monotonic_seconds()
     int current_cpu()
     int usable_cpus()
-    void leave_cpu_of_caller(int cpu_of_caller, int slot)
+    void leave_cpu_of_caller(int cpu_of_caller, int thread)
     void prefetch(const void *address)
     void shuffle_items(int64_t *items, Py_ssize_t n, const uint64_t *words)
     void copy_items(

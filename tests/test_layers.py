@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "imports": set(),
     "passes": set(),
     "classes": set(),
-    "long files": {"src_cy/row_pass.pxi", "tests/test_row_pass.py"},
+    "long files": set(),
 }
 
 

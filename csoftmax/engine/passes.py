@@ -167,12 +167,12 @@ class LocalPasses:
         def sum_of(some: slice) -> Array:
             block = self.rows.take(some)
             weights = np.ones((1, len(block))) if self.weights is None else self.weights[:, some]
-            counting = weights.max(axis=0) > 0
-            if not counting.all():  # 0 times NaN would be NaN
-                block, weights = take(block, counting), weights[:, counting]
-            dW, db = np.empty_like(sums, self.dtype), np.empty(len(sums), self.dtype)
             dlogits = np.ascontiguousarray(weights, self.dtype)
+            dW, db = np.empty_like(sums, self.dtype), np.empty(len(sums), self.dtype)
             calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, dW, db)
+            if not np.isfinite(dW).all():  # 0 times NaN is NaN: rows that do not count become 0
+                block = np.where(weights.max(axis=0)[:, None] > 0, block, block.dtype.type(0))
+                calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, dW, db)
             return dW
 
         parts = blocks(self.n_rows, SUM_ROWS)

@@ -10,7 +10,7 @@
  * of as many rows (or features) as stay in cache, and of a group of classes after the other, for each anew unless all
  * classes fit too. That is less than products of terms from the third-level cache cost, and little memory. */
 
-#define BFLOAT(name) TILE(PASTE(bfloat, name))
+#define BFLOAT(name) FROM(PASTE(bfloat, name))
 
 #if !defined(BFLOAT_STEP)
 #define BFLOAT_STEP 32
@@ -188,8 +188,9 @@ static void bfloat_pack_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_
 }
 
 /* X's terms, and a group's. */
-static ptrdiff_t bfloat_forward_bytes(ptrdiff_t n_features)
+static ptrdiff_t bfloat_forward_bytes(ptrdiff_t n_rows, ptrdiff_t n_features)
 {
+    (void)n_rows;
     return BFLOAT_CACHED + bfloat_bytes(n_features, BFLOAT_CLASSES);
 }
 
@@ -200,11 +201,6 @@ static ptrdiff_t bfloat_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
            (ptrdiff_t)sizeof(float) * GRADIENT_PANEL * n_rows;
 }
 
-static ptrdiff_t bfloat_row_bytes(ptrdiff_t n_features)
-{
-    (void)n_features;
-    return 0; /* both products read X where it lies */
-}
 #endif
 
 /* Up to n of 32 numbers from p, likewise. */
@@ -213,7 +209,7 @@ INLINE void BFLOAT(two)(const S *p, ptrdiff_t n, __m512 two[2])
     for (int half = 0; half < 2; half++, p += 16, n -= 16) {
         if (half == 0 || sizeof(S) == 4)
             __builtin_prefetch(p + 128 / sizeof(S));
-        two[half] = n >= 16 ? LOAD(p) : n > 0 ? TILE(load_short)(p, n) : (V){0};
+        two[half] = n >= 16 ? LOAD(p) : n > 0 ? FROM(load_short)(p, n) : (V){0};
     }
 }
 
@@ -268,15 +264,14 @@ INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weight
 /* 2 n_rows n_features n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features of the
  * rows as fit stay in the second-level cache while all of W passes by. Rows whose sums are not finite go the way of
  * floats. */
-static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
-                           ptrdiff_t n_features, const void *W, const void *packed, const void *b_,
-                           ptrdiff_t n_classes, double scale, void *logits_, ptrdiff_t ld, void *staged,
-                           ptrdiff_t stride, void *scratch)
+static int BFLOAT(forward)(const x_rows *x, const linear_map *map, void *logits_, ptrdiff_t ld, void *scratch)
 {
+    const void *const *rows = x->rows;
+    const ptrdiff_t n_rows = x->n_rows, n_features = x->n_features, n_classes = map->n_classes;
+    const char *packed = map->packed;
+    const float *W = map->W, *b = map->b, scale = (float)map->scale;
     const ptrdiff_t at_once = packed ? BFLOAT_ROWS : BFLOAT_MOST_ROWS;
     char *group = (char *)scratch + BFLOAT_CACHED;
-    const float *b = b_;
-    (void)later, (void)n_later, (void)staged, (void)stride;
     for (ptrdiff_t begin = 0; begin < n_rows; begin += at_once) {
         const ptrdiff_t end = n_rows - begin < at_once ? n_rows : begin + at_once, n_tiles = bfloat_steps(end - begin);
         const ptrdiff_t steps = BFLOAT_CACHED / (n_tiles * X_TERMS * 2 * TILE_BYTES);
@@ -292,20 +287,20 @@ static int BFLOAT(forward)(const void *const *rows, ptrdiff_t n_rows, const void
             for (ptrdiff_t k = 0; k < n_classes; k += BFLOAT_CLASSES) {
                 const char *weights = group;
                 if (packed)
-                    weights = (const char *)packed + bfloat_bytes(n_features, k) + bfloat_bytes(from, 1);
+                    weights = packed + bfloat_bytes(n_features, k) + bfloat_bytes(from, 1);
                 else
-                    bfloat_pack_group((const float *)W + k * n_features + from, n_features, to - from, n_classes - k,
-                                      group);
+                    bfloat_pack_group(W + k * n_features + from, n_features, to - from, n_classes - k, group);
                 for (ptrdiff_t t = 0; t < n_tiles; t++)
                     finite[t] &= BFLOAT(logits)((const char *)scratch + t * tile_bytes, end - begin - 32 * t, weights,
                                                 n_steps, from == 0, to == n_features, b + k, n_classes - k,
-                                                (float)scale, (float *)logits_ + k * ld + begin + 32 * t, ld);
+                                                scale, (float *)logits_ + k * ld + begin + 32 * t, ld);
             }
         }
         for (ptrdiff_t t = 0, i = begin; t < n_tiles; t++, i += 32)
-            if (!finite[t])
-                TILE(forward)(rows + i, NULL, end - i < 32 ? end - i : 32, n_features, W, b, n_classes, scale,
-                              (float *)logits_ + i, ld, scratch);
+            if (!finite[t]) {
+                const x_rows few = {.rows = rows + i, .n_rows = end - i < 32 ? end - i : 32, .n_features = n_features};
+                FROM(panels)(&few, map, (float *)logits_ + i, ld, scratch);
+            }
     }
     return 1;
 }
@@ -333,31 +328,29 @@ static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, pt
 }
 
 /* The gradient of a strip from j, of the n classes from k alone, without tiles. */
-static void BFLOAT(by_floats)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, ptrdiff_t j,
-                              ptrdiff_t end, const void *dlogits, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t n, double scale,
-                              const gradient_sink *sink, void *panel)
+static void BFLOAT(by_floats)(const x_rows *x, ptrdiff_t j, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                              ptrdiff_t k, ptrdiff_t n, const gradient_sink *sink, void *panel)
 {
     gradient_sink own = *sink;
-    own.W = own.W ? (float *)own.W + k * n_features : NULL;
-    own.velocity = own.velocity ? (float *)own.velocity + k * n_features : NULL;
-    own.gradient = own.gradient ? (float *)own.gradient + k * n_features : NULL;
-    TILE(gradient)(rows, n_rows, n_features, j, end - j < BFLOAT_STEP ? end : j + BFLOAT_STEP, dlogits, ld, n, scale,
-                   &own, panel);
+    own.W = own.W ? (float *)own.W + k * x->n_features : NULL;
+    own.velocity = own.velocity ? (float *)own.velocity + k * x->n_features : NULL;
+    own.gradient = own.gradient ? (float *)own.gradient + k * x->n_features : NULL;
+    FROM(gradient)(x, j, end - j < BFLOAT_STEP ? end : j + BFLOAT_STEP, dlogits, ld, n, &own, panel);
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features as fit
  * stay in the second-level cache while all dlogits pass by. */
-static int BFLOAT(gradient)(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
-                            const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
-                            ptrdiff_t end, const void *dlogits_, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
-                            const gradient_sink *sink, void *scratch)
+static int BFLOAT(gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits_, ptrdiff_t ld,
+                            ptrdiff_t n_classes, const gradient_sink *sink, void *scratch)
 {
+    const void *const *rows = x->rows;
+    const ptrdiff_t n_rows = x->n_rows, n_features = x->n_features;
+    const float scale = (float)sink->scale;
     const ptrdiff_t steps = bfloat_steps(n_rows), strip_bytes = steps * X_TERMS * 2 * TILE_BYTES;
     const ptrdiff_t width = BFLOAT_CACHED / strip_bytes * BFLOAT_STEP;
     const int kept = n_classes <= BFLOAT_FEW;
     char *groups = (char *)scratch + BFLOAT_CACHED;
     char *panel = groups + bfloat_bytes(n_rows, kept ? n_classes : BFLOAT_CLASSES);
-    (void)staged, (void)stride, (void)later, (void)n_later;
     for (ptrdiff_t from = begin, to; from < end; from = to) {
         to = end - from < width ? end : from + width;
         BFLOAT(split_features)(rows, n_rows, from, to, scratch);
@@ -374,14 +367,14 @@ static int BFLOAT(gradient)(const void *staged, ptrdiff_t stride, const void *co
                                X_TERMS, BFLOAT_STEP, steps);
                 bfloat_store(sums);
                 if (bfloat_overflows(sums, n)) {
-                    BFLOAT(by_floats)(rows, n_rows, n_features, j, to, dlogits, ld, k, n, scale, sink, panel);
+                    BFLOAT(by_floats)(x, j, to, dlogits, ld, k, n, sink, panel);
                     continue;
                 }
                 for (ptrdiff_t c = 0; c < n; c++)
                     for (ptrdiff_t t = j; t < j + BFLOAT_STEP && t < to; t += 16) {
                         const ptrdiff_t at = (k + c) * n_features + t, left = to - t < 16 ? to - t : 16;
                         const V sum = load_f32(sums[c / 16][(t - j) / 16][c % 16]);
-                        into_sink_f32(sink, at, left, from_sink_f32(sink, at, left) + sum, (float)scale);
+                        into_sink_f32(sink, at, left, from_sink_f32(sink, at, left) + sum, scale);
                     }
             }
         }
@@ -389,9 +382,10 @@ static int BFLOAT(gradient)(const void *staged, ptrdiff_t stride, const void *co
     return 1;
 }
 
-static const tile_kernels BFLOAT(tiles) = {
-    .most_features = BFLOAT_FEATURES, .fewest_classes = 48, .fewest_rows = 128, .speed = 2, .open = digits_open,
-    .close = digits_close, .row_bytes = bfloat_row_bytes, .weights_bytes = bfloat_weights_bytes,
+static const way_of_multiplying BFLOAT(way) = {
+    .most_features = BFLOAT_FEATURES, .fewest_features = 1, .fewest_classes = 48, .fewest_rows = 128, .speed = 2,
+    .packs = 1, .classes_at_once = 32, .forward_fetches = FETCH_NONE, .open = digits_open, .close = digits_close,
+    .row_bytes = no_row_bytes, .weights_bytes = bfloat_weights_bytes,
     .forward_bytes = bfloat_forward_bytes, .gradient_bytes = bfloat_gradient_bytes,
     .pack_weights = bfloat_pack_weights, .forward = BFLOAT(forward), .gradient = BFLOAT(gradient)};
 

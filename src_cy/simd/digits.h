@@ -174,10 +174,13 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
 }
 
 /* Compiled for each way of staging: a choice between them inside the loops measured slower. */
-INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
-                          const char *packed, const float *b, ptrdiff_t n_classes, float scale, float *logits,
-                          ptrdiff_t ld, const char *staged, ptrdiff_t stride, upcoming *next)
+INLINE void digits_logits(const int in_place, const x_rows *x, const linear_map *map, float *logits, ptrdiff_t ld,
+                          upcoming *next)
 {
+    const void *const *rows = x->rows;
+    const ptrdiff_t n_rows = x->n_rows, n_features = x->n_features, stride = x->stride, n_classes = map->n_classes;
+    const char *packed = map->packed, *staged = x->staged;
+    const float *b = map->b, scale = (float)map->scale;
     const ptrdiff_t steps = n_steps(n_features);
     const int n_lines = lines_at_once(next, (n_rows + 31) / 32 * steps);
     const char *digits = packed + n_groups(n_classes) * STEP;
@@ -193,23 +196,19 @@ INLINE void digits_logits(const int in_place, const void *const *rows, ptrdiff_t
 }
 
 /* 2 n_rows n_features n_classes FLOP, in 3 to 3.2 times as many of integers. */
-static int digits_forward(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
-                          ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
-                          double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch)
+static int digits_forward(const x_rows *x, const linear_map *map, void *logits, ptrdiff_t ld, void *scratch)
 {
-    const int in_place = stage_rows(rows, n_rows, n_features, staged);
-    (void)W, (void)scratch;
-    if (!packed)
+    const int in_place = stage_rows(x->rows, x->n_rows, x->n_features, x->staged);
+    (void)scratch;
+    if (!map->packed)
         return 0;
-    upcoming next = {later, n_later, 0, n_features, 0};
-    if (n_rows > ROWS_AHEAD)
-        next = (upcoming){rows + ROWS_AHEAD, n_rows - ROWS_AHEAD, 0, n_features, 0};
+    upcoming next = {x->later, x->n_later, 0, x->n_features, 0};
+    if (x->n_rows > ROWS_AHEAD)
+        next = (upcoming){x->rows + ROWS_AHEAD, x->n_rows - ROWS_AHEAD, 0, x->n_features, 0};
     if (in_place)
-        digits_logits(1, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride,
-                      &next);
+        digits_logits(1, x, map, logits, ld, &next);
     else
-        digits_logits(0, rows, n_rows, n_features, packed, b, n_classes, (float)scale, logits, ld, staged, stride,
-                      &next);
+        digits_logits(0, x, map, logits, ld, &next);
     return 1;
 }
 
@@ -256,15 +255,17 @@ INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t 
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 3 to 3.2 times as many of integers. */
-static int digits_gradient(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
-                           const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin,
-                           ptrdiff_t end, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale,
-                           const gradient_sink *sink, void *scratch)
+static int digits_gradient(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                           ptrdiff_t n_classes, const gradient_sink *sink, void *scratch)
 {
+    const void *const *rows = x->rows;
+    const ptrdiff_t n_rows = x->n_rows, n_features = x->n_features, stride = x->stride;
+    const char *staged = x->staged;
+    const float scale = (float)sink->scale;
     const ptrdiff_t steps = n_steps(n_rows);
     if (!digits_of_dlogits(dlogits, ld, n_rows, n_classes, scratch))
         return 0;
-    upcoming next = {later, n_later, begin, end, begin};
+    upcoming next = {x->later, x->n_later, begin, end, begin};
     const int n_lines = lines_at_once(&next, n_steps(end - begin) * n_groups(n_classes) * steps);
     const float *units = scratch;
     char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
@@ -275,21 +276,21 @@ static int digits_gradient(const void *staged, ptrdiff_t stride, const void *con
             __m512i sums[4][PLACES];
             multiply_strip(k == 0, rows, n_rows, staged, stride, j, end - j, strip, digits, n, sums, &next, n_lines);
             for (int c = 0; c < n; c++)
-                digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], (float)scale);
+                digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], scale);
         }
     }
     return 1;
 }
 
-static ptrdiff_t digits_forward_bytes(ptrdiff_t n_features)
+static ptrdiff_t digits_forward_bytes(ptrdiff_t n_rows, ptrdiff_t n_features)
 {
-    (void)n_features;
+    (void)n_rows, (void)n_features;
     return 0;
 }
 
-static const tile_kernels digits_tiles = {
+static const way_of_multiplying digits = {
     .most_features = INT32_MAX / 255 / 128, /* a sum of so many pixels times digits has room */
-    .fewest_classes = 1, .fewest_rows = 32, DIGITS_PAY, .open = digits_open, .close = digits_close,
-    .row_bytes = digits_row_bytes, .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes,
+    .fewest_features = 1, .fewest_classes = 1, .fewest_rows = 32, .even_weights = 1, .packs = 1, .classes_at_once = 1,
+    DIGITS_BY, .weights_bytes = digits_bytes, .forward_bytes = digits_forward_bytes,
     .gradient_bytes = digits_gradient_bytes, .pack_weights = digits_of_weights,
     .forward = digits_forward, .gradient = digits_gradient};

@@ -2,7 +2,9 @@
  * 16 multiply-adds of vectors; with three digits, eleven times what floats can do. */
 
 enum { ROWS_AHEAD = 1 << 20 }; /* none of this block: all are there before the first product */
-#define DIGITS_PAY .speed = 6, .fetches_in_forward = 1
+#define DIGITS_BY                                                                                      \
+    .speed = 6, .forward_fetches = FETCH_HALF, .open = digits_open, .close = digits_close,             \
+    .row_bytes = digits_row_bytes
 enum { AHEAD = 5 * STEP }; /* 1 to 3 steps measured less */
 
 /* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */

@@ -2,22 +2,7 @@
  * time of 16 multiply-adds of float. With three digits a third more than floats can do, and nothing to convert. */
 
 enum { ROWS_AHEAD = 8 }; /* while some are multiplied, so many after them are fetched */
-#define DIGITS_PAY .speed = 1.25, .fetches_in_forward = 0
-
-static void digits_open(void)
-{
-}
-
-static void digits_close(void)
-{
-}
-
-/* Nothing is staged: vectors read each row where it lies. */
-static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
-{
-    (void)n_features;
-    return 0;
-}
+#define DIGITS_BY .speed = 1.25, .forward_fetches = FETCH_NONE, .row_bytes = no_row_bytes
 
 INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
 {

@@ -58,6 +58,19 @@ static inline void put_back(unsigned was)
 #endif
 }
 
+/* A way that stages no rows, or packs no weights. */
+static inline ptrdiff_t no_row_bytes(ptrdiff_t n_features)
+{
+    (void)n_features;
+    return 0;
+}
+
+static inline ptrdiff_t no_weights_bytes(ptrdiff_t n_features, ptrdiff_t n_classes)
+{
+    (void)n_features, (void)n_classes;
+    return 0;
+}
+
 /* Rows that will be read next: what is fetched of them a little at a time has come when it is wanted, and holds up
  * nobody. Not a part of each in turn, but one after the other, as memory likes it. */
 typedef struct {
@@ -111,37 +124,37 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 #include "softmax_columns.h"
 #include "softmax_rows.h"
 #include "products.h"
-#define SOURCE u8
+#define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
 #define PACK_WHOLE f32_pack_u8
 #endif
-#include "tiles.h"
+#include "floats.h"
 #if defined(HAS_AMX_TILES)
-#define TILES .tiles = {&digits_tiles, &bfloat_tiles_f16_f32, &bfloat_tiles_f32_f32},
+#define FASTER .faster = {&digits, &bfloat_way_f16_f32, &bfloat_way_f32_f32},
 #elif defined(HAS_DIGITS)
-#define TILES .tiles = {&digits_tiles},
+#define FASTER .faster = {&digits},
 #else
-#define TILES
+#define FASTER
 #endif
 #if defined(HAS_DIGITS)
 #include "digits.h"
 #endif
-#define SOURCE f16
+#define STORED f16
 #define S uint16_t
 #if defined(HAS_AMX_TILES)
 #define X_TERMS 2
 #endif
-#include "tiles.h"
-#define SOURCE f32
+#include "floats.h"
+#define STORED f32
 #define S float
 #if defined(HAS_AMX_TILES)
 #define X_TERMS 3
 #endif
-#include "tiles.h"
-#define SOURCE f64
+#include "floats.h"
+#define STORED f64
 #define S double
-#include "tiles.h"
+#include "floats.h"
 #undef F32
 #undef T
 #undef TYPE
@@ -153,25 +166,25 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 #include "softmax_columns.h"
 #include "softmax_rows.h"
 #include "products.h"
-#define SOURCE u8
+#define STORED u8
 #define S uint8_t
-#include "tiles.h"
-#define SOURCE f16
+#include "floats.h"
+#define STORED f16
 #define S uint16_t
-#include "tiles.h"
-#define SOURCE f32
+#include "floats.h"
+#define STORED f32
 #define S float
-#include "tiles.h"
-#define SOURCE f64
+#include "floats.h"
+#define STORED f64
 #define S double
-#include "tiles.h"
+#include "floats.h"
 #undef F32
 #undef T
 #undef TYPE
 
 #define ROW_KERNELS(type)                                                                          \
     .dot_classes = DOT_CLASSES,                                                                    \
-    .bias_gradient = bias_gradient_##type, .add_lanes = add_lanes_##type,                          \
+    .bias_gradient = bias_gradient_##type, .add_partials = add_partials_##type,                          \
     .cross_entropy_columns = cross_entropy_columns_##type,                                         \
     .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
@@ -184,12 +197,6 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
 
 const instruction_set PASTE(kernels, ISA) = {
     .name = STRING(ISA),
-    .f32 = {.forward = {forward_u8_f32, forward_f16_f32, forward_f32_f32, forward_f64_f32},
-            .dots = {dots_u8_f32, dots_f16_f32, dots_f32_f32, dots_f64_f32},
-            .gradient = {gradient_u8_f32, gradient_f16_f32, gradient_f32_f32, gradient_f64_f32},
-            TILES ROW_KERNELS(f32)},
-    .f64 = {.forward = {forward_u8_f64, forward_f16_f64, forward_f32_f64, forward_f64_f64},
-            .dots = {dots_u8_f64, dots_f16_f64, dots_f32_f64, dots_f64_f64},
-            .gradient = {gradient_u8_f64, gradient_f16_f64, gradient_f32_f64, gradient_f64_f64},
-            ROW_KERNELS(f64)},
+    .f32 = {.floats = {&floats_u8_f32, &floats_f16_f32, &floats_f32_f32, &floats_f64_f32}, FASTER ROW_KERNELS(f32)},
+    .f64 = {.floats = {&floats_u8_f64, &floats_f16_f64, &floats_f32_f64, &floats_f64_f64}, ROW_KERNELS(f64)},
 };

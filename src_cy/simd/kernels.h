@@ -25,86 +25,92 @@ enum { FORWARD_PANEL = 256, GRADIENT_PANEL = 32 };
 enum { MOST_KEPT = 1 << 18 };
 
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
-enum { FROM_U8, FROM_F16, FROM_F32, FROM_F64, N_SOURCES };
+typedef enum { STORED_U8, STORED_F16, STORED_F32, STORED_F64, N_STORED_TYPES } stored_type;
+
+/* Rows of X that a kernel multiplies, and those that come next, which it fetches meanwhile. */
+typedef struct {
+    const void *const *rows; /* a pointer for each: rows may lie anywhere, their items aligned to their own size */
+    ptrdiff_t n_rows, n_features;
+    const void *const *later;
+    ptrdiff_t n_later;
+    /* for a way that stages rows: where row i is staged, i * stride bytes on; with room up to a multiple of 32 rows and
+       of 64 bytes. Equal to rows[0], the rows lie so already and are not copied */
+    void *staged;
+    ptrdiff_t stride;
+} x_rows;
+
+/* What turns rows into logits: logits[k][i] = scale * sum_j X[i][j] W[k][j] + b[k]. */
+typedef struct {
+    const void *W, *b;  /* (n_classes, n_features), (n_classes,) */
+    ptrdiff_t n_classes;
+    double scale;
+    const void *packed; /* W as pack_weights of the way has rewritten it, or NULL */
+    int by_dots;        /* floats are multiplied as dot products, not by panels: the sums have other bits */
+} linear_map;
 
 /* Rows of a gradient that are summed one by one before they join a total: a block of a batch that has
  * several has a multiple of so many rows, so that no sum depends on how large the blocks are. */
 enum { GRADIENT_CHUNK = 256 };
 
-/* Where a gradient tile goes when its last row is summed: into `gradient`, or straight into W. */
+/* Where a gradient goes when its last row is summed: into `gradient`, or straight into W. */
 typedef struct {
     void *W;             /* (n_classes, n_features), updated in place; NULL: store the gradient */
     void *velocity;      /* like W; NULL: no momentum */
     void *gradient;      /* like W, unscaled until the last rows; unused when all rows of the batch come at
                             once and W is given */
     int first, last;     /* are these rows the first, the last of their batch? */
+    double scale;        /* of the finished sums */
     double learning_rate, momentum, weight_decay;
     int nesterov;
 } gradient_sink;
 
-typedef void (*forward_kernel)(const void *const *rows, const void *const *later, ptrdiff_t n_rows,
-                               ptrdiff_t n_features, const void *W, const void *b, ptrdiff_t n_classes, double scale,
-                               void *logits, ptrdiff_t ld, void *panel);
-typedef void (*gradient_kernel)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features,
-                                ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
-                                ptrdiff_t n_classes, double scale, const gradient_sink *sink,
-                                void *panel);
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 
-/* A second way for one stored type, where the CPU multiplies tiles or bytes; W is rewritten for it. Sums may
- * depend on which rows make a block, and on nothing else. */
+/* How many of the rows that come next the first product fetches: the second fetches the others. */
+typedef enum { FETCH_NONE, FETCH_HALF, FETCH_ALL } fetching;
+
+/* A way of multiplying rows of one stored type: both products, and what they need. Sums may depend on which rows make a
+ * block, and on nothing else. */
 typedef struct {
-    ptrdiff_t most_features, fewest_classes, fewest_rows; /* what it can do, and from where it pays */
-    double speed;         /* against floats, roughly */
-    int fetches_in_forward; /* does the first product fetch half of the rows that come next? */
-    /* each thread opens the tile unit before its first product and closes it after its last */
+    /* what the way can do, and from where it pays; even_weights: sample weights must not be far apart */
+    ptrdiff_t most_features, fewest_features, fewest_classes, fewest_rows;
+    int even_weights;
+    double speed;                /* against floats, roughly */
+    int packs;                   /* are W and dlogits rewritten for each piece? Then pieces should be large */
+    ptrdiff_t classes_at_once;   /* logits have room up to a multiple of so many classes */
+    fetching forward_fetches;
+    /* NULL, or what each thread calls before its first product and after its last */
     void (*open)(void);
     void (*close)(void);
-    /* bytes of a staged row (0: none is), of packed weights (0: the forward kernel packs them itself, as it goes), of
-       scratch */
+    /* bytes of a staged row (0: none is staged), of packed weights (0: none are, forward reads W itself), of scratch */
     ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
-    ptrdiff_t (*forward_bytes)(ptrdiff_t n_features);
+    ptrdiff_t (*forward_bytes)(ptrdiff_t n_rows, ptrdiff_t n_features);
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
-    /* returns 0 if W is not finite, or too uneven: then the forward kernel above must serve */
+    /* returns 0 if W is not finite, or too uneven; NULL where weights_bytes are 0 */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
-    /* as the forward kernel, but logits have room up to a multiple of 32 classes too, and any number of rows come
-       next. The rows are staged for both products (if row_bytes is not 0), `stride` bytes apart, with room up to a
-       multiple of 32 rows and of 64 bytes: by this kernel, unless staged is rows[0], as they lie so already. Returns
-       0, having only staged, if there should be packed weights and packed is NULL */
-    int (*forward)(const void *const *rows, ptrdiff_t n_rows, const void *const *later, ptrdiff_t n_later,
-                   ptrdiff_t n_features, const void *W, const void *packed, const void *b, ptrdiff_t n_classes,
-                   double scale, void *logits, ptrdiff_t ld, void *staged, ptrdiff_t stride, void *scratch);
-    /* as the gradient kernel; features begin .. end of n_later rows of `later` may be fetched;
-       returns 0, having done nothing, if one of dlogits is not finite */
-    int (*gradient)(const void *staged, ptrdiff_t stride, const void *const *rows, ptrdiff_t n_rows,
-                    const void *const *later, ptrdiff_t n_later, ptrdiff_t n_features, ptrdiff_t begin, ptrdiff_t end,
-                    const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes, double scale, const gradient_sink *sink,
-                    void *scratch);
-} tile_kernels;
+    /* logits[k * ld + i] of x. Stages the rows for both products. Returns 0, having only staged, where this way cannot
+       (its weights should be packed, but map->packed is NULL): then floats must serve */
+    int (*forward)(const x_rows *x, const linear_map *map, void *logits, ptrdiff_t ld, void *scratch);
+    /* sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, into the sink; begin is a multiple of 64, end another or
+       n_features; features begin .. end of x->later may be fetched. Returns 0, having done nothing, where this way
+       cannot (one of dlogits is not finite): then floats must serve */
+    int (*gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
+                    ptrdiff_t n_classes, const gradient_sink *sink, void *scratch);
+} way_of_multiplying;
 
 typedef struct {
-    /* logits[k * ld + i] = scale * sum_j X[i,j] W[k,j] + b[k];
-       later: n_rows rows that come next, which are fetched meanwhile, or NULL;
-       panel: scratch for FORWARD_PANEL elements per row, n_rows rounded up to a multiple of 32 */
-    forward_kernel forward[N_SOURCES];
-    /* the same by dot products, without the panel: for a row alone, and for up to dot_classes classes of many features;
-       the lanes are features, so the sums have other bits */
-    forward_kernel dots[N_SOURCES];
-    ptrdiff_t dot_classes;
-    /* g[k,j] = scale * sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, then into the sink;
-       begin is a multiple of 64, end another or n_features;
-       panel: scratch for GRADIENT_PANEL elements per row */
-    gradient_kernel gradient[N_SOURCES];
-    const tile_kernels *tiles[N_SOURCES]; /* NULL: none */
+    /* floats serve always. What multiplies faster is tried first, where it pays; NULL: there is none */
+    const way_of_multiplying *floats[N_STORED_TYPES], *faster[N_STORED_TYPES];
+    ptrdiff_t dot_classes; /* up to how many classes, of many features, dot products take less time than panels */
     /* g[k] = sum_i dlogits[k * ld + i], into the sink as one feature (n_features = 1) */
     void (*bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
                           const gradient_sink *sink);
-    /* the sum of several gradients, lane_size elements apart, goes into the sink, scaled: elements begin .. end */
-    void (*add_lanes)(const void *lanes, ptrdiff_t lane_size, ptrdiff_t n_lanes, ptrdiff_t begin, ptrdiff_t end,
-                      double scale, const gradient_sink *sink);
+    /* the sum of several partial gradients, partial_size elements apart, goes into the sink: elements begin .. end */
+    void (*add_partials)(const void *partials, ptrdiff_t partial_size, ptrdiff_t n_partials, ptrdiff_t begin,
+                         ptrdiff_t end, const gradient_sink *sink);
     /* class-major logits -> losses (nats) and predictions and, if factors is not NULL, dlogits in place:
        factors[i] * (softmax(logits[i]) - onehot(y[i])) */
     void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,

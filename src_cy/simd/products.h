@@ -45,20 +45,35 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
                 part += FN(load_first)(column + i, end - i, 0);
             total += FN(sum_lanes)(part);
         }
-        FN(into_sink)(sink, k, 1, total, 1);
+        FN(into_sink)(sink, k, 1, total, (T)sink->scale);
     }
 }
 
-static void FN(add_lanes)(const void *lanes, ptrdiff_t lane_size, ptrdiff_t n_lanes, ptrdiff_t begin, ptrdiff_t end,
-                          double scale, const gradient_sink *sink)
+static void FN(add_partials)(const void *partials, ptrdiff_t partial_size, ptrdiff_t n_partials, ptrdiff_t begin,
+                             ptrdiff_t end, const gradient_sink *sink)
 {
+    const T scale = (T)sink->scale;
     for (ptrdiff_t at = begin; at < end; at += LANES) {
         const ptrdiff_t n = end - at < LANES ? end - at : LANES;
-        V g = FN(load_first)((const T *)lanes + at, n, 0);
-        for (ptrdiff_t lane = 1; lane < n_lanes; lane++)
-            g += FN(load_first)((const T *)lanes + lane * lane_size + at, n, 0);
-        FN(into_sink)(sink, at, n, g, (T)scale);
+        V g = FN(load_first)((const T *)partials + at, n, 0);
+        for (ptrdiff_t p = 1; p < n_partials; p++)
+            g += FN(load_first)((const T *)partials + p * partial_size + at, n, 0);
+        FN(into_sink)(sink, at, n, g, scale);
     }
+}
+
+/* ---- the scratch of floats --------------------------------------------------------------------- */
+
+static ptrdiff_t FN(forward_bytes)(ptrdiff_t n_rows, ptrdiff_t n_features)
+{
+    (void)n_features;
+    return (n_rows + 31) / 32 * 32 * FORWARD_PANEL * (ptrdiff_t)sizeof(T);
+}
+
+static ptrdiff_t FN(gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes)
+{
+    (void)n_classes;
+    return GRADIENT_PANEL * n_rows * (ptrdiff_t)sizeof(T);
 }
 
 /* ---- matrix products --------------------------------------------------------------------------- */

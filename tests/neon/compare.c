@@ -106,67 +106,67 @@ static void release(void)
 /* ---- matrix products ---- */
 
 /* small integers, exact in each way of storing X */
-static void store(int source, void *p, ptrdiff_t j, int value)
+static void store(stored_type type, void *p, ptrdiff_t j, int value)
 {
     int exponent = 0;
-    if (source == FROM_U8)
+    if (type == STORED_U8)
         ((uint8_t *)p)[j] = (uint8_t)value;
-    else if (source == FROM_F32)
+    else if (type == STORED_F32)
         ((float *)p)[j] = (float)value;
-    else if (source == FROM_F64)
+    else if (type == STORED_F64)
         ((double *)p)[j] = value;
     else {
         const int fraction = (int)(frexp(value, &exponent) * 2048);
         ((uint16_t *)p)[j] = (uint16_t)(value ? ((exponent + 14) << 10) + fraction - 1024 : 0);
     }
 }
-static const void **random_rows(int source, ptrdiff_t n_rows, ptrdiff_t n_features)
+static const void **random_rows(stored_type type, ptrdiff_t n_rows, ptrdiff_t n_features)
 {
-    static const int sizes[N_SOURCES] = {1, 2, 4, 8};
-    const ptrdiff_t row_bytes = n_features * sizes[source];
+    static const int sizes[N_STORED_TYPES] = {1, 2, 4, 8};
+    const ptrdiff_t row_bytes = n_features * sizes[type];
     char *stored = take(n_rows, row_bytes);
     const void **rows = take(n_rows, sizeof *rows);
     for (ptrdiff_t i = 0; i < n_rows; i++) { /* in another order than they are stored */
         rows[i] = stored + (n_rows - 1 - i) * row_bytes;
         for (ptrdiff_t j = 0; j < n_features; j++)
-            store(source, stored + i * row_bytes, j, uniform(16));
+            store(type, stored + i * row_bytes, j, uniform(16));
     }
     return rows;
 }
 
-static void test_forward(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t classes)
+static void test_forward(stored_type type, ptrdiff_t n, ptrdiff_t features, ptrdiff_t classes)
 {
     const ptrdiff_t ld = (n + LD - 1) / LD * LD;
-    const void **rows = random_rows(source, n, features), **later = uniform(2) ? rows : NULL;
-    const void *W = eighths(classes * features), *b = eighths(classes);
+    const void **rows = random_rows(type, n, features), **later = uniform(2) ? rows : NULL;
+    const x_rows x = {.rows = rows, .n_rows = n, .n_features = features, .later = later, .n_later = later ? n : 0};
+    linear_map map = {.W = eighths(classes * features), .b = eighths(classes), .n_classes = classes, .scale = 0.5};
     void *logits[3], *panel = reals(FORWARD_PANEL * ld);
-    const forward_kernel kernels[] = {tables[0]->forward[source], tables[0]->dots[source], tables[1]->forward[source]};
     for (int t = 0; t < 3; t++) {
-        logits[t] = reals(classes * ld);
-        kernels[t](rows, later, n, features, W, b, classes, 0.5, logits[t], ld, panel);
+        map.by_dots = t == 1;
+        tables[t / 2]->floats[type]->forward(&x, &map, logits[t] = reals(classes * ld), ld, panel);
     }
     for (int t = 0; t < 2; t++)
         for (ptrdiff_t k = 0; k < classes; k++)
-            check_all(t == 0 ? "logits" : "dots", (char *)logits[t] + k * ld * size, (char *)logits[2] + k * ld * size,
+            check_all(t == 0 ? "panels" : "dots", (char *)logits[t] + k * ld * size, (char *)logits[2] + k * ld * size,
                       n, 0, 0);
     release();
 }
 
-static void test_gradient(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t classes, int variant)
+static void test_gradient(stored_type type, ptrdiff_t n, ptrdiff_t features, ptrdiff_t classes, int variant)
 {
     const ptrdiff_t ld = (n + LD - 1) / LD * LD, n_weights = classes * features;
-    const void **rows = random_rows(source, n, features);
+    const x_rows x = {.rows = random_rows(type, n, features), .n_rows = n, .n_features = features};
     const void *dlogits = eighths(classes * ld);
     void *panel = reals(GRADIENT_PANEL * n);
     gradient_sink sinks[2] = {{.gradient = eighths(n_weights), .W = eighths(n_weights), .velocity = eighths(n_weights),
                                .first = variant & 1, .last = variant & 2, .nesterov = variant & 16,
-                               .learning_rate = 0.5, .momentum = 0.5, .weight_decay = variant & 32 ? 0.25 : 0}};
+                               .scale = 0.5, .learning_rate = 0.5, .momentum = 0.5, .weight_decay = variant & 32 ? 0.25 : 0}};
     const gradient_sink all = sinks[1] = sinks[0];
     sinks[1].gradient = copy(all.gradient, n_weights);
     sinks[1].W = copy(all.W, n_weights), sinks[1].velocity = copy(all.velocity, n_weights);
-    const void *lanes = eighths(3 * n_weights);
-    enum { WEIGHTS, BIAS, ADD_LANES }; /* the bias is a sink's one feature */
-    for (int what = WEIGHTS; what <= (features > 0 ? ADD_LANES : WEIGHTS); what++) {
+    const void *partials = eighths(3 * n_weights);
+    enum { WEIGHTS, BIAS, ADD_PARTIALS }; /* the bias is a sink's one feature */
+    for (int what = WEIGHTS; what <= (features > 0 ? ADD_PARTIALS : WEIGHTS); what++) {
         for (int t = 0; t < 2; t++) {
             gradient_sink sink = sinks[t];
             if (!(variant & 4))
@@ -174,12 +174,12 @@ static void test_gradient(int source, ptrdiff_t n, ptrdiff_t features, ptrdiff_t
             if (!(variant & 8))
                 sink.velocity = NULL;
             for (ptrdiff_t j = 0; j < features && what == WEIGHTS; j += 64)
-                tables[t]->gradient[source](rows, n, features, j, j + 64 < features ? j + 64 : features, dlogits,
-                                            ld, classes, 0.5, &sink, panel);
+                tables[t]->floats[type]->gradient(&x, j, j + 64 < features ? j + 64 : features, dlogits, ld, classes,
+                                                  &sink, panel);
             if (what == BIAS)
                 tables[t]->bias_gradient(n, dlogits, ld, classes, &sink);
-            if (what == ADD_LANES)
-                tables[t]->add_lanes(lanes, n_weights, 1 + variant % 3, 0, n_weights, 0.5, &sink);
+            if (what == ADD_PARTIALS)
+                tables[t]->add_partials(partials, n_weights, 1 + variant % 3, 0, n_weights, &sink);
         }
         check_all("gradient", sinks[0].gradient, sinks[1].gradient, n_weights, 0, 0);
         check_all("W", sinks[0].W, sinks[1].W, n_weights, 0, 0);
@@ -194,11 +194,13 @@ static void test_every_half(void)
         uint16_t *halves = take(LD, 2);
         const void **rows = take(LD, sizeof *rows);
         void *one = reals(1), *zero = reals(1), *values[2], *panel = reals(FORWARD_PANEL * LD);
+        const x_rows x = {.rows = rows, .n_rows = LD, .n_features = 1};
+        const linear_map map = {.W = one, .b = zero, .n_classes = 1, .scale = 1};
         put(one, 0, 1), put(zero, 0, 0);
         for (int i = 0; i < LD; i++)
             halves[i] = (uint16_t)(first + i), rows[i] = halves + i;
         for (int t = 0; t < 2; t++)
-            tables[t]->forward[FROM_F16](rows, NULL, LD, 1, one, zero, 1, 1.0, values[t] = reals(LD), LD, panel);
+            tables[t]->floats[STORED_F16]->forward(&x, &map, values[t] = reals(LD), LD, panel);
         check_all("float16", values[0], values[1], LD, 0, 0);
         release();
     }
@@ -334,11 +336,11 @@ static void test_set(void)
     int turn = 0;
     for (int r = 0; r < 16; r++) {
         for (int j = 0; j < 22; j++)
-            for (int source = 0; source < N_SOURCES; source++, turn++) {
+            for (int type = 0; type < N_STORED_TYPES; type++, turn++) {
                 const int k = classes[turn % 14], n = rows[r], m = features[j];
-                snprintf(what, sizeof what, "source %d, %d rows, %d features, %d classes", source, n, m, k);
-                test_forward(source, n, m, k);
-                test_gradient(source, n, m, k, turn % 64);
+                snprintf(what, sizeof what, "stored type %d, %d rows, %d features, %d classes", type, n, m, k);
+                test_forward((stored_type)type, n, m, k);
+                test_gradient((stored_type)type, n, m, k, turn % 64);
             }
         for (int k = 0; k < 14; k++) {
             snprintf(what, sizeof what, "%d rows, %d classes", rows[r], classes[k]);

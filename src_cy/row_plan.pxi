@@ -1,0 +1,234 @@
+# Rows of X: what is asked of a pass, and how it is cut into work before any thread starts. Included by _kernels.pyx.
+
+cdef enum:
+    LOSS_ROWS = 32           # whose losses are added up first
+    BLOCK_BYTES = 1 << 20    # of a block's dlogits, and of its X: so that both stay in L2
+    # where gradients are small, and each part has one of its own:
+    OWN_BYTES = 1 << 19      # of a head's gradient, at most
+    PARTIALS = 8             # at most: more threads than that find no bandwidth for so few classes
+    LEAST_PART = 128         # rows of a part
+    MOST_PART = 1024
+    # where floats multiply: enough work for a piece, enough pieces for a team
+    BLOCK_ROWS = 1024
+    FEW_ROWS = 32            # of a row piece where W stays in L2,
+    MANY_ROWS = 128          # and where it must be read anew for every piece
+    PIECE_FEATURES = 64
+    FEWEST_FEATURES = 128    # of dot products: from there on, adding up their lanes does not count
+    SPILLED_BYTES = 1 << 24  # of dlogits that no block keeps in L2: W and its gradient, read for each block, cost more
+    # where W and dlogits are packed:
+    PACKED_BLOCK_ROWS = 512
+    PACKED_BLOCK_BYTES = 1 << 22
+    PACKED_PIECE_ROWS = 256  # of a thread in a shared block: W may have to be packed for each piece
+    PIXEL_ROWS = 256         # of a block of pixels that are shuffled (amx copies them), or of many classes
+    MOST_UNEVEN = 1024       # times the smallest weight: digits are of the largest dlogit's magnitude
+
+
+ctypedef struct row_data:                   # the rows of a pass, and what belongs to each
+    const char *X
+    stored_type stored
+    Py_ssize_t n_rows, n_features
+    Py_ssize_t n_stored                     # rows of the array, of which `order` may pick some
+    Py_ssize_t row_stride, column_stride, item_size, row_bytes
+    bint copied, reversed                   # rows that kernels cannot read are copied for as long as their block lasts
+    const int64_t *y
+    const int64_t *order
+    const double *weight                    # one row of n_stored, or one for each of several heads; NULL: all are 1
+    const int64_t *weight_of_head           # which of these rows is a head's; NULL: all have the first
+    bint uneven_weights
+
+
+ctypedef struct row_sink:                   # which results are wanted: NULL where one is not
+    char *logits
+    Py_ssize_t logits_stride                # in floats
+    char *losses
+    int64_t *predictions
+    bint has_gradient, updates, freezes_bias
+    double factor                           # of the gradient, if it is stored
+    gradient_sink W, b
+
+
+ctypedef struct block_layout:               # of scratch: where things lie, in bytes from its beginning
+    # of a block: pointers to its rows, to those that come next, and
+    Py_ssize_t logits, copies, staged, labels, predictions, factors, losses, block_bytes
+    Py_ssize_t rows, ld                     # that a block has room for; floats from one class to the next
+    # of a thread's panel: what the products need, and
+    Py_ssize_t weights, panel_bytes
+
+
+cdef class RowPlan(Team):
+    """What is asked of a pass, which way it multiplies, and how its batches are cut into parts of rows.
+
+    Where a head's gradient is small, a part is one row piece: a thread takes its rows from logits to gradient, one
+    block after the other. The gradient joins a partial gradient; when all parts of a batch are done, sum pieces add up
+    the partials, each for some of the parameters, and store the sum or apply it to W.
+
+    Where gradients are large, a part is one block that all threads share: row pieces end with dlogits; sum pieces,
+    which wait for them, sum the gradient of some features over all rows of the block, and store it or apply it to W.
+    Without a gradient there are only row pieces, and nobody waits.
+    """
+    cdef const kernel_table *kernels
+    cdef list views                             # the caller's arrays, which must outlive the pass
+    cdef row_data rows
+    cdef row_sink sink
+    cdef linear_map map                         # of all heads, whose classes lie side by side
+    cdef Py_ssize_t n_heads, size               # size: bytes of a float of the compute type
+    cdef const way_of_multiplying *floats
+    cdef const way_of_multiplying *way          # what is tried first; it may be floats
+    cdef bint few_classes                       # few enough for dot products
+    cdef Py_ssize_t batch_rows, n_batches, part_rows, parts_per_batch, block_rows, piece_rows, piece_features
+    cdef Py_ssize_t sum_rows                    # of a block that a gradient sums before they join a total
+    cdef Py_ssize_t n_partials                  # 0: blocks are shared
+    cdef Py_ssize_t n_row_pieces, n_sum_pieces  # of a round: of a batch, or of a shared block
+    cdef block_layout at
+
+    cdef void plan(self, Py_ssize_t batch_rows, int n_threads) noexcept:
+        """Decide all sizes. What shapes a sum (parts, sum_rows) depends on neither n_threads nor n_heads."""
+        self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.rows.n_rows, self.rows.n_rows))
+        self.choose_way()
+        self.n_partials = 0
+        if self.sink.has_gradient and self.rows.n_features * self.head_bytes() <= OWN_BYTES:
+            self.plan_parts(n_threads)
+        else:
+            self.plan_shared_blocks(n_threads)
+        self.lay_out()
+
+    cdef Py_ssize_t head_classes(self) noexcept nogil:
+        return self.map.n_classes // self.n_heads
+
+    cdef Py_ssize_t head_bytes(self) noexcept nogil:
+        """Bytes of a row's logits, or of a feature's weights, of one head."""
+        return self.head_classes() * self.size
+
+    cdef Py_ssize_t n_parts(self) noexcept nogil:
+        return self.n_batches * self.parts_per_batch
+
+    cdef Py_ssize_t n_sums(self) noexcept nogil:
+        return self.n_parts() * ceil_div(self.part_rows, LOSS_ROWS) * self.n_heads
+
+    cdef void choose_way(self) noexcept:
+        cdef const way_of_multiplying *faster = self.kernels.faster[self.rows.stored]
+        self.way = self.floats = self.kernels.floats[self.rows.stored]
+        if faster != NULL and (
+                faster.fewest_features <= self.rows.n_features <= faster.most_features
+                and self.batch_rows >= faster.fewest_rows and self.head_classes() >= faster.fewest_classes
+                and not (faster.even_weights and self.rows.uneven_weights)):
+            self.way = faster
+        self.few_classes = (self.head_classes() <= self.kernels.dot_classes
+                            and self.rows.n_features >= FEWEST_FEATURES)
+
+    cdef void plan_parts(self, int n_threads) noexcept:
+        cdef Py_ssize_t rows = round_up(ceil_div(self.batch_rows, PARTIALS), LOSS_ROWS)
+        rows = max(LEAST_PART, min(rows, MOST_PART))
+        self.part_rows = rows if rows <= GRADIENT_CHUNK else round_up(rows, GRADIENT_CHUNK)
+        self.n_batches = ceil_div(self.rows.n_rows, self.batch_rows)
+        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
+        self.n_partials = min(PARTIALS, self.parts_per_batch)
+        self.sink.W.last = self.sink.b.last = True
+        self.plan_block()
+        if not self.way.packs:
+            self.block_rows = min(self.block_rows, GRADIENT_CHUNK, self.part_rows)
+        else:
+            rows = PACKED_BLOCK_ROWS
+            if self.rows.stored == STORED_U8 and (
+                    self.rows.order != NULL or rows * self.head_bytes() > BLOCK_BYTES):
+                rows = PIXEL_ROWS
+            self.block_rows = min(self.block_rows, self.part_rows, rows)
+            self.piece_rows = self.block_rows
+        self.sum_rows = self.block_rows
+        self.n_threads = threads_that_pay(
+            min(n_threads, self.n_partials), self.parts_per_batch, self.parts_per_batch, self.seconds(),
+            2 * self.n_batches)
+        self.n_row_pieces = self.parts_per_batch
+        self.n_sum_pieces = self.n_threads if self.n_partials > 1 else 0
+        self.n_tickets = self.n_batches * (self.n_row_pieces + self.n_sum_pieces)
+
+    cdef void plan_shared_blocks(self, int n_threads) noexcept:
+        cdef Py_ssize_t rows = self.rows.n_rows, at_once
+        self.plan_block()
+        self.sum_rows = self.block_rows
+        self.n_threads = self.threads_of_blocks(n_threads)
+        if self.way.packs:   # sums do not depend on pieces, which are as large as they can be
+            if self.sink.has_gradient:
+                rows = min(self.n_threads * PACKED_PIECE_ROWS, self.most_block_rows())
+                rows = self.block_rows = self.sum_rows * max(1, rows // self.sum_rows)
+            self.piece_rows = min(PACKED_BLOCK_ROWS, round_up(ceil_div(max(rows, 1), self.n_threads), LOSS_ROWS))
+            self.piece_features = round_up(ceil_div(self.rows.n_features, self.n_threads), PIECE_FEATURES)
+        if not self.sink.has_gradient:
+            self.block_rows = self.batch_rows = self.piece_rows
+        self.n_batches = ceil_div(self.rows.n_rows, self.batch_rows)
+        self.part_rows = self.block_rows
+        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
+        self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
+        self.n_sum_pieces = 0
+        if self.sink.has_gradient:
+            self.n_sum_pieces = max(1, ceil_div(self.rows.n_features, self.piece_features))
+        self.n_tickets = self.n_parts() * (self.n_row_pieces + self.n_sum_pieces)
+        at_once = max(self.n_row_pieces, self.n_sum_pieces) if self.sink.has_gradient else self.n_tickets
+        self.n_threads = max(1, min(self.n_threads, at_once))
+
+    cdef void plan_block(self) noexcept:
+        """Rows of a block, before threads count, and of pieces."""
+        cdef Py_ssize_t rows, least, fitting, alone
+        if self.way.packs:
+            fitting = PACKED_BLOCK_BYTES // self.rows.row_bytes // 64 * 64
+            self.block_rows = min(self.batch_rows, max(64, min(fitting, PACKED_BLOCK_ROWS)))
+            return
+        fitting = BLOCK_BYTES // max(self.map.n_classes * self.size, self.rows.row_bytes)
+        rows = min(fitting, BLOCK_ROWS) // GRADIENT_CHUNK * GRADIENT_CHUNK
+        if rows == 0:
+            alone = BLOCK_BYTES // max(self.head_bytes(), self.rows.row_bytes)
+            if self.head_bytes() > self.rows.row_bytes:
+                alone = max(SPILLED_BYTES, self.rows.n_features * self.head_bytes() // 4) // self.head_bytes()
+            # fewer rows cost more sums; a block that leaves the cache is read twice (bench --only growth/n_features)
+            least = FEW_ROWS if self.n_partials > 0 and FEW_ROWS * self.rows.row_bytes > BLOCK_BYTES else 2 * FEW_ROWS
+            rows = min(GRADIENT_CHUNK, max(least, alone // FEW_ROWS * FEW_ROWS))
+        self.block_rows = min(self.batch_rows, rows)
+        self.piece_rows = (MANY_ROWS if self.map.n_classes * self.rows.n_features * self.size > 1 << 18 else FEW_ROWS)
+        self.piece_rows = max(FEW_ROWS, min(self.piece_rows, rows // 2 // FEW_ROWS * FEW_ROWS))
+        self.piece_features = PIECE_FEATURES
+
+    cdef Py_ssize_t most_block_rows(self) noexcept:
+        return min(self.batch_rows, PACKED_BLOCK_BYTES // (self.map.n_classes * self.size))
+
+    cdef double seconds(self) noexcept:
+        """What the pass costs one thread."""
+        cdef double n_products = 4.0 if self.sink.has_gradient else 2.0
+        cdef double n_logits = self.map.n_classes
+        cdef double products = n_products * self.rows.n_features * n_logits / FLOPS / self.way.speed
+        return self.rows.n_rows * ((products + LOGIT * n_logits) * self.size / 4 + self.rows.row_bytes / BANDWIDTH)
+
+    cdef int threads_of_blocks(self, int n_threads) noexcept:
+        """How many threads pay where blocks are shared, by the smallest pieces that there can be."""
+        cdef Py_ssize_t rows, piece_rows = LOSS_ROWS if self.way.packs else self.piece_rows, n_pieces, n_blocks
+        if not self.sink.has_gradient:
+            n_pieces = ceil_div(self.rows.n_rows, piece_rows)
+            return threads_that_pay(n_threads, n_pieces, n_pieces, self.seconds(), 0)
+        n_blocks = ceil_div(self.rows.n_rows, self.batch_rows) * ceil_div(self.batch_rows, self.block_rows)
+        rows = max(self.block_rows, self.most_block_rows()) if self.way.packs else self.block_rows
+        n_pieces = max(1, ceil_div(self.rows.n_features, PIECE_FEATURES))
+        return threads_that_pay(n_threads, ceil_div(rows, piece_rows), n_pieces, self.seconds(), 2 * n_blocks)
+
+    cdef void lay_out(self) noexcept:
+        cdef Py_ssize_t at, rows = round_up(self.block_rows, 32), n_features = self.rows.n_features
+        cdef Py_ssize_t n_classes = self.map.n_classes, forward, gradient = 0
+        self.at.rows = rows
+        self.at.ld = rows + 32
+        if self.at.ld * self.size % 4096 == 0:   # classes that far apart would share a set of the cache
+            self.at.ld += 32
+        self.at.logits = round_up(2 * rows * sizeof(void *), 64)
+        at = self.at.logits + round_up(n_classes, self.way.classes_at_once) * self.at.ld * self.size
+        self.at.copies = round_up(at, 64)
+        at = self.at.copies + (self.block_rows * self.rows.row_bytes if self.rows.copied else 0)
+        self.at.staged = round_up(at, 64)
+        self.at.labels = round_up(self.at.staged + rows * self.way.row_bytes(n_features), 64)
+        self.at.predictions = self.at.labels + rows * sizeof(int64_t)
+        self.at.factors = self.at.predictions + rows * sizeof(int64_t)
+        self.at.losses = self.at.factors + rows * self.size
+        self.at.block_bytes = round_up(self.at.losses + rows * self.size, 64)
+        forward = max(self.floats.forward_bytes(self.piece_rows, n_features),
+                      self.way.forward_bytes(self.piece_rows, n_features))
+        if self.sink.has_gradient:
+            gradient = max(self.floats.gradient_bytes(round_up(self.sum_rows, 32), n_classes),
+                           self.way.gradient_bytes(self.sum_rows, n_classes))
+        self.at.weights = round_up(max(forward, gradient), 64)
+        self.at.panel_bytes = self.at.weights + self.way.weights_bytes(n_features, n_classes)
