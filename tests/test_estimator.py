@@ -10,10 +10,11 @@ import pytest
 from estimator_cases import CANCER, IRIS, TIGHT, objective, small
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import csoftmax as cs
-from csoftmax.estimators import Gap, SoftmaxClassifier
+from csoftmax.estimators import Gap, SoftmaxClassifier, SoftmaxClassifierCV
 
 
 @parametrize_with_checks([SoftmaxClassifier()])
@@ -168,6 +169,13 @@ def test_warnings_point_to_the_call() -> None:
         with pytest.warns(ConvergenceWarning) as caught:
             SoftmaxClassifier(tol=1e-9, **settings).fit(X, y)
         assert [each.filename for each in caught] == [__file__]
+    with pytest.warns(ConvergenceWarning) as caught:
+        SoftmaxClassifierCV(Cs=[1.0], cv=3, max_iter=1).fit(X, y)
+    assert [each.filename for each in caught] == [__file__] * 2  # of the folds, of the last fit
+    order = np.argsort(y, kind="stable")
+    with pytest.warns(UserWarning, match="cv leaves classes without a training row") as caught:
+        SoftmaxClassifierCV(Cs=[1.0], cv=KFold(3)).fit(X[order], y[order])
+    assert [each.filename for each in caught] == [__file__]
 
 
 def test_threads(monkeypatch: Any) -> None:

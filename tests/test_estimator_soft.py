@@ -208,4 +208,5 @@ def test_the_copies_of_probabilities_count_as_memory() -> None:
         with pytest.raises(MemoryBudgetError) as caught:
             SoftmaxClassifier(max_memory=1000).fit(X, y)
         needed.append(float(str(caught.value).split("at least ")[1].split(" MB")[0]))
-    assert needed[1] - needed[0] == pytest.approx(2 * t.nbytes / 1e6, abs=0.2)
+    blocks = 3 * (1 << 22)  # of rows, as they are multiplied with the probabilities
+    assert needed[1] - needed[0] == pytest.approx((2 * t.nbytes + blocks) / 1e6, abs=1)

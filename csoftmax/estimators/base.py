@@ -59,6 +59,14 @@ class VersionWarning(UserWarning):
     """
 
 
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called the estimator, the nearest one outside this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(__package__):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
 @contextmanager
 def unchanged_by_failure(estimator: Any) -> Iterator[None]:
     """Give an estimator the attributes back that it had before, if what follows fails."""
@@ -92,11 +100,10 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state = {**defaults, **state}  # a setting that the other version did not have
         version = state.pop("_csoftmax_version", "unknown")
         if version != __version__:
-            warnings.warn(
+            warn_caller(
                 f"a {type(self).__name__} of csoftmax {version} was unpickled by csoftmax "
                 f"{__version__}: check what it predicts, or fit it anew",
                 VersionWarning,
-                stacklevel=2,
             )
         super().__setstate__(state)
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
-from csoftmax.engine.passes import mass_of_classes
+from csoftmax.engine.passes import BLOCK_BYTES, mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
@@ -37,7 +37,8 @@ from csoftmax.estimators.inputs import (
     training_set,
 )
 from csoftmax.estimators.minibatches import MinibatchClassifier
-from csoftmax.estimators.monitor import Monitor, rows_to_watch, validation_set
+from csoftmax.estimators.monitor import SPLIT_BYTES, Monitor, rows_to_watch, validation_set
+from csoftmax.estimators.sgd import measuring_bytes
 from csoftmax.estimators.weights import (
     checked_weight,
     rows_that_count,
@@ -45,6 +46,7 @@ from csoftmax.estimators.weights import (
     with_class_weights,
 )
 from csoftmax.rows.base import take
+from csoftmax.solver.memory import Plan
 
 __all__ = [
     "ConvergenceWarning",
@@ -233,52 +235,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         """
         with unchanged_by_failure(self):
             self._check_parameters()
-            budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
-            names = getattr(self, "feature_names_in_", None)  # of the last fit
-            data = training_set(self, X, y, soft=True)
-            given = checked_weight(sample_weight, len(data.X))
-            by_class = weights_of_classes(self.class_weight, data.classes, data.y, given)
-            target, weight = with_class_weights(data.y, given, by_class)
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            rows = rows_that_count(weight)
-            monitor, held_bytes = None, 0
-            if validation is not None:
-                monitor = self._monitor(*validation_set(self, validation, data.classes, by_class))
-            elif self.early_stopping:
-                rows, held = rows_to_watch(
-                    data.y, self.validation_fraction, seed, rows, data.classes
-                )
-                of_held = None if weight is None else weight[held]
-                monitor = self._monitor(take(data.X, held), target[held], of_held)
-                held_bytes = monitor.X.nbytes
-            start = self._start(data, names)
-            n_classes = len(data.classes)
-            task = FitTask(data.X, target, n_classes, weight, rows, float(self.C))
-            # probabilities, and the solver's copy
-            others = held_bytes + converted + (2 * target.nbytes if target.ndim == 2 else 0)
-            plan = plan_memory(budget, data.X, n_classes, self._threads, others=others)
-            task.X = in_rows(data.X, budget - plan.n_bytes)
-            if self.verbose:
-                copied = 0 if task.X is data.X else data.X.nbytes
-                print(
-                    f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X",
-                    file=sys.stderr,
-                )
-            if self.solver == "sgd":
-                fitted = self._fit_sgd(task, start, monitor, seed, plan)
-            else:
-                fitted = fit_lbfgs(
-                    task, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
-                    max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
-                )  # fmt: skip
-                self.__dict__.pop("_descent", None)
-            self.classes_, self._seen = data.classes, task.total
-            mass = mass_of_classes(target, task.row_weight, n_classes)
-            self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
-            self._keep(fitted.W, fitted.b)
-            self.n_iter_ = np.array([fitted.n_iter], np.int32)
-            self.history_, self.gap_ = fitted.history, fitted.gap
-        return self
+            return self._fit(X, y, sample_weight, validation)
 
     def standard_errors(
         self, X: Any, y: Any, sample_weight: Any = None, *, reference: Any = None
@@ -351,6 +308,62 @@ class SoftmaxClassifier(MinibatchClassifier):
             )
         if not 0 <= check_number(self.momentum, "momentum") < 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
+
+    def _fit(self: Self, X: Any, y: Any, sample_weight: Any, validation: Any) -> Self:
+        converted, names = conversion_bytes(X), getattr(self, "feature_names_in_", None)
+        data = training_set(self, X, y, soft=True)
+        given = checked_weight(sample_weight, len(data.X))
+        by_class = weights_of_classes(self.class_weight, data.classes, data.y, given)
+        target, weight = with_class_weights(data.y, given, by_class)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        rows = rows_that_count(weight)
+        monitor, others = None, converted
+        if validation is not None:
+            monitor = self._monitor(*validation_set(self, validation, data.classes, by_class))
+        elif self.early_stopping:
+            rows, held = rows_to_watch(data.y, self.validation_fraction, seed, rows, data.classes)
+            of_held = None if weight is None else weight[held]
+            monitor = self._monitor(take(data.X, held), target[held], of_held)
+            others += monitor.n_bytes + SPLIT_BYTES * len(data.y)
+        if target.ndim == 2:  # probabilities, with class weights, the solver's copy, and blocks
+            others += (2 if target is data.y else 3) * target.nbytes
+            others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * data.X.size)
+        start = self._start(data, names)
+        task = FitTask(data.X, target, len(data.classes), weight, rows, float(self.C))
+        plan = self._plan(task, others)
+        if self.solver == "sgd":
+            fitted = self._fit_sgd(task, start, monitor, seed, plan)
+        else:
+            fitted = fit_lbfgs(
+                task, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
+                max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
+            )  # fmt: skip
+            self.__dict__.pop("_descent", None)
+        self.classes_, self._seen = data.classes, task.total
+        mass = mass_of_classes(target, task.row_weight, task.n_classes)
+        self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
+        self._keep(fitted.W, fitted.b)
+        self.n_iter_ = np.array([fitted.n_iter], np.int32)
+        self.history_, self.gap_ = fitted.history, fitted.gap
+        return self
+
+    def _plan(self, task: FitTask, others: float) -> Plan:
+        """Return how to fit within `max_memory`; with room for it, X gets rows in one piece."""
+        budget, by_minibatches = as_bytes(self.max_memory), self.solver == "sgd"
+        if by_minibatches:
+            others += measuring_bytes(task.X)
+        plan = plan_memory(
+            budget, task.X, task.n_classes, self._threads, n_weights=int(task.is_weighted),
+            others=others, evaluates=by_minibatches,
+        )  # fmt: skip
+        as_given, task.X = task.X, in_rows(task.X, budget - plan.n_bytes)
+        if self.verbose:
+            copied = 0 if task.X is as_given else task.X.nbytes
+            print(
+                f"the fit takes up to {in_units(plan.n_bytes + copied)} besides X",
+                file=sys.stderr,
+            )
+        return plan
 
     def _start(self, data: TrainingSet, names: Array | None) -> tuple[Array, Array] | None:
         """Where a fit begins: None is the solver's own start.

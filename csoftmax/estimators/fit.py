@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
 from csoftmax.core.checks import compute_dtype
-from csoftmax.estimators.base import Gap
+from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.solver import Solution
@@ -64,6 +63,10 @@ class FitTask:
         return weight
 
     @property
+    def is_weighted(self) -> bool:
+        return not (self.weight is None and self.rows is None)
+
+    @property
     def total(self) -> float:
         """The sum of the weights in use."""
         if self.weight is None:
@@ -80,25 +83,21 @@ class FitTask:
         return float(softmax_C(self.C, self.n_classes))
 
 
-def warn_caller(message: str, callers: int = 2) -> None:
-    """Warn at the line that called `fit`, so many callers up."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=2 + callers)
-
-
 # ---- full passes -------------------------------------------------------------------------------
 
 
 def plan_memory(
     budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
-    n_weights: int = 1, others: float = 0, path: bool = False,
+    n_weights: int = 0, others: float = 0, **options: bool,
 ) -> Plan:  # fmt: skip
     """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
 
+    The other arguments are those of `csoftmax.solver.memory.plans`.
     Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
     """
     possible = [
         plan._replace(n_bytes=plan.n_bytes + others)
-        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, path)
+        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, **options)
     ]
     for plan in possible:
         if plan.n_bytes <= budget:
@@ -141,7 +140,7 @@ def fit_lbfgs(
             gap = gap._replace(estimate=fitted.history["estimate"][at])
             fitted = fitted._replace(W=W, b=b, gap=gap)
     if solution.message:
-        warn_caller(solution.message)
+        warn_caller(solution.message, ConvergenceWarning)
     return fitted
 
 
@@ -197,7 +196,7 @@ def solve_heads(
         if "interrupted" in solution.status:
             raise KeyboardInterrupt(solution.message)  # heads that have hardly begun choose no C
         if solution.message:
-            warn_caller(solution.message)
+            warn_caller(solution.message, ConvergenceWarning)
         if not begin:
             W = np.empty((n_weights, len(Cs), *solution.W.shape[1:]), solution.W.dtype)
             b = np.empty(W.shape[:3], W.dtype)

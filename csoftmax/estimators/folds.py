@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit, check_cv
 from sklearn.utils import _safe_indexing
 
+from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.inputs import Labels, TrainingSet
 
 Array = NDArray[Any]
@@ -152,7 +152,7 @@ def classes_of_folds(
         text += f"there: {_shown(lacking)}"
         if not refit:
             text += "; parameters are averages over the folds that have the class"
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn_caller(text, UserWarning)
     return present
 
 
@@ -202,11 +202,10 @@ def _telling(scores: Array, name: str) -> Labels:
     if silent.all():
         raise ValueError(f"scoring {name} is NaN for every C in every fold, expected a number")
     if silent.any():
-        warnings.warn(
+        warn_caller(
             f"scoring {name} is NaN for every C in fold {_shown(np.flatnonzero(silent).tolist())} "
             "of cv, which has no say in the choice of C",
             UserWarning,
-            stacklevel=4,
         )
     return np.flatnonzero(~silent)
 

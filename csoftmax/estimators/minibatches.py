@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from csoftmax.core.checks import compute_dtype
-from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure
+from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure, warn_caller
 from csoftmax.estimators.convert import Convertible
-from csoftmax.estimators.fit import FitTask, Fitted, measure_gap, warn_caller
+from csoftmax.estimators.fit import ConvergenceWarning, FitTask, Fitted, measure_gap
 from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
@@ -136,7 +136,7 @@ class MinibatchClassifier(Convertible):
         descent = self._begin_descent(task.X, task.rows, task.n_classes, start, seed)
         far = far_from_0(task.X, task.rows) if self.fit_intercept else ""
         if far:
-            warn_caller(far)
+            warn_caller(far, ConvergenceWarning)
         n_iter, history = fit_sgd(
             task, descent, monitor, max_iter=self.max_iter, **self._descent_options()
         )

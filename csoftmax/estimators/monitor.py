@@ -21,6 +21,7 @@ from csoftmax.solver import Progress
 Array = NDArray[Any]
 Columns = dict[str, list[float]]  # of `history_`
 _BLOCK_BYTES = 1 << 24  # of logits
+SPLIT_BYTES = 100  # of a row, while scikit-learn draws those to hold out: 94 of 1,000,000
 
 
 @dataclass
@@ -39,6 +40,12 @@ class Monitor:
     best_parameters: tuple[Array, Array] | None = None
     without_progress: int = 0
     evaluated: dict[float, int] = field(default_factory=dict)  # objectives, as `watch` met them
+
+    @property
+    def n_bytes(self) -> int:
+        """What the rows take, and their targets and weights."""
+        arrays = (self.X, self.y, self.weight)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def watch(self, progress: Progress) -> bool:
         """Be the callback of the solver: evaluate the parameters wherever they have moved.

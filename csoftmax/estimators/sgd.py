@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from csoftmax.data import DataLoader
 from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
 from csoftmax.engine.passes import mass_of_classes
-from csoftmax.estimators.fit import FitTask, warn_caller
+from csoftmax.estimators.base import warn_caller
+from csoftmax.estimators.fit import ConvergenceWarning, FitTask
 from csoftmax.estimators.inputs import Labels
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
@@ -181,8 +182,14 @@ def _sampled(X: Array, rows: Labels | None) -> Array:
     return sample
 
 
+def measuring_bytes(X: Array) -> int:
+    """Return what the sampled rows take, as they are stored and in float64."""
+    return min(len(X), _SAMPLED_ROWS) * int(X.shape[1]) * (X.itemsize + 8)
+
+
 def _mean_square(X: Array, rows: Labels | None) -> float:
-    return float(np.mean(np.square(_sampled(X, rows))))
+    squares = _sampled(X, rows)
+    return float(np.square(squares, out=squares).mean())
 
 
 def far_from_0(X: Array, rows: Labels | None) -> str:
@@ -192,7 +199,9 @@ def far_from_0(X: Array, rows: Labels | None) -> str:
     two is ``1 + mean^2 / variance`` times that across.
     """
     some = _sampled(X, rows)
-    means, deviations = some.mean(axis=0), some.std(axis=0)
+    means = some.mean(axis=0)
+    some -= means
+    deviations = np.sqrt(np.square(some, out=some).mean(axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
     j = int(ratio.argmax()) if ratio.size else 0
@@ -250,7 +259,10 @@ def fit_sgd(
     except KeyboardInterrupt:
         if not history["loss"]:
             raise
-        warn_caller(f"interrupted: the parameters are those after epoch {len(history['loss'])}", 3)
+        n_epochs = len(history["loss"])
+        warn_caller(
+            f"interrupted: the parameters are those after epoch {n_epochs}", ConvergenceWarning
+        )
         stopped = True
     if not stopped:
         warn_caller(
@@ -259,7 +271,7 @@ def fit_sgd(
             'be "lbfgs"'
             if max_iter
             else "max_iter is 0: the parameters are those of the start",
-            callers=3,
+            ConvergenceWarning,
         )
     if monitor is not None:
         monitor.record(history)

@@ -71,8 +71,12 @@ def with_class_weights(
     if by_class is None:
         return y, weight
     mass = by_class[y] if y.ndim == 1 else y @ by_class
-    if y.ndim == 2:  # where there is no mass, the weight is 0 and any target will do
-        y = np.where(mass[:, None] > 0, y * by_class / np.where(mass > 0, mass, 1.0)[:, None], y)
+    if y.ndim == 2:
+        target = y * by_class
+        target /= np.where(mass > 0, mass, 1.0)[:, None]
+        lost = mass == 0  # the weight is 0, and any target will do
+        target[lost] = y[lost]
+        y = target
     weight = mass if weight is None else weight * mass
     if not weight.any():
         raise ValueError(f"class_weight is zero for every class in {name}, expected some weight")

@@ -47,10 +47,16 @@ LEAST_CURVATURE = 1e-12
 
 
 def bytes_needed(sizes: Sizes) -> float:
-    """Return what a curvature is made in: probabilities of the sample, its rows for each thread."""
+    """Return what a curvature is made in, and a Hessian at the null model.
+
+    The one: probabilities of the sample, its rows for each thread. The other: a matrix over the
+    classes, five of its size while it is decomposed, and the eigenvectors that each head keeps.
+    """
+    of_classes = sizes.n_classes**2 * (5 * 8 + sizes.n_heads * sizes.itemsize)
     at_once, side = min(sizes.n_threads, sizes.n_classes), leading_side(sizes)
     a_row = (sizes.n_classes + (2 + at_once) * side) * sizes.itemsize
-    return sampled_rows(sizes) * a_row + squared_rows(sizes) * sizes.n_classes * sizes.itemsize
+    squares = squared_rows(sizes) * sizes.n_classes * sizes.itemsize
+    return of_classes + sampled_rows(sizes) * a_row + squares
 
 
 def block_bytes(sizes: Sizes) -> float:

@@ -47,26 +47,39 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool) -> int:
 
 
 def plans(
-    X: Array, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 1,
-    path: bool = False,
+    X: Array, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
+    path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
-    """Return the plans that there are, the best first: what is chosen where there is room."""
+    """Return the plans that there are, the best first: what is chosen where there is room.
+
+    `n_weights` is how many rows of weights there are, 0 where all samples weigh 1. With `evaluates`
+    no step is made: ``max_iter`` is 0.
+    """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, X.itemsize
     )
     a_pass = passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
     always = problem.bytes_needed(sizes) + a_pass
-    diagonal = sample.bytes_needed(sizes) + hessians.bytes_needed(sizes)
-    full = diagonal + hessians.block_bytes(sizes) + sample.decomposition_bytes(sizes)
-    if newton.suits(n_rows, n_features, n_classes):
-        full = max(full, newton.bytes_needed(sizes))
-    kinds = {"auto": full, "diagonal": diagonal}  # "auto" may do with less
-    if n_features > sample.FULL_FEATURES:
-        del kinds["auto"]
+    if evaluates:
+        return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path)
     return [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
-        for kind, extra in kinds.items()
+        for kind, extra in _preconditioners(sizes).items()
         for pairs in (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     ]
+
+
+def _preconditioners(sizes: Sizes) -> dict[str, float]:
+    """Return what the preconditioner takes that "auto" chooses, and the diagonal one."""
+    diagonal = sample.bytes_needed(sizes) + hessians.bytes_needed(sizes)
+    coarse = sizes._replace(n_rows=sample.sampled_rows(sizes), n_weights=0)
+    if newton.suits(*sizes[:3]):
+        return {"auto": newton.bytes_needed(sizes), "diagonal": diagonal}
+    chosen = diagonal
+    if sample.wants_full("auto", sizes):
+        chosen += hessians.block_bytes(sizes) + sample.decomposition_bytes(sizes)
+    if newton.suits(*coarse[:3]):  # that is how the start on the sample is made
+        chosen += newton.bytes_needed(coarse)
+    return {"auto": chosen, "diagonal": diagonal}

@@ -172,6 +172,8 @@ def suits(n_rows: int, n_features: int, n_classes: int) -> bool:
 
 
 def bytes_needed(sizes: Sizes) -> int:
-    """Return what the rows take for each row of weights, and the making of a Hessian."""
+    """Return what the rows take for each row of weights, and a Hessian as it is made and solved."""
     n, side = sizes.n_classes - 1, sizes.n_features + 1
-    return 8 * (sizes.n_rows * side * (sizes.n_weights + 1 + n * n) + 3 * (n * side) ** 2)
+    kept = sizes.n_samples * (side + sizes.n_classes)  # features and targets
+    made = n * n * (side + 2) + 3 * sizes.n_classes  # curvatures times features; probabilities
+    return 8 * (sizes.n_rows * (kept + made) + 5 * (n * side) ** 2)

@@ -42,11 +42,11 @@ FULL_COST = 70  # and at most so much per n_samples x n_classes
 ALONE_FLOP = 1e7  # for so little, the caller alone is as fast as threads that must be started
 
 
-def wants_full(preconditioner: str | None, problem: Problem) -> bool:
+def wants_full(preconditioner: str | None, of: Problem | Sizes) -> bool:
     """Say whether the covariance of the features is worth its decomposition."""
     if preconditioner != "auto":
         return preconditioner == "full"
-    f, size = problem.n_features, problem.n_rows * problem.n_classes
+    f, size = of.n_features, of.n_rows * of.n_classes
     return bool(f <= 128 or (f <= FULL_FEATURES and 10 * f * f <= FULL_COST * size))
 
 
@@ -79,12 +79,16 @@ def bytes_needed(sizes: Sizes) -> float:
     a_row = n_features * sizes.stored_itemsize + leading_side(sizes) * itemsize
     squares = squared_rows(sizes) * n_features * itemsize
     blocks = 4 * min(BLOCK_BYTES, n_rows * n_features * itemsize)
-    return sizes.n_weights * (n_rows * a_row + squares) + blocks
+    return sizes.n_samples * (n_rows * a_row + squares) + blocks
 
 
 def decomposition_bytes(sizes: Sizes) -> int:
-    """Return what the covariance takes while it is decomposed, and the eigenvectors that stay."""
-    return sizes.n_features**2 * (32 + sizes.n_weights * sizes.itemsize)
+    """Return what the covariance takes while it is decomposed, and the eigenvectors that stay.
+
+    Matrices in float64 while LAPACK is at it: the covariance, a copy, the eigenvectors, two to
+    work in.
+    """
+    return sizes.n_features**2 * (5 * 8 + sizes.n_samples * sizes.itemsize)
 
 
 class Sample:
