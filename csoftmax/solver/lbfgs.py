@@ -173,8 +173,10 @@ class Lbfgs(Descent):
         )
 
     def state(self) -> dict[str, Array]:
-        of_pairs = {f"pairs.{name}": array for name, array in self.pairs.state().items()}
-        return {**super().state(), **of_pairs}
+        state = super().state()
+        if state:
+            state |= {f"pairs.{name}": array for name, array in self.pairs.state().items()}
+        return state
 
     def restore(self, state: dict[str, Array]) -> None:
         super().restore(state)
