@@ -82,7 +82,7 @@ def test_a_class_of_hardly_any_weight_has_a_direction_of_its_own() -> None:
     assert P.U.shape == (4, 2)
     assert np.abs(P.U[2]).max() > 0.5
     assert not np.abs(P.U[3]).max() > 1e-12
-    assert np.isfinite(P.weights).all()
+    assert np.isfinite(P.inverse).all()
 
 
 @pytest.mark.parametrize("preconditioner", ["full", "diagonal"])

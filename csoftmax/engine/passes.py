@@ -161,18 +161,27 @@ class LocalPasses:
         return Moments(totals, n_counting, np.array(mass), sums)
 
     def _feature_sums(self) -> NDArray[np.float64]:
-        """Sum the weighted rows: a gradient whose dlogits are the weights, block by block."""
+        """Sum the weighted rows: gradients whose dlogits are the weights, block by block.
+
+        Each row of weights has a gradient of its own, so that its bits do not depend on the others.
+        """
         sums = np.zeros((self.n_weights, self.n_features))
 
         def sum_of(some: slice) -> Array:
             block = self.rows.take(some)
-            weights = np.ones((1, len(block))) if self.weights is None else self.weights[:, some]
-            dlogits = np.ascontiguousarray(weights, self.dtype)
-            dW, db = np.empty_like(sums, self.dtype), np.empty(len(sums), self.dtype)
-            calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, dW, db)
-            if not np.isfinite(dW).all():  # 0 times NaN is NaN: rows that do not count become 0
-                block = np.where(weights.max(axis=0)[:, None] > 0, block, block.dtype.type(0))
-                calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, dW, db)
+            dW, db = np.empty_like(sums, self.dtype), np.empty(1, self.dtype)
+            for r, total in enumerate(dW):
+                weight = self.weight(r)
+                weight = np.ones(len(block)) if weight is None else weight[some]
+                dlogits = weight[None].astype(self.dtype)
+                calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, total[None], db)
+                counting = weight > 0
+                if not (counting.all() or np.isfinite(total).all()):
+                    # a row that does not count may hold anything, and 0 times NaN is NaN
+                    finite = np.where(counting[:, None], block, 0).astype(block.dtype)
+                    calls.linear_gradient(
+                        calls.StoredRows(finite, self.scale), dlogits, total[None], db
+                    )
             return dW
 
         parts = blocks(self.n_rows, SUM_ROWS)

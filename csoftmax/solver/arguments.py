@@ -25,9 +25,12 @@ from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 
-# Squares of features within 2^32 of 1, and of W with them, are far from float32's limit, 2^126.
-UNIT_ROWS, UNIT_BITS = 1024, 16
-MOST_BITS = {"f": 100, "d": 900}  # of a unit, and of the penalty in it
+# Features, and row weights, stay as they are where their means are within 2^16 of 1: their squares,
+# and those of W with them, are then far from float32's limit, 2^126. Means of features are taken
+# of about so many rows.
+UNIT_BITS, UNIT_ROWS = 16, 1024
+# The exponents of a unit, and of the penalty in that unit, stay below these.
+MOST_BITS = {"f": 100, "d": 900}
 
 
 def checked_problem(

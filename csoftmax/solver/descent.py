@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # Constants of the line search: Nocedal and Wright, "Numerical Optimization" (2006), section 3.1.
-DECREASE = 1e-4  # of the objective, as a share of what the slope at the start promises
+# A step is good enough if the objective falls by this share of what its slope at the start says.
+DECREASE = 1e-4
 MAX_TRIALS = 25
 
 EVALUATE, NEXT = False, True  # what `Descent.steps` yields
@@ -30,13 +31,16 @@ def named(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
 
 
 class Point(NamedTuple):
-    """Where a head is: parameters, objective, gradient; replaced as a whole."""
+    """Where a head is; replaced as a whole.
+
+    A descent may walk in coordinates u of its own, in which P is an approximate inverse Hessian.
+    """
 
     x: Array
     objective: float
     gradient: Array
     reduced: Array  # the gradient in u
-    preconditioned: Array  # and P times that
+    preconditioned: Array  # P times that
 
     @property
     def estimate(self) -> float:
@@ -55,7 +59,7 @@ class Search:
         self, objective: float, slope: float, rounding: float, most_slope_left: float
     ) -> None:
         self.objective, self.slope, self.most_slope_left = objective, slope, most_slope_left
-        self.highest = objective + rounding * abs(objective)
+        self.highest = objective + rounding * abs(objective)  # what may be no increase
         self.low = (0.0, objective, slope)
         self.high: tuple[float, float, float] | None = None
 
@@ -110,8 +114,8 @@ class Descent:
     has_whole_hessian : bool
         Whether `Point.estimate` is by the Hessian itself, not by an approximation.
     margin : float
-        That estimate is multiplied by this before it is believed: tomorrow's error may be worse
-        than the worst so far.
+        That estimate is multiplied by this before it is believed: its error may yet be worse than
+        the worst so far.
     most_slope_left : float
         The line search ends where at most this share of the slope is left.
     """

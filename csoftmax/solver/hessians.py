@@ -38,11 +38,13 @@ from csoftmax.solver.sample import (
 
 Array = NDArray[Any]
 
+# So much of the covariance is added to the matrix of each class, which keeps it positive definite.
 RIDGE = 1e-3
-# Where a class has this many rows that count, their variances are believed as much as those of the
-# covariance.
+# In the other directions, variances are a mixture of those among the rows that count for a class
+# and those of the sample. Where so many rows count for it, both have the same share.
 BELIEF = 100
-# Of mean p (1 - p) of a class: where it has all but vanished, steps grow no further.
+# A class is taken to have this curvature, its mean of p (1 - p), or more: where it has all but
+# vanished, steps would grow without end.
 LEAST_CURVATURE = 1e-12
 
 
@@ -93,28 +95,32 @@ class AtNull(InCoordinates):
         problem = sample.problem
         p = problem.shares[sample.r]
         alpha, U = np.linalg.eigh(np.diag(p) - np.outer(p, p))
-        # Not the null vectors: all classes alike, and classes that never occur. By interlacing, the
-        # other values are at least the smallest share.
+        # There is no curvature where all classes move alike, nor for classes that never occur. Any
+        # other eigenvalue is at least the smallest share: those of A interlace those of diag(p).
         n_alive = max(np.count_nonzero(p) - 1, 0)
         alive = slice(len(p) - n_alive, None)
         self.U = U[:, alive].astype(problem.dtype)
         alpha = np.maximum(alpha[alive], p[p > 0].min())
         curvature = alpha[:, None] * sample.values + penalty.l2 * sample.squares_of_W
-        self.weights = (1 / curvature).astype(problem.dtype)
-        self.of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0).astype(problem.dtype)
-        self.of_bias *= problem.fit_intercept
+        self.inverse = (1 / curvature).astype(problem.dtype)
+        of_bias = np.where(p > 0, 1 / np.where(p > 0, p, 1.0), 0.0) * problem.fit_intercept
+        self.inverse_of_bias = of_bias.astype(problem.dtype)
 
     def __call__(self, g: Array) -> Array:
         """Return ``P g`` of a vector, or of each of several."""
         out = np.empty_like(g)
         (v, gb), (W, b) = self.problem.parameters(g), self.problem.parameters(out)
-        np.matmul(self.U, (self.U.T @ v) * self.weights, out=W)
-        np.multiply(gb, self.of_bias, out=b)
+        np.matmul(self.U, (self.U.T @ v) * self.inverse, out=W)
+        np.multiply(gb, self.inverse_of_bias, out=b)
         return out
 
 
 class Curvature:
-    """The Hessian of the loss at x without what couples the classes, for any penalty."""
+    """The Hessian of the loss at x without what couples the classes; any penalty may be added.
+
+    `blocks` are the matrices of the classes in the leading directions, `rest` the diagonals in the
+    others.
+    """
 
     def __init__(self, sample: Sample, x: Array) -> None:
         problem = sample.problem
@@ -137,7 +143,6 @@ class Curvature:
             alpha[k] = max(float(q[k].sum(dtype=np.float64)), LEAST_CURVATURE)
             weighted = Z * np.sqrt(q[k])[:, None]
             np.matmul(weighted.T, weighted, out=self.blocks[k])
-            # so much of a coarser approximation keeps it positive definite
             self.blocks[k, diagonal, diagonal] += RIDGE * alpha[k] * values
 
         _for_each_class(problem, curve, 2 * Z.size * Z.shape[1])
@@ -158,10 +163,11 @@ class AtWeights(InCoordinates):
     def __init__(self, curvature: Curvature, penalty: Penalty) -> None:
         sample = curvature.sample
         super().__init__(sample)
+        # classes that never occur, and 1 over the number of the others
         self.absent, n = np.flatnonzero(self.problem.shares[sample.r] == 0), sample.n_leading
-        self.share = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))
+        self.one_present = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))
         of_rest = curvature.rest + penalty.l2 * sample.squares_of_W[n:]
-        self.weights = (1 / of_rest).astype(self.problem.dtype)
+        self.inverse = (1 / of_rest).astype(self.problem.dtype)
         self.blocks = np.empty_like(curvature.blocks)
 
         def invert(k: int) -> None:
@@ -183,11 +189,11 @@ class AtWeights(InCoordinates):
         columns = leading.reshape(n_vectors, *leading.shape[-2:]).transpose(1, 2, 0)
         solved = np.matmul(self.blocks, columns).transpose(2, 0, 1).reshape(leading.shape)
         W[..., :n] = solved[..., :n]
-        np.multiply(v[..., n:], self.weights, out=W[..., n:])
+        np.multiply(v[..., n:], self.inverse, out=W[..., n:])
         b[:] = solved[..., n] if intercept else 0
-        # to where the gradient lives: the classes' weights sum to 0
+        # as in a gradient, the weights of the classes that occur are to sum to 0
         W[..., self.absent, :], b[..., self.absent] = 0, 0
-        W -= W.sum(axis=-2, keepdims=True) * self.share
-        b -= b.sum(axis=-1, keepdims=True) * (self.share * intercept)
+        W -= W.sum(axis=-2, keepdims=True) * self.one_present
+        b -= b.sum(axis=-1, keepdims=True) * (self.one_present * intercept)
         W[..., self.absent, :], b[..., self.absent] = 0, 0
         return out

@@ -25,7 +25,7 @@ from csoftmax.solver.penalty import Penalty
 Array = NDArray[Any]
 
 BATCH_BYTES = 1 << 22  # of vectors that are preconditioned together
-# Of `Pairs`: as long as it has pairs.
+# Arrays of `Pairs` that have a row or an entry for each pair.
 SMALL_MATRICES = ("slots", "R_inverse", "YPY", "Sg", "YPg")
 
 
@@ -43,18 +43,31 @@ class Preconditioner(Protocol):
 
 
 class Pairs:
-    """The last pairs of steps and gradient changes, in compact form."""
+    """The last pairs of steps and gradient changes, in compact form.
+
+    Attributes
+    ----------
+    S, Y : ndarray (size, n_parameters)
+        Steps and gradient changes, each pair in its slot; `count` slots are in use, and `next` is
+        the one to be filled when all are.
+    slots : ndarray (count,)
+        The slots, the oldest pair first. The small matrices have this order too.
+    R_inverse, YPY, gamma
+        R^-1 and Y^T P Y of the formula above, and its gamma, that of the last pair.
+    Sg, YPg : ndarray (count,)
+        S^T g and Y^T P g of the point that was met last.
+    """
 
     def __init__(self, size: int, n_parameters: int, dtype: np.dtype[Any]) -> None:
         self.size = size
-        self.S, self.Y = np.zeros((2, size, n_parameters), dtype)  # by slot
+        self.S, self.Y = np.zeros((2, size, n_parameters), dtype)
         self.clear()
 
     def clear(self) -> None:
         self.count = self.next = 0
-        self.slots = np.zeros(0, np.intp)  # oldest first, as the small matrices
+        self.slots = np.zeros(0, np.intp)
         self.R_inverse, self.YPY, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
-        self.Sg, self.YPg = np.zeros((2, 0))  # products with the point that was met last
+        self.Sg, self.YPg = np.zeros((2, 0))
 
     def precondition(self, precondition: Preconditioner) -> None:
         """Go over to another P in the same coordinates."""
@@ -72,8 +85,8 @@ class Pairs:
     def penalize(self, change: Penalty, split: int, precondition: Preconditioner) -> None:
         """Go over to a function with a penalty on u[:split] that differs by the change.
 
-        Each y changes by what the penalty adds to the gradient. If rounding has eaten a curvature,
-        the pairs are of no use any more.
+        Each y changes by what the penalty adds to the gradient. If that leaves no curvature along
+        one of the steps, which is rounding, the pairs are of no use any more.
         """
         n = self.count
         change.add_gradient(self.S[:n, :split], self.Y[:n, :split])
@@ -102,7 +115,7 @@ class Pairs:
         self.gamma, self.next = float(state["gamma"]), int(state["next"])
 
     def meet(self, point: Point) -> None:
-        """Multiply with a new point."""
+        """Multiply the pairs with a new point: what `direction` needs."""
         n = self.count
         self.Sg = (self.S[:n] @ point.reduced)[self.slots].astype(np.float64)
         self.YPg = (self.Y[:n] @ point.preconditioned)[self.slots].astype(np.float64)
@@ -110,8 +123,8 @@ class Pairs:
     def add(self, s: Array, old: Point, new: Point) -> None:
         """Take in the step from the old point, met last, to the new one; the oldest is dropped.
 
-        Products with y are differences of those with the gradients. A step whose curvature rounding
-        has eaten is left out.
+        Products with y are differences of those with the gradients. A step along which rounding
+        leaves no curvature is left out.
         """
         y = new.reduced - old.reduced
         Py = new.preconditioned - old.preconditioned
@@ -159,6 +172,7 @@ def bytes_needed(parameter_bytes: int, n_pairs: int) -> int:
 class Lbfgs(Descent):
     """Preconditioned L-BFGS."""
 
+    # most_slope_left is Nocedal and Wright's for quasi-Newton methods
     has_whole_hessian, margin, most_slope_left = False, 10.0, 0.9
 
     def __init__(self, x: Array, history_size: int, precondition: Preconditioner) -> None:
@@ -173,8 +187,10 @@ class Lbfgs(Descent):
         )
 
     def state(self) -> dict[str, Array]:
-        of_pairs = {f"pairs.{name}": array for name, array in self.pairs.state().items()}
-        return {**super().state(), **of_pairs}
+        state = super().state()
+        if state:
+            state |= {f"pairs.{name}": array for name, array in self.pairs.state().items()}
+        return state
 
     def restore(self, state: dict[str, Array]) -> None:
         super().restore(state)
@@ -189,7 +205,7 @@ class Lbfgs(Descent):
         self.pairs.meet(self.point)
 
     def take_over(self, other: Lbfgs, change: Penalty, split: int) -> None:
-        """Take the pairs of another function that differs by a penalty; the other loses it."""
+        """Take the pairs of another function that differs by a penalty; the other loses them."""
         assert self.point is not None
         self.pairs, other.pairs = other.pairs, self.pairs
         self.pairs.penalize(change, split, self.precondition)

@@ -13,13 +13,14 @@ from csoftmax.solver.problem import Sizes
 
 Array = NDArray[Any]
 
-# Pairs of L-BFGS. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000 images 261,
-# 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797 rows) 142, 109
-# and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over digits 103, 126
-# and 189.
+# Pairs of L-BFGS: as many as so many bytes hold, but not fewer than 10 nor more than 30, or 100 for
+# a path over so many rows. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000
+# images 261, 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797
+# rows) 142, 109 and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over
+# digits 103, 126 and 189.
 HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
-SHORTER_HISTORIES = (10, 5, 3)  # for who has not the memory for the usual pairs
+SHORTER_HISTORIES = (10, 5, 3)  # pairs, where there is no memory for the usual ones
 
 
 class Plan(NamedTuple):

@@ -4,8 +4,8 @@ A head is one problem: its C, its row weights. All heads that are still running 
 same pass over X, which is read as it is stored. Each walks by L-BFGS (`csoftmax.solver.lbfgs`) in
 coordinates that an approximate Hessian has made round (`csoftmax.solver.hessians`), or by Newton's
 method (`csoftmax.solver.newton`) where the problem is small, and drops out when it is close enough
-to its optimum. What is minimised, and the lower bound that certifies the result, is in
-`csoftmax.solver.problem`.
+to its optimum (`csoftmax.solver.stopping`). What is minimised is in `csoftmax.solver.problem`, the
+lower bound that certifies the result in `csoftmax.solver.bound`.
 """
 
 from __future__ import annotations
@@ -87,18 +87,20 @@ def minimize(
         A head has converged when its estimated distance to the optimum is at most so much of its
         objective.
     gradient_tol : float, optional
-        And the gradient's largest entry is at most this, as scikit-learn asks; unless the estimated
-        distance is at most a hundredth of `tol`, or a tenth of the iterations and five more have
-        not brought it down. None: the gradient may be as it is.
+        A head is also to bring the largest entry of its gradient down to this, as scikit-learn
+        asks. It need not where its estimated distance is at most a hundredth of `tol`, or where it
+        has gone on for a tenth of its iterations and five more in vain. None: the gradient may be
+        as it is.
     least_nats : float
-        Where the labels are all but explained, the objective is near 0 and a share of it means
-        little: it counts for `tol` as at least so many nats over the samples that count, but not
-        as more than the loss of the null model (``W = 0``).
+        Where the labels are all but explained, the objective is near 0, and a share of it is hard
+        to reach for nothing. So `tol` is a share of at least this, divided by the number of samples
+        that count. But it is never a share of more than the loss of the null model (``W = 0``).
     max_iter : int
         Iterations of a head, at most; 0 returns the start.
     history_size : int, optional
         Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold,
-        from 10 to 30, along a path over many rows to 100. It matters where C is large.
+        from 10 to 30, along a path over many rows to 100. Where penalties are weak, more pairs
+        save passes.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs, and takes Newton's method where a

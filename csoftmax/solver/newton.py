@@ -26,15 +26,36 @@ from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
-# A Hessian may cost 1e7 FLOP, or as much as three passes more. An iteration of L-BFGS takes a pass
-# and about 0.15 ms of Python, and three or four of them do what a step of Newton's does.
-FLOP_AT_EASE, PASSES = 1e7, 3
-MOST_BYTES = 1 << 23  # of the rows in float64
-LEAST_RIDGE, MOST_RIDGES = 1e-12, 300  # of the largest curvature; each ten times the one before
+# Newton's method is taken where a Hessian costs at most 1e7 operations, or what three passes do
+# more. An iteration of L-BFGS takes a pass and about 0.15 ms of Python, and three or four of them
+# do what a step of Newton's does.
+CHEAP_FLOP, CHEAP_PASSES = 1e7, 3
+MOST_BYTES = 1 << 23  # of the rows in float64: no more of them are copied
+# A ridge that a Hessian needs is looked for from this share of its largest entry on, each ten times
+# the one before, at most so many.
+LEAST_RIDGE, MOST_RIDGES = 1e-12, 300
 
 
 class SmallProblem:
-    """The rows of a small problem that count for one row of weights, in coordinates u."""
+    """The rows of a small problem that count for one row of weights, in coordinates u.
+
+    Attributes
+    ----------
+    share : ndarray (n_rows,)
+        The weights of the rows, with the sum 1.
+    present : ndarray (n_present,)
+        The classes that occur.
+    Q, Q_products : ndarray
+        The basis of the classes' directions, and the products of each two of its columns by row.
+    Z : ndarray (n_rows, n_features + 1)
+        The rows, centred and in units of their own, and a 1 for the intercept if there is one.
+    mean, unit : ndarray (n_features,)
+        What was subtracted from features, and what they were then multiplied by.
+    squares_of_W : ndarray
+        For each direction, ||W||^2 of a step of length 1.
+    target : ndarray (n_rows, n_present)
+        The probabilities that the classes should have.
+    """
 
     def __init__(self, problem: Problem, r: int) -> None:
         self.problem = problem
@@ -49,7 +70,7 @@ class SmallProblem:
         k = np.arange(1, n)
         self.Q = np.triu(np.ones((n, n - 1))) / np.sqrt(k * (k + 1.0))
         self.Q[k, k - 1] = -np.sqrt(k / (k + 1.0))
-        self.pairs = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(n, -1)
+        self.Q_products = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(n, -1)
         f = problem.n_features
         self.Z = Z = np.ones((passes.n_rows, f + problem.fit_intercept))
         z = Z[:, :f]
@@ -68,7 +89,7 @@ class SmallProblem:
         z *= np.where(varies, self.unit, 0.0)
         squares = np.zeros((n - 1, Z.shape[1]))
         squares[:, :f] = np.square(self.unit)
-        self.squares_of_W = squares.reshape(-1)  # of each direction: ||W||^2 of a step of length 1
+        self.squares_of_W = squares.reshape(-1)
         target = passes.target
         if target.ndim == 1:
             self.target = (target[:, None] == self.present).astype(np.float64)
@@ -102,7 +123,7 @@ class SmallProblem:
         g = (Q.T @ ((p - self.target) * self.share[:, None]).T) @ Z
         g[:, :f] += penalty.l2 * self.unit * (Q.T @ W)
         pQ = p @ Q
-        curvature = p @ self.pairs
+        curvature = p @ self.Q_products
         curvature -= (pQ[:, :, None] * pQ[:, None, :]).reshape(len(p), -1)
         curvature *= self.share[:, None]
         blocks = Z.T @ (curvature[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
@@ -133,8 +154,9 @@ class Newton(Descent):
     """Newton's method with the line search of `Lbfgs`: each step has a Hessian of its own."""
 
     has_whole_hessian, margin = True, 2.0
-    # Where the labels are all but explained the objective falls as exp(-t) does, and a step goes
-    # from t to t + 1: evaluations further along it are cheaper than another Hessian.
+    # The line search goes on for longer than that of L-BFGS. Where the labels are all but explained
+    # the objective falls as exp(-t) does, and a step goes from t to t + 1: to evaluate further
+    # along it is cheaper than another Hessian.
     most_slope_left = 0.1
 
     def __init__(self, x: Array, rows: SmallProblem, penalty: Penalty) -> None:
@@ -167,7 +189,7 @@ def suits(n_rows: int, n_features: int, n_classes: int) -> bool:
     n_u = (n_classes - 1) * (n_features + 1)
     a_pass = 4.0 * n_rows * n_classes * n_features
     hessian = n_rows * float(n_u) ** 2 + float(n_u) ** 3
-    cheap: bool = hessian <= FLOP_AT_EASE + PASSES * a_pass
+    cheap: bool = hessian <= CHEAP_FLOP + CHEAP_PASSES * a_pass
     return n_u > 0 and 8 * n_rows * (n_features + 1) <= MOST_BYTES and cheap
 
 

@@ -2,10 +2,10 @@
 
 The objective of head h, with row weights s and ``S = sum_i s_i``, is scikit-learn's:
 
-    F(W, b) = 1/S sum_i s_i loss_i(W, b) + penalty(W),    `csoftmax.solver.penalty`.
+    F(W, b) = 1/S sum_i s_i loss_i(W, b) + penalty(W).
 
-The sums over rows are made by `csoftmax.engine.passes`; here they become means, and the penalty is
-added.
+`csoftmax.engine.passes` makes the sums over rows. Here they become means, and the penalty of
+`csoftmax.solver.penalty` is added.
 """
 
 from __future__ import annotations

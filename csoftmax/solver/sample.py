@@ -22,24 +22,34 @@ from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
-SAMPLED_ROWS = 8192
-LEAST_ROWS = 1024
-SAMPLED_BYTES = 1 << 26  # of the sample, and of its probabilities
-BLOCK_BYTES = 1 << 22
+# A sample has at most 8,192 rows, and fewer where they or their probabilities would take more than
+# 64 MB, but 1,024 all the same; or it has all rows.
+SAMPLED_ROWS, LEAST_ROWS, SAMPLED_BYTES = 8192, 1024, 1 << 26
+BLOCK_BYTES = 1 << 22  # of rows that are made floats at a time
+# In the leading directions, those of most variance, a Hessian is kept as a matrix for each class;
+# there are at most so many.
 LEADING = 100
-# The blocks of the leading directions cost at most about so many passes, if these are not fewer.
-# Of digits (1,797 x 64, all rows in the sample) 100 cost 33 passes and, at C = 1000, saved none.
+# To make these matrices costs at most what so many passes do, but there are so many directions in
+# any case. Of digits (1,797 x 64, all rows in the sample) 100 directions cost what 33 passes do
+# and, at C = 1000, saved none.
 BLOCK_PASSES, LEAST_LEADING = 4, 16
-# What is exact in the other directions is their diagonal, on so many rows and bytes of the sample.
+# The matrices of all classes have so many entries, or 4 times as many as there are parameters.
+INVERSE_SIZE = 1 << 18
+# In the other directions only the diagonal of a Hessian is kept. It is made of so many rows of the
+# sample, or fewer where their squares would take more bytes.
 DIAGONAL_ROWS, DIAGONAL_BYTES = 2048, 1 << 24
-INVERSE_SIZE = 1 << 18  # of the inverted blocks of a head, or 4 times its parameters if more
-# Where variances differ by more, features get units of their own before they are decomposed.
+# Where the least variance is a smaller share of the largest, the rounding of a decomposition would
+# hide it: features are first multiplied so that their variances are alike.
 UNITS_RATIO = {"f": 1e-9, "d": 1e-12}
-SURPRISE = 5.0  # standard deviations of a mean
-# Above so many features only their variances: an eigendecomposition costs about 10 n_features^3.
-FULL_FEATURES = 4096
-FULL_COST = 70  # and at most so much per n_samples x n_classes
-ALONE_FLOP = 1e7  # for so little, the caller alone is as fast as threads that must be started
+# A mean of the sample that is so many standard deviations away from that of all rows is no chance:
+# the sample has missed rows with other values.
+SURPRISE = 5.0
+# A decomposition costs about 10 n_features^3 operations. It is made for so many features at most,
+# where it costs no more than so many for each product of a pass, of which there are n_samples x
+# n_classes x n_features (a pass takes 4 operations for each).
+FULL_FEATURES, FULL_COST = 4096, 70
+# So many operations the caller does alone as fast as with threads, which have to be started.
+ALONE_FLOP = 1e7
 
 
 def wants_full(preconditioner: str | None, of: Problem | Sizes) -> bool:
@@ -112,8 +122,10 @@ class Sample:
         The rows in the directions of most variance, and a 1 for the intercept if there is one.
     leading_products_of_W : ndarray (n_leading, n_leading)
         The products of the steps in W of each two of these directions.
-    every, squares : int and ndarray
-        Of every so many rows the squares in the other directions.
+    every, squares : int and ndarray (n_squared, n_directions - n_leading)
+        Of each row whose number is a multiple of `every`, the squares in the other directions.
+    missed : ndarray (n_features,)
+        What was added to the variances of the features, as the sample cannot tell them.
     """
 
     def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
@@ -133,32 +145,41 @@ class Sample:
         self.full = wants_full(preconditioner, problem)
         self.every, self.squares = 1, np.empty((n_rows, 0), problem.dtype)
         self._decomposed: dict[float | None, Sample] = {}
-        # where one block holds all rows: the unit, and the rows in it
+        # where one block holds all rows: the unit that it was made in, and the block
         self._whole: tuple[Array, Array] | None = None
         if preconditioner is not None:
-            variances, means = np.zeros((2, problem.n_features))
-            for some, block in self._blocks():
-                variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
-                means += self.share[some] @ block
-            square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
-            # what rounding leaves of constant features, and of the mean of all rows
-            eps_mean = float(np.finfo(problem.dtype).eps) * problem.means[r]
-            of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
-            # A sample that is far from the mean of all rows has missed what varies: a value that
-            # few rows have. A mean of n rows is off by 1/n of the variance, squared.
-            far = n_rows * square > SURPRISE**2 * (variances - square)
-            far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
-            missed = np.where(far, n_rows * square, 0.0)
-            # rounding of the gradient is not to move the weights of what does not vary
-            constant = (variances - square <= of_values) & ~far
-            self.missed = np.where(constant, variances.max(initial=0.0), missed)
-            self.values = variances + self.missed
-            if not self.full:
-                self.values = _clamped(self.values, problem.dtype)
-                self._square(None)
+            self._measure_variances()
+
+    def _measure_variances(self) -> None:
+        """Set the variances of the features, larger where the sample cannot be trusted."""
+        problem, n_rows = self.problem, self.passes.n_rows
+        variances, means = np.zeros((2, problem.n_features))
+        for some, block in self._blocks():
+            variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
+            means += self.share[some] @ block
+        square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
+        # what rounding leaves of constant features, and of the mean of all rows
+        eps_mean = float(np.finfo(problem.dtype).eps) * problem.means[self.r]
+        of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
+        # The square of a mean of n rows is about 1/n of the variance. A sample whose mean is far
+        # from that of all rows has missed what varies: a value that few rows have.
+        far = n_rows * square > SURPRISE**2 * (variances - square)
+        far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
+        missed = np.where(far, n_rows * square, 0.0)
+        # a constant feature gets a large one: rounding of its gradient is not to move its weights
+        constant = (variances - square <= of_values) & ~far
+        self.missed = np.where(constant, variances.max(initial=0.0), missed)
+        self.values = variances + self.missed
+        if not self.full:
+            self.values = _clamped(self.values, problem.dtype)
+            self._square(None)
 
     def for_penalty(self, penalty: Penalty) -> Sample:
-        """Return the sample in the directions of a penalty: the same for all, but for odd units."""
+        """Return the sample in the directions that suit a penalty.
+
+        They are the same for all penalties, unless the variances differ so much that features get
+        other units: then it matters what the penalty adds to them.
+        """
         if not self.full:
             return self
         ridge = penalty.l2 * self.problem.n_classes  # 1 / n_classes is the curvature at W = 0
@@ -266,6 +287,6 @@ class Sample:
 
 
 def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
-    """Return variances > 0: those that are rounding only become as large as rounding."""
+    """Return variances > 0: what is only rounding becomes as large as rounding can be."""
     floor = float(np.finfo(dtype).eps) / 4 * float(variances.max(initial=0.0))
     return np.maximum(variances, floor or 1.0)
