@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax.solver import Solution, minimize, problem
+from csoftmax.solver import Solution, minimize
 
 Array = NDArray[Any]
 
@@ -51,7 +51,7 @@ class InterruptedPass:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
         self.left, self.row_pass = n, _kernels.row_pass
-        monkeypatch.setattr(problem._kernels, "row_pass", self)
+        monkeypatch.setattr(_kernels, "row_pass", self)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         self.left -= options.get("gradient") is not None

@@ -118,7 +118,7 @@ WRONG_ROW_PASSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_ROW_PASSES)
-def test_row_pass_refuses(isa: str, name: str) -> None:
+def test_row_pass_refuses(name: str) -> None:
     _kernels.row_pass(**row_pass_arguments())
     arguments = {**row_pass_arguments(), **WRONG_ROW_PASSES[name]}
     with pytest.raises((ValueError, TypeError)):
@@ -169,7 +169,7 @@ WRONG_SOFTMAX_PASSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_SOFTMAX_PASSES)
-def test_softmax_pass_refuses(isa: str, name: str) -> None:
+def test_softmax_pass_refuses(name: str) -> None:
     _kernels.softmax_pass(**softmax_arguments())
     with pytest.raises((ValueError, TypeError)):
         _kernels.softmax_pass(**{**softmax_arguments(), **WRONG_SOFTMAX_PASSES[name]})

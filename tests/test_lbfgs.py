@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from solver_cases import Array
 
-from csoftmax.solver.lbfgs import NEXT, History, Lbfgs, Point, Search
+from csoftmax.solver.descent import NEXT, Point, Search
+from csoftmax.solver.lbfgs import Lbfgs, Pairs
 from csoftmax.solver.penalty import Penalty
 
 
@@ -38,7 +39,7 @@ def test_compact_form_is_that_of_the_two_loop_recursion() -> None:
     A = rng.normal(size=(n, n))
     A = A @ A.T + np.eye(n)
     P = Plain(np.diag(rng.uniform(0.5, 2, n)))
-    history = History(size, n, np.dtype(np.float64))
+    history = Pairs(size, n, np.dtype(np.float64))
     pairs: list[tuple[Array, Array]] = []
 
     def agrees(g: Array) -> bool:
@@ -89,7 +90,7 @@ def test_line_search_ends_at_a_wolfe_point(curve: str) -> None:
         ),
     }  # fmt: skip
     f, slope = functions[curve]
-    search, t = Search(f(0.0), slope(0.0), 1e-16), 1.0
+    search, t = Search(f(0.0), slope(0.0), 1e-16, 0.9), 1.0
     for _ in range(25):
         if search.accepts(t, f(t), slope(t)):
             break

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from solver_cases import InterruptedPass, same_bits, table
 from threadpoolctl import threadpool_limits
 
@@ -91,3 +93,14 @@ def test_a_checkpoint_of_another_problem_is_refused(tmp_path: Path) -> None:
     cs.SoftmaxRegression(3, 2).save(file)
     with pytest.raises(DataError, match="expected a checkpoint of the solver"):
         minimize(X, y, 3, checkpoint=file)
+
+
+def test_a_checkpoint_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    X, y = table()
+    file = tmp_path / "state.safetensors"
+    description = json.dumps({"problem": "0" * 32, "heads": []})  # as format 4 had it
+    save_file({"0.x": np.zeros(21)}, file, {"csoftmax.solver": description})
+    content = file.read_bytes()
+    with pytest.raises(DataError, match=r"has format 4 or older, expected format 5: .* Delete"):
+        minimize(X, y, 3, checkpoint=file)
+    assert file.read_bytes() == content

@@ -12,7 +12,7 @@ import pytest
 from solver_cases import InterruptedPass, objective, optimum, table
 
 from csoftmax.solver import ConvergenceWarning, minimize, solve
-from csoftmax.solver.lbfgs import Search
+from csoftmax.solver.descent import Search
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -17,7 +17,7 @@ from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.solver import Solution
-from csoftmax.solver.memory import Plan, plans, usual_pairs
+from csoftmax.solver.memory import Plan, head_bytes, plans, usual_pairs
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.two_classes import softmax_C
 
@@ -169,7 +169,7 @@ def plan_groups(
             )
         except MemoryBudgetError:
             continue
-        if plan.history_size == usual_pairs(X, n_classes, True):
+        if plan.history_size == usual_pairs(len(X), head_bytes(X, n_classes), True):
             return n_at_once, plan
     return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True)
 

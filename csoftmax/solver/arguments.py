@@ -17,9 +17,9 @@ from csoftmax.core.checks import (
     check_number,
     check_positive,
     check_threads,
-    compute_dtype,
 )
-from csoftmax.rows.base import as_stored
+from csoftmax.engine.passes import LocalPasses
+from csoftmax.rows.base import take
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 
@@ -44,21 +44,22 @@ def checked_problem(
 ) -> Problem:
     """Check the arguments of `minimize` that describe the problem."""
     features = as_features(X)
-    stored = as_stored(features, compute_dtype(features))
     n_classes = check_positive(n_classes, "n_classes")
-    target = as_labels_or_probabilities(y, len(stored), n_classes)
-    weights = _as_weight_rows(sample_weight, len(stored))
+    target = as_labels_or_probabilities(y, len(features), n_classes)
+    weights = _as_weight_rows(sample_weight, len(features))
     values, of_head = _as_heads(C, weight_of_head, weights)
     if weights is not None:
         weights, values = _of_mean_near_1(weights, values, of_head)
     scale = check_number(scale, "scale")
-    total = len(stored) if weights is None else weights.sum(axis=1).min()
-    unit = _unit_of(stored, scale, Penalty.of(float(values.min()), float(total)))
-    return Problem(
-        stored, target, n_classes, C=values, scale=scale, weights=weights,
-        weight_of_head=of_head, fit_intercept=bool(fit_intercept),
-        n_threads=check_threads(n_threads), unit=unit,
+    total = len(features) if weights is None else weights.sum(axis=1).min()
+    unit = _unit_of(features, scale, Penalty.of(float(values.min()), float(total)))
+    passes = LocalPasses(
+        features, target, n_classes, weights=weights, scale=scale * unit,
+        n_threads=check_threads(n_threads),
     )  # fmt: skip
+    return Problem(
+        passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit
+    )
 
 
 def _of_mean_near_1(
@@ -87,7 +88,7 @@ def _unit_of(X: Array, scale: float, strongest: Penalty) -> float:
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
         return 1.0
-    rows = X[:: -(-len(X) // UNIT_ROWS)].astype(np.float64, copy=False)
+    rows = take(X, slice(None, None, -(-len(X) // UNIT_ROWS))).astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->j", rows, rows) * (scale * scale / len(rows))
     if X.dtype.itemsize == 8 and np.isposinf(squares).any() and np.isfinite(rows).all():

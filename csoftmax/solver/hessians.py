@@ -68,11 +68,11 @@ def block_bytes(sizes: Sizes) -> float:
 
 def _for_each_class(problem: Problem, do: Callable[[int], None], flop: float) -> None:
     """Do it for all classes, each on one of the problem's threads (BLAS is held to one)."""
-    if problem.threads == 1 or problem.n_classes * flop < ALONE_FLOP:
+    if problem.passes.n_threads == 1 or problem.n_classes * flop < ALONE_FLOP:
         for k in range(problem.n_classes):
             do(k)
         return
-    with ThreadPoolExecutor(min(problem.threads, problem.n_classes)) as pool:
+    with ThreadPoolExecutor(min(problem.passes.n_threads, problem.n_classes)) as pool:
         for _ in pool.map(do, range(problem.n_classes)):
             pass
 
@@ -120,12 +120,12 @@ class Curvature:
         problem = sample.problem
         self.sample, dtype, K = sample, problem.dtype, problem.n_classes
         W, b = problem.parameters(x)
-        q = np.empty((K, len(sample.X)), dtype)  # by class, as they are read
+        q = np.empty((K, sample.passes.n_rows), dtype)  # by class, as they are read
         step = max(256, BLOCK_BYTES // (K * dtype.itemsize))
-        for start in range(0, len(sample.X), step):
-            some = slice(start, start + step)
-            p = linear(sample.X[some], W.T, b, scale=problem.scale, n_threads=problem.threads)
-            q[:, some] = softmax(p, out=p, n_threads=problem.threads).T
+        scale, n_threads = sample.passes.scale, sample.passes.n_threads
+        for some, block in sample.passes.rows.blocks(step):
+            p = linear(block, W.T, b, scale=scale, n_threads=n_threads)
+            q[:, some] = softmax(p, out=p, n_threads=n_threads).T
         Z, n = sample.leading, sample.n_leading
         values = np.append(sample.values[:n], np.ones(Z.shape[1] - n))
         self.blocks = np.empty((K, Z.shape[1], Z.shape[1]), dtype)

@@ -31,16 +31,19 @@ class Plan(NamedTuple):
 
     def of_one(self, X: Array, n_classes: int) -> Plan:
         """Return the plan for one head after a path: what a call for it alone would do."""
-        usual = usual_pairs(X, n_classes, path=False)
+        usual = usual_pairs(len(X), head_bytes(X, n_classes), path=False)
         return self._replace(history_size=min(self.history_size, usual))
 
 
-def usual_pairs(X: Array, n_classes: int, path: bool) -> int:
-    """Return how many pairs of L-BFGS are kept for features X where nobody says how many."""
-    n_rows, n_features = X.shape
-    n_bytes: int = 2 * n_classes * (n_features + 1) * compute_dtype(X).itemsize
+def head_bytes(X: Array, n_classes: int) -> int:
+    """Return the bytes of one head's W and b."""
+    return int(n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
+
+
+def usual_pairs(n_rows: int, head_bytes: int, path: bool) -> int:
+    """Return how many pairs of L-BFGS a head with so many bytes of parameters usually keeps."""
     most = MOST_PAIRS_OF_PATH if path and n_rows >= LONG_PATH_ROWS else MOST_PAIRS
-    return min(max(HISTORY_BYTES // n_bytes, LEAST_PAIRS), most)
+    return min(max(HISTORY_BYTES // (2 * head_bytes), LEAST_PAIRS), most)
 
 
 def plans(
@@ -60,7 +63,7 @@ def plans(
     always = problem.bytes_needed(sizes) + a_pass
     if evaluates:
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
-    usual = usual_pairs(X, n_classes, path)
+    usual = usual_pairs(n_rows, head_bytes(X, n_classes), path)
     return [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
         for kind, extra in _preconditioners(sizes).items()

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import check_number, check_positive
 from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint
-from csoftmax.solver.head import Head, Settings
+from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.memory import usual_pairs
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
@@ -216,12 +216,13 @@ def solve(
         X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
-    pairs = history_size or usual_pairs(problem.X, problem.n_classes, bool(path))
+    head_bytes = (problem.split + problem.n_classes) * problem.dtype.itemsize
+    pairs = history_size or usual_pairs(problem.n_rows, head_bytes, bool(path))
     steepest = math.inf if gradient_tol is None else float(gradient_tol)
-    settings = Settings(
+    options = SolverOptions(
         float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)
     )
-    walk = Walk(problem, settings, started, starting_points(problem, W, b), bool(path))
+    walk = Walk(problem, options, started, starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
     return solution_of(walk, _run(walk, saved, interval, callback, verbose))
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import softmax
-from csoftmax.solver.lbfgs import NEXT, Descent, History, Point
+from csoftmax.solver.descent import NEXT, Descent, Point
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
@@ -38,11 +38,11 @@ class SmallProblem:
 
     def __init__(self, problem: Problem, r: int) -> None:
         self.problem = problem
-        weight = problem.weight(r)
-        rows = slice(None) if weight is None else np.flatnonzero(weight)
-        self.share = np.full(problem.n_rows, 1 / problem.n_rows)
+        passes = problem.passes.sample(r, problem.n_rows, 0)
+        weight = passes.weight(0)
+        self.share = np.full(passes.n_rows, 1 / passes.n_rows)
         if weight is not None:
-            self.share = weight[rows] / problem.totals[r]
+            self.share = weight / problem.totals[r]
         self.present = np.flatnonzero(problem.shares[r])
         n = len(self.present)
         # the vectors (1, .., 1, -k, 0, ..) / sqrt(k (k + 1))
@@ -51,10 +51,10 @@ class SmallProblem:
         self.Q[k, k - 1] = -np.sqrt(k / (k + 1.0))
         self.pairs = (self.Q[:, :, None] * self.Q[:, None, :]).reshape(n, -1)
         f = problem.n_features
-        stored = problem.X[rows]
-        self.Z = Z = np.ones((len(stored), f + problem.fit_intercept))
+        self.Z = Z = np.ones((passes.n_rows, f + problem.fit_intercept))
         z = Z[:, :f]
-        np.multiply(stored, problem.scale, out=z, dtype=np.float64)
+        for some, block in passes.rows.blocks(passes.n_rows):
+            np.multiply(block, passes.scale, out=z[some], dtype=np.float64)
         self.mean = problem.means[r]
         if problem.fit_intercept:
             z -= self.mean
@@ -69,7 +69,7 @@ class SmallProblem:
         squares = np.zeros((n - 1, Z.shape[1]))
         squares[:, :f] = np.square(self.unit)
         self.squares_of_W = squares.reshape(-1)  # of each direction: ||W||^2 of a step of length 1
-        target = problem.target[rows]
+        target = passes.target
         if target.ndim == 1:
             self.target = (target[:, None] == self.present).astype(np.float64)
         else:
@@ -132,15 +132,14 @@ def newton_step(g: Array, H: Array, objective: float) -> Array:
 class Newton(Descent):
     """Newton's method with the line search of `Lbfgs`: each step has a Hessian of its own."""
 
-    exact, untried = True, 2.0
+    has_whole_hessian, margin = True, 2.0
     # Where the labels are all but explained the objective falls as exp(-t) does, and a step goes
     # from t to t + 1: evaluations further along it are cheaper than another Hessian.
-    curvature = 0.1
+    most_slope_left = 0.1
 
     def __init__(self, x: Array, rows: SmallProblem, penalty: Penalty) -> None:
         super().__init__(x)
         self.rows, self.penalty = rows, penalty
-        self.history = History(0, 0, x.dtype)
 
     def _at_trial(self, objective: float) -> Point:
         g, H = self.rows.derivatives(self.trial, self.penalty)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import linear
+from csoftmax.rows.base import take
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
@@ -91,36 +92,46 @@ def decomposition_bytes(sizes: Sizes) -> int:
 
 
 class Sample:
-    """Rows that stand for all rows with a weight > 0: at most SAMPLED_ROWS, drawn at random."""
+    """Rows that stand for all rows with a weight > 0: at most SAMPLED_ROWS, drawn at random.
+
+    Attributes
+    ----------
+    passes : LocalPasses
+        The rows, their targets, and their weights.
+    all_rows : bool
+        Whether these are all the rows that count.
+    share : ndarray (n_sampled,)
+        The weights of the rows, with the sum 1.
+    mean, unit : ndarray (n_features,)
+        What is subtracted from features, and what they are then multiplied by.
+    full : bool
+        Whether directions are eigenvectors, the columns of `vectors`; otherwise they are features.
+    values, squares_of_W : ndarray (n_directions,)
+        Of each direction the variance, and ||W||^2 of a step of length 1.
+    leading : ndarray (n_sampled, n_leading + 1)
+        The rows in the directions of most variance, and a 1 for the intercept if there is one.
+    leading_products_of_W : ndarray (n_leading, n_leading)
+        The products of the steps in W of each two of these directions.
+    every, squares : int and ndarray
+        Of every so many rows the squares in the other directions.
+    """
 
     def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
-        weight = problem.weight(r)
-        rows = np.arange(problem.n_rows) if weight is None else np.flatnonzero(weight)
         limit = most_rows(problem.n_features, problem.n_classes, problem.dtype.itemsize)
-        self.all_rows = len(rows) <= limit
-        if not self.all_rows:
-            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
-        self.X = problem.X if len(rows) == problem.n_rows else problem.X[rows]
-        self.target = problem.target[rows]
-        self.weight = None if weight is None else weight[rows]
-        self.share = np.full(len(rows), 1.0 / len(rows))
-        if self.weight is not None:
-            self.share = self.weight / self.weight.sum()
+        self.passes = problem.passes.sample(r, limit, 0)
+        n_rows, weight = self.passes.n_rows, self.passes.weight(0)
+        self.all_rows = n_rows == problem.n_counting[r]
+        self.share = np.full(n_rows, 1.0 / n_rows) if weight is None else weight / weight.sum()
         self.problem, self.r = problem, r
         self.mean = problem.means[r].astype(problem.dtype)
         ones = np.ones(problem.n_features, problem.dtype)
-        self.unit = ones  # that features are multiplied by
+        self.unit = self.values = self.squares_of_W = ones
         self.vectors: Array | None = None
-        # of each direction: its variance, and ||W||^2 of a step of length 1
-        self.values: Array = ones
-        self.squares_of_W: Array = ones
         n = int(problem.fit_intercept)
-        # the rows in the leading directions, and the products of the steps in W of each two
-        self.leading = np.ones((len(rows), n), problem.dtype)
+        self.leading = np.ones((n_rows, n), problem.dtype)
         self.leading_products_of_W = np.empty((0, 0))
         self.full = wants_full(preconditioner, problem)
-        # every so many rows squared, in the other directions
-        self.every, self.squares = 1, np.empty((len(rows), 0), problem.dtype)
+        self.every, self.squares = 1, np.empty((n_rows, 0), problem.dtype)
         self._decomposed: dict[float | None, Sample] = {}
         # where one block holds all rows: the unit, and the rows in it
         self._whole: tuple[Array, Array] | None = None
@@ -135,9 +146,9 @@ class Sample:
             of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
             # A sample that is far from the mean of all rows has missed what varies: a value that
             # few rows have. A mean of n rows is off by 1/n of the variance, squared.
-            far = len(rows) * square > SURPRISE**2 * (variances - square)
+            far = n_rows * square > SURPRISE**2 * (variances - square)
             far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
-            missed = np.where(far, len(rows) * square, 0.0)
+            missed = np.where(far, n_rows * square, 0.0)
             # rounding of the gradient is not to move the weights of what does not vary
             constant = (variances - square <= of_values) & ~far
             self.missed = np.where(constant, variances.max(initial=0.0), missed)
@@ -166,23 +177,22 @@ class Sample:
     def _blocks(self, every: int = 1) -> Iterator[tuple[slice, Array]]:
         """Yield blocks of (every so many) rows, scaled and centred."""
         dtype = self.problem.dtype
-        step = every * max(64, BLOCK_BYTES // max(1, self.X.shape[1] * dtype.itemsize))
+        step = every * max(64, BLOCK_BYTES // max(1, self.problem.n_features * dtype.itemsize))
         if self._whole is not None and self._whole[0] is self.unit:
-            yield slice(0, len(self.X), every), self._whole[1][::every]
+            yield slice(0, self.passes.n_rows, every), self._whole[1][::every]
             return
-        for start in range(0, len(self.X), step):
-            some = slice(start, start + step, every)
-            block = self.X[some].astype(dtype)
-            block *= dtype.type(self.problem.scale)
+        for some, stored in self.passes.rows.blocks(step):
+            block = take(stored, slice(None, None, every)).astype(dtype)
+            block *= dtype.type(self.passes.scale)
             block -= self.mean
             block *= self.unit
-            if every == 1 and step >= len(self.X):
+            if every == 1 and step >= self.passes.n_rows:
                 self._whole = self.unit, block
-            yield some, block
+            yield slice(some.start, some.stop, every), block
 
     def _decompose(self, ridge: float) -> None:
         """Set the directions, the largest variance first, and the rows in the leading ones."""
-        dtype, n_features = self.problem.dtype, self.X.shape[1]
+        dtype, n_features = self.problem.dtype, self.problem.n_features
         moments = np.diag((ridge + self.missed) * self.unit.astype(np.float64) ** 2)
         for some, block in self._blocks():
             block = block * np.sqrt(self.share[some]).astype(dtype)[:, None]
@@ -192,29 +202,29 @@ class Sample:
         self.squares_of_W = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
         self.values = _clamped(values[::-1] - ridge * self.squares_of_W, dtype)
         n = int(max(4 * n_features, INVERSE_SIZE // self.problem.n_classes) ** 0.5) - 1
-        n = min(LEADING, n, n_features, n_features if self.all_rows else len(self.X) // 8)
-        paid = BLOCK_PASSES * 2 * n_features * self.problem.n_rows / max(1, len(self.X))
+        n = min(LEADING, n, n_features, n_features if self.all_rows else self.passes.n_rows // 8)
+        paid = BLOCK_PASSES * 2 * n_features * self.problem.n_rows / max(1, self.passes.n_rows)
         n = min(n, max(LEAST_LEADING, int(paid**0.5)))
         directions = self.vectors[:, :n]
         self.leading_products_of_W = directions.T @ (directions * (self.unit**2)[:, None])
-        self.leading = np.ones((len(self.X), n + self.problem.fit_intercept), dtype)
+        self.leading = np.ones((self.passes.n_rows, n + self.problem.fit_intercept), dtype)
         for some, block in self._blocks():
             np.matmul(block, directions, out=self.leading[some, :n])
         self._square(np.ascontiguousarray(self.vectors[:, n:]))
 
     def _square(self, directions: Array | None) -> None:
         """Set the squares of some rows in the directions that are not leading (None: features)."""
-        n_directions = self.X.shape[1] if directions is None else directions.shape[1]
+        n_directions = self.problem.n_features if directions is None else directions.shape[1]
         if n_directions == 0:
             return
         dtype = self.problem.dtype
         n_rows = min(DIAGONAL_ROWS, DIAGONAL_BYTES // (n_directions * dtype.itemsize))
-        self.every = math.ceil(len(self.X) / max(1, n_rows))
-        squares = np.empty((math.ceil(len(self.X) / self.every), n_directions), dtype)
+        self.every = math.ceil(self.passes.n_rows / max(1, n_rows))
+        squares = np.empty((math.ceil(self.passes.n_rows / self.every), n_directions), dtype)
         for some, block in self._blocks(self.every):
             rows = squares[some.start // self.every :][: len(block)]
             if directions is not None:
-                block = linear(block, directions, n_threads=self.problem.threads)
+                block = linear(block, directions, n_threads=self.passes.n_threads)
             np.square(block, out=rows)
         self.squares = squares
 
@@ -251,7 +261,7 @@ class Sample:
         elif 2 * v.size * len(self.vectors) < ALONE_FLOP:
             np.multiply(v @ self.vectors.T, self.unit, W)
         else:
-            np.multiply(linear(self.vectors, v.T, n_threads=self.problem.threads).T, self.unit, W)
+            np.multiply(linear(self.vectors, v.T, n_threads=self.passes.n_threads).T, self.unit, W)
         np.subtract(b, W @ self.mean, out=out_b)
 
 

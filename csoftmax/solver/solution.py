@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.solver.bound import lower_bound
-from csoftmax.solver.head import FORGIVEN, Head
+from csoftmax.solver.head import Head
 from csoftmax.solver.problem import Problem
+from csoftmax.solver.stopping import STEEP_TOL, passes_to_go
 from csoftmax.solver.walk import Walk
 
 Array = NDArray[Any]
@@ -107,7 +108,7 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
         for head, point in zip(heads, points, strict=True)
     ]
     biases = [_centred(problem, h, b) for h, (_, b) in enumerate(parameters)]
-    status = tuple(_status(head, walk.settings.max_iter, ended_by) for head in heads)
+    status = tuple(_status(head, walk.options.max_iter, ended_by) for head in heads)
     return Solution(
         W=np.stack([W for W, _ in parameters]),
         b=np.stack(biases),
@@ -146,7 +147,7 @@ def _centred(problem: Problem, head: int, b: Array) -> Array:
 def _message(walk: Walk, interrupted: bool) -> str:
     """Say how far heads are that have not converged, and how long it would take; or nothing."""
     heads: Sequence[Head] = walk.heads
-    left, tol = [head for head in heads if not head.converged], walk.settings.tol
+    left, tol = [head for head in heads if not head.converged], walk.options.tol
     if not left:
         return ""
     text = ""
@@ -162,8 +163,8 @@ def _message(walk: Walk, interrupted: bool) -> str:
     text += f"{worst.passes} passes"
     if worst.distance() <= tol:
         text += ", but its gradient is still steep"
-        tol *= FORGIVEN
-    more = worst.passes_to_go(tol)
+        tol *= STEEP_TOL
+    more = passes_to_go(worst, tol)
     if worst.stalled:
         text += f"; the rounding of {worst.point.x.dtype} allows no further step"
     elif more is not None:

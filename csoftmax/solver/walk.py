@@ -13,25 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.solver import newton
-from csoftmax.solver.head import Head, Settings
+from csoftmax.solver.descent import NEXT, Descent, named
+from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
-from csoftmax.solver.lbfgs import NEXT, Descent, Lbfgs, Point
+from csoftmax.solver.lbfgs import Lbfgs
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import Sample
+from csoftmax.solver.stopping import note_iteration, see_whether_converged
 
 Array = NDArray[Any]
 
 _blas: Any = None
 
-# Iterations at which the preconditioner is computed anew: the next after GROWTH times as many.
-FIRST_REFRESH = 8
-REFRESH = 20
-GROWTH = 2.5
-# Along a path, a curvature that has not served so many iterations serves the next head too.
-KEEP = 8
-# Where there are so many rows for one in the sample, a cold start is made on the sample.
-COARSE_RATIO = 4
-COARSE_ITERATIONS = 20
+# The iterations at which a head computes its preconditioner anew: the first if it began at the null
+# model, the first if it began elsewhere, and then each time 2.5 times as many.
+FIRST_AFTER_NULL, FIRST_AFTER_START, GROWTH = 8, 20, 2.5
+# Along a path, a preconditioner that has served fewer iterations serves the next head too.
+REUSED_BELOW = 8
+# A cold start is made on the sample of the rows where all rows are so many times as many; at most
+# so many iterations of it.
+COARSE_RATIO, COARSE_ITERATIONS = 4, 20
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -50,35 +51,47 @@ class Walk:
 
     Along a path, a head waits for the one of the next smaller C with the same row weights, and
     starts where the path leads; otherwise all run at once.
+
+    Attributes
+    ----------
+    heads, running : list of Head
+        All of them, and those that the next pass evaluates.
+    predecessor : dict
+        For the index of a head, the head that it waits for.
+    stopped : bool
+        Whether the report has ended the walk.
+    changing : bool
+        False while X is passed over: all heads then are where their last iteration ended.
+    samples, small : dict
+        For a row of weights, the sample of its rows, or all of them for Newton's method.
     """
 
     def __init__(
         self,
         problem: Problem,
-        settings: Settings,
+        options: SolverOptions,
         started: float,
         starts: Sequence[Array] | None = None,
         path: bool = False,
     ) -> None:
-        self.problem, self.settings, self.started = problem, settings, started
+        self.problem, self.options, self.started = problem, options, started
         self.starts, self.is_path = starts, path
-        self.heads = [Head(problem, h, settings.least_nats) for h in range(problem.n_heads)]
+        self.heads = [Head(problem, h, options.least_nats) for h in range(problem.n_heads)]
         self.running: list[Head] = []
-        self.stopped = False  # by the report
-        self.changing = True  # False while X is passed over: the heads are then as they were
+        self.stopped, self.changing = False, True
         self.samples: dict[int, Sample] = {}
-        self.is_small = settings.preconditioner == "auto" and newton.suits(
+        self.is_small = options.preconditioner == "auto" and newton.suits(
             problem.n_rows, problem.n_features, problem.n_classes
         )
         self.small: dict[int, newton.SmallProblem] = {}
-        self.refresh = REFRESH
-        self.before: dict[int, Head] = {}
+        self.first_after_start = FIRST_AFTER_START
+        self.predecessor: dict[int, Head] = {}
         if path:
             last: dict[int, Head] = {}
             for head in sorted(self.heads, key=lambda head: float(problem.C[head.index])):
                 r = self._weights_of(head)
                 if r in last:
-                    self.before[head.index] = last[r]
+                    self.predecessor[head.index] = last[r]
                 last[r] = head
 
     def _weights_of(self, head: Head) -> int:
@@ -92,12 +105,12 @@ class Walk:
 
     def _run(self, report: Callable[[Walk], bool] | None) -> None:
         while self.running:
-            states = [head.state for head in self.running if head.state is not None]
+            descents = [head.descent for head in self.running if head.descent is not None]
             self.changing = False
             objectives = self.problem.evaluate(
                 [head.index for head in self.running],
-                [state.trial for state in states],
-                [state.trial_gradient for state in states],
+                [descent.trial for descent in descents],
+                [descent.trial_gradient for descent in descents],
             )
             self.changing = True
             evaluated, self.running = self.running, []
@@ -111,9 +124,29 @@ class Walk:
                 self.stopped = True
                 return
 
+    def state(self) -> dict[str, Array]:
+        """Return where all heads are, between iterations: what `restore` goes on from."""
+        state: dict[str, Array] = {}
+        for head in self.heads:
+            of_descent = {} if head.descent is None else head.descent.state()
+            state |= {f"{head.index}.{name}": array for name, array in head.state().items()}
+            state |= {f"{head.index}.descent.{name}": a for name, a in of_descent.items()}
+        return state
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Set all heads to what `state` returned, before the walk is run."""
+        for head in self.heads:
+            of_head = named(f"{head.index}.", state)
+            head.restore(of_head)
+            of_descent = named("descent.", of_head)
+            if of_descent:
+                head.descent = self._descent_of(head, of_descent["x"])
+                head.descent.restore(of_descent)
+                head.steps = head.descent.steps()
+
     def _begin(self) -> None:
         """Start the heads that wait for none, and go on with those of a checkpoint."""
-        fresh = [h for h in self.heads if h.state is None and h.index not in self.before]
+        fresh = [h for h in self.heads if h.descent is None and h.index not in self.predecessor]
         starts = self._coarse_starts(fresh) if self.starts is None else self.starts
         for head in fresh:
             self._start(head, starts[head.index])
@@ -125,16 +158,16 @@ class Walk:
                 self._start_followers(head)
 
     def _goes_on(self, head: Head) -> bool:
-        limits = self.settings
-        head.see_whether_near(self.problem, limits)
-        return not (head.converged or head.stalled or head.iterations >= limits.max_iter)
+        see_whether_converged(head, self.problem, self.options)
+        return not (head.converged or head.stalled or head.iterations >= self.options.max_iter)
 
     def _start_followers(self, head: Head) -> None:
+        """Start the heads that wait for this one, with what it knows."""
         for follower in self.heads:
-            if self.before.get(follower.index) is head and follower.state is None:
-                follower.trace, follower.inherited = head.trace.copy(), len(head.trace)
-                follower.factor = head.factor
-                follower.at_least = self._moved(follower, head.point)
+            if self.predecessor.get(follower.index) is head and follower.descent is None:
+                follower.trace, follower.inherited_iterations = head.trace.copy(), len(head.trace)
+                follower.times_too_low = head.times_too_low
+                follower.fallback_start = self._with_penalty_of(follower, head)
                 self._start(follower, self._predicted(follower, head))
 
     def _predicted(self, follower: Head, head: Head) -> Array:
@@ -143,7 +176,7 @@ class Walk:
         It saves a third of the passes of a sweep, and more where the optimum is hard to come by.
         """
         x: Array = head.point.x.copy()
-        before = self.before.get(head.index)
+        before = self.predecessor.get(head.index)
         if before is not None:
             C = [float(self.problem.C[h.index]) for h in (before, head, follower)]
             if C[0] < C[1] and C[2] < math.inf:
@@ -151,80 +184,85 @@ class Walk:
                 x += x.dtype.type(min(ahead, 1.0)) * (x - before.point.x)
         return x
 
-    def _moved(self, follower: Head, point: Point) -> tuple[Array, float, Array]:
-        """Return the point of a head of another C: only the penalty differs."""
-        new, old = follower.penalty, self.before[follower.index].penalty
+    def _with_penalty_of(self, follower: Head, head: Head) -> tuple[Array, float, Array]:
+        """Return a head's point as its follower sees it: only the penalty differs."""
+        new, old, point = follower.penalty, head.penalty, head.point
         W, gradient = point.x[: self.problem.split], point.gradient.copy()
         objective = point.objective - old.value(W) + new.value(W)
         new.smooth_change_from(old).add_gradient(W, gradient[: self.problem.split])
         return point.x.copy(), objective, gradient
 
-    def _hand_over(self, head: Head) -> None:
-        """Give a head the history of the one before it along a path: only the penalty differs.
+    def _hand_over_pairs(self, head: Head) -> None:
+        """Give a head the pairs of L-BFGS of its predecessor: only the penalty differs.
 
-        It saves half of the passes of a sweep, and more with a longer history.
+        It saves half of the passes of a sweep, and more with more pairs.
         """
-        before = self.before.get(head.index)
-        if before is None or not isinstance(before.state, Lbfgs):
+        before = self.predecessor.get(head.index)
+        if before is None or not isinstance(before.descent, Lbfgs):
             return
-        state = before.state
-        assert isinstance(head.state, Lbfgs)
-        if state.precondition.reduce == head.state.precondition.reduce:
+        assert isinstance(head.descent, Lbfgs)
+        if before.descent.precondition.reduce == head.descent.precondition.reduce:
             change = head.penalty.smooth_change_from(before.penalty)
-            head.state.take_over(state, change, self.problem.split)
+            head.descent.take_over(before.descent, change, self.problem.split)
 
     def _start(self, head: Head, x: Array) -> None:
+        """Set a head to start at x, with the preconditioner of its predecessor if that is new."""
+        at_null = not x[: self.problem.split].any() or self.options.preconditioner is None
+        before = self.predecessor.get(head.index)
         if self.is_small:
-            head.state = self.descent(head, x)
-            self.running.append(head)
-            return
-        at_null = not x[: self.problem.split].any() or self.settings.preconditioner is None
-        before = self.before.get(head.index)
-        if before is not None and before.age < KEEP and self._shares_sample(before, head):
-            head.origin, head.curvature, head.age = before.origin, before.curvature, before.age
+            pass  # Newton's method has no preconditioner
+        elif (
+            before is not None
+            and before.preconditioner_iterations < REUSED_BELOW
+            and self._share_directions(before, head)
+        ):
+            head.preconditioned_at, head.curvature = before.preconditioned_at, before.curvature
+            head.preconditioner_iterations = before.preconditioner_iterations
         elif not at_null:
-            head.origin = x.copy()
-        head.refresh_at = FIRST_REFRESH if head.origin is None else self.refresh
-        head.state = self.descent(head, x)
+            head.preconditioned_at = x.copy()
+        head.next_preconditioner_at = (
+            FIRST_AFTER_NULL if head.preconditioned_at is None else self.first_after_start
+        )
+        head.descent = self._descent_of(head, x)
         self.running.append(head)
 
-    def descent(self, head: Head, x: Array) -> Descent:
+    def _descent_of(self, head: Head, x: Array) -> Descent:
         """Return what steps a head from x on."""
         if not self.is_small:
-            return Lbfgs(x, self.settings.history_size, self.preconditioner(head))
+            return Lbfgs(x, self.options.history_size, self._preconditioner(head))
         r = self._weights_of(head)
         if r not in self.small:
             self.small[r] = newton.SmallProblem(self.problem, r)
         return newton.Newton(x, self.small[r], head.penalty)
 
-    def _shares_sample(self, a: Head, b: Head) -> bool:
-        """Say whether a curvature of one head serves the other: in the same directions."""
+    def _share_directions(self, a: Head, b: Head) -> bool:
+        """Say whether the curvature of one head serves the other: in the same directions."""
         sample = self.samples[self._weights_of(a)]
         return sample.for_penalty(a.penalty) is sample.for_penalty(b.penalty)
 
-    def preconditioner(self, head: Head) -> AtNull | AtWeights:
-        """Return the approximate inverse Hessian at the head's origin."""
+    def _preconditioner(self, head: Head) -> AtNull | AtWeights:
+        """Return the approximate inverse Hessian at `preconditioned_at`."""
         r = self._weights_of(head)
         if r not in self.samples:
-            self.samples[r] = Sample(self.problem, r, self.settings.preconditioner)
+            self.samples[r] = Sample(self.problem, r, self.options.preconditioner)
         sample = self.samples[r].for_penalty(head.penalty)
-        if head.origin is None:
+        if head.preconditioned_at is None:
             return AtNull(sample, head.penalty)
         if head.curvature is None or head.curvature.sample is not sample:
-            head.curvature = Curvature(sample, head.origin)
+            head.curvature = Curvature(sample, head.preconditioned_at)
         return AtWeights(head.curvature, head.penalty)
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; True if it wants another evaluation."""
-        state = head.state
-        assert state is not None
-        if state.point is None:
-            if head.at_least is not None and not objective <= head.at_least[1]:
-                state.trial, objective, state.trial_gradient = head.at_least
-            head.at_least = None
-            state.start(objective)
-            self._hand_over(head)
-            head.steps = state.steps()
+        descent = head.descent
+        assert descent is not None
+        if descent.point is None:
+            fallback, head.fallback_start = head.fallback_start, None
+            if fallback is not None and not objective <= fallback[1]:
+                descent.trial, objective, descent.trial_gradient = fallback
+            descent.start(objective)
+            self._hand_over_pairs(head)
+            head.steps = descent.steps()
         else:
             assert head.steps is not None
             try:
@@ -234,52 +272,47 @@ class Walk:
                 head.stalled = True
                 return False
             head.iterations += 1
-            head.age += 1
-        head.note(self.problem, self.settings, time.perf_counter() - self.started)
-        if head.converged or head.iterations >= self.settings.max_iter:
+            head.preconditioner_iterations += 1
+        note_iteration(head, self.problem, self.options, time.perf_counter() - self.started)
+        if head.converged or head.iterations >= self.options.max_iter:
             return False
         return self._to_next_trial(head)
 
     def _to_next_trial(self, head: Head) -> bool:
         """Let a head take its next direction; False if it is stuck."""
         assert head.steps is not None
-        assert head.state is not None
-        refreshes = self.settings.preconditioner is not None and isinstance(head.state, Lbfgs)
-        if refreshes and head.iterations >= head.refresh_at:
-            head.origin, head.curvature, head.age = head.point.x.copy(), None, 0
-            assert isinstance(head.state, Lbfgs)
-            head.state.restart(self.preconditioner(head))
-            head.refresh_at = max(self.refresh, int(head.refresh_at * GROWTH))
+        is_due = head.iterations >= head.next_preconditioner_at
+        if isinstance(head.descent, Lbfgs) and self.options.preconditioner is not None and is_due:
+            head.preconditioned_at, head.curvature = head.point.x.copy(), None
+            head.preconditioner_iterations = 0
+            head.descent.restart(self._preconditioner(head))
+            later = int(head.next_preconditioner_at * GROWTH)
+            head.next_preconditioner_at = max(self.first_after_start, later)
         head.stalled = next(head.steps, None) is None
         return not head.stalled
 
     def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
         """Return null models, or where the samples are small against all rows, their minima."""
-        problem, settings = self.problem, self.settings
+        problem, options = self.problem, self.options
         starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
         if self.is_small:
             return starts
         for r in sorted({self._weights_of(head) for head in heads}):
             some = [head for head in heads if self._weights_of(head) == r]
-            self.preconditioner(some[0])
+            self._preconditioner(some[0])
             sample = self.samples[r]
-            if (
-                settings.preconditioner is None
-                or COARSE_RATIO * len(sample.target) > problem.n_rows
-            ):
+            few = COARSE_RATIO * sample.passes.n_rows <= problem.n_rows
+            if options.preconditioner is None or not few:
                 continue
             coarse = Problem(
-                sample.X, sample.target, problem.n_classes,
-                C=problem.C[[head.index for head in some]], scale=problem.scale / problem.unit,
-                weights=None if sample.weight is None else sample.weight[None],
+                sample.passes, C=problem.C[[head.index for head in some]],
                 weight_of_head=np.zeros(len(some), np.int64),
-                fit_intercept=problem.fit_intercept, n_threads=problem.threads,
-                unit=problem.unit,
+                fit_intercept=problem.fit_intercept, unit=problem.unit,
             )  # fmt: skip
-            limits = replace(settings, max_iter=min(COARSE_ITERATIONS, settings.max_iter))
+            limits = replace(options, max_iter=min(COARSE_ITERATIONS, options.max_iter))
             nulls = [coarse.null_point(h)[0] for h in range(len(some))]
             walk = Walk(coarse, limits, self.started, nulls)
-            walk.samples, walk.refresh = {0: sample.on(coarse)}, COARSE_ITERATIONS
+            walk.samples, walk.first_after_start = {0: sample.on(coarse)}, COARSE_ITERATIONS
             walk.run()
             for head, rough in zip(some, walk.heads, strict=True):
                 starts[head.index] = _carried_over(problem, head.index, coarse, rough.point.x)

@@ -1,0 +1,173 @@
+"""A descent of one head as a coroutine: it yields where to evaluate, and is sent the objective.
+
+So a driver can step many heads together and evaluate all their points in one pass over the data.
+What every descent shares is here: the point, and the line search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Constants of the line search: Nocedal and Wright, "Numerical Optimization" (2006), section 3.1.
+DECREASE = 1e-4  # of the objective, as a share of what the slope at the start promises
+MAX_TRIALS = 25
+
+EVALUATE, NEXT = False, True  # what `Descent.steps` yields
+
+
+def named(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
+    """Return the part of a state whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)
+    }
+
+
+class Point(NamedTuple):
+    """Where a head is: parameters, objective, gradient; replaced as a whole."""
+
+    x: Array
+    objective: float
+    gradient: Array
+    reduced: Array  # the gradient in u
+    preconditioned: Array  # and P times that
+
+    @property
+    def estimate(self) -> float:
+        """Return ``g^T P g / 2``, the distance to the optimum if P^-1 were the Hessian."""
+        return 0.5 * float(np.dot(self.reduced, self.preconditioned))
+
+
+class Search:
+    """A line search for the strong Wolfe conditions, accepting rounding of the objective.
+
+    Where the objective no longer tells points apart, its slope decides (the approximate Wolfe
+    condition of Hager and Zhang 2005, "A new conjugate gradient method with guaranteed descent").
+    """
+
+    def __init__(
+        self, objective: float, slope: float, rounding: float, most_slope_left: float
+    ) -> None:
+        self.objective, self.slope, self.most_slope_left = objective, slope, most_slope_left
+        self.highest = objective + rounding * abs(objective)
+        self.low = (0.0, objective, slope)
+        self.high: tuple[float, float, float] | None = None
+
+    def accepts(self, t: float, objective: float, slope: float) -> bool:
+        if not abs(slope) <= -self.most_slope_left * self.slope:
+            return False
+        if objective <= self.objective + DECREASE * t * self.slope:
+            return True
+        return objective <= self.highest and slope <= (2 * DECREASE - 1) * self.slope
+
+    def next(self, t: float, objective: float, slope: float) -> float:
+        """Narrow the bracket by a trial that was not accepted; return the next step."""
+        too_high = not objective <= max(
+            self.highest, self.objective + DECREASE * t * self.slope
+        )  # NaN is too high
+        if too_high or slope >= 0:
+            self.high = (t, objective, slope)
+        else:
+            self.low = (t, objective, slope)
+        if self.high is None:
+            return min(max(2 * t, _cubic(self.low, (0.0, self.objective, self.slope))), 10 * t)
+        low, high = self.low[0], self.high[0]
+        step, margin = _cubic(self.low, self.high), 0.1 * (high - low)
+        if not math.isfinite(step):
+            return 0.5 * (low + high)
+        return min(max(step, low + margin), high - margin)
+
+
+def _cubic(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
+    """Return the minimum of the cubic through two (t, objective, slope), or NaN."""
+    (ta, fa, sa), (tb, fb, sb) = a, b
+    d = sa + sb - 3 * (fa - fb) / (ta - tb)
+    square = d * d - sa * sb
+    if not 0 <= square < math.inf:
+        return math.nan
+    root = math.copysign(math.sqrt(square), tb - ta)
+    divisor = sb - sa + 2 * root
+    return tb - (tb - ta) * (sb + root - d) / divisor if divisor else math.nan
+
+
+class Descent:
+    """Minimises one function; `steps` is the coroutine.
+
+    Attributes
+    ----------
+    trial, trial_gradient : ndarray
+        Where to evaluate, and what the driver fills before it sends the objective.
+    point : Point or None
+        The best point so far, whole at any moment; None before `start`.
+    stalled : bool
+        Whether no step helps any more.
+    has_whole_hessian : bool
+        Whether `Point.estimate` is by the Hessian itself, not by an approximation.
+    margin : float
+        That estimate is multiplied by this before it is believed: tomorrow's error may be worse
+        than the worst so far.
+    most_slope_left : float
+        The line search ends where at most this share of the slope is left.
+    """
+
+    has_whole_hessian: bool
+    margin: float
+    most_slope_left: float
+
+    def __init__(self, x: Array) -> None:
+        self.trial, self.trial_gradient = x, np.empty_like(x)
+        self.rounding = float(np.finfo(x.dtype).eps)
+        self.point: Point | None = None
+        self.stalled = False
+
+    def start(self, objective: float) -> None:
+        """Take the evaluation of the first trial."""
+        self.point = self._at_trial(objective)
+
+    def state(self) -> dict[str, Array]:
+        """Return all that the next steps depend on, between iterations; nothing before `start`."""
+        if self.point is None:
+            return {}
+        return {name: np.asarray(value) for name, value in self.point._asdict().items()}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Set what `state` returned; `steps` then goes on from there, to the same bits."""
+        x, objective, *gradients = (np.array(state[name]) for name in Point._fields)  # writable
+        self.point = Point(x, float(objective), *gradients)
+
+    def _at_trial(self, objective: float) -> Point:
+        raise NotImplementedError
+
+    def steps(self) -> Generator[bool, float, None]:
+        """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration.
+
+        It ends where no step helps: `stalled`.
+        """
+        raise NotImplementedError
+
+    def _search(
+        self, direction: Array, x: Array, gradient: Array
+    ) -> Generator[bool, float, tuple[float | None, float]]:
+        """Return (step, objective); the step is None where none is good enough."""
+        assert self.point is not None
+        self.trial, self.trial_gradient = x, gradient
+        start, start_objective = self.point.x, self.point.objective
+        slope = float(np.dot(self.point.gradient, direction))
+        if slope < 0:
+            search = Search(start_objective, slope, self.rounding, self.most_slope_left)
+            step = 1.0
+            for _ in range(MAX_TRIALS):
+                np.multiply(direction, step, out=x)
+                np.add(x, start, out=x)
+                objective = yield EVALUATE
+                slope = float(np.dot(gradient, direction))
+                if search.accepts(step, objective, slope):
+                    return step, objective
+                step = search.next(step, objective, slope)
+        return None, start_objective

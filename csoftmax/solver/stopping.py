@@ -1,0 +1,152 @@
+"""Who decides that a head has converged: how far its optimum is, and what is near enough."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.solver.bound import least_bound, lower_bound
+from csoftmax.solver.descent import Point
+from csoftmax.solver.head import Head, SolverOptions
+from csoftmax.solver.problem import Problem
+
+Array = NDArray[Any]
+
+# To extrapolate the decrease of the objective, two pieces at the end of the way are compared: from
+# the share w * w of all iterations to the share w, and from there to the last. This is done for
+# each of these w, and the larger result counts.
+PIECES = 0.7, 0.8
+# The second piece is taken to gain at most this share of the first: at 1 there would be no end.
+MOST_GAIN_RATIO = 0.98
+# A head that is near enough, but whose gradient is steeper than `gradient_tol`, goes on to 1.1
+# times the iterations that brought it near and five more, or to a hundredth of `tol`. Then it has
+# converged all the same: the gradient may not come down for long.
+STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
+# Under a strong penalty little is gained over the null model, and a distance that is small against
+# the objective can be all of the gain, on which the direction of W depends. So the distance may be
+# at most this share of the gain.
+MOST_UNGAINED = 0.01
+
+
+def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
+    """Record an iteration of a head, and set how far it is and whether it has converged."""
+    point, strength = head.point, head.penalty.strength
+    penalty = problem.penalty_at(head.index, point.x)
+    of_strength_1 = penalty / strength if strength else 0.0
+    row = (point.objective - penalty, of_strength_1, point.estimate)
+    head.trace = np.concatenate([head.trace, [row]])
+    head.estimate = max(point.estimate, _extrapolated(head, point, options), 0.0)
+    head.estimate = min(head.estimate, abs(point.objective))  # the optimum is not below 0
+    see_whether_converged(head, problem, options)
+    is_exact = head.descent is not None and head.descent.has_whole_hessian
+    if (
+        not (head.converged or is_exact)
+        and least_bound(problem, head.index, point.gradient) < head.estimate
+    ):
+        lower = lower_bound(problem, head.index, point.x, point.objective, point.gradient)
+        head.estimate = max(point.estimate, min(head.estimate, point.objective - lower))
+        see_whether_converged(head, problem, options)
+    for name, value in (
+        ("passes", head.passes),
+        ("objective", point.objective),
+        ("estimate", head.estimate),
+        ("gradient_max", problem.largest(point.gradient)),
+        ("seconds", seconds),
+    ):
+        head.history[name].append(value)
+
+
+def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) -> None:
+    """Set `converged`, by the head's estimate of its distance."""
+    distance, tol, point = head.distance(), options.tol, head.point
+    gained = head.null_loss - point.objective
+    ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
+    # nobody can tell less than this
+    rounding = float(np.finfo(point.x.dtype).eps) * abs(point.objective)
+    has_moved = head.iterations > 0 or not point.reduced.any()  # with no gradient, it need not
+    head.converged = (
+        distance <= tol
+        and has_moved
+        and head.estimate <= max(ungained, rounding)
+        and (
+            problem.largest(point.gradient) <= options.gradient_tol
+            or distance <= STEEP_TOL * tol
+            or head.iterations >= (1 + STEEP_SHARE) * _first_near(head, tol) + STEEP_ITERATIONS
+        )
+    )
+
+
+def _first_near(head: Head, tol: float) -> int:
+    """Return the first iteration that ended as near as tol; the next one if none has."""
+    told = zip(head.history["estimate"], head.history["objective"], strict=True)
+    near = (
+        i
+        for i, (estimate, objective) in enumerate(told)
+        if estimate <= tol * max(objective, head.least_divisor)
+    )
+    return next(near, head.iterations)
+
+
+def _extrapolated(head: Head, point: Point, options: SolverOptions) -> float:
+    """Return how far the head is from its optimum, by the smaller of two estimates.
+
+    One is the Hessian's own, corrected. What couples the classes is not in it: where penalties are
+    weak it can be a hundredth of the distance. Since an earlier iteration the head has gained
+    something, and the distance there was at least that. So it is known how many times too low the
+    Hessian's estimate was there, and the worst of these is taken for the error of today's.
+
+    The other says that the decrease goes on as it has. Along a path, where a head begins with what
+    the heads before it have left undone, their iterations count, with their losses and this head's
+    penalty. Where penalties are strong this says too much, but there the first one is good.
+
+    A whole Hessian needs no second estimate. Without a preconditioner there is no first one, and
+    the larger of two extrapolations, with and without the heads before, has to do.
+    """
+    assert head.descent is not None
+    objectives = head.trace[:, 0] + head.penalty.strength * head.trace[:, 1]
+    first, last = head.inherited_iterations, len(objectives) - 1
+    gained, said = objectives[first:last] - objectives[last], head.trace[first:last, 2]
+    if (said > 0).any():
+        ratios = gained[said > 0] / said[said > 0]
+        head.times_too_low = max(head.times_too_low, float(ratios.max()))
+    corrected = head.descent.margin * head.times_too_low * point.estimate
+    if head.descent.has_whole_hessian:
+        return corrected
+    left = _left_of_decrease(objectives, 0)
+    if options.preconditioner is None:
+        return max(_left_of_decrease(objectives, first), left)
+    return min(corrected, left)
+
+
+def _left_of_decrease(objectives: Array, start: int) -> float:
+    """Return what is left of a decrease with a power of the iterations; inf if these are too few.
+
+    Decreases of a geometric series, as well conditioned problems have, are overestimated: their
+    ratio is small, and with it the error. Ill-conditioned problems slow down as powers do.
+    """
+    rest, last = -math.inf, len(objectives) - 1
+    for share in PIECES:
+        middle, first = (start + int(s * (last - start)) for s in (share, share**2))
+        if last - middle < 2 or middle - first < 2:
+            continue
+        before, gained = objectives[first] - objectives[middle], objectives[middle] - objectives[-1]
+        ratio = min(gained / before, MOST_GAIN_RATIO) if before > 0 else MOST_GAIN_RATIO
+        rest = max(rest, float(gained * ratio / (1 - ratio)))
+    return rest if rest > -math.inf else math.inf
+
+
+def passes_to_go(head: Head, tol: float) -> int | None:
+    """Return how many passes it will take to `tol`, if the estimates shrink as they have.
+
+    Their rate is that of the second half of the iterations; None if it cannot be told.
+    """
+    passes, estimates = head.history["passes"], head.history["estimate"]
+    middle = len(passes) // 2
+    target = tol * max(abs(head.point.objective), head.least_divisor)
+    if len(passes) - middle < 3 or not 0 < estimates[-1] < estimates[middle] or target <= 0:
+        return None
+    rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])
+    return math.ceil(max(0.0, math.log(estimates[-1] / target)) / rate)
