@@ -29,10 +29,11 @@ _BLOCK_BYTES = 1 << 24  # of logits in float64
 class Gap(NamedTuple):
     """How far the parameters are from the optimum.
 
-    ``objective`` is what was minimised, in nats per unit of weight; ``objective - optimum`` is at
-    most ``bound`` (proved by a point of the dual problem, up to rounding; without a penalty only
-    that no loss is below 0 is known), and about ``estimate`` (from the last steps and the Hessian,
-    approximate but for small problems; NaN after minibatches, whose steps do not tell).
+    ``objective`` is what was minimised, in nats per unit of weight. It is above the optimum by
+    ``bound`` at most: a point of the dual problem proves it, up to rounding. (Without a penalty
+    there is no such point, and the bound only says that no loss is below 0.) It is above the
+    optimum by about ``estimate``, which comes from the last steps and an approximate Hessian, or
+    the exact one of a small problem. After minibatches the estimate is NaN.
     """
 
     objective: float
@@ -53,7 +54,7 @@ class VersionWarning(UserWarning):
 
     Examples
     --------
-    >>> from csoftmax.estimators.classifier import VersionWarning
+    >>> from csoftmax.estimators import VersionWarning
     >>> issubclass(VersionWarning, UserWarning)
     True
     """
@@ -69,7 +70,7 @@ def warn_caller(message: str, category: type[Warning]) -> None:
 
 @contextmanager
 def unchanged_by_failure(estimator: Any) -> Iterator[None]:
-    """Give an estimator the attributes back that it had before, if what follows fails."""
+    """If what follows fails, give the estimator the attributes that it had before."""
     before = dict(vars(estimator))
     try:
         yield

@@ -72,12 +72,12 @@ class SoftmaxClassifier(MinibatchClassifier):
     C : float
         Inverse strength of the penalty, > 0; ``inf`` for none.
     tol : float
-        "lbfgs" stops when the estimated distance to the optimum is at most so large a share of the
-        objective, and the gradient's largest entry is at most `tol`, as scikit-learn asks, where a
-        few more iterations achieve it. Where the labels are all but explained, the objective counts
-        as 5,000 nats over all samples, or as the null model's loss if that is less: at the default,
-        the distance is then half a nat in all. "sgd" stops when the loss has not fallen by such a
-        share for `n_iter_no_change` epochs.
+        "lbfgs" stops when the estimated distance to the optimum is at most `tol` times the
+        objective. The gradient's largest entry must be at most `tol` too, as scikit-learn asks,
+        where a few more iterations achieve that. An objective near 0, of labels that are all but
+        explained, counts as 5,000 nats over all samples, or as the null model's loss if that is
+        less: at the default the distance is then half a nat in all. "sgd" stops when the loss has
+        not fallen by such a share for `n_iter_no_change` epochs.
     fit_intercept : bool
         Whether there is an intercept.
     class_weight : dict {label: weight}, "balanced" or None

@@ -52,16 +52,17 @@ __all__ = ["SoftmaxClassifierCV"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
-# What only chooses C need not be as near to the optimum as the result: times tol, and iterations
-# (LogisticRegressionCV's default), which nearly separable folds would exceed by far.
+# The folds only choose C, so they need not come as near to their optima as the result: they stop at
+# so many times tol, or after so many iterations, as in LogisticRegressionCV. Folds that are nearly
+# separable would take far more.
 FOLD_TOL, FOLD_ITERATIONS = 10, 100
 
 
 class SoftmaxClassifierCV(LinearSoftmax):
     """Softmax regression whose C is chosen by cross-validation.
 
-    Every fold and every C is a head of the same solver: X is read once per pass for all of them,
-    folds are weights of rows, and nothing of X is copied but the rows to score.
+    All folds and all values of C are solved together, in the same passes over X. The rows that a
+    fold leaves out have the weight 0 there, so nothing of X is copied but the rows to score.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         weights = weights_of_folds(folds, weight, len(data.y))
         present = classes_of_folds(weights, weight, data, self.refit)
         tests = [fold.test for fold in folds]
-        del folds  # the training rows, which the weights tell from here on
+        del folds  # and the training rows with them: the weights tell which they are
         held_out = max(map(len, tests)) * data.X[:1].nbytes
         n_at_once, plan = plan_groups(
             budget, data.X, n_classes, self._threads, len(tests), len(Cs), held_out + converted

@@ -22,17 +22,20 @@ from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
-# At the default tol, an objective of so many nats in all is told to half a nat: what one standard
-# error of one parameter is worth.
+# An objective counts as at least so many nats over all samples. At the default tol the solver then
+# stops half a nat above the optimum: moving one parameter by its standard error costs as much.
 LEAST_NATS = 5000.0
 
 
 class ConvergenceWarning(SklearnConvergenceWarning, solver.ConvergenceWarning):  # type: ignore[misc]
-    """A fit stopped before it was as near to the optimum as `tol` asks."""
+    """A fit stopped before it was as near to the optimum as `tol` asks.
+
+    Filters for the warning of scikit-learn, and for that of `csoftmax.solver`, apply to it.
+    """
 
 
 class Fitted(NamedTuple):
-    """One head's parameters in softmax form, and how they were found."""
+    """Parameters in the softmax's form, and how they were found."""
 
     W: Array
     b: Array
@@ -64,6 +67,7 @@ class FitTask:
 
     @property
     def is_weighted(self) -> bool:
+        """Whether there is a `row_weight`."""
         return not (self.weight is None and self.rows is None)
 
     @property
@@ -75,11 +79,12 @@ class FitTask:
 
     @property
     def penalty(self) -> float:
-        """The strong convexity that the penalty gives."""
+        """What multiplies ``||W||^2 / 2`` in the objective."""
         return Penalty.of(self.solver_C, self.seen + self.total).l2
 
     @property
     def solver_C(self) -> float:
+        """C as the solver has it, whose W has a row for each of two classes."""
         return float(softmax_C(self.C, self.n_classes))
 
 
@@ -90,10 +95,10 @@ def plan_memory(
     budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
     n_weights: int = 0, others: float = 0, **options: bool,
 ) -> Plan:  # fmt: skip
-    """Choose the best plan that the budget allows; `others` are bytes needed besides the solver.
+    """Return the first of the plans of `csoftmax.solver.memory` that the budget allows.
 
-    The other arguments are those of `csoftmax.solver.memory.plans`.
-    Raises MemoryBudgetError if there is none; the message says what the smallest one needs.
+    `others` are bytes that the fit takes besides the solver. Raises MemoryBudgetError if there is
+    no such plan; the message says what the smallest one needs.
     """
     possible = [
         plan._replace(n_bytes=plan.n_bytes + others)
@@ -122,7 +127,7 @@ def fit_lbfgs(
     task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
     **options: Any,
 ) -> Fitted:  # fmt: skip
-    """Minimise one head to the optimum, or to where validation says to stop."""
+    """Fit by full passes, to the optimum or until validation says to stop."""
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
     solution = run_solver(
@@ -147,13 +152,15 @@ def fit_lbfgs(
 def plan_groups(
     budget: float, X: Array, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int
 ) -> tuple[int, Plan]:
-    """Return how many C to solve at a time, all folds of each, and what that takes.
+    """Return how many values of C to solve at a time, each for all folds, and what that takes.
 
-    Without a budget it is a quarter of the machine's memory.
+    As many as the budget allows without a shorter history. Without a budget, groups of several
+    take a quarter of the machine's memory at most.
     """
     limit = budget
     if math.isinf(budget):
         limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # the parameters of all heads, and the paths that are made of them
     others += 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
     for n_at_once in range(n_Cs, 1, -1):
         try:
@@ -171,10 +178,11 @@ def solve_heads(
     X: Array, y: Labels, n_classes: int, Cs: Array, weights: Array, n_at_once: int, plan: Plan,
     **options: Any,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Solve every row of weights for every C, `n_at_once` values of C in the same passes.
+    """Solve the problem of every row of weights and every C.
 
-    Returns W (n_weights, n_Cs, n_classes, n_features), b and the iterations. Groups go from strong
-    to weak penalties, each from where the weakest penalty before it ended.
+    Returns W (n_weights, n_Cs, n_classes, n_features), b and the iterations. Groups of `n_at_once`
+    values of C share the passes over X. They go from strong to weak penalties; each group starts
+    where the weakest penalty of the group before it ended.
     """
     n_weights, order = len(weights), np.argsort(Cs, kind="stable")
     W = b = iterations = np.empty(0)
@@ -208,6 +216,7 @@ def solve_heads(
 
 
 def fitted_head(solution: Solution, head: int) -> Fitted:
+    """Return what the solver found for one of its heads."""
     gap = Gap(*(float(v[head]) for v in (solution.objective, solution.bound, solution.estimate)))
     history = {name: list(values) for name, values in solution.history[head].items()}
     return Fitted(solution.W[head], solution.b[head], int(solution.iterations[head]), history, gap)
@@ -216,7 +225,7 @@ def fitted_head(solution: Solution, head: int) -> Fitted:
 def measure_gap(
     task: FitTask, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
-    """Return how far some parameters are from the optimum at most: a pass, and no step."""
+    """Return how far some parameters are from the optimum at most, by one pass and no step."""
     solution = run_solver(
         task.X, task.y, task.n_classes, plan._replace(preconditioner=None), C=task.solver_C,
         sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,

@@ -127,8 +127,11 @@ def rows_of(value: Any, rows: Labels, n_samples: int) -> Any:
 
 
 def weights_of_folds(folds: Sequence[Fold], weight: Array | None, n_samples: int) -> Array:
-    """Return the weights of the rows for each fold, (n_folds, n_samples): 0 outside its training
-    part, a multiple of the weight where a splitter repeats a row."""
+    """Return the weights of the rows for each fold, (n_folds, n_samples).
+
+    They are 0 outside the training part, and several times the weight where a splitter repeats a
+    row.
+    """
     weights: Array = np.empty((len(folds), n_samples))
     for row, fold in zip(weights, folds, strict=True):
         row[:] = np.bincount(fold.train, minlength=n_samples)

@@ -1,14 +1,15 @@
 """How sure the parameters are: standard errors from the Hessian at the solution.
 
-Of the multinomial logit the observed information, the Hessian of the log-likelihood, does not
-depend on the labels, so it is the expected one too. With ``phi_k = theta_k - theta_0``, theta_k the
-weights and the intercept of class k, and ``x`` a row with a 1 after it, its blocks are
+The Hessian of a multinomial logit's log-likelihood does not depend on the labels, so the observed
+information is the expected one too. Let theta_k be the weights of class k and its intercept, and x
+a row of features and a 1. In the coordinates ``phi_k = theta_k - theta_0`` the Hessian's blocks are
 
-    H_kl = sum_i s_i p_ik ([k = l] - p_il) x_i x_i^T  +  [weights] ([k = l] - 1/K) / C,
+    H_kl = sum_i s_i p_ik ([k = l] - p_il) x_i x_i^T  +  [weights] ([k = l] - 1/K) / C.
 
-the second part being the penalty ``||W||^2 / (2 C)`` of weights that sum to 0 over the classes.
-Whatever the parameters are shown as (with the sum 0, as differences from one class, or as the one
-row of two classes) is a linear function of phi, and so is its covariance of ``H^-1``.
+The second part is of the penalty ``||W||^2 / (2 C)`` of weights that sum to 0 over the classes;
+intercepts do not have it. The parameters are shown with the sum 0, as differences from one class,
+or as the one row of two classes. All of these are linear in phi, so that their covariance follows
+from ``H^-1``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from csoftmax.solver.two_classes import estimator_form, softmax_C, softmax_form
 Array = NDArray[Any]
 MAX_PARAMETERS = 8_000  # entries of coef_ and intercept_: a matrix of that side takes 512 MB
 MATRICES = 6  # of that size, at once
-LEAST_PIVOT = 1e-10  # what is left of a parameter's information, given the others
+# A parameter has no standard error where less than this share of its information is left once the
+# others are known.
+LEAST_PIVOT = 1e-10
 _BLOCK_BYTES = 1 << 24  # of rows in float64
 
 

@@ -35,7 +35,7 @@ class MemoryBudgetError(ValueError, MemoryError):
 
     Examples
     --------
-    >>> from csoftmax.estimators.classifier import MemoryBudgetError
+    >>> from csoftmax.estimators import MemoryBudgetError
     >>> issubclass(MemoryBudgetError, MemoryError)
     True
     """
@@ -104,7 +104,7 @@ def more_samples(
 
 
 def probabilities_in(y: Any) -> Array | None:
-    """Return y as an array if it has rows of several numbers, and is no labels; else None."""
+    """Return y as an array if it has several numbers for each sample; None if it has labels."""
     if isinstance(y, (list, tuple)) and not (len(y) and np.iterable(y[0])):
         return None  # labels, which need not become an array twice
     try:
@@ -132,9 +132,9 @@ def most_probable(y: Array) -> Labels:
 
 
 def _table(X: Any) -> Any:
-    """Return X, bool as bytes, and as float32 what that holds and the kernels do not read.
+    """Return X as scikit-learn's checks are to see it; images are refused.
 
-    Images are refused with a word of what would do.
+    They would make bool, int8 and bfloat16 float64: bool is read as bytes, the others as float32.
     """
     if _fits_float32(X):
         X = np.asarray(X).astype(np.float32)

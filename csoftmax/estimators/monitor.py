@@ -19,14 +19,16 @@ from csoftmax.rows.base import blocks, take
 from csoftmax.solver import Progress
 
 Array = NDArray[Any]
-Columns = dict[str, list[float]]  # of `history_`
-_BLOCK_BYTES = 1 << 24  # of logits
-SPLIT_BYTES = 100  # of a row, while scikit-learn draws those to hold out: 94 of 1,000,000
+Columns = dict[str, list[float]]  # `history_` of an estimator: a list for each name
+_BLOCK_BYTES = 1 << 24  # of logits at a time
+# What scikit-learn takes for each row while it draws those to hold out: 94 bytes, measured on
+# 1,000,000 rows.
+SPLIT_BYTES = 100
 
 
 @dataclass
 class Monitor:
-    """Keeps a record and the best parameters, and says when there has been no progress."""
+    """Evaluates validation data after each pass, keeps the best parameters, says when to stop."""
 
     X: Array
     y: Array  # labels, or a row of probabilities for each sample
@@ -39,7 +41,7 @@ class Monitor:
     best: float = math.inf
     best_parameters: tuple[Array, Array] | None = None
     without_progress: int = 0
-    evaluated: dict[float, int] = field(default_factory=dict)  # objectives, as `watch` met them
+    evaluated: dict[float, int] = field(default_factory=dict)  # which loss has which objective
 
     @property
     def n_bytes(self) -> int:
@@ -48,9 +50,10 @@ class Monitor:
         return sum(array.nbytes for array in arrays if array is not None)
 
     def watch(self, progress: Progress) -> bool:
-        """Be the callback of the solver: evaluate the parameters wherever they have moved.
+        """Be the callback of the solver: True tells it to stop.
 
-        They have not after a trial step that was no good, which leaves the objective as it was.
+        A pass may evaluate a trial step that is no good. Then parameters and objective are as they
+        were, and are not evaluated again.
         """
         now = float(progress.objective[0])
         if now in self.evaluated:
@@ -148,8 +151,9 @@ def rows_to_watch(
 ) -> tuple[Labels, Labels]:
     """Return (training rows, held-out rows) of some rows, or of all, both sorted.
 
-    Each class has the same proportion of both. Most probable classes of probabilities are no
-    choice of the user's: where one has a single row, the rows are drawn from all alike.
+    Both have the classes in the same proportion; ValueError where a class has too few rows for
+    that. With probabilities, a row belongs to its most probable class; nobody has chosen these
+    classes, so where one has too few rows, the proportion is left to chance.
     """
     fraction = check_number(fraction, "validation_fraction")
     if not 0 < fraction < 1:

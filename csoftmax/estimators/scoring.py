@@ -14,7 +14,7 @@ Array = NDArray[Any]
 def score_of(
     scorer: Any, where: str, model: Any, X: Array, y: Array, given: dict[str, Any]
 ) -> float:
-    """Return what a scorer says; an error of it says of which fold and C."""
+    """Return what a scorer says; errors begin with `where`, the fold and C."""
     try:
         score = scorer(model, X, y, **given)
     except ValueError as error:
@@ -39,7 +39,7 @@ def scorer_of(scoring: Any) -> Any:
 
 
 def for_classes(scorer: Any, classes: Array) -> Any:
-    """Return the scorer, told of all classes if it can be: the samples may lack some."""
+    """Return a scorer that knows all classes, of which the samples to score may lack some."""
     function = getattr(scorer, "_score_func", None)
     known = inspect.signature(function).parameters if function is not None else {}
     if "labels" not in known:

@@ -32,7 +32,8 @@ from csoftmax.training import SGD, train_epoch
 Array = NDArray[Any]
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
 _SAMPLED_ROWS = 4096  # for the mean square of the features
-# A mean of so many standard deviations is far from 0: a curvature 400 times that of the deviations.
+# A column is far from 0 where its mean is so many standard deviations. The curvature along its
+# weight and the intercept together is then 400 times that across: see `far_from_0`.
 FAR = 20.0
 
 
@@ -58,18 +59,18 @@ class RowsLoader(DataLoader):
 class MinibatchDescent:
     """Where the descent is: parameters in its own coordinates, and velocities."""
 
-    model: SoftmaxRegression
+    model: SoftmaxRegression  # of the features times `scale`
     scale: float
-    automatic: bool
-    random: np.random.Generator
-    velocities: tuple[Array, ...] = ()
+    automatic: bool  # whether the learning rate is measured, and with it the scale
+    random: np.random.Generator  # of the order of the samples
+    velocities: tuple[Array, ...] = ()  # of W and b; none without momentum
 
     @classmethod
     def begin(
         cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
         automatic: bool, seed: int,
     ) -> MinibatchDescent:  # fmt: skip
-        """Start anew; only an automatic learning rate may choose the coordinates."""
+        """Start at 0. A learning rate that the user chose applies to the features as they are."""
         model = SoftmaxRegression(X.shape[1], n_classes, dtype=dtype, seed=0)
         model.W, model.b = np.zeros_like(model.W), np.zeros_like(model.b)
         scale = _power_of_two_scale(X, rows) if automatic else 1.0
@@ -110,13 +111,14 @@ class MinibatchDescent:
     def _epoch_of_probabilities(
         self, loader: RowsLoader, optimizer: SGD, weight: Array | None, n_threads: int | None
     ) -> Epoch:
-        """One minibatch after the other: the compiled epoch knows labels only."""
+        """Do what `train_epoch` does, one minibatch after the other: that one knows labels only."""
         model, started = self.model, time.perf_counter()
         assert loader.probabilities is not None
         order, loss, n_right = loader.epoch_order(), 0.0, 0
         W, b = model.W.T, model.b
         dW, db = np.empty_like(W), np.empty_like(b)
-        velocities, bias_rate = optimizer.velocities_of(model) or (None, None), optimizer.bias_lr
+        velocities = optimizer.velocities_of(model) or (None, None)
+        bias_rate = optimizer.lr if optimizer.bias_lr is None else optimizer.bias_lr
         for some in blocks(len(order), loader.batch_size):
             batch = order[some]
             X, target = take(loader.X, batch), loader.probabilities[batch]
@@ -130,29 +132,19 @@ class MinibatchDescent:
             of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
             linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
             dW += optimizer.weight_decay * W
-            for parameter, gradient, velocity, rate in (
-                (W, dW, velocities[0], optimizer.lr),
-                (b, db, velocities[1], optimizer.lr if bias_rate is None else bias_rate),
-            ):
-                if not rate:
-                    continue
-                step = gradient
-                if velocity is not None:
-                    velocity *= optimizer.momentum
-                    velocity += gradient
-                    step = velocity
-                parameter -= rate * step
+            _move(W, dW, velocities[0], optimizer.lr, optimizer.momentum)
+            if bias_rate:
+                _move(b, db, velocities[1], bias_rate, optimizer.momentum)
         n = len(order)
         return Epoch(loss / n, n_right / n, time.perf_counter() - started, n)
 
     def optimizer(
         self, learning_rate: float | None, momentum: float, fit_intercept: bool, task: FitTask
     ) -> SGD:
-        """Return the steps of `learning_rate`, or where it is None, of 1 / curvature.
+        """Return the rule of the steps. Without an intercept the bias has the rate 0.
 
-        Without an intercept the bias has the rate 0: it stays at 0.
-
-        The curvature is bounded by that of a model that knows the class frequencies only:
+        Where `learning_rate` is None it is 1 over a bound of the curvature: that of a model that
+        knows nothing but the frequencies pi of the classes,
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
         decay = task.penalty * self.scale**2
@@ -168,6 +160,17 @@ class MinibatchDescent:
         return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr)
 
 
+def _move(
+    parameter: Array, gradient: Array, velocity: Array | None, rate: float, momentum: float
+) -> None:
+    step = gradient
+    if velocity is not None:
+        velocity *= momentum
+        velocity += gradient
+        step = velocity
+    parameter -= rate * step
+
+
 def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
     """Return the weights over their mean on the rows in use."""
     if weight is None:
@@ -176,6 +179,7 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
 
 
 def _sampled(X: Array, rows: Labels | None) -> Array:
+    """Return some of the rows in use, at equal distances, in float64."""
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
     sample: Array = take(X, every if rows is None else rows[every]).astype(np.float64)
@@ -193,10 +197,11 @@ def _mean_square(X: Array, rows: Labels | None) -> float:
 
 
 def far_from_0(X: Array, rows: Labels | None) -> str:
-    """Say which column is so far from 0 that minibatches hardly learn from it; nothing if none is.
+    """Say which column is so far from 0 that minibatches hardly learn from it; "" if none is.
 
-    The intercept has to follow each step of its weight, times its mean: the curvature along the
-    two is ``1 + mean^2 / variance`` times that across.
+    A step of the column's weight moves all logits by about its mean, which the intercept has to
+    undo. So the curvature along the two together is ``1 + mean^2 / variance`` times that across,
+    and a learning rate that the one allows is too small for the other.
     """
     some = _sampled(X, rows)
     means = some.mean(axis=0)

@@ -63,10 +63,11 @@ def checked_weight(sample_weight: Any, n_samples: int, name: str = "sample_weigh
 def with_class_weights(
     y: Array, weight: Array | None, by_class: Array | None, name: str = "y"
 ) -> tuple[Array, Array | None]:
-    """Return targets and weights of samples such that classes count by their weights.
+    """Return targets and weights of samples, the weights c of the classes taken into account.
 
-    The loss ``sum_k c_k t_ik loss_ik`` of probabilities t is that of the probabilities
-    ``c_k t_ik / m_i`` with ``m_i = sum_k c_k t_ik`` for a weight.
+    A sample of class k weighs c_k times as much. With probabilities t the loss is
+    ``sum_k c_k t_ik loss_ik``: that of the probabilities ``c_k t_ik / m_i`` of a sample that weighs
+    ``m_i = sum_k c_k t_ik`` times as much.
     """
     if by_class is None:
         return y, weight
