@@ -1,14 +1,14 @@
-/* Floats by tiles of bfloat16 (AMX): included by tiles.h with X_TERMS.
+/* Floats by tiles of bfloat16 (AMX): included by floats.h with X_TERMS, how many terms a number of X has.
  *
  * A float is the sum of three numbers of 8 bits, each of them a bfloat16 (a float16, of 11 bits, is the sum of two).
  * The tile unit multiplies 16 x 32 by 32 x 16 of those without rounding and sums in float32, in the time of 16
  * multiply-adds of vectors. Of the nine products of terms the three below 2^-24 of the whole are left out; six
  * remain, at 16 times the speed of floats. Terms below 2^-126 count as 0: numbers below 2^-110 lose digits.
  *
- * What is summed over goes in steps of 32 numbers, which lie in pairs: l and 16 + l share an item of 32 bits.
- * Steps of a factor: its terms, of each of them two tiles. Terms are half as large again as the floats: they are made
- * of as many rows (or features) as stay in cache, and of a group of classes after the other, for each anew unless all
- * classes fit too. That is less than products of terms from the third-level cache cost, and little memory. */
+ * Sums go by steps of 32 numbers, which lie in pairs: numbers l and 16 + l share an item of 32 bits. A step of a factor
+ * has two tiles for each of its terms. Terms take half as much memory again as the floats. So they are made for as many
+ * rows (or features) as stay in L2, and for one group of classes after the other; unless all classes fit too, a group's
+ * are made anew each time. That costs less than products of terms that come from L3, and takes little memory. */
 
 #define BFLOAT(name) FROM(PASTE(bfloat, name))
 
@@ -18,10 +18,10 @@ enum {
     BFLOAT_TERMS = 3,
     BFLOAT_FEATURES = 4096,  /* at most: all are summed one after the other */
     BFLOAT_CLASSES = 32,     /* of a group */
-    BFLOAT_ROWS = 128,       /* multiplied with all classes before the next, where the terms of W are kept, */
-    BFLOAT_MOST_ROWS = 256,  /* and where they are made anew for each */
-    BFLOAT_FEW = 320,        /* classes, of whose dlogits all terms are kept */
-    /* bytes of terms in the second-level cache: of X at a time, and of W if they are kept */
+    BFLOAT_ROWS = 128,       /* multiplied with all classes before the next rows, where the terms of W are kept; */
+    BFLOAT_MOST_ROWS = 256,  /* and where they are made anew */
+    BFLOAT_FEW = 320,        /* classes: up to so many, the terms of all dlogits are kept */
+    /* bytes of terms in L2: of X at a time, and of W if they are kept */
     BFLOAT_CACHED = 3 << 18,
     BFLOAT_KEPT = 1 << 20,
 };
@@ -37,16 +37,16 @@ INLINE ptrdiff_t bfloat_bytes(ptrdiff_t n, ptrdiff_t n_classes)
     return (n_classes + BFLOAT_CLASSES - 1) / BFLOAT_CLASSES * bfloat_steps(n) * BFLOAT_TERMS * 2 * TILE_BYTES;
 }
 
-/* Up to 16 floats, zeros after them; none if n is not above 0. Those two cache lines on are fetched: with a step from
- * each of many rows the CPU does not foresee them. */
+/* Up to 16 floats, zeros after them; none if n is not above 0. What lies two lines on is fetched: the CPU does not
+ * foresee it where a step is read of each of many rows. */
 INLINE __m512 bfloat_load(const float *p, ptrdiff_t n)
 {
     __builtin_prefetch(p + 32);
     return n > 0 ? load_first_f32(p, n < 16 ? n : 16, 0) : (V){0};
 }
 
-/* The terms of two vectors, in pairs: rounded to the nearest, the last as it is, as 8 bits are left of it. The last
- * term of a number that is not finite, or would be infinite when rounded, is NaN, and with it all sums of its row. */
+/* The terms of two vectors, in pairs. Each is rounded to the nearest but the last, of which 8 bits are left. A number
+ * that is not finite, or infinite when rounded, has the last term NaN, and so all sums of its row are NaN. */
 INLINE void bfloat_terms(__m512 low, __m512 high, const int n_terms, __m512i terms[])
 {
     const __m512i upper = _mm512_set1_epi32((int32_t)0xffff0000), half = _mm512_set1_epi32(0x8000);
@@ -61,7 +61,7 @@ INLINE void bfloat_terms(__m512 low, __m512 high, const int n_terms, __m512i ter
                                                  _mm512_castps_si512(high));
 }
 
-/* Is one of the sums of n left rows not finite? Terms of both signs can make NaN of what is infinite with floats. */
+/* Is a sum of the n left rows not finite? Where floats are infinite, terms of both signs can sum to NaN. */
 INLINE int bfloat_overflows(float sums[2][2][16][16], ptrdiff_t n)
 {
     __m512i large = _mm512_setzero_si512();
@@ -126,7 +126,7 @@ INLINE void bfloat_zero(void)
     _tile_zero(3);
 }
 
-/* The tiles as they are wanted: [row / 16][column / 16][row][column]. */
+/* The tiles, in the order [row / 16][column / 16][row][column]. */
 INLINE void bfloat_store(float sums[2][2][16][16])
 {
     _tile_stored(0, sums[0][0], 64);
@@ -158,7 +158,7 @@ static void bfloat_pack_group(const float *W, ptrdiff_t n_features, ptrdiff_t n,
         }
 }
 
-/* Where all classes' terms would be too large, those of a group are made when it is multiplied. */
+/* 0 where the terms of all classes would be too large: then a group's are made when it is multiplied. */
 static ptrdiff_t bfloat_weights_bytes(ptrdiff_t n_features, ptrdiff_t n_classes)
 {
     const ptrdiff_t n = bfloat_bytes(n_features, n_classes);
@@ -194,7 +194,7 @@ static ptrdiff_t bfloat_forward_bytes(ptrdiff_t n_rows, ptrdiff_t n_features)
     return BFLOAT_CACHED + bfloat_bytes(n_features, BFLOAT_CLASSES);
 }
 
-/* X's terms, the classes', and a panel for floats. */
+/* X's terms, those of dlogits, and a panel for floats. */
 static ptrdiff_t bfloat_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
     return BFLOAT_CACHED + bfloat_bytes(n_rows, n_classes <= BFLOAT_FEW ? n_classes : BFLOAT_CLASSES) +
@@ -227,7 +227,7 @@ INLINE void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdif
         }
 }
 
-/* 32 rows times 32 classes. Until the last features, sums wait in the place of the logits, not yet transposed.
+/* 32 rows times 32 classes. Until the last features, sums wait where the logits will be, not yet transposed.
  * 0 if a sum is not finite. */
 INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weights, ptrdiff_t n_steps, int first,
                           int last, const float *b, ptrdiff_t n_classes, float scale, float *logits, ptrdiff_t ld)
@@ -262,8 +262,7 @@ INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weight
 }
 
 /* 2 n_rows n_features n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features of the
- * rows as fit stay in the second-level cache while all of W passes by. Rows whose sums are not finite go the way of
- * floats. */
+ * rows as fit stay in L2 while all of W passes by. Rows whose sums are not finite are multiplied as floats. */
 static int BFLOAT(forward)(const x_rows *x, const linear_map *map, void *logits_, ptrdiff_t ld, void *scratch)
 {
     const void *const *rows = x->rows;
@@ -305,13 +304,13 @@ static int BFLOAT(forward)(const x_rows *x, const linear_map *map, void *logits_
     return 1;
 }
 
-/* All rows of strips of 32 features, from j on, as right factors. */
-static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *strips)
+/* All rows as right factors: a panel for each 32 features from j on. */
+static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *panels)
 {
-    const ptrdiff_t strip_bytes = bfloat_steps(n_rows) * X_TERMS * 2 * TILE_BYTES;
-    for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, strips += X_TERMS * 2 * TILE_BYTES) {
-        char *to = strips;
-        for (ptrdiff_t from = j; from < end; from += BFLOAT_STEP, to += strip_bytes)
+    const ptrdiff_t panel_bytes = bfloat_steps(n_rows) * X_TERMS * 2 * TILE_BYTES;
+    for (ptrdiff_t i = 0; i < n_rows; i += BFLOAT_STEP, panels += X_TERMS * 2 * TILE_BYTES) {
+        char *to = panels;
+        for (ptrdiff_t from = j; from < end; from += BFLOAT_STEP, to += panel_bytes)
             for (ptrdiff_t l = 0; l < 16; l++) {
                 const S *first = rows[i + l < n_rows ? i + l : 0], *second = rows[i + l + 16 < n_rows ? i + l + 16 : 0];
                 __m512 low[2], high[2];
@@ -327,7 +326,7 @@ static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, pt
     }
 }
 
-/* The gradient of a strip from j, of the n classes from k alone, without tiles. */
+/* The gradient of a panel's features, from j on, and of the n classes from k on, by floats. */
 static void BFLOAT(by_floats)(const x_rows *x, ptrdiff_t j, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
                               ptrdiff_t k, ptrdiff_t n, const gradient_sink *sink, void *panel)
 {
@@ -339,18 +338,18 @@ static void BFLOAT(by_floats)(const x_rows *x, ptrdiff_t j, ptrdiff_t end, const
 }
 
 /* 2 n_rows (end - begin) n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features as fit
- * stay in the second-level cache while all dlogits pass by. */
+ * stay in L2 while all dlogits pass by. */
 static int BFLOAT(gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits_, ptrdiff_t ld,
                             ptrdiff_t n_classes, const gradient_sink *sink, void *scratch)
 {
     const void *const *rows = x->rows;
     const ptrdiff_t n_rows = x->n_rows, n_features = x->n_features;
     const float scale = (float)sink->scale;
-    const ptrdiff_t steps = bfloat_steps(n_rows), strip_bytes = steps * X_TERMS * 2 * TILE_BYTES;
-    const ptrdiff_t width = BFLOAT_CACHED / strip_bytes * BFLOAT_STEP;
+    const ptrdiff_t steps = bfloat_steps(n_rows), panel_bytes = steps * X_TERMS * 2 * TILE_BYTES;
+    const ptrdiff_t width = BFLOAT_CACHED / panel_bytes * BFLOAT_STEP;
     const int kept = n_classes <= BFLOAT_FEW;
     char *groups = (char *)scratch + BFLOAT_CACHED;
-    char *panel = groups + bfloat_bytes(n_rows, kept ? n_classes : BFLOAT_CLASSES);
+    char *of_floats = groups + bfloat_bytes(n_rows, kept ? n_classes : BFLOAT_CLASSES);
     for (ptrdiff_t from = begin, to; from < end; from = to) {
         to = end - from < width ? end : from + width;
         BFLOAT(split_features)(rows, n_rows, from, to, scratch);
@@ -363,11 +362,11 @@ static int BFLOAT(gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, con
             for (ptrdiff_t j = from; j < to; j += BFLOAT_STEP) {
                 float sums[2][2][16][16]; /* [class / 16][feature / 16][class][feature] */
                 bfloat_zero();
-                bfloat_product(group, BFLOAT_TERMS, n, (const char *)scratch + (j - from) / BFLOAT_STEP * strip_bytes,
+                bfloat_product(group, BFLOAT_TERMS, n, (const char *)scratch + (j - from) / BFLOAT_STEP * panel_bytes,
                                X_TERMS, BFLOAT_STEP, steps);
                 bfloat_store(sums);
                 if (bfloat_overflows(sums, n)) {
-                    BFLOAT(by_floats)(x, j, to, dlogits, ld, k, n, sink, panel);
+                    BFLOAT(by_floats)(x, j, to, dlogits, ld, k, n, sink, of_floats);
                     continue;
                 }
                 for (ptrdiff_t c = 0; c < n; c++)

@@ -4,13 +4,14 @@
  * q = d0 + 256 d1 + 65536 d2, so that  sum_j x[j] w[j] = unit * sum_d 256^d sum_j x[j] digit_d[j].
  * The rounding of w is at most 2^-23 of the largest w of the class; floats round every partial sum.
  *
- * Digits of a group of GROUP classes fill two tiles of 16 places: class c, digit d lie at 3 c + d of 32. A tile has
- * 64 bytes a place: four features of 16 places side by side (W), or 64 rows of a place (dlogits). */
+ * A group of GROUP classes shares two tiles of 16 places each: digit d of class c has place 3 c + d of 32. A tile is 1
+ * kB of memory, or a tile register that it fills: 64 bytes a place. Of W, these are digits of 64 features, where four
+ * features of 16 places lie side by side; of dlogits, digits of 64 rows. */
 
 enum {
     GROUP = 10,
     PLACES = 32,
-    STEP = 64, /* what one tile product sums over: features, or rows */
+    STEP = 64, /* features (or rows) that the product of two tiles sums over */
     TILE_BYTES = 1024,
 };
 
@@ -24,20 +25,20 @@ INLINE ptrdiff_t n_groups(ptrdiff_t n_classes)
     return (n_classes + GROUP - 1) / GROUP;
 }
 
-/* The unit of each class, then the digits by group and step, two tiles each. */
+/* The unit of each class, then two tiles of digits for each group and step. */
 static ptrdiff_t digits_bytes(ptrdiff_t n, ptrdiff_t n_classes)
 {
     return n_groups(n_classes) * (STEP + n_steps(n) * 2 * TILE_BYTES);
 }
 
-/* dlogits as a factor, and a strip of the panel interleaved */
+/* The digits of dlogits, and a panel of 64 features, interleaved. */
 static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
-/* Four rows of a step -> in place and to a strip, four rows of right factors: byte j of the four rows side by side;
- * place p of factor t is feature 16 (p / 4) + 4 t + p % 4. */
+/* 64 features of four rows become four rows of right factors, in row[] and in a panel: the four bytes of a feature lie
+ * side by side. Factor t has 16 features: its item p is feature 16 (p / 4) + 4 t + p % 4. */
 INLINE void interleave(__m512i row[4], char *to)
 {
     const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
@@ -50,14 +51,14 @@ INLINE void interleave(__m512i row[4], char *to)
         _mm512_store_si512(to + t * TILE_BYTES, row[t]);
 }
 
-/* How many lines of the rows that come next are fetched at each of n products: all in the end, evenly. */
+/* How many lines of the rows that come next each of n products must fetch, so that all are fetched evenly. */
 INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
 {
     const ptrdiff_t n_lines = next->n_rows * ((next->end - next->begin + 63) / 64);
     return n_lines > 0 ? (int)((n_lines + n - 1) / n) : 0;
 }
 
-/* Both products, and what must be done before the first and after the last. */
+/* Both products of digits. */
 #if defined(HAS_AMX_TILES)
 #include "digits_amx.h"
 #else
@@ -90,7 +91,7 @@ INLINE int32_t largest_magnitude(const float *x, ptrdiff_t n)
 
 /* Up to 16 numbers in units of 2^exponent, zeros after them: their digits are the lowest three bytes.
  * Adding 128 to a byte and taking it away without a carry turns 0 .. 255 into -128 .. 127.
- * Counts, if asked to, the numbers that are not 0, and those of them that are less than 128 units. */
+ * If asked to, counts the numbers that are not 0, and those of them below 128 units. */
 INLINE __m512i digits_of(const float *x, ptrdiff_t n, __m512 exponents, __m512i *n_tiny, __m512i *n_nonzero)
 {
     const __mmask16 mask = n >= 16 ? (__mmask16)-1 : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
@@ -145,7 +146,7 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
             _mm_storeu_si128((__m128i *)(to + 384), _mm512_extracti32x4_epi32(d, 3));
         }
         if (2 * _mm512_reduce_add_epi32(n_tiny) > _mm512_reduce_add_epi32(n_nonzero))
-            return 0; /* one hides most of the others, which its unit takes for 0, or nearly */
+            return 0; /* one weight hides most of the others: in its unit they are nothing, or nearly */
     }
     return 1;
 }
@@ -157,7 +158,7 @@ INLINE __m512 number_of(__m512i d0, __m512i d1, __m512i d2)
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(d2), _mm512_set1_ps(65536), low);
 }
 
-/* What the tiles have summed for 32 rows and a group of classes becomes logits. */
+/* The sums of 32 rows and a group of classes become logits. */
 INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units, float scale, const float *b,
                       float *logits, ptrdiff_t ld)
 {
@@ -173,7 +174,7 @@ INLINE void logits_of(__m512i sums[2][PLACES], int n_classes, const float *units
     }
 }
 
-/* Compiled for each way of staging: a choice between them inside the loops measured slower. */
+/* Compiled twice, for rows in place and for copies: a choice between them inside the loops measured slower. */
 INLINE void digits_logits(const int in_place, const x_rows *x, const linear_map *map, float *logits, ptrdiff_t ld,
                           upcoming *next)
 {
@@ -237,7 +238,7 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
     return 1;
 }
 
-/* A class's sums over 64 features, four tiles of 16 in the places of `interleave`, join the sink in order. */
+/* A class's sums for 64 features, in four factors of 16 as `interleave` has ordered them, join the sink in order. */
 INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512i sums[4][PLACES],
                              int place, float unit, float scale)
 {
@@ -268,13 +269,13 @@ static int digits_gradient(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, cons
     upcoming next = {x->later, x->n_later, begin, end, begin};
     const int n_lines = lines_at_once(&next, n_steps(end - begin) * n_groups(n_classes) * steps);
     const float *units = scratch;
-    char *strip = (char *)scratch + digits_bytes(n_rows, n_classes);
+    char *panel = (char *)scratch + digits_bytes(n_rows, n_classes);
     for (ptrdiff_t j = begin; j < end; j += STEP) {
         const char *digits = (const char *)scratch + n_groups(n_classes) * STEP;
         for (ptrdiff_t k = 0; k < n_classes; k += GROUP, digits += steps * 2 * TILE_BYTES) {
             const int n = (int)(n_classes - k < GROUP ? n_classes - k : GROUP);
             __m512i sums[4][PLACES];
-            multiply_strip(k == 0, rows, n_rows, staged, stride, j, end - j, strip, digits, n, sums, &next, n_lines);
+            multiply_panel(k == 0, rows, n_rows, staged, stride, j, end - j, panel, digits, n, sums, &next, n_lines);
             for (int c = 0; c < n; c++)
                 digits_into_sink(sink, (k + c) * n_features + j, end - j, sums, 3 * c, units[k + c], scale);
         }

@@ -1,13 +1,13 @@
 /* Products of digits by the tile unit: 16 x 64 bytes times 64 x 16 into 16 x 16 integers of 32 bits in the time of
  * 16 multiply-adds of vectors; with three digits, eleven times what floats can do. */
 
-enum { ROWS_AHEAD = 1 << 20 }; /* none of this block: all are there before the first product */
+enum { ROWS_AHEAD = 1 << 20 }; /* none of this block is fetched: all rows are there before the first product */
 #define DIGITS_BY                                                                                      \
     .speed = 6, .forward_fetches = FETCH_HALF, .open = digits_open, .close = digits_close,             \
     .row_bytes = digits_row_bytes
-enum { AHEAD = 5 * STEP }; /* 1 to 3 steps measured less */
+enum { AHEAD = 5 * STEP }; /* from L2 into L1; 1 to 3 steps ahead were slower */
 
-/* What was stored before may be loaded as tiles after: GCC does not see that a tile load reads memory. */
+/* Stores before this come before tile loads after it: GCC does not know that a tile load reads memory. */
 INLINE void settle(void)
 {
     __asm__ volatile("" ::: "memory");
@@ -65,7 +65,7 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     for (ptrdiff_t j = 0; j < n_features; j += STEP, digits += 2 * TILE_BYTES) {
         _tile_loadd(4, staged + j, stride);
         _tile_loadd(5, staged + j + 16 * stride, stride);
-        for (int r = 0; in_place && r < 32; r++) /* from the second cache; copies are nearer */
+        for (int r = 0; in_place && r < 32; r++) /* copies are in L1 already */
             __builtin_prefetch(staged + j + AHEAD + r * stride);
         _tile_loadd(6, digits, 128);
         _tile_loadd(7, digits + 64, 128);
@@ -81,10 +81,10 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times the 16 features of factor t of the strip, which `interleave` fills if it is fresh: with the
- * features of the rows from j on. `next` is fetched meanwhile. */
-INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
-                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
+/* sums[t][p]: place p times the 16 features of factor t of the panel. The first group of classes finds it `fresh`:
+ * `interleave` fills it with the features of the rows from j on. `next` is fetched meanwhile. */
+INLINE void multiply_panel(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *panel, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
     const int in_place = staged == rows[0];
@@ -97,7 +97,7 @@ INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n
                 __builtin_prefetch(from + (16 + r) * stride + STEP - 1);
             four[r] = _mm512_loadu_si512(from + r * stride);
         }
-        interleave(four, strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
+        interleave(four, panel + i / STEP * 4 * TILE_BYTES + i % STEP * 16);
     }
     for (int pair = 0; pair < 4; pair += 2) {
         settle();
@@ -108,8 +108,8 @@ INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n
         for (ptrdiff_t s = 0; s < n_steps(n_rows); s++) {
             _tile_loadd(4, digits + 2 * s * TILE_BYTES, 64);
             _tile_loadd(5, digits + (2 * s + 1) * TILE_BYTES, 64);
-            _tile_loadd(6, strip + (4 * s + pair) * TILE_BYTES, 64);
-            _tile_loadd(7, strip + (4 * s + pair + 1) * TILE_BYTES, 64);
+            _tile_loadd(6, panel + (4 * s + pair) * TILE_BYTES, 64);
+            _tile_loadd(7, panel + (4 * s + pair + 1) * TILE_BYTES, 64);
             _tile_dpbsud(0, 4, 6);
             _tile_dpbsud(1, 5, 6);
             _tile_dpbsud(2, 4, 7);

@@ -1,7 +1,7 @@
 /* Products of digits by vectors of bytes: 64 bytes times 64 bytes, four at a time into 16 integers of 32 bits, in the
  * time of 16 multiply-adds of float. With three digits a third more than floats can do, and nothing to convert. */
 
-enum { ROWS_AHEAD = 8 }; /* while some are multiplied, so many after them are fetched */
+enum { ROWS_AHEAD = 8 }; /* the first product fetches rows of this block, so many after those that it multiplies */
 #define DIGITS_BY .speed = 1.25, .forward_fetches = FETCH_NONE, .row_bytes = no_row_bytes
 
 INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
@@ -10,7 +10,7 @@ INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_fea
     return 1;
 }
 
-/* Row i, or the last: what it is multiplied with is 0, or its logits are dropped. */
+/* Row i, or the last in its stead: what the row is multiplied with is 0, or its logits are dropped. */
 INLINE const char *row_or_last(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t i)
 {
     return rows[i < n_rows ? i : n_rows - 1];
@@ -73,10 +73,10 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
         multiply_rows_of(1, rows, n_rows, digits, n_features, sums, next, n_lines);
 }
 
-/* As multiply_strip, two classes from c on. The first two interleave the strip on their way: its bytes come from the
- * second cache, and are shuffled, while others are multiplied. */
+/* As multiply_panel, for the two classes from c on. The first two interleave the panel as they go: so its bytes come
+ * from L2, and are shuffled, while others are multiplied. */
 INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n,
-                             char *strip, const char *digits, int c, __m512i sums[4][PLACES], upcoming *next,
+                             char *panel, const char *digits, int c, __m512i sums[4][PLACES], upcoming *next,
                              int n_lines)
 {
     const __mmask64 mask = n < STEP ? ((__mmask64)1 << n) - 1 : (__mmask64)-1;
@@ -90,7 +90,7 @@ INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t
     for (ptrdiff_t i = 0; i < n_rows; i += 4) {
         if (i % FETCHING == 0)
             fetch_lines(next, n_lines);
-        char *factors = strip + i / STEP * 4 * TILE_BYTES + i % STEP * 16;
+        char *factors = panel + i / STEP * 4 * TILE_BYTES + i % STEP * 16;
         const char *places = digits + i / STEP * 2 * TILE_BYTES + 3 * c * STEP + i % STEP;
         __m512i x[4];
         if (fresh) {
@@ -113,17 +113,17 @@ INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t
             sums[t][3 * c + p] = acc[t][p];
 }
 
-/* sums[t][p]: place p times the 16 features of factor t of the strip, which `interleave` fills if it is fresh: with n
- * features of the rows from j on, zeros after them. `next` is fetched meanwhile, a little at a time. */
-INLINE void multiply_strip(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
-                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *strip, const char *digits, int n_classes,
+/* sums[t][p]: place p times the 16 features of factor t of the panel. The first group of classes finds it `fresh`:
+ * `interleave` fills it with n features of the rows from j on, and zeros. `next` is fetched meanwhile. */
+INLINE void multiply_panel(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
+                           ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *panel, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)
 {
     const int times = (n_classes + CLASSES - 1) / CLASSES * (STEP / FETCHING), each = (n_lines + times - 1) / times;
     (void)staged, (void)stride;
     for (int c = 0; c < n_classes; c += CLASSES)
         if (fresh && c == 0)
-            multiply_classes(1, rows, n_rows, j, n, strip, digits, c, sums, next, each);
+            multiply_classes(1, rows, n_rows, j, n, panel, digits, c, sums, next, each);
         else
-            multiply_classes(0, rows, n_rows, j, n, strip, digits, c, sums, next, each);
+            multiply_classes(0, rows, n_rows, j, n, panel, digits, c, sums, next, each);
 }

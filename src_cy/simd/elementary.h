@@ -114,7 +114,7 @@ INLINE V FN(fold)(V v[LANES], const int largest)
 /* ---- exp and log ------------------------------------------------------------------------------- */
 
 /* exp(x) for x <= 0, NaN for NaN: x = n ln 2 + r, |r| <= ln 2 / 2, a minimax polynomial in r
- * (error below 0.04 ULP), times 2^n in one instruction, or in two steps that are exact where the result is normal.
+ * (error below 0.04 ULP), times 2^n in one instruction, or by two products that are exact where the result is normal.
  * float: within 1 ULP on [-104, 0]. double: within 1 ULP on [-745.2, 0]. */
 INLINE V FN(exp)(V x)
 {

@@ -1,5 +1,5 @@
-/* The two matrix products over X, for one way of storing it: included with S (the stored type) and STORED.
- * X is converted to the compute type on its way into a register or into a panel that stays in cache. */
+/* Multiplying X as floats, for one stored type: included with S (the type) and STORED (its name). Both matrix products
+ * convert X to the compute type on its way into a register, or into a panel that stays in cache. */
 #define SUFFIX PASTE(STORED, TYPE)
 #define FROM(name) PASTE(name, SUFFIX)
 #define LOAD VOP(PASTE(load, STORED))
@@ -15,12 +15,12 @@ INLINE V FROM(load_short)(const S *p, ptrdiff_t n)
 }
 
 /* panel[j][r] = X[r][begin + j] for n features of WIDE rows, transposed LANES x LANES at a time.
- * Rows past the last are the last again: their logits are computed and dropped.
- * Each step fetches as many bytes of what comes next as it reads. */
+ * The last row stands in for those after it: their logits are computed and dropped.
+ * As many bytes of the rows that come next are fetched as are read of these. */
 static void FROM(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t begin, ptrdiff_t n,
                                   T *panel, upcoming *next)
 {
-    enum { STEP_LINES = LANES * LANES * sizeof(S) / 64 };
+    enum { LINES = LANES * LANES * sizeof(S) / 64 };
     for (ptrdiff_t r = 0; r < WIDE && r < n_rows; r += LANES) {
         const S *lane_rows[LANES];
         for (int lane = 0; lane < LANES; lane++) {
@@ -44,7 +44,7 @@ static void FROM(pack_transposed)(const void *const *rows, ptrdiff_t n_rows, ptr
             const ptrdiff_t seen = from >= 0 ? LANES - left : 0;
             for (ptrdiff_t t = 0; t < left; t++)
                 FN(store)(panel + (j + t) * WIDE + r, v[seen + t]);
-            fetch_lines(next, STEP_LINES > 1 ? STEP_LINES : 1);
+            fetch_lines(next, LINES > 1 ? LINES : 1);
         }
     }
 }
@@ -73,14 +73,14 @@ static void FROM(panels)(const x_rows *x, const linear_map *map, void *logits, p
     } while (begin < n_features);
 }
 
-/* sums[c][r] = W[c] . X[r] over n features from `begin` on, lane by lane. Per vector of features: n_rows conversions,
- * n_classes loads, their product of multiply-adds; after DOT_STEP of them, `lines` of what comes next are fetched.
- * Where there are fewer classes, the last stands in for the others. */
+/* sums[c][r] = W[c] . X[r] over n features from `begin` on, lane by lane. A vector of features takes n_rows
+ * conversions, n_classes loads and n_rows n_classes multiply-adds; before each step of DOT_STEP vectors, `lines` of the
+ * rows that come next are fetched. Where there are fewer classes, the last stands in for the others. */
 INLINE void FROM(dot_tile_of)(const int n_classes, const int n_rows, int n_there, const void *const *rows,
                               ptrdiff_t begin, ptrdiff_t n, const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next,
                               int lines)
 {
-    V parts[TILE_CLASSES][DOT_ROWS], converted[DOT_ROWS];
+    V totals[TILE_CLASSES][DOT_ROWS], converted[DOT_ROWS];
     const ptrdiff_t whole = n / LANES * LANES;
     const S *x[DOT_ROWS];
     const T *w_of[TILE_CLASSES];
@@ -90,7 +90,7 @@ INLINE void FROM(dot_tile_of)(const int n_classes, const int n_rows, int n_there
         w_of[c] = W + (c < n_there ? c : n_there - 1) * ldw;
     for (int c = 0; c < n_classes; c++)
         for (int r = 0; r < n_rows; r++)
-            parts[c][r] = (V){0};
+            totals[c][r] = (V){0};
 #define MULTIPLY_ADD(features_of_x, features_of_w)                                                     \
     for (int r = 0; r < n_rows; r++)                                                                   \
         converted[r] = features_of_x;                                                                  \
@@ -98,7 +98,7 @@ INLINE void FROM(dot_tile_of)(const int n_classes, const int n_rows, int n_there
         V w = features_of_w;                                                                           \
         IN_REGISTER(w);                                                                                \
         for (int r = 0; r < n_rows; r++)                                                               \
-            parts[c][r] = VOP(fma)(w, converted[r], parts[c][r]);                                      \
+            totals[c][r] = VOP(fma)(w, converted[r], totals[c][r]);                                      \
     }
     for (ptrdiff_t step = 0; step < whole; step += DOT_STEP * LANES) {
         const ptrdiff_t end = step + DOT_STEP * LANES < whole ? step + DOT_STEP * LANES : whole;
@@ -113,7 +113,7 @@ INLINE void FROM(dot_tile_of)(const int n_classes, const int n_rows, int n_there
 #undef MULTIPLY_ADD
     for (int c = 0; c < n_classes; c++)
         for (int r = 0; r < n_rows; r++)
-            sums[c][r] = parts[c][r];
+            sums[c][r] = totals[c][r];
 }
 
 /* Returns how many of the n_rows it has done: DOT_ROWS, or the last one. */
@@ -134,8 +134,8 @@ static int FROM(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *ro
 #undef TILE_OF
 }
 
-/* Logits as dot products of rows as they lie: nothing is transposed. A tile's part of W stays in the first cache while
- * all rows pass by. */
+/* Logits as dot products of rows as they lie: nothing is transposed. What a tile reads of W stays in L1 while all rows
+ * pass by. */
 static void FROM(dots)(const x_rows *x, const linear_map *map, void *logits, ptrdiff_t ld)
 {
     const void *const *rows = x->rows;
@@ -245,7 +245,7 @@ static int FROM(gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const
             next = FN(group_end)(k, n_classes, TILE_CLASSES);
             const T *dlogits = (const T *)dlogits_ + k * ld;
             V totals[TILE_CLASSES][TILE_VECTORS];
-            for (int c = 0; c < next - k && !sink->first; c++) /* lines that are wanted when the sums are there */
+            for (int c = 0; c < next - k && !sink->first; c++) /* what these sums will join */
                 for (ptrdiff_t t = 0; t < n; t += LANES)
                     __builtin_prefetch((const T *)sink->gradient + (k + c) * n_features + j + t, 1, 3);
             if (packed)

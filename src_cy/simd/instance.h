@@ -12,8 +12,8 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or DOT_TILE_CLASSES x DOT_ROWS. The chunks keep rounding small:
- * so many terms are summed one by one before they join a total. */
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or DOT_TILE_CLASSES x DOT_ROWS. A chunk is so many terms, which
+ * are summed one by one before their sum joins a total: that keeps rounding small. */
 enum {
     TILE_VECTORS = 2,
     PANEL = FORWARD_PANEL, /* features: 32 kB with the longest vectors (Zen 4: 1.03 times as long with 128) */
@@ -21,8 +21,8 @@ enum {
     CHUNK = GRADIENT_CHUNK,
     SUM_CHUNK = 64,  /* exponentials of a row */
     SHORT_ROW = 16,  /* vectors */
-    LONG_ROW = 32768, /* bytes: the first cache has no room for the exponentials too */
-    PIECE_BYTES = 8192, /* of a long row */
+    LONG_ROW = 32768, /* bytes: L1 has no room for the exponentials too */
+    ROW_CHUNK_BYTES = 8192, /* of a long row, whose maximum and sum are taken together */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
@@ -37,7 +37,7 @@ enum {
 #define FOR_SIZE(n_classes, TILE_OF)                                                                   \
     switch (n_classes) { UP_TO_FIVE(TILE_OF) CASE(6, TILE_OF) MORE_CASES(TILE_OF) }
 
-/* Results below the normal numbers become 0, until the state that was is put back: one costs some 150 cycles. */
+/* A subnormal result costs some 150 cycles: until put_back, such results become 0. */
 static inline unsigned flush_subnormals(void)
 {
 #if defined(__x86_64__)
@@ -71,11 +71,12 @@ static inline ptrdiff_t no_weights_bytes(ptrdiff_t n_features, ptrdiff_t n_class
     return 0;
 }
 
-/* Rows that will be read next: what is fetched of them a little at a time has come when it is wanted, and holds up
- * nobody. Not a part of each in turn, but one after the other, as memory likes it. */
+/* Rows that will be read next. A product fetches a few of their lines at a time: then nothing waits for them, and they
+ * are there when they are wanted. One whole row follows the other, as that is how memory is fastest. */
 typedef struct {
     const void *const *rows;
-    ptrdiff_t n_rows, begin, end, at; /* bytes begin .. end of each are wanted, of the first those from `at` on */
+    ptrdiff_t n_rows, begin, end; /* bytes begin .. end of each row are wanted */
+    ptrdiff_t at;                 /* of the first row, those before `at` have been fetched */
 } upcoming;
 
 INLINE void fetch_lines(upcoming *next, int n)
@@ -91,7 +92,8 @@ INLINE void fetch_lines(upcoming *next, int n)
     }
 }
 
-/* Up to how many classes (of a head) do dot products of several rows serve? None, unless it has been measured. */
+/* DOT_CLASSES: with up to so many classes (of a head), logits are dot products of several rows. None, where nobody has
+ * measured it. */
 #if !defined(DOT_CLASSES)
 #define DOT_CLASSES 0
 #define DOT_ROWS 1
@@ -103,9 +105,9 @@ INLINE void fetch_lines(upcoming *next, int n)
 #else
 #define FOR_DOT_SIZE FOR_SIZE
 #endif
-/* Does softmax keep the exponentials of a row for its second step where the result will be, even of rows of 32 kB and
- * more? Or, of up to MOST_KEPT bytes, there or apart, if the result is written past the caches? Or does it compute them
- * again? */
+/* Softmax needs the exponentials of a row twice: for their sum, then for the result. Rows of 32 kB and more may keep
+ * them where the result will be (KEEPS_IN_PLACE), or in scratch, up to MOST_KEPT bytes, if the result is written past
+ * the caches (KEEPS_APART); otherwise they are computed again. */
 #if !defined(KEEPS_IN_PLACE)
 #define KEEPS_IN_PLACE 0
 #endif

@@ -1,16 +1,12 @@
 /* The table of kernels that each instruction set exports, and what every kernel promises.
  *
- * n_rows x n_features   a block of X, given as one pointer per row (rows may lie anywhere, their items
- *                       aligned to their own size)
- * W                     class-major: W[k * n_features + j]
- * logits, dlogits       class-major: logits[k * ld + i], so that softmax runs along the rows and wastes no
- *                       vector lane on few classes; a kernel that writes them may write the rows up to the
- *                       next multiple of 32, for which ld must have room
+ * W                 class-major: W[k * n_features + j]
+ * logits, dlogits   class-major: logits[k * ld + i]. Softmax then runs along the rows, and few classes waste no lane. A
+ *                   kernel that writes them may write up to the next multiple of 32 rows: ld must have room for that
  *
- * Every element is summed in one order that depends on n_features, n_rows and the instruction set alone,
- * never on which tile it fell into: that is what makes results bitwise equal for any thread count. (Logits, also on
- * whether there are few classes: see dots.)
- * No kernel allocates, locks, prints or knows Python; labels have been checked by the caller.
+ * Each element is summed in one order. The order depends on n_features, n_rows, the instruction set and (of logits)
+ * by_dots, but never on the tile that computes the element: so results are bitwise equal for any number of threads.
+ * No kernel allocates, locks, prints or knows Python; the caller has checked the labels.
  */
 #ifndef CSOFTMAX_KERNELS_H
 #define CSOFTMAX_KERNELS_H
@@ -18,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Scratch, in elements of the compute type per row: what the widest tiles need. */
+/* Elements of the compute type per row of a panel: what the widest tiles need. */
 enum { FORWARD_PANEL = 256, GRADIENT_PANEL = 32 };
-/* Bytes of a row's exponentials, at most: those of two rows, the logits of one and of the next fill a second cache of
- * 1 MB (half as many on Zen 4: 1,024 x 65,536 takes 1.4 times as long). */
+/* At most so many bytes of a row's exponentials are kept: with those of two rows, the logits of one and of the next, an
+ * L2 of 1 MB is full. (With half as many, 1,024 x 65,536 takes 1.4 times as long on Zen 4.) */
 enum { MOST_KEPT = 1 << 18 };
 
 /* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
@@ -48,16 +44,16 @@ typedef struct {
     int by_dots;        /* floats are multiplied as dot products, not by panels: the sums have other bits */
 } linear_map;
 
-/* Rows of a gradient that are summed one by one before they join a total: a block of a batch that has
- * several has a multiple of so many rows, so that no sum depends on how large the blocks are. */
+/* A gradient sums so many rows one by one before their sum joins a total, which keeps rounding small. Where a batch has
+ * several blocks, each but the last has a multiple of so many rows: then no sum depends on how large they are. */
 enum { GRADIENT_CHUNK = 256 };
 
 /* Where a gradient goes when its last row is summed: into `gradient`, or straight into W. */
 typedef struct {
     void *W;             /* (n_classes, n_features), updated in place; NULL: store the gradient */
     void *velocity;      /* like W; NULL: no momentum */
-    void *gradient;      /* like W, unscaled until the last rows; unused when all rows of the batch come at
-                            once and W is given */
+    void *gradient;      /* like W; holds sums without the scale until the last rows. Unused if W is given and all rows
+                            of the batch come at once */
     int first, last;     /* are these rows the first, the last of their batch? */
     double scale;        /* of the finished sums */
     double learning_rate, momentum, weight_decay;

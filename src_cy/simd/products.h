@@ -1,14 +1,15 @@
-/* What the matrix products do once X is in a panel, and where a gradient goes. */
+/* Where a gradient goes; and both matrix products of floats, once X is in a panel. */
 
 /* ---- gradients --------------------------------------------------------------------------------- */
 
-/* What the blocks before this one have summed for up to LANES elements at offset `at` of the parameters. */
+/* The sums of the blocks before this one, for up to LANES elements from `at` of the parameters on. */
 INLINE V FN(from_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n)
 {
     return sink->first ? (V){0} : FN(load_first)((const T *)sink->gradient + at, n, 0);
 }
 
-/* These sums, with this block's rows in them, go where the sink says; scaled when they are complete. */
+/* The sums with this block's rows go where the sink says: with those of the last rows they are scaled, and stored or
+ * applied to W. */
 INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g, T scale)
 {
     if (sink->last)
@@ -19,14 +20,14 @@ INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, 
     }
     T *W = (T *)sink->W + at;
     const V w = FN(load_first)(W, n, 0);
-    V step = g + w * (T)sink->weight_decay;
+    V change = g + w * (T)sink->weight_decay;
     if (sink->velocity) {
         T *velocity = (T *)sink->velocity + at;
-        const V v = FN(load_first)(velocity, n, 0) * (T)sink->momentum + step;
+        const V v = FN(load_first)(velocity, n, 0) * (T)sink->momentum + change;
         FN(store_first)(velocity, v, n);
-        step = sink->nesterov ? step + v * (T)sink->momentum : v;
+        change = sink->nesterov ? change + v * (T)sink->momentum : v;
     }
-    FN(store_first)(W, w - step * (T)sink->learning_rate, n);
+    FN(store_first)(W, w - change * (T)sink->learning_rate, n);
 }
 
 static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t ld, ptrdiff_t n_classes,
@@ -37,13 +38,13 @@ static void FN(bias_gradient)(ptrdiff_t n_rows, const void *dlogits, ptrdiff_t l
         V total = FN(from_sink)(sink, k, 1);
         for (ptrdiff_t begin = 0; begin < n_rows; begin += CHUNK) {
             const ptrdiff_t end = n_rows - begin < CHUNK ? n_rows : begin + CHUNK;
-            V part = {0};
+            V chunk = {0};
             ptrdiff_t i = begin;
             for (; i + LANES <= end; i += LANES)
-                part += FN(load)(column + i);
+                chunk += FN(load)(column + i);
             if (i < end)
-                part += FN(load_first)(column + i, end - i, 0);
-            total += FN(sum_lanes)(part);
+                chunk += FN(load_first)(column + i, end - i, 0);
+            total += FN(sum_lanes)(chunk);
         }
         FN(into_sink)(sink, k, 1, total, (T)sink->scale);
     }
@@ -78,14 +79,14 @@ static ptrdiff_t FN(gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes)
 
 /* ---- matrix products --------------------------------------------------------------------------- */
 
-/* Classes k .. group_end(k) make a tile: groups of nearly equal size, 12 classes are 6 + 6, not 10 + 2. */
+/* Classes k .. group_end(k) share a tile. Groups are of nearly equal size: 12 classes are 6 + 6, not 10 + 2. */
 INLINE ptrdiff_t FN(group_end)(ptrdiff_t k, ptrdiff_t n_classes, ptrdiff_t most)
 {
     const ptrdiff_t n_groups = (n_classes - k + most - 1) / most;
     return k + (n_classes - k + n_groups - 1) / n_groups;
 }
 
-/* One by one: an initializer of all is a block of memory first, before most of it turns into registers. */
+/* One by one: an initializer of all would be memory first, and only then registers. */
 INLINE void FN(clear)(const int n_classes, const int n_vectors, V sums[TILE_CLASSES][TILE_VECTORS])
 {
     for (int c = 0; c < n_classes; c++)

@@ -41,14 +41,14 @@ INLINE V FN(column_sum_exp)(ptrdiff_t n_classes, T *x, ptrdiff_t ld, V shift, co
     V total = {0};
     for (ptrdiff_t begin = 0; begin < n_classes; begin += SUM_CHUNK) {
         const ptrdiff_t end = n_classes - begin < SUM_CHUNK ? n_classes : begin + SUM_CHUNK;
-        V part = {0};
+        V chunk = {0};
         for (ptrdiff_t k = begin; k < end; k++) {
             const V e = FN(exp)(FN(load)(x + k * ld) - shift);
             if (keep)
                 FN(store)(x + k * ld, e);
-            part += e;
+            chunk += e;
         }
-        total += part;
+        total += chunk;
     }
     return total;
 }

@@ -1,7 +1,8 @@
 /* Softmax and cross-entropy of row-major rows: the lanes are classes. */
 
-/* Where the last vector of a row of n begins, when k < n have been seen. Where masks cost nothing, it has the others
- * alone; elsewhere some of those before once more, which takes less time than to go about a few lanes. */
+/* Where the last vector of a row of n begins, after the k < n that whole vectors have. Where masks cost nothing, at k.
+ * Elsewhere it ends with the row and has some of those before once more: that takes less time than a few lanes alone.
+ * */
 INLINE ptrdiff_t FN(last_vector)(ptrdiff_t k, ptrdiff_t n)
 {
 #if defined(HAS_MASKS)
@@ -45,7 +46,7 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
     return FN(largest_lane)(FN(lanes_max)(n_classes, x));
 }
 
-/* ---- the second step of a row ---- */
+/* ---- the second half of a row: its result ---- */
 
 /* softmax, factor * exp(x - largest) or, of the exponential itself (KEPT), factor * x; or its logarithm,
  * x - largest - factor */
@@ -72,12 +73,12 @@ INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const row_finish fin
 #define STREAM_FENCE()
 #endif
 
-/* A row whose second step is taken while the next is summed, a vector at a time: memory and half of the arithmetic
- * units have little to do then. Whole vectors of the result are begin .. end, `left` of them are to be written, next
- * the one at k; then `by` is taken from the label's. The first is a third of the row ahead. At the same place of their
- * rows, what is read and what is written would meet in the same banks of memory, where rows are a power of two apart,
- * or loads wait for stores that have the same place in another page (Zen 4, 2,048 x 32,768: 1.6 times as long, 4,096 x
- * 1,000: 1.4). Past the caches, a line that is only written need not be read. */
+/* A row whose result is written, a vector at a time, while the next row is summed: memory and half of the arithmetic
+ * units have little to do then. Whole vectors of the result are begin .. end; `left` of them are still to be written,
+ * the next one at k. Then `by` is subtracted from the label's. Writing starts at a third of the row: if the same
+ * position were read of one row and written of the other, both would meet in one bank of memory where rows are a power
+ * of two apart, or loads would wait for stores to the same offset of another page (Zen 4: 2,048 x 32,768 takes 1.6
+ * times as long, 4,096 x 1,000 1.4 times). Past the caches, a line that is only written need not be read. */
 typedef struct {
     const T *from;
     T *out, largest, factor, by;
@@ -130,11 +131,11 @@ INLINE void FN(finish_rest)(FN(unfinished) *row, const row_finish finish)
     row->by = 0;
 }
 
-/* ---- the first step ---- */
+/* ---- the first half: its maximum and its sum ---- */
 
-/* The sum of exp(x[k] - shift) in each lane; the exponentials go to out unless it is NULL. Arithmetic bounds this loop:
- * memory has time to bring a row that comes next, `later`, and the lines where the result will go, and to write another
- * row, `before` (each may be NULL). */
+/* The sum of exp(x[k] - shift) in each lane; the exponentials go to out unless it is NULL. Arithmetic bounds this loop,
+ * so memory has time to bring the row that comes next (`later`) and the lines of the result, and to write the row
+ * before (`before`). Each of the three may be NULL. */
 INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const int is_short, const T *later,
                            const T *result, FN(unfinished) *before, const row_finish finish)
 {
@@ -145,8 +146,8 @@ INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
     if (whole < n_classes)
         last = FN(exp)(FN(load_first)(x + at, n_classes - at, (T)-INFINITY) - shift);
     while (k + 2 * LANES <= whole) {
-        V part[2] = {{0}, {0}};
-        for (int step = 0; step < SUM_CHUNK && k + 2 * LANES <= whole; step++, k += 2 * LANES) {
+        V chunk[2] = {{0}, {0}};
+        for (int turn = 0; turn < SUM_CHUNK && k + 2 * LANES <= whole; turn++, k += 2 * LANES) {
             for (int j = 0; j < 2 * LANES; j += LINE) {
                 if (later)
                     __builtin_prefetch(later + k + j, 0, is_short ? 3 : 2);
@@ -157,12 +158,12 @@ INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
                 const V e = FN(exp)(FN(load)(x + k + v * LANES) - shift);
                 if (out)
                     FN(store)(out + k + v * LANES, e);
-                part[v] += e;
+                chunk[v] += e;
                 if (before)
                     FN(finish_vector)(before, finish);
             }
         }
-        total += part[0] + part[1];
+        total += chunk[0] + chunk[1];
     }
     if (k < whole) {
         const V e = FN(exp)(FN(load)(x + k) - shift);
@@ -209,15 +210,15 @@ INLINE T FN(row_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, const
     return FN(sum_lanes)(FN(lanes_sum_exp)(n_classes, x, shift, out, 0, later, NULL, before, finish));
 }
 
-/* The sum of exp(x[k] - largest) of a long row, in pieces that stay in the first cache from their maximum to their
- * exponentials: what has been summed is scaled down where a larger x comes. `later` is the row that comes next. */
-INLINE T FN(sum_exp_in_pieces)(ptrdiff_t n_classes, const T *x, const T *later, T *largest, FN(unfinished) *before,
+/* The sum of exp(x[k] - largest) of a long row, by chunks that stay in L1 from their maximum to their exponentials.
+ * Where a chunk has a larger x, the sum so far is scaled down. `later` is the row that comes next. */
+INLINE T FN(sum_exp_in_chunks)(ptrdiff_t n_classes, const T *x, const T *later, T *largest, FN(unfinished) *before,
                                const row_finish finish)
 {
-    enum { PIECE = PIECE_BYTES / sizeof(T) };
+    enum { ROW_CHUNK = ROW_CHUNK_BYTES / sizeof(T) };
     T sum = 0, shift = (T)-INFINITY;
-    for (ptrdiff_t at = 0; at < n_classes; at += PIECE) {
-        const ptrdiff_t n = n_classes - at < PIECE ? n_classes - at : PIECE;
+    for (ptrdiff_t at = 0; at < n_classes; at += ROW_CHUNK) {
+        const ptrdiff_t n = n_classes - at < ROW_CHUNK ? n_classes - at : ROW_CHUNK;
         const T own = FN(row_max)(n, x + at);
         if (own > shift) {
             sum *= FN(exp)(FN(all)(shift - own))[0];
@@ -236,13 +237,13 @@ static T FN(log_of)(T x)
     return FN(log)(FN(all)(x))[0];
 }
 
-/* Row i of `kept`, of n_classes in whole vectors, which lie close together: SHORT_ROW vectors apart, rows of a few would
- * share a few sets of the first cache. */
+/* Row i of `kept`. Rows of n_classes, in whole vectors, lie close together: if they were SHORT_ROW vectors apart, rows
+ * of a few vectors would share a few sets of L1. */
 #define KEPT_ROW(kept, i) ((T *)((kept) + (i) * ((n_classes + LANES - 1) / LANES)))
 
-/* Up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes one lane, and no row waits for
- * another's horizontal fold, division or logarithm. Their maxima, and the sums of their exponentials, which go to
- * `kept` unless it is NULL, where KEPT_ROW has each row; `out` is where the result will go, or NULL. */
+/* Maxima and sums of exponentials of up to LANES rows of up to SHORT_ROW vectors at once: what a row has one of takes
+ * one lane, so no row waits for another's horizontal fold, division or logarithm. The exponentials go to `kept` (unless
+ * it is NULL), where KEPT_ROW finds each row; `out` is where the result will go, or NULL. */
 INLINE V FN(short_sums)(ptrdiff_t n, ptrdiff_t n_classes, const T *x, ptrdiff_t x_stride, T maxima[LANES],
                         V *kept, const T *out, ptrdiff_t out_stride)
 {
@@ -295,7 +296,7 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
         const T *logits = x + i * x_stride, *later = logits + x_stride;
         T *to = out + i * out_stride, *aside = apart ? KEPT_ROW((V *)kept, i % 2) : NULL, largest, sum;
         if (exceeds && !keeps) {
-            sum = FN(sum_exp_in_pieces)(n_classes, logits, later, &largest, &before, waiting);
+            sum = FN(sum_exp_in_chunks)(n_classes, logits, later, &largest, &before, waiting);
         } else {
             largest = FN(row_max)(n_classes, logits);
             sum = FN(row_sum_exp)(n_classes, logits, largest, in_place ? to : aside, later, &before, waiting);
@@ -308,7 +309,7 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
         } else if (past_caches) { /* exponentials once more: not between those of the next row */
             before = FN(unfinished_row)(n_classes, logits, EXPONENTIAL, largest, factor, to, 1);
             FN(finish_rest)(&before, EXPONENTIAL);
-        } else if (in_place) { /* the first cache has no room for another row */
+        } else if (in_place) { /* L1 has no room for another row */
             FN(finish_row)(n_classes, to, KEPT, largest, factor, to);
         } else { /* lines of a result that is only written come fastest in order, row by row */
             FN(finish_row)(n_classes, logits, logarithm ? LOGARITHM : EXPONENTIAL, largest, factor, to);
@@ -378,8 +379,8 @@ static void FN(short_cross_entropy)(ptrdiff_t n, ptrdiff_t n_classes, const T *x
     }
 }
 
-/* One row; `later` comes next, or is NULL; `before` is finished meanwhile, and has what is left to do for this one
- * afterwards. Its exponentials take one half of the scratch, or the other. */
+/* One row. `later` comes next, or is NULL. The row in `before` is finished meanwhile; afterwards `before` holds what is
+ * left to do for this one. The rows take the two halves of the scratch in turn. */
 INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *target, const int64_t *y, int64_t ignored,
                                   const T *label_weight, T factor, T *loss, T *dx, T *kept, ptrdiff_t half,
                                   const T *later, FN(unfinished) *before)

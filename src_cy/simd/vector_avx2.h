@@ -17,7 +17,7 @@ enum { f32_lanes = 8, f64_lanes = 4 };
 #define DOT_TILE_CLASSES 6
 #define DOT_STEP 8
 #define DOT_CLASSES 48
-/* exp of 8 lanes takes longer than to bring a row back from the second cache, even if its lines in memory are read for
+/* exp of 8 lanes takes longer than to bring a row back from L2, even if its lines in memory are read for
  * it that would be written past the caches (Zen 3: 2,048 x 10,000 in 1.5 times as long without) */
 #define KEEPS_IN_PLACE 1
 /* read once for all rows: GCC would rather read it again for each, and two loads a cycle are not enough */
@@ -121,38 +121,38 @@ static inline f64_vector f64_load_first(const double *p, ptrdiff_t n, f64_vector
     const __m256i mask = f64_first(n);
     return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
 }
-/* all, or the first few in pieces: a store with a mask takes AMD's cores a dozen cycles */
+/* all, or the first few by shorter stores: one with a mask takes AMD's cores a dozen cycles */
 static inline void f32_store_first(float *p, f32_vector v, ptrdiff_t n)
 {
-    __m128 part = _mm256_castps256_ps128(v);
+    __m128 rest = _mm256_castps256_ps128(v);
     if (n >= f32_lanes) {
         _mm256_storeu_ps(p, v);
         return;
     }
     if (n & 4) {
-        _mm_storeu_ps(p, part);
-        part = _mm256_extractf128_ps(v, 1), p += 4;
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps(v, 1), p += 4;
     }
     if (n & 2) {
-        _mm_storel_pi((__m64 *)p, part);
-        part = _mm_movehl_ps(part, part), p += 2;
+        _mm_storel_pi((__m64 *)p, rest);
+        rest = _mm_movehl_ps(rest, rest), p += 2;
     }
     if (n & 1)
-        _mm_store_ss(p, part);
+        _mm_store_ss(p, rest);
 }
 static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 {
-    __m128d part = _mm256_castpd256_pd128(v);
+    __m128d rest = _mm256_castpd256_pd128(v);
     if (n >= f64_lanes) {
         _mm256_storeu_pd(p, v);
         return;
     }
     if (n & 2) {
-        _mm_storeu_pd(p, part);
-        part = _mm256_extractf128_pd(v, 1), p += 2;
+        _mm_storeu_pd(p, rest);
+        rest = _mm256_extractf128_pd(v, 1), p += 2;
     }
     if (n & 1)
-        _mm_store_sd(p, part);
+        _mm_store_sd(p, rest);
 }
 /* past the caches, to an aligned address; others may see it after the fence */
 #define STREAM_FENCE() _mm_sfence()

@@ -12,8 +12,8 @@ typedef int64_t f64_integers __attribute__((vector_size(64)));
 enum { f32_lanes = 16, f64_lanes = 8 };
 /* 20 accumulators hide the latency of two multiply-adds a cycle; 12 x 2 measured no faster */
 #define TILE_CLASSES 10
-/* of dot products, 4 rows x 5 classes: W's part fills half of the first cache, where that of ten classes (of 784
- * features) would fill it all (Zen 4: linear of 65,536 x 784 x 10 takes 1.2 times as long with 2 x 10) */
+/* of dot products, 4 rows x 5 classes: W's share fills half of L1, where that of ten classes (of 784 features)
+ * would fill it all (Zen 4: linear of 65,536 x 784 x 10 takes 1.2 times as long with 2 x 10) */
 #define DOT_ROWS 4
 #define DOT_TILE_CLASSES 5
 #define DOT_STEP 4
@@ -206,14 +206,14 @@ static inline void f64_transpose(f64_vector v[8])
 }
 
 /* 16 rows x 64 bytes -> panel[j * stride + r]: transposed as bytes, four lanes of 16 x 16 at once, which takes
- * a quarter of the shuffles. Each step moves the rows' top bit to the end of the address (row, byte). */
+ * a quarter of the shuffles. Each turn moves the rows' top bit to the end of the address (row, byte). */
 #define HAS_PACK_U8
 static inline void f32_pack_u8(const uint8_t *const rows[16], ptrdiff_t from, float *panel, ptrdiff_t stride)
 {
     __m512i v[16], zipped[16];
     for (int r = 0; r < 16; r++)
         v[r] = _mm512_loadu_si512(rows[r] + from);
-    for (int step = 0; step < 4; step++) {
+    for (int turn = 0; turn < 4; turn++) {
         for (int r = 0; r < 8; r++) {
             zipped[2 * r] = _mm512_unpacklo_epi8(v[r], v[r + 8]);
             zipped[2 * r + 1] = _mm512_unpackhi_epi8(v[r], v[r + 8]);

@@ -1,5 +1,5 @@
 /* No instruction set beyond the platform's own: GCC's generic vectors of 16 bytes, which the compiler
- * lowers to whatever the base architecture has, and no fused multiply-add (each step rounds). */
+ * lowers to whatever the base architecture has, and no fused multiply-add (each operation rounds). */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
