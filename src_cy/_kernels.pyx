@@ -1,10 +1,11 @@
-# What happens to a batch: row blocks, minibatches, threads. What happens in registers is in simd/.
+# What happens to a batch: parts, blocks, minibatches, threads. What happens in registers is in simd/; README.md is the
+# map, and says what each word means.
 #
-# Two kinds of pass, both cut into tickets that a team of threads takes in order:
+# Two kinds of pass, both cut into pieces of work that a team of threads takes in order:
 #   RowPass      X -> logits -> softmax -> loss, predictions, dlogits -> gradient or SGD update
 #   SoftmaxPass  logits -> softmax, log_softmax, or cross-entropy with its gradient
-# Arrays arrive validated by functional.py and training.py; the checks here are only what memory safety
-# needs. Arrays are kept by their buffers, so a helper thread that starts late finds them alive.
+# The callers have checked their arrays; the checks here are only what memory safety needs. A pass holds the buffers of
+# its arrays, so a helper thread that starts late finds them alive.
 from _thread import start_new_thread
 
 from cpython.buffer cimport (
@@ -101,18 +102,18 @@ def shuffle(order, words):
 
 # ---- how many threads ---------------------------------------------------------------------------
 
-# What they cost where the process may use two CPUs, in seconds.
-# A helper's start: 12 us of the caller's time and 30 until the helper works, if its CPU has just been at work; after a
-# pause, 50 to 80 and 115 to 180.
+# What threads cost where the process may use two CPUs, in seconds.
+# To start a helper: if its CPU has just been at work, this takes 12 us of the caller's time, and 30 us until the helper
+# works; after a pause, 50 to 80 us and 115 to 180 us.
 cdef double START = 100e-6
-# A wait for the others, with what they have written: 4 to 7 us, where two threads share 256 rows of 784 pixels.
+# To wait for the others and fetch what they have written: 4 to 7 us, where two threads share 256 rows of 784 pixels.
 cdef double HAND_OVER = 5e-6
-# Where there are more CPUs, a helper's has slept since it was used last: on sixteen, 1 ms of work without waits took as
-# long on two threads as on one. A wait costs what it costs on two: an epoch of 235 batches took 9.9, 7.8 and 11.2 ms
-# on one, two and four threads, which is 6 us for each helper and wait.
+# Where there are more CPUs, a start costs so many times as much, as the helper's CPU has slept: on sixteen, 1 ms of
+# work without waits took as long on two threads as on one. A wait costs the same: an epoch of 235 batches took 9.9, 7.8
+# and 11.2 ms on one, two and four threads, which is 6 us for each helper and wait.
 cdef double MORE_CPUS = 2.0
 
-# What work costs one thread, as measured on Zen 4 with AVX2 and AVX-512, within a tenth.
+# What work costs one thread: measured on Zen 4 with AVX2 and AVX-512, right within a tenth.
 cdef double FLOPS = 100e9          # of float32, in a second
 cdef double BANDWIDTH = 20e9       # bytes of X
 cdef double LOGIT = 0.7e-9         # seconds for the softmax of a float32
@@ -123,11 +124,11 @@ cdef int64_t n_helpers = 0         # started so far, by all calls
 
 cdef int threads_that_pay(int n_threads, Py_ssize_t n_pieces, Py_ssize_t n_others, double seconds,
                           double n_waits) noexcept nogil:
-    """How many threads, n_threads at most, are done first with what costs one of them so many seconds.
+    """The number of threads, at most n_threads, that finish first. One thread would take so many seconds.
 
-    Half of it is cut into n_pieces, half into n_others: a thread that gets none is not started, and who gets most
-    keeps all waiting. Helpers are started one after the other, and all wait for each other n_waits times. What is
-    summed in which order must not depend on the answer.
+    Half of the work is cut into n_pieces, half into n_others. The thread with the most pieces keeps the others
+    waiting, and a thread without a piece is not started. Helpers are started one after the other, and all threads wait
+    for each other n_waits times. No order of a sum may depend on the answer.
     """
     cdef double least = seconds, cost = costs_count * (START + n_waits * HAND_OVER), here
     cdef int n, best = 1
@@ -147,17 +148,17 @@ cdef int threads_that_pay(int n_threads, Py_ssize_t n_pieces, Py_ssize_t n_other
 
 # ---- the team -----------------------------------------------------------------------------------
 
-cdef double patience = 250e-6      # and four pieces: who waits longer waits for a thread that lost its CPU
-cdef double offer_every = 200e-6
-cdef double least_alone = 0.01
-cdef double most_alone = 0.16
-cdef double soon_again = 0.5
+cdef double patience = 250e-6      # a thread that waits longer, by four pieces, waits for one that lost its CPU
+cdef double offer_every = 200e-6   # a helper offers its CPU to others so often
+cdef double least_alone = 0.01     # how long nobody helps after a CPU was lost
+cdef double most_alone = 0.16      # or at most, if CPUs are lost again and again
+cdef double soon_again = 0.5       # after such a time: within so many seconds
 cdef double alone_for = least_alone
 cdef double alone_until = 0.0      # on the clock of monotonic_seconds
 
 
 cdef void go_alone(double now) noexcept nogil:
-    """Send the helpers away for a while: a short one, each time that a CPU is lost soon again twice as long."""
+    """Send the helpers away for a while. If a CPU is lost soon after such a while, the next one is twice as long."""
     global alone_for, alone_until
     if now < alone_until:
         return
@@ -166,30 +167,31 @@ cdef void go_alone(double now) noexcept nogil:
 
 
 cdef class Team:
-    """Pieces of work, taken as tickets by the calling thread and its helpers.
+    """Pieces of work, which the calling thread and its helpers take by their tickets.
 
-    Where a busy process takes a helper's CPU while it has a ticket, everybody waits for it, some milliseconds. So a
-    helper offers its CPU when it has none: who wants it takes it there; and the caller his, until the helpers have
-    come, as one may have been put there. Whoever finds that a CPU was lost, where
-    pieces wait for others, sends the helpers away, and for a while nobody helps.
+    If a busy process takes the CPU of a thread that holds a ticket, all others wait for some milliseconds. So a helper
+    yields between tickets: a process that wants a CPU takes it then, when nobody waits. The caller yields, too, until
+    all helpers have come, because Linux may have started one on the caller's CPU. A thread that finds that a CPU was
+    lost nevertheless sends the helpers away, and for a while the caller works alone.
     """
     cdef ticket_office office
-    cdef int64_t n_tickets, n_started    # helpers
+    cdef int64_t n_tickets
+    cdef int64_t n_started               # helpers, in this pass
     cdef int n_threads, cpu_of_caller
 
-    cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
-        """Do the piece; `slot` is this thread's own scratch."""
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        """Do a piece of work. The caller is thread 0; helpers are 1, 2, ..."""
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
         """How many pieces must be finished before this one may start."""
         return 0
 
-    cdef bint work(self, int slot, double until) noexcept nogil:
+    cdef bint work(self, int thread, double until) noexcept nogil:
         """Take tickets until there are none (True) or time is up (False)."""
         cdef int64_t ticket, awaited, n_done = 0
-        cdef double now = monotonic_seconds(), offered = now if slot > 0 else 0.0, began, busy = 0.0
+        cdef double now = monotonic_seconds(), offered = now if thread > 0 else 0.0, began, busy = 0.0
         while now < until:
-            if now > offered + offer_every and (slot > 0 or has_come(&self.office) < self.n_started):
+            if now > offered + offer_every and (thread > 0 or has_come(&self.office) < self.n_started):
                 offered = now
                 sched_yield()
             ticket = next_ticket(&self.office)
@@ -199,36 +201,36 @@ cdef class Team:
             began = monotonic_seconds()
             if n_done > 0 and awaited > 0 and began - now > patience + 4 * busy / n_done:
                 go_alone(began)
-            if slot > 0 and began < alone_until:
+            if thread > 0 and began < alone_until:
                 return True
             now = began
             if claimed(&self.office.next, ticket):
-                self.piece(ticket, slot)
+                self.piece(ticket, thread)
                 finish_ticket(&self.office)
                 now = monotonic_seconds()
                 busy += now - began
                 n_done += 1
         return False
 
-    def help(self, int slot):
+    def help(self, int thread):
         """A helper thread's whole life."""
         with nogil:
-            leave_cpu_of_caller(self.cpu_of_caller, slot)
+            leave_cpu_of_caller(self.cpu_of_caller, thread)
             if enter_office(&self.office):
-                self.work(slot, INFINITY)
+                self.work(thread, INFINITY)
             leave_office(&self.office)
 
     cdef void call_helpers(self) except *:
-        """Start helpers, unless those of before are still here, or nobody is to help now, or finds a piece."""
+        """Start helpers; but not while earlier ones are still here, or nobody should help, or no piece is left."""
         global n_helpers
-        cdef int64_t slot, n_left = self.n_tickets - next_ticket(&self.office)
+        cdef int64_t thread, n_left = self.n_tickets - next_ticket(&self.office)
         if self.n_threads < 2 or has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
             return
         self.cpu_of_caller = current_cpu()
         try:
             # Not threading.Thread, whose start() waits until the new thread has been scheduled.
-            for slot in range(1, min(n_left, self.n_threads)):
-                start_new_thread(self.help, (slot,))
+            for thread in range(1, min(n_left, self.n_threads)):
+                start_new_thread(self.help, (thread,))
                 self.n_started += 1
                 n_helpers += 1
         except RuntimeError:

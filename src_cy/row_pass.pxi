@@ -8,15 +8,15 @@ ctypedef struct thread_scratch:         # what a thread works in
 
 
 ctypedef struct piece_rows:             # of a row piece
-    Py_ssize_t at, n                    # the first one's place in the block, and how many there are
-    Py_ssize_t first, later             # rows of the pass: the first, and the first that comes next at this place
-    Py_ssize_t sums                     # where their losses are added up
+    Py_ssize_t at, n                    # where they begin in the block, and how many there are
+    Py_ssize_t first, later             # of the pass's rows: their first, and the first of those that follow them here
+    Py_ssize_t sums                     # which of the sums their losses begin with
     Py_ssize_t batch, batch_size
 
 
 ctypedef struct packed_weights:         # of a thread's panel
-    Py_ssize_t batch                    # of which it has the weights; they stay where nothing updates them
-    bint usable                         # could they be packed?
+    Py_ssize_t batch                    # whose weights these are; 0 where nothing updates them, -1: none yet
+    bint usable                         # no: they could not be packed
 
 
 cdef class RowPass(RowPlan):
@@ -27,12 +27,12 @@ cdef class RowPass(RowPlan):
     cdef packed_weights *packed         # one per thread
     cdef char *partials                 # each a gradient of W, then of b
     cdef Py_ssize_t partial_size        # in floats
-    cdef int64_t *partial_is_at         # the last ticket that added to it
-    cdef int64_t *claimed_parts         # how many batches have taken this part,
-    cdef int64_t *claimed_sums          # this sum piece
+    cdef int64_t *partial_is_at         # of each partial: the ticket of the part that joined it last
+    cdef int64_t *claimed_parts         # of each part of a batch: in how many batches a thread has taken it
+    cdef int64_t *claimed_sums          # of each sum piece: the same
     cdef const void *zeros              # a row that stands in for rows of weight 0
-    cdef double *loss_of                # by LOSS_ROWS rows, and head
-    cdef int64_t *correct_of
+    cdef double *loss_of                # sums of LOSS_ROWS rows, a row of them for each head side by side
+    cdef int64_t *correct_of            # the same of rows predicted right
 
     cdef char *take(self, Py_ssize_t n_bytes, bint zeroed=True) except NULL:
         cdef Scratch scratch = Scratch()
@@ -61,7 +61,7 @@ cdef class RowPass(RowPlan):
             self.claimed_sums = self.claimed_parts + PARTIALS
             self.partial_is_at = self.claimed_sums + PARTIALS
             memset(self.partial_is_at, -1, PARTIALS * sizeof(int64_t))
-        elif self.sink.updates and self.batch_rows > self.sum_rows:  # the gradient of an unfinished batch
+        elif self.sink.updates and self.batch_rows > self.sum_rows:  # sums of a batch that is not complete
             self.sink.W.gradient = self.take(n_parameters * self.size)
             self.sink.b.gradient = <char *>self.sink.W.gradient + n_weights * self.size
 
@@ -76,7 +76,7 @@ cdef class RowPass(RowPlan):
         return finished
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
-        """A round waits for the one before, its sum pieces for its row pieces; without a gradient nobody waits."""
+        """Row pieces wait for the round before, sum pieces for the row pieces of theirs. No gradient: none waits."""
         cdef int64_t round_size = self.n_row_pieces + self.n_sum_pieces
         if not self.sink.has_gradient:
             return 0
@@ -101,7 +101,7 @@ cdef class RowPass(RowPlan):
             self.add_partials(which, self.claim(self.claimed_sums, which, self.n_sum_pieces, thread))
 
     cdef Py_ssize_t claim(self, int64_t *counters, int64_t batch, Py_ssize_t n, int thread) noexcept nogil:
-        """One of the n pieces of a kind in the batch: if it can, what this thread had before and has in its cache."""
+        """Take one of n pieces of the batch: the one that this thread had in the last batch, if that is still free."""
         cdef Py_ssize_t i = thread * n // self.n_threads
         while not claimed(&counters[i], batch):
             i = i + 1 if i + 1 < n else 0
@@ -131,7 +131,7 @@ cdef class RowPass(RowPlan):
 
     cdef void part_to_partial(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part,
                               char *partial) noexcept nogil:
-        """Rows to gradient, one block after the other."""
+        """From rows to gradient, one block after the other."""
         cdef gradient_sink W_sink = self.sink.W, b_sink = self.sink.b
         cdef Py_ssize_t begin, end, block, next_block, n, i, j
         cdef Py_ssize_t sums = (batch * self.parts_per_batch + part) * ceil_div(self.part_rows, LOSS_ROWS)
@@ -160,7 +160,7 @@ cdef class RowPass(RowPlan):
             self.sum_bias(s, 0, n, &b_sink)
 
     cdef void add_partials(self, Py_ssize_t batch, Py_ssize_t piece) noexcept nogil:
-        """The sum of the partials, of some of the parameters, goes where it is wanted."""
+        """Add up the partials for some of the parameters; the sum is stored, or applied to W."""
         cdef Py_ssize_t n = self.rows.n_features * self.map.n_classes
         cdef Py_ssize_t batch_size = min(self.batch_rows, self.rows.n_rows - batch * self.batch_rows)
         cdef Py_ssize_t n_partials = min(self.n_partials, ceil_div(batch_size, self.part_rows))
@@ -224,7 +224,7 @@ cdef class RowPass(RowPlan):
         x.rows = <const void **>block + at
         x.later = x.rows + self.at.rows
         x.n_rows, x.n_later, x.n_features = n, 0, self.rows.n_features
-        # Rows that lie in order are staged as they are, if others come after them: their last 64 bytes may go on there.
+        # Rows in order need no copy, if a row follows: what is read as the last 64 bytes of a row may go on there.
         if (self.n_partials > 0 and self.rows.order == NULL and not self.rows.copied
                 and self.rows.row_stride >= self.rows.row_bytes >= 64
                 and block_first + self.at.rows < self.rows.n_rows):
@@ -235,8 +235,7 @@ cdef class RowPass(RowPlan):
         return x
 
     cdef void point_at_rows(self, char *block, const piece_rows *p, Py_ssize_t n_later) noexcept nogil:
-        """Pointers to the rows, copied if need be, and to those that come next: these are cache misses, which kernels
-        start while they compute."""
+        """List the rows, copied if need be, and those that come next: kernels fetch these while they compute."""
         cdef const void **rows = <const void **>block + p.at
         cdef const void **later = rows + self.at.rows
         cdef char *copy
@@ -262,9 +261,9 @@ cdef class RowPass(RowPlan):
         cdef x_rows x = self.rows_at(s.block, p.first - p.at, p.at, p.n)
         cdef Py_ssize_t i, head, n_later = 0
         map.packed = self.weights_of(s, p.batch)
-        # A row alone is summed in another order: not where only the cut into pieces has left it alone.
+        # A batch of one row is summed as dot products: this depends on the batch, not on how it is cut into pieces.
         map.by_dots = self.few_classes or (p.batch_size if self.sink.has_gradient else self.rows.n_rows) == 1
-        if map.packed == NULL or self.sink.has_gradient:   # else nothing reads the list of rows that come next
+        if map.packed == NULL or self.sink.has_gradient:   # otherwise nothing reads that list
             n_later = self.n_later(p.later, p.n)
         self.point_at_rows(s.block, p, n_later)
         x.n_later = self.fetched_by_forward(n_later)
@@ -286,7 +285,7 @@ cdef class RowPass(RowPlan):
             self.kernels.argmax_columns(p.n, self.map.n_classes, logits, self.at.ld, self.sink.predictions + p.first)
 
     cdef const void *weights_of(self, const thread_scratch *s, Py_ssize_t batch) noexcept nogil:
-        """W as it is in this batch, packed in the thread's panel; NULL if it cannot be packed, or this way does not."""
+        """W of this batch, packed in the thread's panel; NULL if it cannot be packed, or if this way packs nothing."""
         cdef packed_weights *packed = self.packed + s.thread
         cdef Py_ssize_t since = batch if self.sink.updates else 0
         if self.at.panel_bytes == self.at.weights:
@@ -328,10 +327,10 @@ cdef class RowPass(RowPlan):
         for i in range(n):
             weight = self.weight_of(head, self.stored_row(first + i))
             loss = (<float *>losses)[i] if self.size == 4 else (<double *>losses)[i]
-            loss = weight * loss if weight != 0.0 else 0.0   # left out, even if it is NaN
+            loss = weight * loss if weight != 0.0 else 0.0   # 0 even if the loss is NaN
             total += loss
             correct += predictions[i] == labels[i]
-            if weight == 0.0 and self.n_heads == 1:   # nor may a NaN in its row reach the gradient, as 0 * NaN
+            if weight == 0.0 and self.n_heads == 1:   # a NaN in its row would reach the gradient: 0 * NaN is NaN
                 (<const void **>block)[at + i] = self.zeros
             if self.sink.losses != NULL and self.size == 4:
                 (<float *>self.sink.losses)[first + i] = <float>loss

@@ -1,11 +1,11 @@
 # Rows of X: what is asked of a pass, and how it is cut into work before any thread starts. Included by _kernels.pyx.
 
 cdef enum:
-    LOSS_ROWS = 32           # whose losses are added up first
+    LOSS_ROWS = 32           # losses of so many rows are summed before their sum joins a total
     BLOCK_BYTES = 1 << 20    # of a block's dlogits, and of its X: so that both stay in L2
     # where gradients are small, and each part has one of its own:
     OWN_BYTES = 1 << 19      # of a head's gradient, at most
-    PARTIALS = 8             # at most: more threads than that find no bandwidth for so few classes
+    PARTIALS = 8             # at most: with so few classes, more threads than that find no bandwidth
     LEAST_PART = 128         # rows of a part
     MOST_PART = 1024
     # where floats multiply: enough work for a piece, enough pieces for a team
@@ -13,14 +13,14 @@ cdef enum:
     FEW_ROWS = 32            # of a row piece where W stays in L2,
     MANY_ROWS = 128          # and where it must be read anew for every piece
     PIECE_FEATURES = 64
-    FEWEST_FEATURES = 128    # of dot products: from there on, adding up their lanes does not count
-    SPILLED_BYTES = 1 << 24  # of dlogits that no block keeps in L2: W and its gradient, read for each block, cost more
+    FEWEST_FEATURES = 128    # of dot products: with more, it costs next to nothing to add up their lanes
+    SPILLED_BYTES = 1 << 24  # of dlogits that L2 cannot hold: smaller blocks would read W and its gradient more often
     # where W and dlogits are packed:
     PACKED_BLOCK_ROWS = 512
     PACKED_BLOCK_BYTES = 1 << 22
-    PACKED_PIECE_ROWS = 256  # of a thread in a shared block: W may have to be packed for each piece
-    PIXEL_ROWS = 256         # of a block of pixels that are shuffled (amx copies them), or of many classes
-    MOST_UNEVEN = 1024       # times the smallest weight: digits are of the largest dlogit's magnitude
+    PACKED_PIECE_ROWS = 256  # of a thread in a shared block: W may have to be packed again for each piece
+    PIXEL_ROWS = 256         # of a block of pixels, if they are shuffled (amx copies them) or have many classes
+    MOST_UNEVEN = 1024       # the largest weight over the smallest: the digits of all dlogits have one unit
 
 
 ctypedef struct row_data:                   # the rows of a pass, and what belongs to each
@@ -147,7 +147,7 @@ cdef class RowPlan(Team):
         self.plan_block()
         self.sum_rows = self.block_rows
         self.n_threads = self.threads_of_blocks(n_threads)
-        if self.way.packs:   # sums do not depend on pieces, which are as large as they can be
+        if self.way.packs:   # no sum depends on the pieces, so they are as large as they can be
             if self.sink.has_gradient:
                 rows = min(self.n_threads * PACKED_PIECE_ROWS, self.most_block_rows())
                 rows = self.block_rows = self.sum_rows * max(1, rows // self.sum_rows)
@@ -179,7 +179,8 @@ cdef class RowPlan(Team):
             alone = BLOCK_BYTES // max(self.head_bytes(), self.rows.row_bytes)
             if self.head_bytes() > self.rows.row_bytes:
                 alone = max(SPILLED_BYTES, self.rows.n_features * self.head_bytes() // 4) // self.head_bytes()
-            # fewer rows cost more sums; a block that leaves the cache is read twice (bench --only growth/n_features)
+            # Smaller blocks cost more sums, and a block that L2 cannot hold is read twice from memory (bench --only
+            # growth/n_features).
             least = FEW_ROWS if self.n_partials > 0 and FEW_ROWS * self.rows.row_bytes > BLOCK_BYTES else 2 * FEW_ROWS
             rows = min(GRADIENT_CHUNK, max(least, alone // FEW_ROWS * FEW_ROWS))
         self.block_rows = min(self.batch_rows, rows)

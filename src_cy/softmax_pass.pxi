@@ -1,21 +1,21 @@
 # Rows of logits: softmax, log_softmax, cross-entropy. Included by _kernels.pyx.
 
 cdef enum:
-    TILE_ROWS = 32
-    FEW_CLASSES = 32         # above it, rows by themselves fill the lanes well enough
-    SCRATCH_CLASSES = 8192   # of a tile: 1 MB of float
-    PIECE_CLASSES = 8192     # of the rows, or tiles, of a ticket
-    ROWS_AT_ONCE = 16        # of short rows: lanes of the widest vectors
-    PAST_CACHES_ROW = 4096   # bytes, and of a result that the last cache does not keep
+    ROWS_OF_BLOCK = 32
+    FEW_CLASSES = 32         # with more, a row fills the lanes well enough by itself
+    SCRATCH_CLASSES = 8192   # of a block: 1 MB of float
+    PIECE_LOGITS = 8192      # of the rows, or blocks, of a piece
+    ROWS_AT_ONCE = 16        # short rows, as many as the widest vectors have lanes
+    PAST_CACHES_ROW = 4096   # bytes of a row, and of a result that L3 does not keep
     PAST_CACHES_OUTPUT = 1 << 26
 
 
 cdef class SoftmaxPass(Team):
     """Softmax along the middle axis of (n_outer, n_classes, n_inner) logits, in one of two ways.
 
-    Few classes, or rows next to each other: tiles of TILE_ROWS rows are brought into
-    class-major scratch and back, their lanes are rows. Otherwise row by row, the lanes are classes; a row
-    whose classes are not next to each other is copied into scratch and back.
+    With few classes, or where rows lie next to each other, a block of rows is brought into class-major scratch and
+    back: the lanes are rows. Otherwise the pass goes row by row, and the lanes are classes; a row whose classes are not
+    next to each other is copied into scratch and back.
     """
     cdef const kernel_table *kernels
     cdef rows_kernel kernel                   # softmax or log_softmax; NULL: cross-entropy
@@ -33,11 +33,11 @@ cdef class SoftmaxPass(Team):
     cdef char *losses
     cdef double factor
     cdef Scratch scratch
-    cdef char *slots
-    cdef Py_ssize_t row_bytes, slot_bytes
-    cdef bint tiled, adjacent, past_caches
-    cdef Py_ssize_t n_tiles, piece_tiles
-    cdef Py_ssize_t tiles_per_outer           # where n_inner > 1
+    cdef char *scratches                      # one per thread
+    cdef Py_ssize_t row_bytes, scratch_bytes
+    cdef bint by_blocks, adjacent, past_caches
+    cdef Py_ssize_t n_blocks, piece_blocks
+    cdef Py_ssize_t blocks_per_outer           # where n_inner > 1
 
     cdef char *strided(self, array, Py_ssize_t *strides) except NULL:
         cdef View view = View(array, PyBUF_STRIDES)
@@ -54,44 +54,44 @@ cdef class SoftmaxPass(Team):
     cdef void plan(self, int n_threads) except *:
         cdef Py_ssize_t n_rows = self.n_outer * self.n_inner
         cdef bint plain = self.kernel != NULL or (self.dense == NULL and self.label_weight == NULL)
-        # by the shape alone: the same numbers in another layout give the same bits
-        self.tiled = plain and (self.n_classes <= FEW_CLASSES if self.n_inner == 1 else
-                                self.n_classes <= SCRATCH_CLASSES and self.n_inner >= TILE_ROWS // 2)
+        # The shape alone decides: the same numbers in another layout give the same bits.
+        self.by_blocks = plain and (self.n_classes <= FEW_CLASSES if self.n_inner == 1 else
+                                    self.n_classes <= SCRATCH_CLASSES and self.n_inner >= ROWS_OF_BLOCK // 2)
         self.row_bytes = round_up(self.n_classes * self.size, 64)
-        if self.tiled:
-            self.tiles_per_outer = ceil_div(self.n_inner, TILE_ROWS)
-            self.n_tiles = ceil_div(self.n_outer, TILE_ROWS) if self.n_inner == 1 else (
-                self.n_outer * self.tiles_per_outer)
-            self.piece_tiles = max(1, PIECE_CLASSES // (TILE_ROWS * self.n_classes))
-            self.n_tickets = ceil_div(self.n_tiles, self.piece_tiles)
-            self.slot_bytes = TILE_ROWS * (self.n_classes + 1) * self.size + 2 * TILE_ROWS * sizeof(int64_t)
+        if self.by_blocks:
+            self.blocks_per_outer = ceil_div(self.n_inner, ROWS_OF_BLOCK)
+            self.n_blocks = ceil_div(self.n_outer, ROWS_OF_BLOCK) if self.n_inner == 1 else (
+                self.n_outer * self.blocks_per_outer)
+            self.piece_blocks = max(1, PIECE_LOGITS // (ROWS_OF_BLOCK * self.n_classes))
+            self.n_tickets = ceil_div(self.n_blocks, self.piece_blocks)
+            self.scratch_bytes = ROWS_OF_BLOCK * (self.n_classes + 1) * self.size + 2 * ROWS_OF_BLOCK * sizeof(int64_t)
         else:
-            self.piece_rows = max(1, min(256, PIECE_CLASSES // self.n_classes))
+            self.piece_rows = max(1, min(256, PIECE_LOGITS // self.n_classes))
             if self.piece_rows > ROWS_AT_ONCE:
                 self.piece_rows -= self.piece_rows % ROWS_AT_ONCE
-            # several, where there are many: a row is fetched by the thread that had the one before
+            # Where there are many, several: the thread that had a row has fetched the next one into its cache.
             self.piece_rows = max(self.piece_rows, min(8, n_rows // 64))
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
-            # rows that the kernel can take many at once
             self.past_caches = (self.row_bytes >= PAST_CACHES_ROW
                                 and n_rows * self.n_classes * self.size >= PAST_CACHES_OUTPUT)
+            # Is a kernel called once for many rows, or for each, copied if need be?
             self.adjacent = (self.dense == NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
-            self.slot_bytes = 3 * self.row_bytes   # of logits, result and target
+            self.scratch_bytes = 3 * self.row_bytes   # of logits, result and target
             if self.adjacent:
-                self.slot_bytes = 2 * min(self.row_bytes, <Py_ssize_t>MOST_KEPT) if self.past_caches else 0
+                self.scratch_bytes = 2 * min(self.row_bytes, <Py_ssize_t>MOST_KEPT) if self.past_caches else 0
         cdef double seconds = LOGIT * n_rows * self.n_classes * self.size / 4
         self.n_threads = threads_that_pay(n_threads, self.n_tickets, self.n_tickets, seconds, 0)
-        self.slot_bytes = round_up(self.slot_bytes, 64)
+        self.scratch_bytes = round_up(self.scratch_bytes, 64)
         self.scratch = Scratch()
-        self.slots = self.scratch.take(self.slot_bytes * self.n_threads)
+        self.scratches = self.scratch.take(self.scratch_bytes * self.n_threads)
 
-    cdef void piece(self, int64_t ticket, int slot) noexcept nogil:
-        cdef char *scratch = self.slots + slot * self.slot_bytes
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        cdef char *scratch = self.scratches + thread * self.scratch_bytes
         cdef Py_ssize_t begin = ticket * self.piece_rows, end, r
-        if self.tiled:
-            for r in range(ticket * self.piece_tiles, min((ticket + 1) * self.piece_tiles, self.n_tiles)):
-                self.tile(r, scratch)
+        if self.by_blocks:
+            for r in range(ticket * self.piece_blocks, min((ticket + 1) * self.piece_blocks, self.n_blocks)):
+                self.block(r, scratch)
             return
         end = min(begin + self.piece_rows, self.n_outer * self.n_inner)
         cdef const char *x = self.x + begin * self.x_strides[0]
@@ -109,40 +109,40 @@ cdef class SoftmaxPass(Team):
                 end - begin, self.n_classes, x, self.x_strides[0] // self.size, NULL, 0, self.y + begin, self.ignored,
                 self.label_weight, self.factor, self.losses + begin * self.size, out, self.n_classes, kept)
 
-    cdef void tile(self, Py_ssize_t tile, char *scratch) noexcept nogil:
+    cdef void block(self, Py_ssize_t block, char *scratch) noexcept nogil:
         cdef Py_ssize_t n, k, row, a = 0, b = 0, size = self.size
         if self.n_inner == 1:
-            a = row = tile * TILE_ROWS
-            n = min(<Py_ssize_t>TILE_ROWS, self.n_outer - a)
+            a = row = block * ROWS_OF_BLOCK
+            n = min(<Py_ssize_t>ROWS_OF_BLOCK, self.n_outer - a)
         else:
-            a, b = tile // self.tiles_per_outer, tile % self.tiles_per_outer * TILE_ROWS
+            a, b = block // self.blocks_per_outer, block % self.blocks_per_outer * ROWS_OF_BLOCK
             row = a * self.n_inner + b
-            n = min(<Py_ssize_t>TILE_ROWS, self.n_inner - b)
+            n = min(<Py_ssize_t>ROWS_OF_BLOCK, self.n_inner - b)
         cdef const char *x = self.x + a * self.x_strides[0] + b * self.x_strides[2]
         cdef Py_ssize_t across = self.x_strides[0] if self.n_inner == 1 else self.x_strides[2]
         if self.x_strides[1] == size and (<uintptr_t>x | <uintptr_t>across) % size == 0:
-            self.kernels.transpose(n, self.n_classes, x, across // size, scratch, TILE_ROWS)
+            self.kernels.transpose(n, self.n_classes, x, across // size, scratch, ROWS_OF_BLOCK)
         else:
             for k in range(self.n_classes):
-                copy_items(scratch + k * TILE_ROWS * size, size, x + k * self.x_strides[1], across, n, size, False)
+                copy_items(scratch + k * ROWS_OF_BLOCK * size, size, x + k * self.x_strides[1], across, n, size, False)
         if self.kernel != NULL:
-            self.kernels.softmax_columns(n, self.n_classes, scratch, TILE_ROWS,
+            self.kernels.softmax_columns(n, self.n_classes, scratch, ROWS_OF_BLOCK,
                                          self.kernel == self.kernels.log_softmax_rows)
         else:
-            self.tile_losses(row, n, scratch)
+            self.block_losses(row, n, scratch)
         if self.out == NULL:
             return
         cdef char *out = self.out + (a * self.n_classes * self.n_inner + b) * size
         if self.n_inner == 1:
-            self.kernels.transpose(self.n_classes, n, scratch, TILE_ROWS, out, self.n_classes)
+            self.kernels.transpose(self.n_classes, n, scratch, ROWS_OF_BLOCK, out, self.n_classes)
         else:
             for k in range(self.n_classes):
-                memcpy(out + k * self.n_inner * size, scratch + k * TILE_ROWS * size, n * size)
+                memcpy(out + k * self.n_inner * size, scratch + k * ROWS_OF_BLOCK * size, n * size)
 
-    cdef void tile_losses(self, Py_ssize_t row, Py_ssize_t n, char *scratch) noexcept nogil:
+    cdef void block_losses(self, Py_ssize_t row, Py_ssize_t n, char *scratch) noexcept nogil:
         """Losses of n rows and, in place of their logits, the gradient; an ignored row has neither."""
-        cdef char *factors = scratch + TILE_ROWS * self.n_classes * self.size
-        cdef int64_t *labels = <int64_t *>(factors + TILE_ROWS * self.size)
+        cdef char *factors = scratch + ROWS_OF_BLOCK * self.n_classes * self.size
+        cdef int64_t *labels = <int64_t *>(factors + ROWS_OF_BLOCK * self.size)
         cdef char *losses = self.losses + row * self.size
         cdef Py_ssize_t i
         cdef bint counts
@@ -153,8 +153,8 @@ cdef class SoftmaxPass(Team):
                 (<float *>factors)[i] = <float>self.factor if counts else 0.0
             else:
                 (<double *>factors)[i] = self.factor if counts else 0.0
-        self.kernels.cross_entropy_columns(n, self.n_classes, scratch, TILE_ROWS, labels,
-                                           factors if self.out != NULL else NULL, losses, labels + TILE_ROWS)
+        self.kernels.cross_entropy_columns(n, self.n_classes, scratch, ROWS_OF_BLOCK, labels,
+                                           factors if self.out != NULL else NULL, losses, labels + ROWS_OF_BLOCK)
         for i in range(n):
             if self.y[row + i] == self.ignored:
                 memset(losses + i * self.size, 0, self.size)

@@ -1,7 +1,8 @@
-/* Tickets for a team of threads, the copy of a row that lies awkwardly, and a random order.
+/* Tickets for a team of threads; where threads run; the copy of a row that kernels cannot read; a random order.
  *
- * A ticket is one piece of one phase. Tickets are taken in order, each when its piece may start: a thread that
- * waits (but for the order within a lane), or was never scheduled, holds no ticket and nobody up. */
+ * A ticket is the number of a piece of work. Threads take tickets in order, and a thread takes a ticket only when its
+ * piece may start. So a thread that waits, or that the scheduler has not run yet, holds no ticket, and nobody waits for
+ * it. (One exception: a part waits for its turn to add to its partial gradient.) */
 #ifndef CSOFTMAX_TEAM_H
 #define CSOFTMAX_TEAM_H
 
@@ -15,11 +16,11 @@
 typedef struct {
     int64_t next;   /* the next ticket to hand out */
     int64_t apart[7];
-    int64_t done;   /* pieces finished: in a cache line of its own, as those who wait read it all the time */
+    int64_t done;   /* pieces finished. In a cache line of its own: who waits reads it all the time */
     int64_t apart_too[7];
     int64_t inside; /* threads that may touch the caller's arrays */
-    int64_t left;   /* helpers that will not touch them any more */
-    int64_t closed; /* nobody starts another piece */
+    int64_t left;   /* helpers that will never touch them again */
+    int64_t closed; /* 1: nobody starts another piece */
 } ticket_office;
 
 static inline int64_t next_ticket(const ticket_office *office)
@@ -37,7 +38,7 @@ static inline void close_office(ticket_office *office)
     __atomic_store_n(&office->closed, 1, __ATOMIC_SEQ_CST);
 }
 
-/* A helper enters before it takes tickets; refused once the office is closed. */
+/* A helper enters before it takes tickets. Returns 0, and it must leave, if the office is closed. */
 static inline int enter_office(ticket_office *office)
 {
     __atomic_fetch_add(&office->inside, 1, __ATOMIC_SEQ_CST);
@@ -50,7 +51,7 @@ static inline void leave_office(ticket_office *office)
     __atomic_fetch_add(&office->left, 1, __ATOMIC_SEQ_CST);
 }
 
-/* helpers that have been scheduled at all */
+/* How many helpers the scheduler has run so far. */
 static inline int64_t has_come(const ticket_office *office)
 {
     return __atomic_load_n(&office->left, __ATOMIC_RELAXED) + __atomic_load_n(&office->inside, __ATOMIC_RELAXED);
@@ -61,7 +62,8 @@ static inline int64_t has_left(const ticket_office *office)
     return __atomic_load_n(&office->left, __ATOMIC_SEQ_CST);
 }
 
-/* Spinning is right for pieces of microseconds; yielding, when their thread is off its core. */
+/* Pieces take microseconds, so waiting threads spin; after that the thread waited for has probably lost its CPU, so
+ * they yield theirs. */
 static inline void pause_waiting(int64_t *spins)
 {
     if (++*spins > 2000) {
@@ -75,7 +77,7 @@ static inline void pause_waiting(int64_t *spins)
 #endif
 }
 
-/* Until a counter has come so far; 0 if the office was closed first. */
+/* Wait until a counter is at least so large. Returns 0 if the office was closed first. */
 static inline int wait_for(ticket_office *office, const int64_t *counter, int64_t least)
 {
     int64_t spins = 0;
@@ -87,7 +89,7 @@ static inline int wait_for(ticket_office *office, const int64_t *counter, int64_
     return 0;
 }
 
-/* Of the threads that find a counter at n, one makes it n + 1. */
+/* Of all threads that see a counter at n, one makes it n + 1: for that one, this is 1. */
 static inline int claimed(int64_t *counter, int64_t n)
 {
     return __atomic_compare_exchange_n(counter, &n, n + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
@@ -105,9 +107,9 @@ static inline void wait_until_empty(ticket_office *office)
         pause_waiting(&spins);
 }
 
-/* A new thread may be put where its caller runs, and stay there for the milliseconds that the scheduler takes to see
- * that another CPU has nothing to do. So it goes to one of those that it may use, each helper to its own. */
-static inline void leave_cpu_of_caller(int cpu_of_caller, int slot)
+/* Linux may start a new thread on the CPU of its caller, and take milliseconds to see that another CPU is idle. So a
+ * helper moves itself: helper number `thread` to the CPU of that number, among those that it may use. */
+static inline void leave_cpu_of_caller(int cpu_of_caller, int thread)
 {
 #if defined(__linux__)
     cpu_set_t allowed, other;
@@ -116,7 +118,7 @@ static inline void leave_cpu_of_caller(int cpu_of_caller, int slot)
     const int n_others = CPU_COUNT(&allowed) - 1;
     int skipped = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && n_others > 0; cpu++)
-        if (cpu != cpu_of_caller && CPU_ISSET(cpu, &allowed) && skipped++ == (slot - 1) % n_others) {
+        if (cpu != cpu_of_caller && CPU_ISSET(cpu, &allowed) && skipped++ == (thread - 1) % n_others) {
             CPU_ZERO(&other);
             CPU_SET(cpu, &other);
             sched_setaffinity(0, sizeof other, &other);
@@ -124,7 +126,7 @@ static inline void leave_cpu_of_caller(int cpu_of_caller, int slot)
             return;
         }
 #else
-    (void)cpu_of_caller, (void)slot;
+    (void)cpu_of_caller, (void)thread;
 #endif
 }
 
@@ -160,9 +162,9 @@ static inline double monotonic_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* A random order of n items. A word of 64 random bits says with which of those from it on items i and i + 1 change
- * places: word * (n - i) has the first in its upper half, and in its lower half what is random of the second. By
- * n^2 / 2^64, at most, one place is likelier than another. */
+/* A random order of n items: item i is exchanged with one of those from i on. A word of 64 random bits serves two items:
+ * the upper half of word * (n - i) says which one item i is exchanged with, and the lower half is still random enough for
+ * item i + 1. One exchange is likelier than another by n^2 / 2^64 at most. */
 static inline void shuffle_items(int64_t *items, ptrdiff_t n, const uint64_t *words)
 {
     __extension__ typedef unsigned __int128 product;

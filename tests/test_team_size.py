@@ -77,11 +77,11 @@ def test_little_work_starts_none(isa: str, kind: str) -> None:
 
 
 # (kind, rows, features, classes), and into how many pieces its phase is cut: see plan in
-# row_pass.pxi and softmax_pass.pxi. None of these goes the way of tiles.
+# row_plan.pxi and softmax_pass.pxi. None of these packs W.
 PIECES = [
     ("gradient", 256, 70, 3, 2),  # parts of 128 rows
     ("gradient", 600, 70, 3, 5),
-    ("gradient", 16_000, 70, 3, 8),  # lanes, though 16 parts
+    ("gradient", 16_000, 70, 3, 8),  # partials, though 16 parts
     ("gradient", 100, 70, 3, 1),
     ("epoch", 1000, 70, 3, 2),  # parts of a batch of 256
     ("gradient", 300, 300, 2000, 5),  # feature pieces of 64, but 2 row pieces of 128
@@ -89,7 +89,7 @@ PIECES = [
     ("loss", 100, 70, 3, 4),  # row pieces of 32
     ("predictions", 33, 70, 3, 2),
     ("predictions", 32, 70, 3, 1),
-    ("softmax", 1000, 10, None, 2),  # tiles of 32 rows, 25 of them a piece
+    ("softmax", 1000, 10, None, 2),  # blocks of 32 rows, 25 of them a piece
     ("cross_entropy", 3000, 10, None, 4),
     ("log_softmax", 40, 3000, None, 20),  # two long rows a piece
     ("softmax", 0, 10, None, 0),
