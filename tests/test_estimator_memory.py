@@ -28,34 +28,35 @@ from csoftmax.estimators.inputs import as_bytes
 # name: n_samples, n_features, n_classes, dtype, settings
 FITS: dict[str, tuple[int, int, int, str, dict[str, Any]]] = {
     "tall": (400_000, 2, 2, "f4", {}),
-    "tall, weighted": (400_000, 2, 2, "f4", {"weights": True}),
+    "tall, weighted": (600_000, 2, 2, "f4", {"weights": True}),
     "tall, folds": (150_000, 2, 2, "f4", {"Cs": 2}),
     "folds of weighted samples": (100_000, 2, 3, "f4", {"Cs": 2, "weights": True}),
     "held out": (100_000, 2, 2, "f4", {"early_stopping": True}),
     "bytes": (4_000, 784, 10, "u1", {}),
     "halves": (5_000, 300, 20, "f2", {}),
-    "all directions": (10_000, 600, 10, "f4", {}),
+    "all directions": (3_000, 1_000, 60, "f4", {}),
     "all directions, doubles": (5_000, 400, 10, "f8", {}),
     "all directions, folds": (4_000, 200, 10, "f4", {"Cs": 2}),
     "wide": (1_000, 3_000, 5, "f4", {}),
     "wider than long": (300, 10_000, 3, "f4", {}),
     "wide, folds": (500, 3_000, 3, "f4", {"Cs": 2}),
-    "many classes": (2_000, 20, 600, "f4", {}),
+    "many classes": (1_500, 10, 1_000, "f4", {}),
     "many classes, folds": (1_000, 20, 250, "f4", {"Cs": 2}),
     "a path": (1_000, 64, 10, "f8", {"Cs": 8}),
+    "many parameters": (400, 3_000, 200, "f8", {}),
     "newton": (20_000, 10, 2, "f4", {}),
     "newton, more classes": (1_000, 5, 12, "f8", {}),
     "newton, folds": (20_000, 10, 2, "f8", {"Cs": 3}),
-    "probabilities": (40_000, 2, 10, "f4", {"soft": True}),
+    "probabilities": (20_000, 2, 100, "f4", {"soft": True}),
     "probabilities, weighted": (
-        40_000, 2, 10, "f4", {"soft": True, "weights": True, "class_weight": {0: 3.0}}
+        20_000, 2, 100, "f4", {"soft": True, "weights": True, "class_weight": {0: 3.0}}
     ),
     "minibatches": (20_000, 500, 10, "f4", {"solver": "sgd", "momentum": 0.9}),
     "minibatches, wide": (500, 8_000, 10, "f4", {"solver": "sgd", "momentum": 0.9}),
     "minibatches, probabilities": (
         40_000, 2, 10, "f4", {"soft": True, "weights": True, "solver": "sgd"}
     ),
-    "within a budget": (1_000, 500, 300, "f4", {"max_memory": "41 MB", "n_threads": 1}),
+    "within a budget": (1_000, 500, 300, "f4", {"max_memory": "37 MB", "n_threads": 1}),
 }  # fmt: skip
 MARGIN = 12e6  # for small fits: what a pass and a sample work in does not shrink with the rows
 
@@ -155,12 +156,12 @@ def test_a_budget_is_kept() -> None:
     """A fit takes more where it may."""
     X, y = samples(1_000, 500, 300, "f4")
     peaks = []  # of one thread: of several they vary from run to run
-    for budget in (None, "41 MB", "38 MB"):
+    for budget in (None, "37 MB", "34 MB"):
         classifier = SoftmaxClassifier(tol=0.0, max_iter=15, max_memory=budget, n_threads=1)
         with pytest.warns(ConvergenceWarning):
             peaks.append(peak_of_numpy(lambda c=classifier: c.fit(X, y)))  # type: ignore[misc]
-    assert peaks[0] > 41e6 > peaks[1] > peaks[2]
-    assert peaks[2] < 38e6
+    assert peaks[0] > 37e6 > peaks[1] > peaks[2]
+    assert peaks[2] < 34e6
 
 
 @pytest.mark.parametrize("n_threads", [2, 16])

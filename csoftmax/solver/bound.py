@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.solver.problem import Problem
+from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
+
+
+def bytes_needed(sizes: Sizes) -> int:
+    """Return what the bound of a head takes: five vectors of its parameters' size in float64."""
+    return 5 * 8 * sizes.n_classes * (sizes.n_features + 1)
 
 
 def least_bound(problem: Problem, head: int, g: Array) -> float:

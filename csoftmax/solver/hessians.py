@@ -48,24 +48,24 @@ BELIEF = 100
 LEAST_CURVATURE = 1e-12
 
 
-def bytes_needed(sizes: Sizes) -> float:
-    """Return what a curvature is made in, and a Hessian at the null model.
+def kept_bytes(sizes: Sizes, full: bool) -> float:
+    """Return what the heads keep: blocks and their inverses, and eigenvectors over the classes."""
+    n_heads, side = sizes.n_heads, leading_side(sizes, full)
+    of_a_class = (2 * n_heads + 1) * side**2 + n_heads * sizes.n_classes
+    return sizes.n_classes * of_a_class * sizes.itemsize
 
-    The one: probabilities of the sample, its rows for each thread. The other: a matrix over the
-    classes, five of its size while it is decomposed, and the eigenvectors that each head keeps.
+
+def making_bytes(sizes: Sizes, full: bool) -> float:
+    """Return what a Hessian is made in, at the null model or at the weights.
+
+    The one is a matrix over the classes, and four of its size while it is decomposed. The other
+    takes probabilities of the sample and, for each thread, the rows times their roots and a block.
     """
-    of_classes = sizes.n_classes**2 * (5 * 8 + sizes.n_heads * sizes.itemsize)
-    at_once, side = min(sizes.n_threads, sizes.n_classes), leading_side(sizes)
-    a_row = (sizes.n_classes + (2 + at_once) * side) * sizes.itemsize
-    squares = squared_rows(sizes) * sizes.n_classes * sizes.itemsize
-    return of_classes + sampled_rows(sizes) * a_row + squares
-
-
-def block_bytes(sizes: Sizes) -> float:
-    """Return what the blocks of the leading directions take, and their inversion."""
-    at_once, side = min(sizes.n_threads, sizes.n_classes), leading_side(sizes)
-    kept = (2 * sizes.n_heads + 1) * sizes.n_classes * sizes.itemsize
-    return side**2 * (kept + 32 * at_once)
+    side, at_once = leading_side(sizes, full), min(sizes.n_threads, sizes.n_classes)
+    rows = sampled_rows(sizes) * (sizes.n_classes + (2 + at_once) * side)
+    squares = squared_rows(sizes) * sizes.n_classes
+    at_weights = (rows + squares) * sizes.itemsize + 32 * at_once * side**2
+    return max(5 * 8 * sizes.n_classes**2, at_weights)
 
 
 def _for_each_class(problem: Problem, do: Callable[[int], None], flop: float) -> None:

@@ -165,8 +165,11 @@ class Pairs:
 
 
 def bytes_needed(parameter_bytes: int, n_pairs: int) -> int:
-    """Return what heads of so many bytes of parameters take: the pairs, points, a step."""
-    return parameter_bytes * (2 * n_pairs + 14)
+    """Return what heads of so many bytes of parameters take: the pairs, points, a step.
+
+    Besides the pairs 15 vectors of the parameters' size were measured.
+    """
+    return parameter_bytes * (2 * n_pairs + 18)
 
 
 class Lbfgs(Descent):

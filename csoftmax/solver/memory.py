@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import compute_dtype
 from csoftmax.engine import passes
-from csoftmax.solver import hessians, lbfgs, newton, problem, sample
+from csoftmax.solver import bound, hessians, lbfgs, newton, problem, sample
 from csoftmax.solver.problem import Sizes
 
 Array = NDArray[Any]
@@ -63,6 +63,7 @@ def plans(
     a_pass = passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
     always = problem.bytes_needed(sizes) + a_pass
     if evaluates:
+        always += bound.bytes_needed(sizes)
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path)
     return [
@@ -73,14 +74,24 @@ def plans(
 
 
 def _preconditioners(sizes: Sizes) -> dict[str, float]:
-    """Return what the preconditioner takes that "auto" chooses, and the diagonal one."""
-    diagonal = sample.bytes_needed(sizes) + hessians.bytes_needed(sizes)
-    coarse = sizes._replace(n_rows=sample.sampled_rows(sizes), n_weights=0)
+    """Return what solving takes with the preconditioner that "auto" chooses, and the diagonal one.
+
+    Besides the passes, the rows and the pairs of L-BFGS.
+    """
+    diagonal = _in_turn(sizes, full=False)
     if newton.suits(*sizes[:3]):
-        return {"auto": newton.bytes_needed(sizes), "diagonal": diagonal}
-    chosen = diagonal
-    if sample.wants_full("auto", sizes):
-        chosen += hessians.block_bytes(sizes) + sample.decomposition_bytes(sizes)
-    if newton.suits(*coarse[:3]):  # that is how the start on the sample is made
-        chosen += newton.bytes_needed(coarse)
-    return {"auto": chosen, "diagonal": diagonal}
+        by_newton = newton.bytes_needed(sizes) + bound.bytes_needed(sizes)
+        return {"auto": by_newton, "diagonal": diagonal}
+    coarse = sizes._replace(n_rows=sample.sampled_rows(sizes), n_weights=0)
+    start = newton.bytes_needed(coarse) if newton.suits(*coarse[:3]) else 0.0
+    return {"auto": _in_turn(sizes, sample.wants_full("auto", sizes), start), "diagonal": diagonal}
+
+
+def _in_turn(sizes: Sizes, full: bool, start: float = 0.0) -> float:
+    """Return what is kept, and the most of what is taken one after the other.
+
+    That is for samples, the start on one of them, Hessians, and at last the bounds.
+    """
+    kept = sample.kept_bytes(sizes, full) + hessians.kept_bytes(sizes, full)
+    making = sample.making_bytes(sizes, full), hessians.making_bytes(sizes, full)
+    return kept + max(start, *making, bound.bytes_needed(sizes))

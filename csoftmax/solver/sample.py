@@ -77,28 +77,28 @@ def squared_rows(sizes: Sizes) -> int:
     return min(sampled_rows(sizes), DIAGONAL_ROWS, 1 + at_once)
 
 
-def leading_side(sizes: Sizes) -> float:
+def leading_side(sizes: Sizes, full: bool) -> float:
     """Return how many leading directions there are, and the intercept, at most."""
     most = max(4 * sizes.n_features, INVERSE_SIZE // sizes.n_classes) ** 0.5
-    return float(min(LEADING, sizes.n_features, most) + 1)
+    return float(min(LEADING, sizes.n_features, most) + 1) if full else 1.0
 
 
-def bytes_needed(sizes: Sizes) -> float:
-    """Return what the samples take, and the blocks of rows that one is made in."""
-    n_rows, n_features, itemsize = sampled_rows(sizes), sizes.n_features, sizes.itemsize
-    a_row = n_features * sizes.stored_itemsize + leading_side(sizes) * itemsize
-    squares = squared_rows(sizes) * n_features * itemsize
-    blocks = 4 * min(BLOCK_BYTES, n_rows * n_features * itemsize)
-    return sizes.n_samples * (n_rows * a_row + squares) + blocks
+def kept_bytes(sizes: Sizes, full: bool) -> float:
+    """Return what the samples take: rows, also in the leading directions, squares, eigenvectors."""
+    n_features, itemsize = sizes.n_features, sizes.itemsize
+    a_row = n_features * sizes.stored_itemsize + leading_side(sizes, full) * itemsize
+    others = squared_rows(sizes) + (n_features if full else 0)
+    return sizes.n_samples * (sampled_rows(sizes) * a_row + others * n_features * itemsize)
 
 
-def decomposition_bytes(sizes: Sizes) -> int:
-    """Return what the covariance takes while it is decomposed, and the eigenvectors that stay.
+def making_bytes(sizes: Sizes, full: bool) -> int:
+    """Return what a sample is made in: blocks of rows, and what decomposes their covariance.
 
-    Matrices in float64 while LAPACK is at it: the covariance, a copy, the eigenvectors, two to
+    Those are matrices in float64: the covariance, a copy, the eigenvectors, and two for LAPACK to
     work in.
     """
-    return sizes.n_features**2 * (5 * 8 + sizes.n_samples * sizes.itemsize)
+    blocks = 4 * min(BLOCK_BYTES, sampled_rows(sizes) * sizes.n_features * sizes.itemsize)
+    return blocks + (5 * 8 * sizes.n_features**2 if full else 0)
 
 
 class Sample:
