@@ -20,8 +20,9 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "Parameters", "Sink", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds",
-    "read_all", "row_pass", "shuffle", "softmax_pass", "use", "wait_at_most"]
+    "Parameters", "Sink", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
+    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass", "use",
+    "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
