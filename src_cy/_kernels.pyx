@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "active", "available", "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds",
+    "Parameters", "Sink", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds",
     "read_all", "row_pass", "shuffle", "softmax_pass", "use", "wait_at_most"]
 
 
@@ -281,6 +281,7 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 
 # ---- the passes ---------------------------------------------------------------------------------
 
+include "records.pxi"
 include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"
