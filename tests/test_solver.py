@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from solver_cases import objective, optimum, same_bits, table
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import csoftmax as cs
 from csoftmax.solver import minimize
 from csoftmax.solver.arguments import checked_problem
-from csoftmax.solver.problem import ABSENT_BIAS
+from csoftmax.solver.problem import ABSENT_BIAS, Problem
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -169,3 +171,20 @@ def test_warm_start_begins_where_it_is_told() -> None:
     assert again.iterations[0] <= 1
     assert again.objective[0] == pytest.approx(first.objective[0], rel=1e-8)
     assert np.allclose(again.W, first.W, atol=1e-6)
+
+
+def test_blas_has_one_thread_while_the_solver_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others would spin after a product, on the CPUs of the next pass."""
+    evaluate, seen = Problem.evaluate, set()
+
+    def spy(self: Problem, *arguments: Any) -> Any:
+        seen.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Problem, "evaluate", spy)
+    X, y = table()
+    with threadpool_limits(2, "blas"):
+        if {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"} != {2}:
+            pytest.skip("this BLAS has one thread")
+        minimize(X, y, 3)
+    assert seen == {1}

@@ -50,6 +50,36 @@ def test_bound_is_never_below_the_distance(seed: int, fit_intercept: bool) -> No
         assert max(lower) >= best.objective[0] - 1e-3  # and it says something
 
 
+def test_bound_is_that_of_the_probabilities_it_speaks_of() -> None:
+    """Row by row: p mixed with one constant v, so that each class has the weight of its labels."""
+    rng = np.random.default_rng(0)
+    X, y = table(150, 5, 4)
+    X += 1.5
+    s = rng.uniform(0, 2, 150)
+    problem = checked_problem(
+        X, y, 4, C=0.003, scale=1.0, sample_weight=s, weight_of_head=None, fit_intercept=True,
+        n_threads=1,
+    )  # fmt: skip
+    best = minimize(X, y, 4, C=0.003, sample_weight=s)
+    optimal = np.concatenate([best.W[0].reshape(-1) / problem.unit, best.b[0]])
+    X, s, labels = X * problem.unit, s / s.sum(), np.eye(4)[y]
+    for disturbance in (1e-3, 3e-3):
+        x, g = optimal + disturbance * rng.normal(size=24), np.empty(24)
+        (value,) = problem.evaluate([0], [x], [g])
+        W, b = problem.parameters(x)
+        p = np.exp(X @ W.T + b)
+        p /= p.sum(axis=1, keepdims=True)
+        t = max(0.0, (1 - (s @ labels) / (s @ p)).max())
+        v = (s @ labels - (1 - t) * (s @ p)) / t
+        R = ((1 - t) * p + t * v - labels).T @ (s[:, None] * X)
+        entropy = -(1 - t) * s @ (p * np.log(p)).sum(axis=1) - t * v[v > 1e-12] @ np.log(
+            v[v > 1e-12]
+        )
+        expected = entropy - np.square(R).sum() / (2 * problem.penalties[0].l2)
+        assert lower_bound(problem, 0, x, value, g) == pytest.approx(expected, rel=1e-10)
+        assert 0.1 * value < expected < value
+
+
 def test_bound_holds_in_float32_up_to_rounding() -> None:
     X, y = table(500, 6, 3)
     X = X.astype(np.float32)
