@@ -1,10 +1,14 @@
 """The compiled module; what each function does is said in src_cy/_kernels.pyx."""
 
-from typing import Any, overload
+from typing import Any, final, overload
 
 from numpy.typing import NDArray
 
 __all__ = [
+    "Parameters",
+    "Sink",
+    "StoredRows",
+    "Targets",
     "active",
     "available",
     "count_threads_cost",
@@ -19,6 +23,60 @@ __all__ = [
 ]
 
 _Array = NDArray[Any]
+
+@final
+class StoredRows:
+    def __init__(self, X: _Array, scale: float = 1.0, order: _Array | None = None) -> None: ...
+    @property
+    def X(self) -> _Array: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def order(self) -> _Array | None: ...
+
+@final
+class Parameters:
+    def __init__(self, W: _Array, b: _Array) -> None: ...
+    @property
+    def W(self) -> _Array: ...
+    @property
+    def b(self) -> _Array: ...
+
+@final
+class Targets:
+    def __init__(
+        self, y: _Array, weight: _Array | None = None, weight_of_head: _Array | None = None
+    ) -> None: ...
+    @property
+    def y(self) -> _Array: ...
+    @property
+    def weight(self) -> _Array | None: ...
+    @property
+    def weight_of_head(self) -> _Array | None: ...
+
+@final
+class Sink:
+    def __init__(
+        self,
+        gradient: tuple[_Array, _Array] | None = None,
+        factor: float = 1.0,
+        losses: _Array | None = None,
+        predictions: _Array | None = None,
+        logits: _Array | None = None,
+        first_class: int = 0,
+    ) -> None: ...
+    @property
+    def gradient(self) -> tuple[_Array, _Array] | None: ...
+    @property
+    def factor(self) -> float: ...
+    @property
+    def losses(self) -> _Array | None: ...
+    @property
+    def predictions(self) -> _Array | None: ...
+    @property
+    def logits(self) -> _Array | None: ...
+    @property
+    def first_class(self) -> int: ...
 
 def available() -> tuple[str, ...]: ...
 def active() -> str: ...

@@ -20,8 +20,9 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "active", "available", "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds",
-    "read_all", "row_pass", "shuffle", "softmax_pass", "use", "wait_at_most"]
+    "Parameters", "Sink", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
+    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass", "use",
+    "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -281,6 +282,7 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t multiple) noexcept nogi
 
 # ---- the passes ---------------------------------------------------------------------------------
 
+include "records.pxi"
 include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"

@@ -49,9 +49,11 @@ cdef class RowPass(RowPlan):
         self.panels = self.take(self.at.panel_bytes * self.n_threads, zeroed=False)
         if self.rows.weight != NULL:
             self.zeros = self.take(self.rows.row_bytes)
-        self.loss_of = <double *>self.take(self.n_sums() * sizeof(double))
-        self.correct_of = <int64_t *>self.take(self.n_sums() * sizeof(int64_t))
-        self.packed = <packed_weights *>self.take(self.n_threads * sizeof(packed_weights))
+        # in one piece of memory: each costs a pass over one row .05 us
+        self.loss_of = <double *>self.take(
+            self.n_sums() * (sizeof(double) + sizeof(int64_t)) + self.n_threads * sizeof(packed_weights))
+        self.correct_of = <int64_t *>(self.loss_of + self.n_sums())
+        self.packed = <packed_weights *>(self.correct_of + self.n_sums())
         for thread in range(self.n_threads):
             self.packed[thread].batch = -1
         if self.n_partials > 0:

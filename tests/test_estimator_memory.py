@@ -157,7 +157,7 @@ def test_a_budget_is_kept() -> None:
     X, y = samples(1_000, 500, 300, "f4")
     peaks = []  # of one thread: of several they vary from run to run
     for budget in (None, "37 MB", "34 MB"):
-        classifier = SoftmaxClassifier(tol=0.0, max_iter=15, max_memory=budget, n_threads=1)
+        classifier = SoftmaxClassifier(tol=0.0, max_iter=9, max_memory=budget, n_threads=1)
         with pytest.warns(ConvergenceWarning):
             peaks.append(peak_of_numpy(lambda c=classifier: c.fit(X, y)))  # type: ignore[misc]
     assert peaks[0] > 37e6 > peaks[1] > peaks[2]
@@ -166,9 +166,9 @@ def test_a_budget_is_kept() -> None:
 
 @pytest.mark.parametrize("n_threads", [2, 16])
 def test_a_plan_counts_what_threads_take(n_threads: int) -> None:
-    X, y = samples(2_100, 100, 1_000, "f4")
-    planned = fit.plan_memory(math.inf, X, 1_000, n_threads).n_bytes
-    classifier = SoftmaxClassifier(tol=0.0, max_iter=15, n_threads=n_threads)
+    X, y = samples(1_500, 100, 500, "f4")
+    planned = fit.plan_memory(math.inf, X, 500, n_threads).n_bytes
+    classifier = SoftmaxClassifier(tol=0.0, max_iter=10, n_threads=n_threads)
     with pytest.warns(ConvergenceWarning):
         peak = peak_of_numpy(lambda: classifier.fit(X, y))
     assert planned / 4 < peak < planned

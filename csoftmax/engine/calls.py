@@ -3,6 +3,9 @@
 Arrays come checked: `csoftmax.functional` does it for what users call, `csoftmax.training` and
 `csoftmax.solver` for theirs. The kernels check no more than memory safety needs. X is as
 `csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b.
+
+The records that every call needs are compiled (`src_cy/records.pxi` says what their fields mean):
+they cost a call for one row less.
 """
 
 from __future__ import annotations
@@ -14,53 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax.rows.base import Stored
+from csoftmax._kernels import Parameters, Sink, StoredRows, Targets
+
+__all__ = [
+    "LogitTargets",
+    "Parameters",
+    "Sink",
+    "Step",
+    "StoredRows",
+    "Targets",
+    "cross_entropy",
+    "evaluate",
+    "evaluate_heads",
+    "forward",
+    "linear_gradient",
+    "minibatches",
+    "shuffle",
+    "softmax",
+]
 
 Array = NDArray[Any]
-
-
-class StoredRows(NamedTuple):
-    """Rows of features: ``scale * X[order]``, of which no copy is made."""
-
-    X: Stored
-    scale: float = 1.0
-    order: NDArray[np.int64] | None = None  # None: all rows as they come
-
-
-class Parameters(NamedTuple):
-    """W class-major, (n_classes, n_features), and b (n_classes,), both contiguous.
-
-    Several heads lie one after the other: W (n_heads, n_classes, n_features), b alike.
-    """
-
-    W: Array
-    b: Array
-
-
-class Targets(NamedTuple):
-    """The label and the weight of each row of X.
-
-    The weights are one vector, or for heads several: weight (n_weights, n_rows), of which
-    ``weight_of_head[h]`` is the one of head h.
-    """
-
-    y: NDArray[np.int64]
-    weight: NDArray[np.float64] | None = None  # None: each row weighs 1
-    weight_of_head: NDArray[np.int64] | None = None  # None: all heads have the first
-
-
-class Sink(NamedTuple):
-    """The results that are wanted; each array is filled in place.
-
-    Results of a row stand where the row stands in `StoredRows.order`.
-    """
-
-    gradient: tuple[Array, Array] | None = None  # like W and b; of `evaluate`, `evaluate_heads`
-    factor: float = 1.0  # of the gradient
-    losses: Array | None = None  # (n_rows,); of `evaluate`
-    predictions: NDArray[np.int64] | None = None  # (n_rows,); of `evaluate`, `forward`
-    logits: Array | None = None  # (n_rows, any number of classes); of `forward`
-    first_class: int = 0  # the column of the logits that the first class of W goes to
 
 
 class Step(NamedTuple):
