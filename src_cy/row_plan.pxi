@@ -3,21 +3,21 @@
 cdef enum:
     LOSS_ROWS = 32           # losses of so many rows are summed before their sum joins a total
     BLOCK_BYTES = 1 << 20    # of a block's dlogits, and of its X: so that both stay in L2
-    # where gradients are small, and each part has one of its own:
-    OWN_BYTES = 1 << 19      # of a head's gradient, at most
+    # where gradients are small, and threads sum partial ones:
+    OWN_BYTES = 1 << 19      # a head's gradient is small up to so many bytes
     PARTIALS = 8             # at most: with so few classes, more threads than that find no bandwidth
-    LEAST_PART = 128         # rows of a part
-    MOST_PART = 1024
+    LEAST_PART = 128         # rows of a part, at least,
+    MOST_PART = 1024         # and at most
     # where floats multiply: enough work for a piece, enough pieces for a team
-    BLOCK_ROWS = 1024
+    BLOCK_ROWS = 1024        # of a block, at most
     FEW_ROWS = 32            # of a row piece where W stays in L2,
-    MANY_ROWS = 128          # and where it must be read anew for every piece
-    PIECE_FEATURES = 64
+    MANY_ROWS = 128          # and where every piece must read W anew
+    PIECE_FEATURES = 64      # of a sum piece
     FEWEST_FEATURES = 128    # of dot products: with more, it costs next to nothing to add up their lanes
     SPILLED_BYTES = 1 << 24  # of dlogits that L2 cannot hold: smaller blocks would read W and its gradient more often
     # where W and dlogits are packed:
-    PACKED_BLOCK_ROWS = 512
-    PACKED_BLOCK_BYTES = 1 << 22
+    PACKED_BLOCK_ROWS = 512  # of a block, at most, before threads share it
+    PACKED_BLOCK_BYTES = 1 << 22   # of its X, and of the dlogits of a shared block
     PACKED_PIECE_ROWS = 256  # of a thread in a shared block: W may have to be packed again for each piece
     PIXEL_ROWS = 256         # of a block of pixels, if they are shuffled (amx copies them) or have many classes
     MOST_UNEVEN = 1024       # the largest weight over the smallest: the digits of all dlogits have one unit
@@ -28,31 +28,38 @@ ctypedef struct row_data:                   # the rows of a pass, and what belon
     stored_type stored
     Py_ssize_t n_rows, n_features
     Py_ssize_t n_stored                     # rows of the array, of which `order` may pick some
-    Py_ssize_t row_stride, column_stride, item_size, row_bytes
-    bint copied, reversed                   # rows that kernels cannot read are copied for as long as their block lasts
-    const int64_t *y
-    const int64_t *order
-    const double *weight                    # one row of n_stored, or one for each of several heads; NULL: all are 1
-    const int64_t *weight_of_head           # which of these rows is a head's; NULL: all have the first
-    bint uneven_weights
+    Py_ssize_t row_stride, column_stride    # of the array, in bytes
+    Py_ssize_t item_size, row_bytes         # of a number, and of all numbers of a row
+    bint copied                             # kernels cannot read the rows: they are copied for as long as a block lasts
+    bint reversed                           # numbers are stored in the other byte order
+    const int64_t *y                        # labels of the n_stored rows, or NULL
+    const int64_t *order                    # which rows the pass takes, in this order; NULL: all as they lie
+    const double *weight                    # of the n_stored rows: one row of weights, or several; NULL: all are 1
+    const int64_t *weight_of_head           # which row of weights is a head's; NULL: all heads have the first
+    bint uneven_weights                     # the largest is more than MOST_UNEVEN times the smallest
 
 
-ctypedef struct row_sink:                   # which results are wanted: NULL where one is not
-    char *logits
-    Py_ssize_t logits_stride                # in floats
+ctypedef struct row_sink:                   # where results go: NULL where one is not wanted
+    char *logits                            # row by row
+    Py_ssize_t logits_stride                # floats from one row to the next
     char *losses
     int64_t *predictions
-    bint has_gradient, updates, freezes_bias
-    double factor                           # of the gradient, if it is stored
+    bint has_gradient                       # a gradient is stored, or it updates W and b
+    bint updates                            # after each batch, by SGD
+    bint freezes_bias                       # nothing is computed for b
+    double factor                           # of a gradient that is stored
     gradient_sink W, b
 
 
-ctypedef struct block_layout:               # of scratch: where things lie, in bytes from its beginning
-    # of a block: pointers to its rows, to those that come next, and
-    Py_ssize_t logits, copies, staged, labels, predictions, factors, losses, block_bytes
-    Py_ssize_t rows, ld                     # that a block has room for; floats from one class to the next
-    # of a thread's panel: what the products need, and
-    Py_ssize_t weights, panel_bytes
+ctypedef struct block_layout:               # how scratch is laid out: offsets in bytes
+    # a block begins with pointers to its rows and to those that come next; then come
+    Py_ssize_t logits, copies, staged, labels, predictions, factors, losses
+    Py_ssize_t block_bytes                  # of all that
+    Py_ssize_t rows                         # that it has room for: a multiple of 32
+    Py_ssize_t ld                           # floats from one class's logits to the next class's
+    # a thread's panel begins with what the products need; then come
+    Py_ssize_t weights                      # packed
+    Py_ssize_t panel_bytes                  # of all that
 
 
 cdef class RowPlan(Team):
@@ -75,9 +82,13 @@ cdef class RowPlan(Team):
     cdef const way_of_multiplying *floats
     cdef const way_of_multiplying *way          # what is tried first; it may be floats
     cdef bint few_classes                       # few enough for dot products
-    cdef Py_ssize_t batch_rows, n_batches, part_rows, parts_per_batch, block_rows, piece_rows, piece_features
-    cdef Py_ssize_t sum_rows                    # of a block that a gradient sums before they join a total
-    cdef Py_ssize_t n_partials                  # 0: blocks are shared
+    cdef Py_ssize_t batch_rows, n_batches
+    cdef Py_ssize_t part_rows, parts_per_batch
+    cdef Py_ssize_t block_rows
+    cdef Py_ssize_t piece_rows                  # rows whose logits are computed at once
+    cdef Py_ssize_t piece_features              # of a sum piece of a shared block
+    cdef Py_ssize_t sum_rows                    # rows of a block that a gradient sums before they join a total
+    cdef Py_ssize_t n_partials                  # 0: threads share blocks
     cdef Py_ssize_t n_row_pieces, n_sum_pieces  # of a round: of a batch, or of a shared block
     cdef block_layout at
 
@@ -106,6 +117,7 @@ cdef class RowPlan(Team):
         return self.n_parts() * ceil_div(self.part_rows, LOSS_ROWS) * self.n_heads
 
     cdef void choose_way(self) noexcept:
+        """The faster way where its limits allow, or floats. Each head goes the way that it would go alone."""
         cdef const way_of_multiplying *faster = self.kernels.faster[self.rows.stored]
         self.way = self.floats = self.kernels.floats[self.rows.stored]
         if faster != NULL and (
@@ -117,6 +129,7 @@ cdef class RowPlan(Team):
                             and self.rows.n_features >= FEWEST_FEATURES)
 
     cdef void plan_parts(self, int n_threads) noexcept:
+        """Gradients are small: a round is a batch, its row pieces are parts."""
         cdef Py_ssize_t rows = round_up(ceil_div(self.batch_rows, PARTIALS), LOSS_ROWS)
         rows = max(LEAST_PART, min(rows, MOST_PART))
         self.part_rows = rows if rows <= GRADIENT_CHUNK else round_up(rows, GRADIENT_CHUNK)
@@ -143,6 +156,7 @@ cdef class RowPlan(Team):
         self.n_tickets = self.n_batches * (self.n_row_pieces + self.n_sum_pieces)
 
     cdef void plan_shared_blocks(self, int n_threads) noexcept:
+        """Gradients are large, or none is wanted: a round is a block."""
         cdef Py_ssize_t rows = self.rows.n_rows, at_once
         self.plan_block()
         self.sum_rows = self.block_rows
@@ -189,6 +203,7 @@ cdef class RowPlan(Team):
         self.piece_features = PIECE_FEATURES
 
     cdef Py_ssize_t most_block_rows(self) noexcept:
+        """Of a block that threads share, where W is packed."""
         return min(self.batch_rows, PACKED_BLOCK_BYTES // (self.map.n_classes * self.size))
 
     cdef double seconds(self) noexcept:
@@ -199,7 +214,7 @@ cdef class RowPlan(Team):
         return self.rows.n_rows * ((products + LOGIT * n_logits) * self.size / 4 + self.rows.row_bytes / BANDWIDTH)
 
     cdef int threads_of_blocks(self, int n_threads) noexcept:
-        """How many threads pay where blocks are shared, by the smallest pieces that there can be."""
+        """How many threads pay where blocks are shared, if pieces are as small as they can be."""
         cdef Py_ssize_t rows, piece_rows = LOSS_ROWS if self.way.packs else self.piece_rows, n_pieces, n_blocks
         if not self.sink.has_gradient:
             n_pieces = ceil_div(self.rows.n_rows, piece_rows)
@@ -210,6 +225,7 @@ cdef class RowPlan(Team):
         return threads_that_pay(n_threads, ceil_div(rows, piece_rows), n_pieces, self.seconds(), 2 * n_blocks)
 
     cdef void lay_out(self) noexcept:
+        """Offsets and sizes of a block's scratch and of a thread's panel."""
         cdef Py_ssize_t at, rows = round_up(self.block_rows, 32), n_features = self.rows.n_features
         cdef Py_ssize_t n_classes = self.map.n_classes, forward, gradient = 0
         self.at.rows = rows
