@@ -1,11 +1,12 @@
 """The one door to the kernels' passes: what goes in has a name, and this module alone calls them.
 
-Arrays come checked: `csoftmax.functional` does it for what users call, `csoftmax.training` and
-`csoftmax.solver` for theirs. The kernels check no more than memory safety needs. X is as
-`csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b.
+Arrays come checked: `csoftmax.functional` checks what its users pass, and `csoftmax.model`,
+`csoftmax.training` and `csoftmax.solver` check theirs. The kernels check only what memory safety
+needs, and of that not the labels: these must be in range. X is as `csoftmax.rows.base.as_stored`
+gives it; all other floats are of one type, that of b.
 
-The records that every call needs are compiled (`src_cy/records.pxi` says what their fields mean):
-they cost a call for one row less.
+The records that every call needs are compiled, so that a call for one row costs less.
+`src_cy/records.pxi` says what their fields mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a solver asks of labelled rows, as sums over all of them: it never sees how they are stored.
 
-`LocalPasses` is for rows in this process. Sums, never means: those of several parts of the rows can
-be added up.
+`LocalPasses` is for rows in this process. It gives sums and never means, as the sums of several
+parts of the rows can be added up.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from csoftmax.rows.memory import MemoryRows
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
-# Rows that are summed in float32 before their sum joins a total in float64. With 1,024 the means of
-# 60,000 rows of pixels were right to 7e-8, with 4,096 to 8e-8, no faster.
+# So many rows are summed in float32 before their sum joins a total in float64. With 1,024 the means
+# of 60,000 rows of pixels were right to 7e-8, with 4,096 to 8e-8, and no faster.
 SUM_ROWS = 1024
-# Of X: for fewer, the caller alone is as fast as threads that must be started (.3 ms).
+# Below so many bytes of X the caller alone is as fast as threads, which take 0.3 ms to start.
 ALONE_BYTES = 1 << 24
-# Of a thread, in a pass: parts of X and W, as they are multiplied.
+# What each thread of a pass takes for the parts of X and W that it multiplies.
 PANEL_BYTES = 3 << 20
 
 
@@ -48,7 +48,7 @@ class Sums(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What of the rows does not depend on the parameters; row r is of the row r of weights."""
+    """Sums over the rows that do not depend on the parameters; row r is of row r of weights."""
 
     totals: NDArray[np.float64]  # (n_weights,) sums of the weights
     n_counting: NDArray[np.int64]  # (n_weights,) how many rows have a weight > 0
@@ -64,7 +64,7 @@ class LocalPasses:
     X : array (n_rows, n_features)
         Anything that `csoftmax.core.checks.as_features` gives.
     target : int64 array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
-        Checked: a label out of range is read from memory that is somebody else's.
+        They must be checked: for a label out of range a kernel reads and writes foreign memory.
     n_classes : int
     weights : float64 array (n_weights, n_rows), optional
         Rows of weights >= 0, of which each head has one; None: one row of ones.
@@ -89,7 +89,7 @@ class LocalPasses:
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.scale, self.n_threads = n_classes, scale, n_threads
         self.target, self.weights = target, weights
-        # of rows of probabilities, the most probable class stands for them: `_soft_excess`
+        # a row of probabilities has its most probable class as label; `_soft_excess` adds the rest
         self.y = target if target.ndim == 1 else target.argmax(axis=1)
 
     @property
@@ -216,7 +216,7 @@ class LocalPasses:
     def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:
         """Return at most n of the rows that a row of weights counts, drawn at random, in order.
 
-        They have that row of weights alone. X is not copied where all rows are taken.
+        They keep that row of weights only. X is not copied where all rows are taken.
         """
         weight = self.weight(weight_row)
         rows = np.arange(self.n_rows) if weight is None else np.flatnonzero(weight)

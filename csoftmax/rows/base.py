@@ -1,7 +1,7 @@
-"""Rows of X as they are stored; whatever goes through them goes by these functions.
+"""Rows of X as they are stored, and the functions by which they are read.
 
-Today X is an array. Another way of storing rows is one more member of `Stored`, with a branch in
-`as_stored` and `take`.
+Today X is an array. Another way of storing rows would be one more member of `Stored`, with a branch
+in `as_stored` and in `take`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Stored: TypeAlias = Array  # (n_rows, n_features)
-UINT8 = np.dtype(np.uint8)  # a dtype is compared with a type by making it a dtype first
+UINT8 = np.dtype(np.uint8)  # made once: comparing a dtype with np.uint8 would make one each time
 
 
 def as_stored(X: Array, dtype: np.dtype[Any]) -> Stored:

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from csoftmax.rows.base import Stored, blocks, take
 
-READ_BYTES = 1 << 24  # of a digest, at a time: a mapped file is not copied whole
+READ_BYTES = 1 << 24  # read at a time for a digest: a mapped file is not copied whole
 
 
 class MemoryRows:
-    """Rows of X, all within reach.
+    """Rows of X that this process can read at any place.
 
-    What goes through rows that are not asks for these methods alone: another storage of rows
-    needs the same ones.
+    Another class of rows needs the same methods. Only `csoftmax.engine.passes` reads `X` itself.
     """
 
     def __init__(self, X: Stored) -> None:
@@ -26,7 +25,10 @@ class MemoryRows:
         self.n_rows, self.n_features = X.shape
 
     def blocks(self, at_once: int) -> Iterator[tuple[slice, Stored]]:
-        """Yield so many rows at a time, but at least one, with their place; the same every time."""
+        """Yield the slice and the rows of each block of `at_once` (at least 1) rows.
+
+        The blocks are the same every time.
+        """
         for some in blocks(self.n_rows, at_once):
             yield some, take(self.X, some)
 

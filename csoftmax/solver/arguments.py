@@ -25,11 +25,11 @@ from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 
-# Features, and row weights, stay as they are where their means are within 2^16 of 1: their squares,
-# and those of W with them, are then far from float32's limit, 2^126. Means of features are taken
-# of about so many rows.
+# Features, and row weights, are left as they are while their size is within a factor 2^UNIT_BITS of
+# 1: their squares, and those of W, are then far from float32's limits, 2^-126 and 2^128. The size
+# of features is measured on at most UNIT_ROWS rows.
 UNIT_BITS, UNIT_ROWS = 16, 1024
-# The exponents of a unit, and of the penalty in that unit, stay below these.
+# By float type: a unit, and the l2 of a penalty in that unit, are at most 2 to this power.
 MOST_BITS = {"f": 100, "d": 900}
 
 
@@ -85,9 +85,10 @@ def _of_mean_near_1(
 def _unit_of(X: Array, scale: float, strongest: Penalty) -> float:
     """Return the power of two that features are multiplied by, so that float32 holds the squares.
 
-    It is 1 unless features are very far from 1. Then the root mean squares of the columns, on some
-    of the rows, are centred: the largest is as far above 1 as the smallest is below it. W and
-    the penalty change with the unit, so the strongest penalty of a head limits it.
+    It is 1 unless features are very far from 1. Then it makes the largest root mean square of a
+    column as far above 1 as the smallest is below it; they are measured on some of the rows. The l2
+    of a penalty is multiplied by the square of the unit and must not overflow, so the strongest
+    penalty of the heads limits the unit.
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
         return 1.0
@@ -128,7 +129,10 @@ def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.
 def _as_heads(
     C: float | ArrayLike, weight_of_head: ArrayLike | None, weights: Array | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return C and the row of weights of each head; one value of C serves any number of heads."""
+    """Return C of each head, and the number of its row of weights.
+
+    One value of C serves any number of heads.
+    """
     values = np.atleast_1d(as_array(C, "C")).astype(np.float64)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"C has shape {values.shape}, expected a number or one for each head")

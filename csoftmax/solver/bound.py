@@ -1,4 +1,4 @@
-"""The certificate: what the optimum of a head is not below, by a point of the dual problem."""
+"""The certificate: a lower bound of a head's optimum, from a point of the dual problem."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ def bytes_needed(sizes: Sizes) -> int:
 
 
 def least_bound(problem: Problem, head: int, g: Array) -> float:
-    """Return what `lower_bound` proves of the distance where the classes' shares are right."""
+    """Return the distance to the optimum that `lower_bound` would prove if c (see there) were 0.
+
+    It costs little, and says whether the bound itself is worth computing.
+    """
     return problem.penalties[head].conjugate(g[: problem.split])
 
 
 def lower_bound(problem: Problem, head: int, x: Array, objective: float, g: Array) -> float:
-    """Return a number that the optimum of a head is not below; without a penalty, 0.
+    """Return a lower bound of a head's optimum; without a penalty, 0.
 
     Let p' be any probabilities of the rows that give each class as much weight as the labels do,
     ``mean`` the mean weighted by s, and ``R' = mean_i (p'_i - e_yi) x_i^T``. Since
     ``loss_i >= (p'_i - e_yi) . logits_i + entropy(p'_i)`` with equality at p' = p, the optimum is
-    at least ``mean_i entropy(p'_i) - conjugate(R')``, the conjugate being that of the penalty: the
-    bias drops out, and the penalty says what W is best. (Without an intercept any p' will do.)
+    at least ``mean_i entropy(p'_i) - conjugate(R')``, with the conjugate of the penalty: the bias
+    drops out, as p' has the shares of the labels, and the minimum over W is minus the conjugate.
+    (Without an intercept any p' will do.)
 
-    Were p of the point allowed, the distance to its objective would be ``conjugate(gradient)``. Its
-    shares of the classes are off by c, the gradient of the intercept, so p' is the mixture
-    ``(1 - t) p + t v`` with one constant v that makes up for it; t is the smallest for which
-    v >= 0. By concavity its entropy is at least the mixture of the two, and
-    ``R' = (1 - t) (R - c mean(x)^T) + t R_0``, R_0 being R of the null model.
+    If the p of the point were such a p', the point would be ``conjugate(gradient)`` above the
+    bound. But p gives the classes other shares than the labels do, by c, the gradient of the
+    intercept. So p' is the mixture ``(1 - t) p + t v``: v is one constant vector that makes up for
+    c, and t is the smallest for which v >= 0. Entropy is concave, so that of p' is at least the
+    mixture of the two entropies. ``R' = (1 - t) (R - c mean(x)^T) + t R_0``, R_0 being R of the
+    null model.
     """
     penalty = problem.penalties[head]
     if penalty.strength == 0:

@@ -27,7 +27,7 @@ FORMAT_VERSION = 5
 
 
 def fingerprint(walk: Walk) -> str:
-    """Return a digest of all that the bits depend on, but for the tolerances and max_iter."""
+    """Return a digest of all that the bits depend on, except the tolerances and max_iter."""
     problem, options = walk.problem, walk.options
     digest = hashlib.blake2b(problem.passes.fingerprint(), digest_size=16)
     for part in (
@@ -41,14 +41,14 @@ def fingerprint(walk: Walk) -> str:
 
 
 class Checkpoint:
-    """A file that a walk is saved to and resumed from."""
+    """A file that a walk is saved to and resumed from; `problem` is its `fingerprint`."""
 
     def __init__(self, path: str | os.PathLike[str], walk: Walk) -> None:
         self.path, self.walk = Path(path), walk
         self.problem = fingerprint(walk)
 
     def save(self) -> None:
-        """Write the state of all heads, whole or not at all; between iterations only."""
+        """Write the state of all heads, whole or not at all; never while a head is changed."""
         from safetensors.numpy import save
 
         description = {"format": FORMAT_VERSION, "problem": self.problem}
@@ -70,7 +70,7 @@ class Checkpoint:
             raise DataError(f"{self.path}: expected a checkpoint, got: {error}") from None
         if not isinstance(description, dict):
             raise DataError(f"{self.path}: expected a checkpoint of the solver, got another file")
-        version = description.get("format", "4 or older")  # which did not say it
+        version = description.get("format", "4 or older")  # those did not record it
         if version != FORMAT_VERSION:
             raise DataError(
                 f"{self.path}: the checkpoint has format {version}, expected format "

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # Constants of the line search: Nocedal and Wright, "Numerical Optimization" (2006), section 3.1.
-# A step is good enough if the objective falls by this share of what its slope at the start says.
+# The objective has to fall by at least DECREASE times the step times the slope at the start. After
+# MAX_TRIALS steps without one that is accepted the search gives up.
 DECREASE = 1e-4
 MAX_TRIALS = 25
 
@@ -40,7 +41,7 @@ class Point(NamedTuple):
     objective: float
     gradient: Array
     reduced: Array  # the gradient in u
-    preconditioned: Array  # P times that
+    preconditioned: Array  # P times the reduced gradient
 
     @property
     def estimate(self) -> float:
@@ -49,7 +50,7 @@ class Point(NamedTuple):
 
 
 class Search:
-    """A line search for the strong Wolfe conditions, accepting rounding of the objective.
+    """A line search for the strong Wolfe conditions, to which a rise within rounding is no rise.
 
     Where the objective no longer tells points apart, its slope decides (the approximate Wolfe
     condition of Hager and Zhang 2005, "A new conjugate gradient method with guaranteed descent").
@@ -59,7 +60,7 @@ class Search:
         self, objective: float, slope: float, rounding: float, most_slope_left: float
     ) -> None:
         self.objective, self.slope, self.most_slope_left = objective, slope, most_slope_left
-        self.highest = objective + rounding * abs(objective)  # what may be no increase
+        self.highest = objective + rounding * abs(objective)  # up to here a rise may be rounding
         self.low = (0.0, objective, slope)
         self.high: tuple[float, float, float] | None = None
 
@@ -108,16 +109,18 @@ class Descent:
     trial, trial_gradient : ndarray
         Where to evaluate, and what the driver fills before it sends the objective.
     point : Point or None
-        The best point so far, whole at any moment; None before `start`.
+        Where the last iteration ended, replaced as a whole; None before `start`.
     stalled : bool
         Whether no step helps any more.
     has_whole_hessian : bool
         Whether `Point.estimate` is by the Hessian itself, not by an approximation.
     margin : float
-        That estimate is multiplied by this before it is believed: its error may yet be worse than
-        the worst so far.
+        `Point.estimate` is multiplied by this before it is believed: its error may yet become
+        worse than the worst so far.
     most_slope_left : float
         The line search ends where at most this share of the slope is left.
+    rounding : float
+        The relative rounding of the float type.
     """
 
     has_whole_hessian: bool

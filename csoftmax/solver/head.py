@@ -29,7 +29,7 @@ class SolverOptions:
     least_nats: float = 0.0
 
 
-# Fields of a head that are one number each.
+# Fields of a head that a checkpoint saves as one number each.
 NUMBERS = (
     "passes", "iterations", "inherited_iterations", "preconditioner_iterations",
     "next_preconditioner_at", "estimate", "times_too_low", "converged", "stalled",
@@ -44,8 +44,8 @@ class Head:
     ----------
     penalty : Penalty
     least_divisor : float
-        A distance is divided by the objective to be compared with `tol`; by this, where the
-        objective is smaller.
+        A distance is divided before it is compared with `tol`: by the objective, or by this if
+        this is larger.
     descent, steps : Descent and its running coroutine, or None
         None until the head has started.
     preconditioned_at : ndarray or None
@@ -59,15 +59,17 @@ class Head:
     estimate : float
         How far the objective is above the optimum; inf until something is known.
     times_too_low : float
-        The worst that is known of the Hessian's own estimates: at some iteration the distance was
-        at least so many times what the Hessian said. 1 if none was too low.
-    trace : ndarray (n_iterations, 3)
-        After each iteration: the loss, the penalty divided by its strength, and the Hessian's own
-        estimate of the distance. Along a path it begins with the iterations of the heads before.
+        The worst error of the Hessian's own estimates so far: at some iteration the distance was
+        at least this many times the estimate. 1 if no estimate was too low.
+    trace : ndarray (n, 3)
+        At the start and after each iteration: the loss, the penalty divided by its strength, and
+        the Hessian's own estimate of the distance. Along a path the rows of the heads before come
+        first.
     inherited_iterations : int
-        How many rows of the trace are of heads before this one along a path.
+        How many rows of the trace come from heads before this one along a path.
     fallback_start : (x, objective, gradient) or None
-        Where the head before it along a path ended. It starts there if its own start is worse.
+        Where the head before it along a path ended. The head starts there if its own start is
+        worse.
     history : dict of lists
         What `Solution.history` shows.
     """

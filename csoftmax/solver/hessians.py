@@ -38,13 +38,15 @@ from csoftmax.solver.sample import (
 
 Array = NDArray[Any]
 
-# So much of the covariance is added to the matrix of each class, which keeps it positive definite.
+# If all rows counted alike, the matrix of a class would be the covariance times the curvature of
+# the class. This share of that is added to the matrix, which keeps it positive definite.
 RIDGE = 1e-3
-# In the other directions, variances are a mixture of those among the rows that count for a class
-# and those of the sample. Where so many rows count for it, both have the same share.
+# In the directions that are not leading, the variance for a class is a mixture of two: among the
+# rows that count for the class, and in the whole sample. Where so many rows count, it is half and
+# half.
 BELIEF = 100
-# A class is taken to have this curvature, its mean of p (1 - p), or more: where it has all but
-# vanished, steps would grow without end.
+# The curvature of a class is its mean of p (1 - p). It is taken to be at least this: where it has
+# all but vanished, steps would grow without end.
 LEAST_CURVATURE = 1e-12
 
 
@@ -58,8 +60,9 @@ def kept_bytes(sizes: Sizes, full: bool) -> float:
 def making_bytes(sizes: Sizes, full: bool) -> float:
     """Return what a Hessian is made in, at the null model or at the weights.
 
-    The one is a matrix over the classes, and four of its size while it is decomposed. The other
-    takes probabilities of the sample and, for each thread, the rows times their roots and a block.
+    At the null model it is made in a matrix over the classes, and four of its size while that is
+    decomposed. At the weights it is made in the probabilities of the sample and, for each thread,
+    the rows multiplied by the roots of their weights, and a block.
     """
     side, at_once = leading_side(sizes, full), min(sizes.n_threads, sizes.n_classes)
     rows = sampled_rows(sizes) * (sizes.n_classes + (2 + at_once) * side)
@@ -116,7 +119,7 @@ class AtNull(InCoordinates):
 
 
 class Curvature:
-    """The Hessian of the loss at x without what couples the classes; any penalty may be added.
+    """The Hessian of the loss at x, without the blocks k != l; any penalty may be added.
 
     `blocks` are the matrices of the classes in the leading directions, `rest` the diagonals in the
     others.

@@ -25,7 +25,7 @@ from csoftmax.solver.penalty import Penalty
 Array = NDArray[Any]
 
 BATCH_BYTES = 1 << 22  # of vectors that are preconditioned together
-# Arrays of `Pairs` that have a row or an entry for each pair.
+# Arrays of `Pairs` that a checkpoint saves whole; of S and Y it saves the slots in use.
 SMALL_MATRICES = ("slots", "R_inverse", "YPY", "Sg", "YPg")
 
 
@@ -48,14 +48,14 @@ class Pairs:
     Attributes
     ----------
     S, Y : ndarray (size, n_parameters)
-        Steps and gradient changes, each pair in its slot; `count` slots are in use, and `next` is
-        the one to be filled when all are.
+        Steps and gradient changes, each pair in its slot; `count` slots are in use. Once all are,
+        `next` is the slot that is overwritten, that of the oldest pair.
     slots : ndarray (count,)
         The slots, the oldest pair first. The small matrices have this order too.
     R_inverse, YPY, gamma
-        R^-1 and Y^T P Y of the formula above, and its gamma, that of the last pair.
+        R^-1, Y^T P Y and gamma of the formula above; gamma is that of the last pair.
     Sg, YPg : ndarray (count,)
-        S^T g and Y^T P g of the point that was met last.
+        S^T g and Y^T P g at the last point that `meet` was given.
     """
 
     def __init__(self, size: int, n_parameters: int, dtype: np.dtype[Any]) -> None:
@@ -85,8 +85,8 @@ class Pairs:
     def penalize(self, change: Penalty, split: int, precondition: Preconditioner) -> None:
         """Go over to a function with a penalty on u[:split] that differs by the change.
 
-        Each y changes by what the penalty adds to the gradient. If that leaves no curvature along
-        one of the steps, which is rounding, the pairs are of no use any more.
+        Each y changes by what the penalty adds to the gradient. If no curvature is left along one
+        of the steps, which only rounding can do, the pairs are dropped.
         """
         n = self.count
         change.add_gradient(self.S[:n, :split], self.Y[:n, :split])
@@ -115,7 +115,7 @@ class Pairs:
         self.gamma, self.next = float(state["gamma"]), int(state["next"])
 
     def meet(self, point: Point) -> None:
-        """Multiply the pairs with a new point: what `direction` needs."""
+        """Multiply the pairs by a new point's gradient, as `direction` needs it."""
         n = self.count
         self.Sg = (self.S[:n] @ point.reduced)[self.slots].astype(np.float64)
         self.YPg = (self.Y[:n] @ point.preconditioned)[self.slots].astype(np.float64)
@@ -167,7 +167,7 @@ class Pairs:
 def bytes_needed(parameter_bytes: int, n_pairs: int) -> int:
     """Return what heads of so many bytes of parameters take: the pairs, points, a step.
 
-    Besides the pairs 15 vectors of the parameters' size were measured.
+    Besides the pairs, 15 vectors of the parameters' size were measured; 18 are allowed for.
     """
     return parameter_bytes * (2 * n_pairs + 18)
 
@@ -208,7 +208,7 @@ class Lbfgs(Descent):
         self.pairs.meet(self.point)
 
     def take_over(self, other: Lbfgs, change: Penalty, split: int) -> None:
-        """Take the pairs of another function that differs by a penalty; the other loses them."""
+        """Take the pairs of another descent, whose function differs by a penalty; it loses them."""
         assert self.point is not None
         self.pairs, other.pairs = other.pairs, self.pairs
         self.pairs.penalize(change, split, self.precondition)

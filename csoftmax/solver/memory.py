@@ -13,25 +13,25 @@ from csoftmax.solver.problem import Sizes
 
 Array = NDArray[Any]
 
-# Pairs of L-BFGS: as many as so many bytes hold, but not fewer than 10 nor more than 30, or 100 for
-# a path over so many rows. Passes with 10, 30 and 100 of them: along a path of 15 C over 60,000
-# images 261, 255 and 262, over 8,000 of them 3,984, 2,946 and 1,650, of 8 C over digits (1,797
-# rows) 142, 109 and 143; at C = 1000 alone over 15,000 images 622, 523 and 440 (no faster), over
-# digits 103, 126 and 189.
+# L-BFGS keeps as many pairs as HISTORY_BYTES hold: at least LEAST_PAIRS, at most MOST_PAIRS. A path
+# over LONG_PATH_ROWS rows or more may keep MOST_PAIRS_OF_PATH. The passes that 10, 30 and 100 took:
+# - a path of 15 C over 60,000 images: 261, 255 and 262; over 8,000 of them: 3,984, 2,946 and 1,650;
+# - a path of 8 C over digits (1,797 rows): 142, 109 and 143;
+# - C = 1000 alone over 15,000 images: 622, 523 and 440 (no faster); over digits: 103, 126 and 189.
 HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
-SHORTER_HISTORIES = (10, 5, 3)  # pairs, where there is no memory for the usual ones
+SHORTER_HISTORIES = (10, 5, 3)  # pairs, where memory does not hold the usual number
 
 
 class Plan(NamedTuple):
-    """How a problem is solved, and the bytes that it takes besides X, at most."""
+    """How a problem is solved, and how many bytes that takes at most, besides X."""
 
     history_size: int
     preconditioner: str | None
     n_bytes: float
 
     def of_one(self, X: Array, n_classes: int) -> Plan:
-        """Return the plan for one head after a path: what a call for it alone would do."""
+        """Return the plan for one head after a path, with the pairs of a call for it alone."""
         usual = usual_pairs(len(X), head_bytes(X, n_classes), path=False)
         return self._replace(history_size=min(self.history_size, usual))
 
@@ -51,7 +51,7 @@ def plans(
     X: Array, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
     path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
-    """Return the plans that there are, the best first: what is chosen where there is room.
+    """Return the plans that there are, the best first; the first one that fits is chosen.
 
     `n_weights` is how many rows of weights there are, 0 where all samples weigh 1. With `evaluates`
     no step is made: ``max_iter`` is 0.
@@ -74,9 +74,9 @@ def plans(
 
 
 def _preconditioners(sizes: Sizes) -> dict[str, float]:
-    """Return what solving takes with the preconditioner that "auto" chooses, and the diagonal one.
+    """Return the bytes that solving takes with the preconditioners "auto" and "diagonal".
 
-    Besides the passes, the rows and the pairs of L-BFGS.
+    They come on top of those of the passes, the rows and the pairs of L-BFGS.
     """
     diagonal = _in_turn(sizes, full=False)
     if newton.suits(*sizes[:3]):
@@ -88,9 +88,9 @@ def _preconditioners(sizes: Sizes) -> dict[str, float]:
 
 
 def _in_turn(sizes: Sizes, full: bool, start: float = 0.0) -> float:
-    """Return what is kept, and the most of what is taken one after the other.
+    """Return the bytes that are kept, and the most that one of the steps takes.
 
-    That is for samples, the start on one of them, Hessians, and at last the bounds.
+    The steps follow each other: samples, the start on one of them, Hessians, and at last bounds.
     """
     kept = sample.kept_bytes(sizes, full) + hessians.kept_bytes(sizes, full)
     making = sample.making_bytes(sizes, full), hessians.making_bytes(sizes, full)

@@ -88,19 +88,20 @@ def minimize(
         objective.
     gradient_tol : float, optional
         A head is also to bring the largest entry of its gradient down to this, as scikit-learn
-        asks. It need not where its estimated distance is at most a hundredth of `tol`, or where it
-        has gone on for a tenth of its iterations and five more in vain. None: the gradient may be
-        as it is.
+        asks. It need not once its estimated distance is at most a hundredth of `tol`, or once it
+        has gone on for five more iterations and a tenth of those that brought it within `tol`.
+        None: the gradient may be as it is.
     least_nats : float
-        Where the labels are all but explained, the objective is near 0, and a share of it is hard
-        to reach for nothing. So `tol` is a share of at least this, divided by the number of samples
-        that count. But it is never a share of more than the loss of the null model (``W = 0``).
+        Where the labels are all but explained, the objective is near 0: a share of it is hard to
+        reach, and gains nothing. So `tol` is a share of the objective, or of this divided by the
+        number of samples that count, if that is more; but then of no more than the loss of the
+        null model (``W = 0``).
     max_iter : int
         Iterations of a head, at most; 0 returns the start.
     history_size : int, optional
-        Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold,
-        from 10 to 30, along a path over many rows to 100. Where penalties are weak, more pairs
-        save passes.
+        Pairs of L-BFGS; two vectors of the parameters' size each. None: as many as 16 MB hold, at
+        least 10 and at most 30, or at most 100 along a path over many rows. Where penalties are
+        weak, more pairs save passes.
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs, and takes Newton's method where a
@@ -116,7 +117,7 @@ def minimize(
         At most so many threads; None: all CPUs that this process may use.
     checkpoint : path, optional
         A file to save the state to. If it exists, the call goes on from there, to the same bits as
-        without the interruption; `tol`, `gradient_tol` and `max_iter` may differ.
+        without the interruption; `tol`, `gradient_tol`, `least_nats` and `max_iter` may differ.
     checkpoint_every : float
         Seconds between saves, at least.
     callback : function, optional
@@ -133,7 +134,7 @@ def minimize(
     TypeError, ValueError
         Arguments that do not fit, NaN or infinity in X (named).
     DataError
-        A checkpoint of another problem, or no checkpoint.
+        A checkpoint of another problem, or a file that is no checkpoint.
 
     Warns
     -----

@@ -1,6 +1,7 @@
 """Newton's method for problems so small that the whole Hessian costs less than a few passes.
 
-It is made in coordinates u that have no direction without a curvature of their own:
+It is made in coordinates u = (V, c). They leave out moving all classes alike, along which there is
+no curvature:
 
     W = Q V diag(unit),    b = Q c - W mean,
 
@@ -26,13 +27,14 @@ from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
-# Newton's method is taken where a Hessian costs at most 1e7 operations, or what three passes do
-# more. An iteration of L-BFGS takes a pass and about 0.15 ms of Python, and three or four of them
-# do what a step of Newton's does.
+# Newton's method is taken where a Hessian costs at most as much as three passes and 1e7 operations
+# together. An iteration of L-BFGS takes a pass and about 0.15 ms of Python, and three or four of
+# them do what one step of Newton's does.
 CHEAP_FLOP, CHEAP_PASSES = 1e7, 3
-MOST_BYTES = 1 << 23  # of the rows in float64: no more of them are copied
-# A ridge that a Hessian needs is looked for from this share of its largest entry on, each ten times
-# the one before, at most so many.
+MOST_BYTES = 1 << 23  # of the rows in float64, which Newton's method copies
+# Every Hessian gets LEAST_RIDGE times its largest diagonal entry added to its diagonal. Where a
+# step promises too much, ridges from the same size on are tried, each ten times the one before: in
+# all at most MOST_RIDGES steps.
 LEAST_RIDGE, MOST_RIDGES = 1e-12, 300
 
 
@@ -110,8 +112,8 @@ class SmallProblem:
     def derivatives(self, x: Array, penalty: Penalty) -> tuple[Array, Array]:
         """Return gradient (n_u,) and Hessian (n_u, n_u) in u at x.
 
-        The gradient is made here too: that of a pass in float32 has rounding in directions without
-        a curvature, which a step would take for something to gain.
+        The gradient is made here too. That of a pass in float32 has rounding in directions without
+        a curvature, and a step would take that rounding for something to gain.
         """
         problem, Q, Z = self.problem, self.Q, self.Z
         W, b = (part[self.present].astype(np.float64) for part in problem.parameters(x))
@@ -129,7 +131,8 @@ class SmallProblem:
         blocks = Z.T @ (curvature[:, :, None] * Z[:, None, :]).reshape(len(Z), -1)
         H = blocks.reshape(side, n, n, side).transpose(1, 0, 2, 3).reshape(n * side, n * side)
         diagonal = np.einsum("ii->i", H)
-        # where features are linearly dependent; a direction that no row knows of has no gradient
+        # it matters only where features are linearly dependent: such a direction has no curvature,
+        # but no gradient either
         diagonal += LEAST_RIDGE * (float(diagonal.max(initial=0.0)) or 1.0)
         diagonal += penalty.l2 * self.squares_of_W
         return g.reshape(-1), H

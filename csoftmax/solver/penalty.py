@@ -26,7 +26,7 @@ class Penalty:
     def of(cls, C: float, total: float, unit: float = 1.0) -> Penalty:
         """Return the L2 penalty of C where the rows weigh `total` in all: l2 = ``1 / (C total)``.
 
-        `unit` is what W is divided by to be the caller's.
+        `unit` is what W is multiplied by to be the caller's.
         """
         product = C * total  # 0 where no row counts, which is refused later
         return cls(0.0, unit * unit / product if product else math.inf)

@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     n_features: int
     n_classes: int
     n_heads: int
-    n_weights: int  # rows of weights; 0 where all samples weigh 1
+    n_weights: int  # rows of weights; 0 where all rows of X weigh 1
     n_threads: int
     itemsize: int  # of the parameters
     stored_itemsize: int  # of X
@@ -45,14 +45,15 @@ class Sizes(NamedTuple):
 
     @property
     def n_samples(self) -> int:
-        """How many samples of the rows there are: one for each row of weights."""
+        """How many `Sample`s are drawn: one for each row of weights, at least one."""
         return max(1, self.n_weights)
 
 
 def bytes_needed(sizes: Sizes) -> int:
-    """Return what labels and weights of the rows take, with what they are checked and drawn by.
+    """Return what labels and weights of the rows take, checked, and with a sample drawn of them.
 
-    A fit of 1,000,000 rows took 17 bytes a row, with weights 35.
+    A fit of 1,000,000 rows took 17 bytes a row without weights and 35 with them; 24 and 48 are
+    allowed for.
     """
     return 24 * sizes.n_rows * (1 + sizes.n_weights)
 
@@ -62,7 +63,7 @@ class Problem:
 
     Attributes
     ----------
-    passes : Passes
+    passes : LocalPasses
         The rows, their targets and weights, and how they are passed over.
     unit : float
         W here is that of the caller divided by this; `csoftmax.solver.arguments` chooses it.
@@ -70,7 +71,10 @@ class Problem:
         In a flat vector of parameters, W comes before this index and b after it.
     totals, n_counting, shares, means, null_* : ndarrays
         For each row of weights: their sum, how many are > 0, the probabilities of the null model,
-        the weighted means of the features, and bias, loss and gradient of the null model.
+        the weighted means of the features (0 without an intercept), and bias, loss and gradients
+        of the null model.
+    total : ndarray
+        For each head, the sum of its weights.
     n_passes : int
         Passes over the rows so far.
     """

@@ -22,33 +22,34 @@ from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
-# A sample has at most 8,192 rows, and fewer where they or their probabilities would take more than
-# 64 MB, but 1,024 all the same; or it has all rows.
+# A sample has all rows that count, but at most 8,192. Where their features or their probabilities
+# would take more than 64 MB it has fewer, but still 1,024.
 SAMPLED_ROWS, LEAST_ROWS, SAMPLED_BYTES = 8192, 1024, 1 << 26
 BLOCK_BYTES = 1 << 22  # of rows that are made floats at a time
 # In the leading directions, those of most variance, a Hessian is kept as a matrix for each class;
 # there are at most so many.
 LEADING = 100
-# To make these matrices costs at most what so many passes do, but there are so many directions in
-# any case. Of digits (1,797 x 64, all rows in the sample) 100 directions cost what 33 passes do
-# and, at C = 1000, saved none.
+# Making these matrices costs at most what BLOCK_PASSES passes do, which LEAST_LEADING directions
+# may exceed. Of digits (1,797 x 64, all rows in the sample) all 64 directions and the intercept
+# cost what 33 passes do and, at C = 1000, saved none.
 BLOCK_PASSES, LEAST_LEADING = 4, 16
-# The matrices of all classes have so many entries, or 4 times as many as there are parameters.
+# The matrices of all classes have at most so many entries, or 4 times as many as there are weights,
+# if that is more.
 INVERSE_SIZE = 1 << 18
-# In the other directions only the diagonal of a Hessian is kept. It is made of so many rows of the
-# sample, or fewer where their squares would take more bytes.
+# In the other directions only the diagonal of a Hessian is kept. It is made from DIAGONAL_ROWS rows
+# of the sample, or fewer where their squares would take more than DIAGONAL_BYTES.
 DIAGONAL_ROWS, DIAGONAL_BYTES = 2048, 1 << 24
-# Where the least variance is a smaller share of the largest, the rounding of a decomposition would
-# hide it: features are first multiplied so that their variances are alike.
+# By float type: where the least variance is a smaller share of the largest than this, the rounding
+# of a decomposition would hide it. Features are then first multiplied so that variances are alike.
 UNITS_RATIO = {"f": 1e-9, "d": 1e-12}
-# A mean of the sample that is so many standard deviations away from that of all rows is no chance:
-# the sample has missed rows with other values.
+# A mean of the sample that is so many of its standard deviations away from the mean of all rows is
+# no chance: the sample has missed rows with other values.
 SURPRISE = 5.0
-# A decomposition costs about 10 n_features^3 operations. It is made for so many features at most,
-# where it costs no more than so many for each product of a pass, of which there are n_samples x
-# n_classes x n_features (a pass takes 4 operations for each).
+# A decomposition costs about 10 n_features^3 operations. Up to 128 features it is always made. Up
+# to FULL_FEATURES it is made where it costs at most FULL_COST operations for each product of a
+# pass. Of these there are n_rows x n_classes x n_features; a pass takes 4 operations for each.
 FULL_FEATURES, FULL_COST = 4096, 70
-# So many operations the caller does alone as fast as with threads, which have to be started.
+# Below so many operations the caller alone is as fast as threads, which have to be started.
 ALONE_FLOP = 1e7
 
 
@@ -117,15 +118,15 @@ class Sample:
     full : bool
         Whether directions are eigenvectors, the columns of `vectors`; otherwise they are features.
     values, squares_of_W : ndarray (n_directions,)
-        Of each direction the variance, and ||W||^2 of a step of length 1.
+        Of each direction the variance, and the ||W||^2 of a step of length 1 along it.
     leading : ndarray (n_sampled, n_leading + 1)
         The rows in the directions of most variance, and a 1 for the intercept if there is one.
     leading_products_of_W : ndarray (n_leading, n_leading)
-        The products of the steps in W of each two of these directions.
+        The inner products of the steps in W along each two of these directions.
     every, squares : int and ndarray (n_squared, n_directions - n_leading)
-        Of each row whose number is a multiple of `every`, the squares in the other directions.
+        The squares in the other directions, of each row whose number is a multiple of `every`.
     missed : ndarray (n_features,)
-        What was added to the variances of the features, as the sample cannot tell them.
+        What was added to the variances of the features: more than 0 where the sample cannot tell.
     """
 
     def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
@@ -158,7 +159,7 @@ class Sample:
             variances += np.einsum("i,ij,ij->j", self.share[some], block, block)
             means += self.share[some] @ block
         square = np.square(means) * problem.fit_intercept  # without one, nothing is centred
-        # what rounding leaves of constant features, and of the mean of all rows
+        # the squares of what rounding leaves: of a constant feature, and of the mean of all rows
         eps_mean = float(np.finfo(problem.dtype).eps) * problem.means[self.r]
         of_values, of_mean = np.square(8 * eps_mean), problem.n_rows * np.square(eps_mean)
         # The square of a mean of n rows is about 1/n of the variance. A sample whose mean is far
@@ -166,7 +167,8 @@ class Sample:
         far = n_rows * square > SURPRISE**2 * (variances - square)
         far &= (square > np.maximum(of_values, of_mean)) & (not self.all_rows)
         missed = np.where(far, n_rows * square, 0.0)
-        # a constant feature gets a large one: rounding of its gradient is not to move its weights
+        # a constant feature gets a large variance, so that the rounding of its gradient does not
+        # move its weights
         constant = (variances - square <= of_values) & ~far
         self.missed = np.where(constant, variances.max(initial=0.0), missed)
         self.values = variances + self.missed
@@ -196,7 +198,7 @@ class Sample:
         return self._decomposed[key]
 
     def _blocks(self, every: int = 1) -> Iterator[tuple[slice, Array]]:
-        """Yield blocks of (every so many) rows, scaled and centred."""
+        """Yield blocks of the rows (or of each `every`-th), scaled and centred."""
         dtype = self.problem.dtype
         step = every * max(64, BLOCK_BYTES // max(1, self.problem.n_features * dtype.itemsize))
         if self._whole is not None and self._whole[0] is self.unit:
@@ -251,11 +253,11 @@ class Sample:
 
     @property
     def n_leading(self) -> int:
-        """How many directions there are rows in; the intercept is not counted."""
+        """How many leading directions there are, without the intercept."""
         return int(self.leading.shape[1]) - self.problem.fit_intercept
 
     def on(self, problem: Problem) -> Sample:
-        """Return the same sample as all the rows of another problem."""
+        """Return this sample for another problem, whose rows are just those of the sample."""
         other = copy.copy(self)
         other.problem, other.r, other._decomposed = problem, 0, {}
         if None in self._decomposed:  # the same for any penalty
@@ -287,6 +289,6 @@ class Sample:
 
 
 def _clamped(variances: Array, dtype: np.dtype[Any]) -> Array:
-    """Return variances > 0: what is only rounding becomes as large as rounding can be."""
+    """Return variances > 0: those that are only rounding are raised to what rounding can be."""
     floor = float(np.finfo(dtype).eps) / 4 * float(variances.max(initial=0.0))
     return np.maximum(variances, floor or 1.0)

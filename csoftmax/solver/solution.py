@@ -62,8 +62,9 @@ class Solution:
     passes, iterations : ndarray (n_heads,)
         Evaluations of the head (passes over X that it took part in), and its iterations.
     converged : ndarray (n_heads,)
-        Whether ``estimate <= tol * objective``, and what `gradient_tol` asks, after one step or
-        more (none where the gradient is 0).
+        Whether the estimate is at most ``tol * objective`` (see `least_nats`), and at most 1 % of
+        the gain over the null model or of the penalty, whichever is more, or within rounding. The
+        gradient is then as `gradient_tol` asks, and a step was made unless the gradient was 0.
     status : tuple of str
         Why each head ended: "converged"; "stalled", as rounding allowed no further step; "limit",
         after `max_iter` iterations; "callback", as that said to stop; "interrupted", by Ctrl-C.
@@ -71,8 +72,8 @@ class Solution:
         What `minimize` warns of: how far heads are that have not converged. Empty if all have, or
         if the callback stopped them.
     history : tuple of dict
-        For each head, one entry per iteration of "passes", "objective", "estimate", "gradient_max",
-        "seconds".
+        For each head, lists of "passes", "objective", "estimate", "gradient_max" and "seconds": one
+        entry for the start, and one for each iteration.
     n_passes : int
         Passes over X.
     seconds : float

@@ -15,19 +15,20 @@ from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
 
-# To extrapolate the decrease of the objective, two pieces at the end of the way are compared: from
-# the share w * w of all iterations to the share w, and from there to the last. This is done for
-# each of these w, and the larger result counts.
+# The decrease of the objective is extrapolated by the gains of two pieces of the iterations so far:
+# one from the share w * w of them to the share w, the other from there to the last. Each of these w
+# gives a result, and the largest counts.
 PIECES = 0.7, 0.8
-# The second piece is taken to gain at most this share of the first: at 1 there would be no end.
+# The second piece is taken to gain at most this share of what the first gained: at 1 the decrease
+# would have no end.
 MOST_GAIN_RATIO = 0.98
 # A head that is near enough, but whose gradient is steeper than `gradient_tol`, goes on to 1.1
 # times the iterations that brought it near and five more, or to a hundredth of `tol`. Then it has
-# converged all the same: the gradient may not come down for long.
+# converged all the same, as the gradient may take very long to come down.
 STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
-# Under a strong penalty little is gained over the null model, and a distance that is small against
-# the objective can be all of the gain, on which the direction of W depends. So the distance may be
-# at most this share of the gain.
+# Under a strong penalty little is gained over the null model. A distance that is small against the
+# objective can be all of that gain, and W may then point elsewhere. So the distance may be at most
+# this share of the gain, or of the penalty if that is larger.
 MOST_UNGAINED = 0.01
 
 
@@ -64,7 +65,7 @@ def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) 
     distance, tol, point = head.distance(), options.tol, head.point
     gained = head.null_loss - point.objective
     ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
-    # nobody can tell less than this
+    # a distance below this cannot be told from rounding
     rounding = float(np.finfo(point.x.dtype).eps) * abs(point.objective)
     has_moved = head.iterations > 0 or not point.reduced.any()  # with no gradient, it need not
     head.converged = (
@@ -80,7 +81,7 @@ def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) 
 
 
 def _first_near(head: Head, tol: float) -> int:
-    """Return the first iteration that ended as near as tol; the next one if none has."""
+    """Return the first iteration that ended as near as tol, or the present one if none has."""
     told = zip(head.history["estimate"], head.history["objective"], strict=True)
     near = (
         i
@@ -93,10 +94,10 @@ def _first_near(head: Head, tol: float) -> int:
 def _extrapolated(head: Head, point: Point, options: SolverOptions) -> float:
     """Return how far the head is from its optimum, by the smaller of two estimates.
 
-    One is the Hessian's own, corrected. What couples the classes is not in it: where penalties are
-    weak it can be a hundredth of the distance. Since an earlier iteration the head has gained
-    something, and the distance there was at least that. So it is known how many times too low the
-    Hessian's estimate was there, and the worst of these is taken for the error of today's.
+    One is the Hessian's own, corrected. The Hessian leaves out what couples the classes: where
+    penalties are weak its estimate can be a hundredth of the distance. What the head has gained
+    since an earlier iteration is at most the distance there. So it is known by how much the
+    Hessian's estimate was too low there, and today's is taken to be wrong by the worst of these.
 
     The other says that the decrease goes on as it has. Along a path, where a head begins with what
     the heads before it have left undone, their iterations count, with their losses and this head's
@@ -122,10 +123,11 @@ def _extrapolated(head: Head, point: Point, options: SolverOptions) -> float:
 
 
 def _left_of_decrease(objectives: Array, start: int) -> float:
-    """Return what is left of a decrease with a power of the iterations; inf if these are too few.
+    """Return how much is left to gain, if the decrease goes on as a power of the iterations.
 
-    Decreases of a geometric series, as well conditioned problems have, are overestimated: their
-    ratio is small, and with it the error. Ill-conditioned problems slow down as powers do.
+    It is inf where there are too few iterations to tell. Ill-conditioned problems slow down as
+    powers do. Well conditioned ones decrease as a geometric series, and for these the result is
+    too large, but only a little, as their ratio is small.
     """
     rest, last = -math.inf, len(objectives) - 1
     for share in PIECES:

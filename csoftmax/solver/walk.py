@@ -25,13 +25,15 @@ Array = NDArray[Any]
 
 _blas: Any = None
 
-# The iterations at which a head computes its preconditioner anew: the first if it began at the null
-# model, the first if it began elsewhere, and then each time 2.5 times as many.
+# A head first computes its preconditioner anew at iteration 8 if it began with that of the null
+# model, at iteration 20 otherwise. It does so again each time that it has made 2.5 times as many
+# iterations in all, but not before iteration 20.
 FIRST_AFTER_NULL, FIRST_AFTER_START, GROWTH = 8, 20, 2.5
-# Along a path, a preconditioner that has served fewer iterations serves the next head too.
+# Along a path, a preconditioner that has served fewer iterations than this serves the next head
+# too.
 REUSED_BELOW = 8
-# A cold start is made on the sample of the rows where all rows are so many times as many; at most
-# so many iterations of it.
+# Heads that are given no start are first solved on the sample of the rows, for COARSE_ITERATIONS
+# iterations at most, if all rows are at least COARSE_RATIO times as many.
 COARSE_RATIO, COARSE_ITERATIONS = 4, 20
 
 
@@ -61,9 +63,16 @@ class Walk:
     stopped : bool
         Whether the report has ended the walk.
     changing : bool
-        False while X is passed over: all heads then are where their last iteration ended.
+        True while heads are changed. While X is passed over it is False, and all heads are where
+        their last iteration ended.
     samples, small : dict
-        For a row of weights, the sample of its rows, or all of them for Newton's method.
+        By the number of a row of weights: the sample of the rows that it counts, or all of these
+        for Newton's method.
+    is_small : bool
+        Whether heads walk by Newton's method.
+    first_after_start : int
+        The iteration at which a head that did not begin at the null model first computes a
+        preconditioner anew.
     """
 
     def __init__(
@@ -206,7 +215,7 @@ class Walk:
             head.descent.take_over(before.descent, change, self.problem.split)
 
     def _start(self, head: Head, x: Array) -> None:
-        """Set a head to start at x, with the preconditioner of its predecessor if that is new."""
+        """Set a head to start at x, with the preconditioner of its predecessor if that is fresh."""
         at_null = not x[: self.problem.split].any() or self.options.preconditioner is None
         before = self.predecessor.get(head.index)
         if self.is_small:
@@ -292,7 +301,10 @@ class Walk:
         return not head.stalled
 
     def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
-        """Return null models, or where the samples are small against all rows, their minima."""
+        """Return where heads start: at the null model, or at the optimum of a small sample.
+
+        The sample is taken where it is small against all rows, and the optimum is a rough one.
+        """
         problem, options = self.problem, self.options
         starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
         if self.is_small:
@@ -320,7 +332,7 @@ class Walk:
 
 
 def _carried_over(problem: Problem, head: int, coarse: Problem, x: Array) -> Array:
-    """Return a point of the coarse problem, with a bias for classes that its rows have not."""
+    """Return a point of the coarse problem, with biases for classes that its rows lack."""
     x = x.copy()
     present = problem.shares[problem.weight_of_head[head]] > 0
     missing = present & (coarse.shares[0] == 0)
