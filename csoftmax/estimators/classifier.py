@@ -130,8 +130,8 @@ class SoftmaxClassifier(MinibatchClassifier):
     feature_names_in_ : array (n_features_in_,)
         Only where X has names that are all strings.
     history_ : dict of lists
-        One entry per pass; with validation data also "validation_loss" and "validation_accuracy",
-        weighted means.
+        An entry for the start and one for each iteration; after "sgd", one for each epoch. With
+        validation data also "validation_loss" and "validation_accuracy", weighted means.
     gap_ : Gap
         ``objective``, and how far above the optimum it is: ``bound`` at most, about ``estimate``
         (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective.
