@@ -1,5 +1,5 @@
-# What happens to a batch: parts, blocks, minibatches, threads. What happens in registers is in simd/; README.md is the
-# map, and says what each word means.
+# Instruction sets, buffers, how many threads, the team; then the two passes, which the .pxi files hold. What happens in
+# registers is in simd/; README.md is the map, and says what each word means.
 #
 # Two kinds of pass, both cut into pieces of work that a team of threads takes in order:
 #   RowPass      X -> logits -> softmax -> loss, predictions, dlogits -> gradient or SGD update
@@ -110,13 +110,13 @@ cdef double START = 100e-6
 # To wait for the others and fetch what they have written: 4 to 7 us, where two threads share 256 rows of 784 pixels.
 cdef double HAND_OVER = 5e-6
 # Where there are more CPUs, a start costs so many times as much, as the helper's CPU has slept: on sixteen, 1 ms of
-# work without waits took as long on two threads as on one. A wait costs the same: an epoch of 235 batches took 9.9, 7.8
-# and 11.2 ms on one, two and four threads, which is 6 us for each helper and wait.
+# work without waits took as long on two threads as on one. A wait costs no more there: an epoch of 235 batches took
+# 9.9, 7.8 and 11.2 ms on one, two and four threads, which is 6 us for each helper and wait.
 cdef double MORE_CPUS = 2.0
 
 # What work costs one thread: measured on Zen 4 with AVX2 and AVX-512, right within a tenth.
-cdef double FLOPS = 100e9          # of float32, in a second
-cdef double BANDWIDTH = 20e9       # bytes of X
+cdef double FLOPS = 100e9          # FLOP of float32 in a second
+cdef double BANDWIDTH = 20e9       # bytes of X in a second
 cdef double LOGIT = 0.7e-9         # seconds for the softmax of a float32
 
 cdef double costs_count = 1.0      # 0, in tests: threads cost nothing
@@ -125,11 +125,11 @@ cdef int64_t n_helpers = 0         # started so far, by all calls
 
 cdef int threads_that_pay(int n_threads, Py_ssize_t n_pieces, Py_ssize_t n_others, double seconds,
                           double n_waits) noexcept nogil:
-    """The number of threads, at most n_threads, that finish first. One thread would take so many seconds.
+    """The number of threads, at most n_threads, that finish first. One thread alone would take `seconds`.
 
-    Half of the work is cut into n_pieces, half into n_others. The thread with the most pieces keeps the others
-    waiting, and a thread without a piece is not started. Helpers are started one after the other, and all threads wait
-    for each other n_waits times. No order of a sum may depend on the answer.
+    Half of the work is cut into n_pieces, the other half into n_others (the same, if all pieces are alike). The thread
+    with the most pieces keeps the others waiting, and a thread without a piece is not started. Helpers are started one
+    after the other, and all threads wait for each other n_waits times. No order of a sum may depend on the answer.
     """
     cdef double least = seconds, cost = costs_count * (START + n_waits * HAND_OVER), here
     cdef int n, best = 1
@@ -149,11 +149,11 @@ cdef int threads_that_pay(int n_threads, Py_ssize_t n_pieces, Py_ssize_t n_other
 
 # ---- the team -----------------------------------------------------------------------------------
 
-cdef double patience = 250e-6      # a thread that waits longer, by four pieces, waits for one that lost its CPU
-cdef double offer_every = 200e-6   # a helper offers its CPU to others so often
-cdef double least_alone = 0.01     # how long nobody helps after a CPU was lost
-cdef double most_alone = 0.16      # or at most, if CPUs are lost again and again
-cdef double soon_again = 0.5       # after such a time: within so many seconds
+cdef double patience = 250e-6      # a wait that takes longer than this and four pieces together: a CPU was lost
+cdef double offer_every = 200e-6   # a helper offers its CPU to other processes so often
+cdef double least_alone = 0.01     # how long nobody helps after a CPU was lost:
+cdef double most_alone = 0.16      # twice as long each time if it happens soon again, up to this
+cdef double soon_again = 0.5       # soon: within so many seconds after such a while
 cdef double alone_for = least_alone
 cdef double alone_until = 0.0      # on the clock of monotonic_seconds
 
@@ -188,7 +188,7 @@ cdef class Team:
         return 0
 
     cdef bint work(self, int thread, double until) noexcept nogil:
-        """Take tickets until there are none (True) or time is up (False)."""
+        """Take tickets until time is up (False), or none are left, or this thread is to leave (True)."""
         cdef int64_t ticket, awaited, n_done = 0
         cdef double now = monotonic_seconds(), offered = now if thread > 0 else 0.0, began, busy = 0.0
         while now < until:
@@ -222,7 +222,7 @@ cdef class Team:
             leave_office(&self.office)
 
     cdef void call_helpers(self) except *:
-        """Start helpers; but not while earlier ones are still here, or nobody should help, or no piece is left."""
+        """Start helpers; but none while earlier ones are still here, or nobody should help, or no piece is left."""
         global n_helpers
         cdef int64_t thread, n_left = self.n_tickets - next_ticket(&self.office)
         if self.n_threads < 2 or has_left(&self.office) < self.n_started or monotonic_seconds() < alone_until:
@@ -292,7 +292,7 @@ include "softmax_pass.pxi"
 # ---- for tests and benchmarks -------------------------------------------------------------------
 
 def elementary(str name, x, out):
-    """exp (of x <= 0) or log (of x >= 1) of a contiguous array: the functions inside, for their tests."""
+    """exp (of x <= 0) or log (of x >= 1) of a contiguous array, as the kernels compute them: for their tests."""
     cdef View view = View(x, PyBUF_C_CONTIGUOUS)
     cdef char kind = view.kind()
     if kind != c"f" and kind != c"d" or view.reversed():
@@ -308,7 +308,7 @@ def elementary(str name, x, out):
 
 
 def wait_at_most(double seconds):
-    """Set how long threads wait before they go on alone; return what it was."""
+    """Set how long a thread waits before it sends the helpers away; return what it was. They may help again."""
     global patience, alone_until
     was, patience, alone_until = patience, seconds, 0.0
     return was
@@ -336,7 +336,7 @@ def multiply_adds(str dtype, Py_ssize_t n):
 
 
 def read_all(array):
-    """Read every byte of a contiguous array once (the limit of any pass over it); return its bytes."""
+    """Read a contiguous array once (the limit of any pass over it); return how many bytes it has."""
     cdef View view = View(array, PyBUF_C_CONTIGUOUS)
     with nogil:
         isa.f32.read_all(view.buffer.buf, view.buffer.len)

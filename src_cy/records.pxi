@@ -23,8 +23,9 @@ cdef class Parameters:
 cdef class Targets:
     """The label and the weight of each row of X; without a weight, each row weighs 1.
 
-    The weights are one vector, or for heads several: weight (n_weights, n_rows), of which
-    ``weight_of_head[h]`` is the one of head h; without it, all heads have the first.
+    y and weight have an item for each row of X, whether or not `order` has that row. The weights are one vector, or
+    for heads several, the rows of `weight`: row ``weight_of_head[h]`` is the one of head h; without it, all heads have
+    the first.
     """
     cdef readonly object y, weight, weight_of_head
 
@@ -36,8 +37,8 @@ cdef class Sink:
     """The results that are wanted; each array is filled in place.
 
     gradient = (dW, db), like W and b, times `factor`; losses (n_rows,); predictions (n_rows,) int64; logits (n_rows,
-    any number of classes), where the first class of W goes to the column `first_class`. Results of a row stand where
-    the row stands in `StoredRows.order`.
+    any number of classes), where the first class of W goes to the column `first_class`. n_rows is the length of
+    `StoredRows.order`, and the results of a row stand where the row stands in it.
     """
     cdef readonly object gradient, factor, losses, predictions, logits, first_class
 

@@ -1,7 +1,7 @@
 # Rows of X: the functions that Python calls, and what they check. Included by _kernels.pyx.
 
 cdef void *pointer(list views, array, Py_ssize_t size, char kind, bint writable, str name) except? NULL:
-    """Where `size` contiguous items lie; the view joins those that keep their arrays alive."""
+    """Where `size` contiguous items lie; `views` gets the view, which keeps the array alive."""
     cdef View view = contiguous(array, size, kind, writable, name)
     views.append(view)
     return view.buffer.buf
@@ -55,7 +55,7 @@ cdef void add_weights(RowPlan p, sample_weight, weight_of_head, bint has_heads) 
         raise ValueError("sample_weight has no rows")
     rows.weight = <const double *>pointer(
         p.views, sample_weight, n_weights * rows.n_stored, c"d", False, "sample_weight")
-    # Not with heads, each of which must have the bits that it would have alone.
+    # With heads, weights never count as uneven: each head is multiplied in the same way, with the same bits, as alone.
     for i in range(0 if has_heads else rows.n_stored):
         largest = max(largest, rows.weight[i])
         if 0.0 < rows.weight[i] < smallest:
@@ -158,14 +158,15 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     for i in range(p.n_sums()):
         losses_of_heads[i % p.n_heads] += p.loss_of[i]
         correct_of_heads[i % p.n_heads] += p.correct_of[i]
-    p.memory = None   # a helper that is slow to leave holds p while the next pass begins
+    p.memory = None   # now: a helper that is slow to leave keeps p alive while the next pass begins
     return (losses_of_heads[0], correct_of_heads[0]) if heads is None else (losses_of_heads, correct_of_heads)
 
 
 def linear_gradient(X, dlogits, double scale, dW, db):
     """dW[k, j] = scale * sum_i dlogits[k, i] X[i, j] and db[k] = sum_i dlogits[k, i], on this thread.
 
-    dlogits is class-major (n_classes, n_samples), as everything here contiguous and of one float type.
+    dlogits is class-major (n_classes, n_rows); it, dW and db are contiguous and of one float type. X has rows that
+    kernels can read, of any stored type.
     """
     cdef list views = []
     cdef row_data rows = rows_of(views, X, None, None)

@@ -7,22 +7,22 @@ ctypedef struct thread_scratch:         # what a thread works in
     int thread
 
 
-ctypedef struct piece_rows:             # of a row piece
+ctypedef struct piece_rows:             # rows that become dlogits at once: of a shared block, those of a row piece
     Py_ssize_t at, n                    # where they begin in the block, and how many there are
-    Py_ssize_t first, later             # of the pass's rows: their first, and the first of those that follow them here
-    Py_ssize_t sums                     # which of the sums their losses begin with
+    Py_ssize_t first, later             # which row of the pass is their first; and the first of those that come next
+    Py_ssize_t sums                     # the number of the first of their sums of LOSS_ROWS losses
     Py_ssize_t batch, batch_size
 
 
 ctypedef struct packed_weights:         # of a thread's panel
     Py_ssize_t batch                    # whose weights these are; 0 where nothing updates them, -1: none yet
-    bint usable                         # no: they could not be packed
+    bint usable                         # 0: they could not be packed
 
 
 cdef class RowPass(RowPlan):
     """One pass over rows of X, as planned."""
     cdef list memory
-    cdef char *blocks
+    cdef char *blocks                   # one per thread, or one that all share
     cdef char *panels                   # one per thread
     cdef packed_weights *packed         # one per thread
     cdef char *partials                 # each a gradient of W, then of b
@@ -31,8 +31,8 @@ cdef class RowPass(RowPlan):
     cdef int64_t *claimed_parts         # of each part of a batch: in how many batches a thread has taken it
     cdef int64_t *claimed_sums          # of each sum piece: the same
     cdef const void *zeros              # a row that stands in for rows of weight 0
-    cdef double *loss_of                # sums of LOSS_ROWS rows, a row of them for each head side by side
-    cdef int64_t *correct_of            # the same of rows predicted right
+    cdef double *loss_of                # of each LOSS_ROWS rows: the sums of their losses, one for each head
+    cdef int64_t *correct_of            # likewise: how many are predicted right
 
     cdef char *take(self, Py_ssize_t n_bytes, bint zeroed=True) except NULL:
         cdef Scratch scratch = Scratch()
@@ -49,7 +49,7 @@ cdef class RowPass(RowPlan):
         self.panels = self.take(self.at.panel_bytes * self.n_threads, zeroed=False)
         if self.rows.weight != NULL:
             self.zeros = self.take(self.rows.row_bytes)
-        # in one piece of memory: each costs a pass over one row .05 us
+        # taken together: each time memory is taken costs a pass over one row .05 us
         self.loss_of = <double *>self.take(
             self.n_sums() * (sizeof(double) + sizeof(int64_t)) + self.n_threads * sizeof(packed_weights))
         self.correct_of = <int64_t *>(self.loss_of + self.n_sums())
@@ -63,7 +63,7 @@ cdef class RowPass(RowPlan):
             self.claimed_sums = self.claimed_parts + PARTIALS
             self.partial_is_at = self.claimed_sums + PARTIALS
             memset(self.partial_is_at, -1, PARTIALS * sizeof(int64_t))
-        elif self.sink.updates and self.batch_rows > self.sum_rows:  # sums of a batch that is not complete
+        elif self.sink.updates and self.batch_rows > self.sum_rows:  # the sums of all blocks so far
             self.sink.W.gradient = self.take(n_parameters * self.size)
             self.sink.b.gradient = <char *>self.sink.W.gradient + n_weights * self.size
 
@@ -78,7 +78,7 @@ cdef class RowPass(RowPlan):
         return finished
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
-        """Row pieces wait for the round before, sum pieces for the row pieces of theirs. No gradient: none waits."""
+        """A row piece waits for the round before, a sum piece for its round's row pieces. No gradient: none waits."""
         cdef int64_t round_size = self.n_row_pieces + self.n_sum_pieces
         if not self.sink.has_gradient:
             return 0
@@ -103,7 +103,7 @@ cdef class RowPass(RowPlan):
             self.add_partials(which, self.claim(self.claimed_sums, which, self.n_sum_pieces, thread))
 
     cdef Py_ssize_t claim(self, int64_t *counters, int64_t batch, Py_ssize_t n, int thread) noexcept nogil:
-        """Take one of n pieces of the batch: the one that this thread had in the last batch, if that is still free."""
+        """Take one of n pieces of the batch: the one that this thread had in the last batch, or the next free one."""
         cdef Py_ssize_t i = thread * n // self.n_threads
         while not claimed(&counters[i], batch):
             i = i + 1 if i + 1 < n else 0
@@ -118,7 +118,7 @@ cdef class RowPass(RowPlan):
         begin[0] = min(batch * self.batch_rows + part % self.parts_per_batch * self.part_rows, batch_end)
         end[0] = min(begin[0] + self.part_rows, batch_end)
 
-    # ---- parts with a gradient of their own
+    # ---- parts that one thread takes from rows to gradient
 
     cdef void own_part(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part, int64_t ticket) noexcept nogil:
         cdef Py_ssize_t partial
@@ -133,7 +133,7 @@ cdef class RowPass(RowPlan):
 
     cdef void part_to_partial(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part,
                               char *partial) noexcept nogil:
-        """From rows to gradient, one block after the other."""
+        """From rows to gradient, block by block. With one part a batch, the last block ends in the caller's sink."""
         cdef gradient_sink W_sink = self.sink.W, b_sink = self.sink.b
         cdef Py_ssize_t begin, end, block, next_block, n, i, j
         cdef Py_ssize_t sums = (batch * self.parts_per_batch + part) * ceil_div(self.part_rows, LOSS_ROWS)
@@ -211,7 +211,7 @@ cdef class RowPass(RowPlan):
         return self.rows.order[i] if self.rows.order != NULL else i
 
     cdef inline Py_ssize_t n_later(self, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-        """How many of n rows from `first` on there are to fetch."""
+        """How many of the n rows from `first` on can be fetched ahead: no row that is copied, none after the last."""
         return 0 if self.rows.copied else max(0, min(n, self.rows.n_rows - first))
 
     cdef inline Py_ssize_t fetched_by_forward(self, Py_ssize_t n_later) noexcept nogil:
@@ -226,7 +226,8 @@ cdef class RowPass(RowPlan):
         x.rows = <const void **>block + at
         x.later = x.rows + self.at.rows
         x.n_rows, x.n_later, x.n_features = n, 0, self.rows.n_features
-        # Rows in order need no copy, if a row follows: what is read as the last 64 bytes of a row may go on there.
+        # Rows in order are multiplied where they lie, but for the last block: the last step of 64 bytes of a row may
+        # go on into the next row.
         if (self.n_partials > 0 and self.rows.order == NULL and not self.rows.copied
                 and self.rows.row_stride >= self.rows.row_bytes >= 64
                 and block_first + self.at.rows < self.rows.n_rows):
@@ -265,7 +266,7 @@ cdef class RowPass(RowPlan):
         map.packed = self.weights_of(s, p.batch)
         # A batch of one row is summed as dot products: this depends on the batch, not on how it is cut into pieces.
         map.by_dots = self.few_classes or (p.batch_size if self.sink.has_gradient else self.rows.n_rows) == 1
-        if map.packed == NULL or self.sink.has_gradient:   # otherwise nothing reads that list
+        if map.packed == NULL or self.sink.has_gradient:   # otherwise nothing fetches the rows that come next
             n_later = self.n_later(p.later, p.n)
         self.point_at_rows(s.block, p, n_later)
         x.n_later = self.fetched_by_forward(n_later)
@@ -287,7 +288,7 @@ cdef class RowPass(RowPlan):
             self.kernels.argmax_columns(p.n, self.map.n_classes, logits, self.at.ld, self.sink.predictions + p.first)
 
     cdef const void *weights_of(self, const thread_scratch *s, Py_ssize_t batch) noexcept nogil:
-        """W of this batch, packed in the thread's panel; NULL if it cannot be packed, or if this way packs nothing."""
+        """W of this batch, packed in the thread's panel; NULL if it cannot be packed, or if forward reads W itself."""
         cdef packed_weights *packed = self.packed + s.thread
         cdef Py_ssize_t since = batch if self.sink.updates else 0
         if self.at.panel_bytes == self.at.weights:
@@ -304,7 +305,7 @@ cdef class RowPass(RowPlan):
 
     cdef void losses_of(self, char *block, const piece_rows *p, Py_ssize_t done, Py_ssize_t n,
                         Py_ssize_t head) noexcept nogil:
-        """Softmax, loss and dlogits of a head for n <= LOSS_ROWS rows, `done` after the first of the piece."""
+        """Softmax, loss and dlogits of a head for n <= LOSS_ROWS rows of p, after the first `done` of them."""
         cdef Py_ssize_t i, stored, at = p.at + done, first = p.first + done
         cdef Py_ssize_t sums = (p.sums + done // LOSS_ROWS) * self.n_heads + head
         cdef int64_t *labels = <int64_t *>(block + self.at.labels) + at

@@ -3,19 +3,19 @@
 cdef enum:
     ROWS_OF_BLOCK = 32
     FEW_CLASSES = 32         # with more, a row fills the lanes well enough by itself
-    SCRATCH_CLASSES = 8192   # of a block: 1 MB of float
+    SCRATCH_CLASSES = 8192   # of a block, at most: 1 MB of float
     PIECE_LOGITS = 8192      # of the rows, or blocks, of a piece
     ROWS_AT_ONCE = 16        # short rows, as many as the widest vectors have lanes
-    PAST_CACHES_ROW = 4096   # bytes of a row, and of a result that L3 does not keep
-    PAST_CACHES_OUTPUT = 1 << 26
+    PAST_CACHES_ROW = 4096   # bytes of a row, at least, for a result that is written past the caches
+    PAST_CACHES_OUTPUT = 1 << 26  # bytes of that result, at least: L3 does not keep it
 
 
 cdef class SoftmaxPass(Team):
     """Softmax along the middle axis of (n_outer, n_classes, n_inner) logits, in one of two ways.
 
-    With few classes, or where rows lie next to each other, a block of rows is brought into class-major scratch and
-    back: the lanes are rows. Otherwise the pass goes row by row, and the lanes are classes; a row whose classes are not
-    next to each other is copied into scratch and back.
+    With few classes, or where n_inner is large, so that a class of one row lies beside that of the next, a block of
+    rows is brought into class-major scratch and back: the lanes are rows. Otherwise the pass goes row by row, and the
+    lanes are classes; a row whose classes are not side by side is copied into scratch and back.
     """
     cdef const kernel_table *kernels
     cdef rows_kernel kernel                   # softmax or log_softmax; NULL: cross-entropy
@@ -25,7 +25,7 @@ cdef class SoftmaxPass(Team):
     cdef Py_ssize_t x_strides[3]
     cdef char *out                            # C-contiguous, or NULL
     # cross-entropy
-    cdef const char *dense                    # target of a row, or NULL
+    cdef const char *dense                    # a target for each logit, or NULL
     cdef Py_ssize_t dense_strides[3]
     cdef const int64_t *y
     cdef int64_t ignored
@@ -54,7 +54,7 @@ cdef class SoftmaxPass(Team):
     cdef void plan(self, int n_threads) except *:
         cdef Py_ssize_t n_rows = self.n_outer * self.n_inner
         cdef bint plain = self.kernel != NULL or (self.dense == NULL and self.label_weight == NULL)
-        # The shape alone decides: the same numbers in another layout give the same bits.
+        # Shape and kind of target decide, never the strides: the same numbers in another layout give the same bits.
         self.by_blocks = plain and (self.n_classes <= FEW_CLASSES if self.n_inner == 1 else
                                     self.n_classes <= SCRATCH_CLASSES and self.n_inner >= ROWS_OF_BLOCK // 2)
         self.row_bytes = round_up(self.n_classes * self.size, 64)
@@ -69,12 +69,12 @@ cdef class SoftmaxPass(Team):
             self.piece_rows = max(1, min(256, PIECE_LOGITS // self.n_classes))
             if self.piece_rows > ROWS_AT_ONCE:
                 self.piece_rows -= self.piece_rows % ROWS_AT_ONCE
-            # Where there are many, several: the thread that had a row has fetched the next one into its cache.
+            # If rows are many, a piece has 8 even of long ones: the thread that had one has fetched the next.
             self.piece_rows = max(self.piece_rows, min(8, n_rows // 64))
             self.n_tickets = ceil_div(n_rows, self.piece_rows)
             self.past_caches = (self.row_bytes >= PAST_CACHES_ROW
                                 and n_rows * self.n_classes * self.size >= PAST_CACHES_OUTPUT)
-            # Is a kernel called once for many rows, or for each, copied if need be?
+            # Can one call of a kernel take many rows as they lie? If not, it is called for each row, copied if need be.
             self.adjacent = (self.dense == NULL and self.n_inner == 1 and self.x_strides[1] == self.size
                              and (<uintptr_t>self.x | <uintptr_t>self.x_strides[0]) % self.size == 0)
             self.scratch_bytes = 3 * self.row_bytes   # of logits, result and target
@@ -140,7 +140,7 @@ cdef class SoftmaxPass(Team):
                 memcpy(out + k * self.n_inner * size, scratch + k * ROWS_OF_BLOCK * size, n * size)
 
     cdef void block_losses(self, Py_ssize_t row, Py_ssize_t n, char *scratch) noexcept nogil:
-        """Losses of n rows and, in place of their logits, the gradient; an ignored row has neither."""
+        """Losses of n rows and, in place of their logits, the gradient; both are 0 for an ignored row."""
         cdef char *factors = scratch + ROWS_OF_BLOCK * self.n_classes * self.size
         cdef int64_t *labels = <int64_t *>(factors + ROWS_OF_BLOCK * self.size)
         cdef char *losses = self.losses + row * self.size

@@ -18,7 +18,7 @@ typedef struct {
     int64_t apart[7];
     int64_t done;   /* pieces finished. In a cache line of its own: who waits reads it all the time */
     int64_t apart_too[7];
-    int64_t inside; /* threads that may touch the caller's arrays */
+    int64_t inside; /* helpers that may touch the caller's arrays */
     int64_t left;   /* helpers that will never touch them again */
     int64_t closed; /* 1: nobody starts another piece */
 } ticket_office;
@@ -51,7 +51,7 @@ static inline void leave_office(ticket_office *office)
     __atomic_fetch_add(&office->left, 1, __ATOMIC_SEQ_CST);
 }
 
-/* How many helpers the scheduler has run so far. */
+/* How many helpers have begun to run so far. */
 static inline int64_t has_come(const ticket_office *office)
 {
     return __atomic_load_n(&office->left, __ATOMIC_RELAXED) + __atomic_load_n(&office->inside, __ATOMIC_RELAXED);
@@ -62,8 +62,8 @@ static inline int64_t has_left(const ticket_office *office)
     return __atomic_load_n(&office->left, __ATOMIC_SEQ_CST);
 }
 
-/* Pieces take microseconds, so waiting threads spin; after that the thread waited for has probably lost its CPU, so
- * they yield theirs. */
+/* Pieces take microseconds, so a waiting thread spins at first. After 2,000 turns the thread that it waits for has
+ * probably lost its CPU, so it offers its own. */
 static inline void pause_waiting(int64_t *spins)
 {
     if (++*spins > 2000) {
@@ -108,7 +108,7 @@ static inline void wait_until_empty(ticket_office *office)
 }
 
 /* Linux may start a new thread on the CPU of its caller, and take milliseconds to see that another CPU is idle. So a
- * helper moves itself: helper number `thread` to the CPU of that number, among those that it may use. */
+ * helper that finds itself there moves: helper `thread` to the CPU of that number, among the others that it may use. */
 static inline void leave_cpu_of_caller(int cpu_of_caller, int thread)
 {
 #if defined(__linux__)
@@ -162,9 +162,9 @@ static inline double monotonic_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* A random order of n items: item i is exchanged with one of those from i on. A word of 64 random bits serves two items:
- * the upper half of word * (n - i) says which one item i is exchanged with, and the lower half is still random enough for
- * item i + 1. One exchange is likelier than another by n^2 / 2^64 at most. */
+/* A random order of n items: item i is exchanged with one of those from i on. 64 random bits serve two items: the upper
+ * half of their 128-bit product with n - i says with which one, and the lower half is still random enough for the next
+ * item. One exchange is likelier than another by n^2 / 2^64 at most. */
 static inline void shuffle_items(int64_t *items, ptrdiff_t n, const uint64_t *words)
 {
     __extension__ typedef unsigned __int128 product;
@@ -178,7 +178,7 @@ static inline void shuffle_items(int64_t *items, ptrdiff_t n, const uint64_t *wo
     }
 }
 
-/* n items of 1, 2, 4 or 8 bytes, `from_stride` and `to_stride` bytes apart, their bytes reversed or not */
+/* n items of 1, 2, 4 or 8 bytes, `from_stride` and `to_stride` bytes apart; the bytes of each reversed or not */
 static inline void copy_items(char *to, ptrdiff_t to_stride, const char *from, ptrdiff_t from_stride,
                               ptrdiff_t n, ptrdiff_t item_size, int reversed)
 {

@@ -1,14 +1,15 @@
 /* Floats by tiles of bfloat16 (AMX): included by floats.h with X_TERMS, how many terms a number of X has.
  *
  * A float is the sum of three numbers of 8 bits, each of them a bfloat16 (a float16, of 11 bits, is the sum of two).
- * The tile unit multiplies 16 x 32 by 32 x 16 of those without rounding and sums in float32, in the time of 16
+ * The tile unit multiplies 16 x 32 by 32 x 16 of those without rounding and sums in float32, in the time of 32
  * multiply-adds of vectors. Of the nine products of terms the three below 2^-24 of the whole are left out; six
- * remain, at 16 times the speed of floats. Terms below 2^-126 count as 0: numbers below 2^-110 lose digits.
+ * remain, at 16 times the speed of floats. Terms below 2^-126 count as 0: numbers below 2^-110 are less exact.
  *
  * Sums go by steps of 32 numbers, which lie in pairs: numbers l and 16 + l share an item of 32 bits. A step of a factor
- * has two tiles for each of its terms. Terms take half as much memory again as the floats. So they are made for as many
- * rows (or features) as stay in L2, and for one group of classes after the other; unless all classes fit too, a group's
- * are made anew each time. That costs less than products of terms that come from L3, and takes little memory. */
+ * (the left or the right matrix of a product) has two tiles for each of its terms. Terms take half as much memory again
+ * as the floats. So they are made for as many rows (or features) as stay in L2, and for one group of classes after the
+ * other; unless all classes fit too, a group's are made anew each time. That costs less than products of terms that
+ * come from L3, and takes little memory. */
 
 #define BFLOAT(name) FROM(PASTE(bfloat, name))
 
@@ -31,22 +32,22 @@ INLINE ptrdiff_t bfloat_steps(ptrdiff_t n)
     return (n + BFLOAT_STEP - 1) / BFLOAT_STEP;
 }
 
-/* Terms of n_classes times n numbers. */
+/* Bytes of the terms of n_classes times n numbers. */
 INLINE ptrdiff_t bfloat_bytes(ptrdiff_t n, ptrdiff_t n_classes)
 {
     return (n_classes + BFLOAT_CLASSES - 1) / BFLOAT_CLASSES * bfloat_steps(n) * BFLOAT_TERMS * 2 * TILE_BYTES;
 }
 
-/* Up to 16 floats, zeros after them; none if n is not above 0. What lies two lines on is fetched: the CPU does not
- * foresee it where a step is read of each of many rows. */
+/* The first n of 16 floats (all if n is larger, none if it is not above 0), zeros after them. What lies two lines on is
+ * fetched: the CPU does not foresee it where one step is read of each of many rows. */
 INLINE __m512 bfloat_load(const float *p, ptrdiff_t n)
 {
     __builtin_prefetch(p + 32);
     return n > 0 ? load_first_f32(p, n < 16 ? n : 16, 0) : (V){0};
 }
 
-/* The terms of two vectors, in pairs. Each is rounded to the nearest but the last, of which 8 bits are left. A number
- * that is not finite, or infinite when rounded, has the last term NaN, and so all sums of its row are NaN. */
+/* The terms of two vectors, in pairs. Each but the last is rounded to the nearest; for the last no more than 8 bits are
+ * left. A number that is not finite, or infinite when rounded, has the last term NaN, and so all its sums are NaN. */
 INLINE void bfloat_terms(__m512 low, __m512 high, const int n_terms, __m512i terms[])
 {
     const __m512i upper = _mm512_set1_epi32((int32_t)0xffff0000), half = _mm512_set1_epi32(0x8000);
@@ -61,7 +62,8 @@ INLINE void bfloat_terms(__m512 low, __m512 high, const int n_terms, __m512i ter
                                                  _mm512_castps_si512(high));
 }
 
-/* Is a sum of the n left rows not finite? Where floats are infinite, terms of both signs can sum to NaN. */
+/* Is a sum of the first n rows of the left factor not finite? Where floats have an infinite sum, terms of both signs
+ * can sum to NaN. */
 INLINE int bfloat_overflows(float sums[2][2][16][16], ptrdiff_t n)
 {
     __m512i large = _mm512_setzero_si512();
@@ -72,7 +74,8 @@ INLINE int bfloat_overflows(float sums[2][2][16][16], ptrdiff_t n)
     return _mm512_reduce_max_epi32(large) >= 0x7f800000;
 }
 
-/* Tiles 0 .. 3 += left rows 0 .. 31 times right columns 0 .. 31 (or the first 16 of either), over the steps. */
+/* Tiles 0 .. 3 += rows 0 .. 31 of the left factor times columns 0 .. 31 of the right one (or the first 16 of either),
+ * over the steps. */
 INLINE void bfloat_product_of(const char *left, const int left_terms, const int left_tiles, const char *right,
                               const int right_terms, const int right_tiles, ptrdiff_t n_steps)
 {
@@ -203,7 +206,7 @@ static ptrdiff_t bfloat_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 
 #endif
 
-/* Up to n of 32 numbers from p, likewise. */
+/* As bfloat_load: the first n of 32 numbers at p, zeros after them, and what lies two lines on is fetched. */
 INLINE void BFLOAT(two)(const S *p, ptrdiff_t n, __m512 two[2])
 {
     for (int half = 0; half < 2; half++, p += 16, n -= 16) {
@@ -213,7 +216,7 @@ INLINE void BFLOAT(two)(const S *p, ptrdiff_t n, __m512 two[2])
     }
 }
 
-/* n features from j of 32 rows as a left factor. Rows past the last are zeros. */
+/* n features from j on of 32 rows as a left factor: [step][term][half][row][pair]. Rows past the last are zeros. */
 INLINE void BFLOAT(split_rows)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n, char *to)
 {
     for (ptrdiff_t l = 0; l < n; l += BFLOAT_STEP)
@@ -262,7 +265,7 @@ INLINE int BFLOAT(logits)(const char *rows, ptrdiff_t n_rows, const char *weight
 }
 
 /* 2 n_rows n_features n_classes FLOP, in 6 times as many of bfloat16 (5 with X of float16). As many features of the
- * rows as fit stay in L2 while all of W passes by. Rows whose sums are not finite are multiplied as floats. */
+ * rows as fit stay in L2 while all of W passes by. 32 rows with a sum that is not finite are multiplied as floats. */
 static int BFLOAT(forward)(const x_rows *x, const linear_map *map, void *logits_, ptrdiff_t ld, void *scratch)
 {
     const void *const *rows = x->rows;
@@ -304,7 +307,7 @@ static int BFLOAT(forward)(const x_rows *x, const linear_map *map, void *logits_
     return 1;
 }
 
-/* All rows as right factors: a panel for each 32 features from j on. */
+/* All rows as right factors: for each 32 features from j on a panel [step][term][half][pair][feature]. */
 static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t end, char *panels)
 {
     const ptrdiff_t panel_bytes = bfloat_steps(n_rows) * X_TERMS * 2 * TILE_BYTES;
@@ -326,7 +329,7 @@ static void BFLOAT(split_features)(const void *const *rows, ptrdiff_t n_rows, pt
     }
 }
 
-/* The gradient of a panel's features, from j on, and of the n classes from k on, by floats. */
+/* The gradient of one panel's features (from j on) and of the n classes from k on, by floats. */
 static void BFLOAT(by_floats)(const x_rows *x, ptrdiff_t j, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
                               ptrdiff_t k, ptrdiff_t n, const gradient_sink *sink, void *panel)
 {

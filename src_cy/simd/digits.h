@@ -2,16 +2,16 @@
  *
  * A weight (or dlogit) is rounded to 24 bits of its class's largest and written as three signed digits,
  * q = d0 + 256 d1 + 65536 d2, so that  sum_j x[j] w[j] = unit * sum_d 256^d sum_j x[j] digit_d[j].
- * The rounding of w is at most 2^-23 of the largest w of the class; floats round every partial sum.
+ * The rounding of w is at most 2^-23 of the largest w of the class; floats round every sum on the way.
  *
  * A group of GROUP classes shares two tiles of 16 places each: digit d of class c has place 3 c + d of 32. A tile is 1
- * kB of memory, or a tile register that it fills: 64 bytes a place. Of W, these are digits of 64 features, where four
- * features of 16 places lie side by side; of dlogits, digits of 64 rows. */
+ * kB of memory, or the tile register that this fills: 64 bytes a place. Of dlogits, these are digits of 64 rows. Of W,
+ * they are digits of 64 features: four features of each place, through both tiles, then the next four features. */
 
 enum {
     GROUP = 10,
     PLACES = 32,
-    STEP = 64, /* features (or rows) that the product of two tiles sums over */
+    STEP = 64, /* features (or rows) that one product of tiles sums over */
     TILE_BYTES = 1024,
 };
 
@@ -25,20 +25,20 @@ INLINE ptrdiff_t n_groups(ptrdiff_t n_classes)
     return (n_classes + GROUP - 1) / GROUP;
 }
 
-/* The unit of each class, then two tiles of digits for each group and step. */
+/* Bytes of the unit of each class, then of two tiles of digits for each group and step. */
 static ptrdiff_t digits_bytes(ptrdiff_t n, ptrdiff_t n_classes)
 {
     return n_groups(n_classes) * (STEP + n_steps(n) * 2 * TILE_BYTES);
 }
 
-/* The digits of dlogits, and a panel of 64 features, interleaved. */
+/* Bytes of the digits of dlogits, and of a panel: 64 features of all rows, interleaved. */
 static ptrdiff_t digits_gradient_bytes(ptrdiff_t n_rows, ptrdiff_t n_classes)
 {
     return digits_bytes(n_rows, n_classes) + n_steps(n_rows) * 4 * TILE_BYTES;
 }
 
-/* 64 features of four rows become four rows of right factors, in row[] and in a panel: the four bytes of a feature lie
- * side by side. Factor t has 16 features: its item p is feature 16 (p / 4) + 4 t + p % 4. */
+/* 64 features of four rows become one row of each of four tiles of a panel, in row[] and in the panel: the four bytes
+ * of a feature lie side by side. Tile t has 16 of the features: its item p is feature 16 (p / 4) + 4 t + p % 4. */
 INLINE void interleave(__m512i row[4], char *to)
 {
     const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
@@ -65,7 +65,7 @@ INLINE int lines_at_once(const upcoming *next, ptrdiff_t n)
 #include "digits_vnni.h"
 #endif
 
-/* The exponent that brings |x| <= largest into 24 bits of three signed digits, given the bits of largest. */
+/* The exponent of the unit in which all |x| <= largest have three signed digits, given the bits of largest. */
 INLINE int exponent_of_unit(int32_t largest_bits)
 {
     float largest;
@@ -89,7 +89,7 @@ INLINE int32_t largest_magnitude(const float *x, ptrdiff_t n)
     return _mm512_reduce_max_epi32(largest);
 }
 
-/* Up to 16 numbers in units of 2^exponent, zeros after them: their digits are the lowest three bytes.
+/* Up to 16 numbers times 2^exponents, zeros after them: their digits are the lowest three bytes.
  * Adding 128 to a byte and taking it away without a carry turns 0 .. 255 into -128 .. 127.
  * If asked to, counts the numbers that are not 0, and those of them below 128 units. */
 INLINE __m512i digits_of(const float *x, ptrdiff_t n, __m512 exponents, __m512i *n_tiny, __m512i *n_nonzero)
@@ -139,7 +139,7 @@ static int digits_of_weights(const void *W, ptrdiff_t n_features, ptrdiff_t n_cl
         for (ptrdiff_t j = 0; j < STEP * n_steps(n_features); j += 16, to += 4 * 128) {
             const __m512i q = digits_of(w + j, n_features - j, exponents, &n_tiny, &n_nonzero);
             const __m512i d = _mm512_shuffle_epi8(q, by_digit);
-            /* the fourth item of each is overwritten by the next class */
+            /* the fourth byte of a number is no digit: the next class overwrites it */
             _mm_storeu_si128((__m128i *)to, _mm512_castsi512_si128(d));
             _mm_storeu_si128((__m128i *)(to + 128), _mm512_extracti32x4_epi32(d, 1));
             _mm_storeu_si128((__m128i *)(to + 256), _mm512_extracti32x4_epi32(d, 2));
@@ -238,7 +238,7 @@ static int digits_of_dlogits(const float *dlogits, ptrdiff_t ld, ptrdiff_t n_row
     return 1;
 }
 
-/* A class's sums for 64 features, in four factors of 16 as `interleave` has ordered them, join the sink in order. */
+/* A class's sums for 64 features, in four tiles of 16 as `interleave` has ordered them, join the sink in order. */
 INLINE void digits_into_sink(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, __m512i sums[4][PLACES],
                              int place, float unit, float scale)
 {

@@ -1,11 +1,11 @@
 /* Products of digits by the tile unit: 16 x 64 bytes times 64 x 16 into 16 x 16 integers of 32 bits in the time of
- * 16 multiply-adds of vectors; with three digits, eleven times what floats can do. */
+ * 32 multiply-adds of vectors; with three digits, eleven times what floats can do. */
 
-enum { ROWS_AHEAD = 1 << 20 }; /* none of this block is fetched: all rows are there before the first product */
+enum { ROWS_AHEAD = 1 << 20 }; /* no row of this block is fetched ahead: all are there before the first product */
 #define DIGITS_BY                                                                                      \
     .speed = 6, .forward_fetches = FETCH_HALF, .open = digits_open, .close = digits_close,             \
     .row_bytes = digits_row_bytes
-enum { AHEAD = 5 * STEP }; /* from L2 into L1; 1 to 3 steps ahead were slower */
+enum { AHEAD = 5 * STEP }; /* so far ahead rows in place come from L2 into L1; 1 to 3 steps were slower */
 
 /* Stores before this come before tile loads after it: GCC does not know that a tile load reads memory. */
 INLINE void settle(void)
@@ -34,7 +34,7 @@ static ptrdiff_t digits_row_bytes(ptrdiff_t n_features)
     return STEP * n_steps(n_features);
 }
 
-/* Rows one after another, each with zeros up to a whole step, unless they are multiplied in place. */
+/* Copies rows, one after another, each with zeros up to a whole step; or returns 1: they are multiplied in place. */
 INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
 {
     if (staged == rows[0])
@@ -51,7 +51,7 @@ INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_fea
     return 0;
 }
 
-/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
+/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p; `next` is fetched meanwhile */
 INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                           ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
                           __m512i sums[2][PLACES], upcoming *next, int n_lines)
@@ -81,8 +81,8 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
     _tile_stored(3, sums[1] + 16, 64);
 }
 
-/* sums[t][p]: place p times the 16 features of factor t of the panel. The first group of classes finds it `fresh`:
- * `interleave` fills it with the features of the rows from j on. `next` is fetched meanwhile. */
+/* sums[t][p]: place p times the 16 features of tile t of the panel, over the rows. For the first group of classes
+ * (`fresh`), `interleave` first fills the panel with 64 features of the rows from j on. `next` is fetched meanwhile. */
 INLINE void multiply_panel(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                            ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *panel, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)

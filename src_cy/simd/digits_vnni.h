@@ -1,7 +1,7 @@
 /* Products of digits by vectors of bytes: 64 bytes times 64 bytes, four at a time into 16 integers of 32 bits, in the
  * time of 16 multiply-adds of float. With three digits a third more than floats can do, and nothing to convert. */
 
-enum { ROWS_AHEAD = 8 }; /* the first product fetches rows of this block, so many after those that it multiplies */
+enum { ROWS_AHEAD = 8 }; /* the first product fetches rows of this block, so many ahead of those that it multiplies */
 #define DIGITS_BY .speed = 1.25, .forward_fetches = FETCH_NONE, .row_bytes = no_row_bytes
 
 INLINE int stage_rows(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t n_features, void *staged)
@@ -16,7 +16,8 @@ INLINE const char *row_or_last(const void *const *rows, ptrdiff_t n_rows, ptrdif
     return rows[i < n_rows ? i : n_rows - 1];
 }
 
-enum { CLASSES = 2, AT_ONCE = 3 * CLASSES, FETCHING = 16 /* rows between two fetches */ };
+/* Of the second product: classes at once, and their places; rows between two fetches. */
+enum { CLASSES = 2, AT_ONCE = 3 * CLASSES, FETCHING = 16 };
 
 INLINE __m512i four_bytes(const char *p, size_t n)
 {
@@ -61,7 +62,7 @@ INLINE void multiply_rows_of(const int n_tiles, const void *const *rows, ptrdiff
     }
 }
 
-/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p */
+/* sums[half][16 t + r][p]: row 16 half + r of 32 times place 16 t + p; `next` is fetched meanwhile */
 INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                           ptrdiff_t stride, const char *digits, ptrdiff_t n_features, int n_classes,
                           __m512i sums[2][PLACES], upcoming *next, int n_lines)
@@ -73,14 +74,14 @@ INLINE void multiply_rows(const int in_place, const void *const *rows, ptrdiff_t
         multiply_rows_of(1, rows, n_rows, digits, n_features, sums, next, n_lines);
 }
 
-/* As multiply_panel, for the two classes from c on. The first two interleave the panel as they go: so its bytes come
- * from L2, and are shuffled, while others are multiplied. */
+/* As multiply_panel, for the two classes from c on. If `fresh` (for the first two), the panel is made on the way: so
+ * bytes of X come from L2, and are shuffled, while others are multiplied. */
 INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t n_rows, ptrdiff_t j, ptrdiff_t n,
                              char *panel, const char *digits, int c, __m512i sums[4][PLACES], upcoming *next,
                              int n_lines)
 {
     const __mmask64 mask = n < STEP ? ((__mmask64)1 << n) - 1 : (__mmask64)-1;
-    const void *last[4]; /* chosen before: an address that waits for a choice comes too late */
+    const void *last[4]; /* chosen before the loop: an address that waits for a choice comes too late */
     for (int r = 0; r < 4; r++)
         last[r] = row_or_last(rows, n_rows, (n_rows - 1) / 4 * 4 + r);
     __m512i acc[4][AT_ONCE];
@@ -113,8 +114,8 @@ INLINE void multiply_classes(const int fresh, const void *const *rows, ptrdiff_t
             sums[t][3 * c + p] = acc[t][p];
 }
 
-/* sums[t][p]: place p times the 16 features of factor t of the panel. The first group of classes finds it `fresh`:
- * `interleave` fills it with n features of the rows from j on, and zeros. `next` is fetched meanwhile. */
+/* sums[t][p]: place p times the 16 features of tile t of the panel, over the rows. For the first group of classes
+ * (`fresh`), the panel is first filled: n features of the rows from j on, and zeros. `next` is fetched meanwhile. */
 INLINE void multiply_panel(const int fresh, const void *const *rows, ptrdiff_t n_rows, const char *staged,
                            ptrdiff_t stride, ptrdiff_t j, ptrdiff_t n, char *panel, const char *digits, int n_classes,
                            __m512i sums[4][PLACES], upcoming *next, int n_lines)

@@ -135,7 +135,7 @@ INLINE V FN(exp)(V x)
 #if !defined(HAS_SCALE) /* so that n is LEAST_N at least */
     x = FN(larger)(FN(all)(underflow), x);
 #endif
-    /* adding 1.5 * 2^fraction_bits rounds to an integer, which then sits in the low bits, above LEAST_N */
+    /* adding 1.5 * 2^FRACTION_BITS rounds to an integer, which then sits in the low bits; here as n - LEAST_N */
     const V shifted = VOP(fma)(x, FN(all)(log2e), FN(all)(magic - LEAST_N));
     const V n = shifted - (magic - LEAST_N);
     const V high = VOP(fma)(n, FN(all)(-ln2_high), x), r = VOP(fma)(n, FN(all)(-ln2_low), high); /* high is exact */

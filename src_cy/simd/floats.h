@@ -116,7 +116,7 @@ INLINE void FROM(dot_tile_of)(const int n_classes, const int n_rows, int n_there
             sums[c][r] = totals[c][r];
 }
 
-/* Returns how many of the n_rows it has done: DOT_ROWS, or the last one. */
+/* Returns how many of the n_rows it has done: DOT_ROWS, or 1 if fewer are left. */
 static int FROM(dot_tile)(int n_classes, ptrdiff_t n_rows, const void *const *rows, ptrdiff_t begin, ptrdiff_t n,
                           const T *W, ptrdiff_t ldw, V (*sums)[LANES], upcoming *next, int lines)
 {
@@ -176,7 +176,7 @@ static int FROM(forward)(const x_rows *x, const linear_map *map, void *logits, p
     return 1;
 }
 
-/* panel[i][t] = X[i][begin + t] for the n <= WIDE features of a tile, zeros after them. */
+/* panel[i][t] = X[i][begin + t] for n <= WIDE features, zeros after them. */
 static void FROM(pack)(const void *const *rows, ptrdiff_t n_rows, ptrdiff_t begin, ptrdiff_t n, T *panel)
 {
     for (ptrdiff_t i = 0; i < n_rows; i++)
@@ -228,8 +228,8 @@ static void FROM(gradient_tile)(int n_classes, const T *dlogits, ptrdiff_t ld, c
 #undef TILE_OF
 }
 
-/* 2 n_rows (end - begin) n_classes FLOP. With few classes a tile of X is used once or twice and read as it is;
- * with many it is converted into a panel first. */
+/* 2 n_rows (end - begin) n_classes FLOP. With few classes X is read once or twice, as it is stored; with many, and for
+ * the last few features, WIDE features of all rows are first converted into a panel. */
 static int FROM(gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits_, ptrdiff_t ld,
                           ptrdiff_t n_classes, const gradient_sink *sink, void *panel)
 {

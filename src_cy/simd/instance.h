@@ -12,17 +12,17 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or DOT_TILE_CLASSES x DOT_ROWS. A chunk is so many terms, which
+/* Tiles hold TILE_CLASSES x TILE_VECTORS accumulators, or DOT_TILE_CLASSES x DOT_ROWS. A chunk is so many numbers that
  * are summed one by one before their sum joins a total: that keeps rounding small. */
 enum {
     TILE_VECTORS = 2,
     PANEL = FORWARD_PANEL, /* features: 32 kB with the longest vectors (Zen 4: 1.03 times as long with 128) */
     DOT_FEATURES = 1024, /* of a tile of dot products: 20 to 24 kB of W for 5 or 6 classes */
-    CHUNK = GRADIENT_CHUNK,
-    SUM_CHUNK = 64,  /* exponentials of a row */
-    SHORT_ROW = 16,  /* vectors */
-    LONG_ROW = 32768, /* bytes: L1 has no room for the exponentials too */
-    ROW_CHUNK_BYTES = 8192, /* of a long row, whose maximum and sum are taken together */
+    CHUNK = GRADIENT_CHUNK, /* rows */
+    SUM_CHUNK = 64,  /* exponentials, in each lane */
+    SHORT_ROW = 16,  /* vectors of a row, at most: such rows go several at once */
+    LONG_ROW = 32768, /* bytes of a row, at least: L1 has no room for its exponentials too */
+    ROW_CHUNK_BYTES = 8192, /* of a long row: it is read for its maximum, then from L1 for its sum */
 };
 
 /* A tile's loops are unrolled for its number of classes: a case for each, up to TILE_CLASSES. */
@@ -58,7 +58,7 @@ static inline void put_back(unsigned was)
 #endif
 }
 
-/* A way that stages no rows, or packs no weights. */
+/* For ways that stage no rows, or pack no weights. */
 static inline ptrdiff_t no_row_bytes(ptrdiff_t n_features)
 {
     (void)n_features;
@@ -76,7 +76,7 @@ static inline ptrdiff_t no_weights_bytes(ptrdiff_t n_features, ptrdiff_t n_class
 typedef struct {
     const void *const *rows;
     ptrdiff_t n_rows, begin, end; /* bytes begin .. end of each row are wanted */
-    ptrdiff_t at;                 /* of the first row, those before `at` have been fetched */
+    ptrdiff_t at;                 /* of the first row, the bytes before `at` have been fetched */
 } upcoming;
 
 INLINE void fetch_lines(upcoming *next, int n)
@@ -92,8 +92,8 @@ INLINE void fetch_lines(upcoming *next, int n)
     }
 }
 
-/* DOT_CLASSES: with up to so many classes (of a head), logits are dot products of several rows. None, where nobody has
- * measured it. */
+/* DOT_CLASSES: with up to so many classes (of a head), logits are dot products. 0 where nobody has measured it: then
+ * only the logits of a batch of one row are. */
 #if !defined(DOT_CLASSES)
 #define DOT_CLASSES 0
 #define DOT_ROWS 1
@@ -105,16 +105,16 @@ INLINE void fetch_lines(upcoming *next, int n)
 #else
 #define FOR_DOT_SIZE FOR_SIZE
 #endif
-/* Softmax needs the exponentials of a row twice: for their sum, then for the result. Rows of 32 kB and more may keep
- * them where the result will be (KEEPS_IN_PLACE), or in scratch, up to MOST_KEPT bytes, if the result is written past
- * the caches (KEEPS_APART); otherwise they are computed again. */
+/* Softmax needs the exponentials of a row twice: for their sum, then for the result. Rows of 32 kB and more keep them
+ * where the result will be (KEEPS_IN_PLACE); or, up to MOST_KEPT bytes, there too, but in scratch if the result is
+ * written past the caches (KEEPS_APART); otherwise they are computed again. */
 #if !defined(KEEPS_IN_PLACE)
 #define KEEPS_IN_PLACE 0
 #endif
 #if !defined(KEEPS_APART)
 #define KEEPS_APART 0
 #endif
-typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish;
+typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in softmax_rows.h */
 #if !defined(IN_REGISTER)
 #define IN_REGISTER(v)
 #endif

@@ -14,13 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Elements of the compute type per row of a panel: what the widest tiles need. */
+/* Panels of floats: so many features of each row at a time for the first product (see PANEL in instance.h), and for the
+ * second, as many as the widest tiles have. */
 enum { FORWARD_PANEL = 256, GRADIENT_PANEL = 32 };
-/* At most so many bytes of a row's exponentials are kept: with those of two rows, the logits of one and of the next, an
- * L2 of 1 MB is full. (With half as many, 1,024 x 65,536 takes 1.4 times as long on Zen 4.) */
+/* With KEEPS_APART (see instance.h), softmax keeps the exponentials of rows of up to so many bytes: with those of two
+ * rows, the logits of one and of the next, an L2 of 1 MB is full. (With half as many, 1,024 x 65,536 takes 1.4 times as
+ * long on Zen 4.) */
 enum { MOST_KEPT = 1 << 18 };
 
-/* How X is stored; whatever it is, it is computed in float32 or float64 as W and b are stored. */
+/* How X is stored. Whatever that is, the compute type is that of W and b: float32 or float64. */
 typedef enum { STORED_U8, STORED_F16, STORED_F32, STORED_F64, N_STORED_TYPES } stored_type;
 
 /* Rows of X that a kernel multiplies, and those that come next, which it fetches meanwhile. */
@@ -29,8 +31,8 @@ typedef struct {
     ptrdiff_t n_rows, n_features;
     const void *const *later;
     ptrdiff_t n_later;
-    /* for a way that stages rows: where row i is staged, i * stride bytes on; with room up to a multiple of 32 rows and
-       of 64 bytes. Equal to rows[0], the rows lie so already and are not copied */
+    /* for a way that stages rows, that is, copies them to lie `stride` bytes apart: row i to staged + i * stride, with
+       room up to a multiple of 32 rows and of 64 bytes. If staged is rows[0], they lie so already and are not copied */
     void *staged;
     ptrdiff_t stride;
 } x_rows;
@@ -44,8 +46,8 @@ typedef struct {
     int by_dots;        /* floats are multiplied as dot products, not by panels: the sums have other bits */
 } linear_map;
 
-/* A gradient sums so many rows one by one before their sum joins a total, which keeps rounding small. Where a batch has
- * several blocks, each but the last has a multiple of so many rows: then no sum depends on how large they are. */
+/* Where floats multiply, a gradient sums so many rows one by one before their sum joins a total, which keeps rounding
+ * small. A block of more rows than that has a multiple of them (but for a batch's last): so its size changes no sum. */
 enum { GRADIENT_CHUNK = 256 };
 
 /* Where a gradient goes when its last row is summed: into `gradient`, or straight into W. */
@@ -54,7 +56,8 @@ typedef struct {
     void *velocity;      /* like W; NULL: no momentum */
     void *gradient;      /* like W; holds sums without the scale until the last rows. Unused if W is given and all rows
                             of the batch come at once */
-    int first, last;     /* are these rows the first, the last of their batch? */
+    int first, last;     /* are these rows the first, the last that the sum takes? Where there are several partials, a
+                            part never has the last: add_partials finishes the sum */
     double scale;        /* of the finished sums */
     double learning_rate, momentum, weight_decay;
     int nesterov;
@@ -68,31 +71,32 @@ typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
 typedef enum { FETCH_NONE, FETCH_HALF, FETCH_ALL } fetching;
 
 /* A way of multiplying rows of one stored type: both products, and what they need. Sums may depend on which rows make a
- * block, and on nothing else. */
+ * block, but not on how the block is cut into pieces. */
 typedef struct {
     /* what the way can do, and from where it pays; even_weights: sample weights must not be far apart */
     ptrdiff_t most_features, fewest_features, fewest_classes, fewest_rows;
     int even_weights;
     double speed;                /* against floats, roughly */
-    int packs;                   /* are W and dlogits rewritten for each piece? Then pieces should be large */
+    int packs;                   /* does each thread rewrite W, and dlogits? Then pieces should be large */
     ptrdiff_t classes_at_once;   /* logits have room up to a multiple of so many classes */
     fetching forward_fetches;
     /* NULL, or what each thread calls before its first product and after its last */
     void (*open)(void);
     void (*close)(void);
-    /* bytes of a staged row (0: none is staged), of packed weights (0: none are, forward reads W itself), of scratch */
+    /* bytes of a staged row (0: none is staged), of packed weights (0: none are, forward reads W itself), and of the
+       scratch of each product */
     ptrdiff_t (*row_bytes)(ptrdiff_t n_features);
     ptrdiff_t (*weights_bytes)(ptrdiff_t n_features, ptrdiff_t n_classes);
     ptrdiff_t (*forward_bytes)(ptrdiff_t n_rows, ptrdiff_t n_features);
     ptrdiff_t (*gradient_bytes)(ptrdiff_t n_rows, ptrdiff_t n_classes);
-    /* returns 0 if W is not finite, or too uneven; NULL where weights_bytes are 0 */
+    /* returns 0 if W is not finite, or too uneven; not called where weights_bytes are 0 */
     int (*pack_weights)(const void *W, ptrdiff_t n_features, ptrdiff_t n_classes, void *packed);
     /* logits[k * ld + i] of x. Stages the rows for both products. Returns 0, having only staged, where this way cannot
        (its weights should be packed, but map->packed is NULL): then floats must serve */
     int (*forward)(const x_rows *x, const linear_map *map, void *logits, ptrdiff_t ld, void *scratch);
-    /* sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, into the sink; begin is a multiple of 64, end another or
-       n_features; features begin .. end of x->later may be fetched. Returns 0, having done nothing, where this way
-       cannot (one of dlogits is not finite): then floats must serve */
+    /* sum_i dlogits[k * ld + i] X[i,j] for begin <= j < end, into the sink; begin is a multiple of 64, and so is end
+       unless it is n_features; features begin .. end of x->later may be fetched. Returns 0, having done nothing, where
+       this way cannot (one of dlogits is not finite): then floats must serve */
     int (*gradient)(const x_rows *x, ptrdiff_t begin, ptrdiff_t end, const void *dlogits, ptrdiff_t ld,
                     ptrdiff_t n_classes, const gradient_sink *sink, void *scratch);
 } way_of_multiplying;
@@ -133,8 +137,8 @@ typedef struct {
                                double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride, void *kept);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
-    /* the limits of the machine, for the benchmark: n rounds of multiply-adds in registers, returning
-       their FLOP; the sum of all bits of a 64-byte aligned block, read once */
+    /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
+       memory read once (its last few vectors excepted), returning some of its bits, so that the reads are needed */
     double (*multiply_adds)(ptrdiff_t n, void *result);
     int64_t (*read_all)(const void *block, ptrdiff_t n_bytes);
 } kernel_table;

@@ -2,14 +2,14 @@
 
 /* ---- gradients --------------------------------------------------------------------------------- */
 
-/* The sums of the blocks before this one, for up to LANES elements from `at` of the parameters on. */
+/* The sums so far, without the rows at hand: of up to LANES parameters from number `at` on. */
 INLINE V FN(from_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n)
 {
     return sink->first ? (V){0} : FN(load_first)((const T *)sink->gradient + at, n, 0);
 }
 
-/* The sums with this block's rows go where the sink says: with those of the last rows they are scaled, and stored or
- * applied to W. */
+/* The sums with the rows at hand go where the sink says: back to the sums so far or, if these rows are the last, scaled
+ * into the gradient or into W. */
 INLINE void FN(into_sink)(const gradient_sink *sink, ptrdiff_t at, ptrdiff_t n, V g, T scale)
 {
     if (sink->last)
@@ -135,13 +135,14 @@ static void FN(forward_tile)(int n_classes, ptrdiff_t n_rows, const T *W, ptrdif
 #define NARROW_TILE_OF(size) FN(forward_tile_of)(size, 1, W, ldw, panel, n, first, last, scale, b, logits, ld)
     if (n_rows > LANES)
         FOR_SIZE(n_classes, TILE_OF)
-    else /* one image is half the work */
+    else /* rows for one vector are half the work */
         FOR_SIZE(n_classes, NARROW_TILE_OF)
 #undef TILE_OF
 #undef NARROW_TILE_OF
 }
 
-/* logits[i] = the sum of sums[i]'s lanes, as sum_lanes adds them, for up to LANES rows; or joins what is there. */
+/* logits[i] = the sum of sums[i]'s lanes, as sum_lanes adds them, for up to LANES rows; unless `first`, the sum joins
+ * what is there. */
 INLINE void FN(fold_logits)(ptrdiff_t n_rows, V sums[LANES], int first, int last, T scale, T b, T *logits)
 {
     if (n_rows == 1) {

@@ -78,7 +78,7 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
                                       const int64_t *y, const void *factors, void *losses,
                                       int64_t *predictions)
 {
-    const unsigned was = flush_subnormals(); /* such are the others' exponentials where a class has all */
+    const unsigned was = flush_subnormals(); /* where one class is almost certain, the others' exponentials are such */
     for (ptrdiff_t i = 0; i < n_rows; i += LANES) {
         T *logits = (T *)logits_ + i, own[LANES] = {0};
         const ptrdiff_t n = n_rows - i < LANES ? n_rows - i : LANES;
@@ -93,7 +93,7 @@ static void FN(cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, voi
         if (!factors)
             continue;
         const V factor = FN(load_first)((const T *)factors + i, n, 0), share = factor / total;
-        const I counts = factor != 0; /* weight 0 is left out, even where its loss is NaN */
+        const I counts = factor != 0; /* a row of weight 0 is left out, even where its loss is NaN */
         for (ptrdiff_t k = 0; k < n_classes; k++) {
             /* below the normal numbers it is 0: a subnormal operand costs a product some 100 cycles */
             const V d = FN(load)(logits + k * ld) * share;

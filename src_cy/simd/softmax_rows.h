@@ -1,8 +1,8 @@
 /* Softmax and cross-entropy of row-major rows: the lanes are classes. */
 
-/* Where the last vector of a row of n begins, after the k < n that whole vectors have. Where masks cost nothing, at k.
- * Elsewhere it ends with the row and has some of those before once more: that takes less time than a few lanes alone.
- * */
+/* Where the last vector of a row of n classes begins, if whole vectors have the first k < n. Where masks cost nothing,
+ * at k. Elsewhere it ends with the row, and has some classes of the vector before once more: that takes less time than
+ * to handle a few lanes alone. */
 INLINE ptrdiff_t FN(last_vector)(ptrdiff_t k, ptrdiff_t n)
 {
 #if defined(HAS_MASKS)
@@ -48,8 +48,8 @@ INLINE T FN(row_max)(ptrdiff_t n_classes, const T *x)
 
 /* ---- the second half of a row: its result ---- */
 
-/* softmax, factor * exp(x - largest) or, of the exponential itself (KEPT), factor * x; or its logarithm,
- * x - largest - factor */
+/* EXPONENTIAL: softmax is exp(x - largest) * factor. KEPT: x is the exponential already, softmax is x * factor.
+ * LOGARITHM: log_softmax is x - largest - factor, where factor is the logarithm of the sum. */
 INLINE V FN(finished)(V x, const row_finish finish, T largest, T factor)
 {
     return finish == LOGARITHM ? x - largest - factor : finish == KEPT ? x * factor : FN(exp)(x - largest) * factor;
@@ -74,8 +74,8 @@ INLINE void FN(finish_row)(ptrdiff_t n_classes, const T *x, const row_finish fin
 #endif
 
 /* A row whose result is written, a vector at a time, while the next row is summed: memory and half of the arithmetic
- * units have little to do then. Whole vectors of the result are begin .. end; `left` of them are still to be written,
- * the next one at k. Then `by` is subtracted from the label's. Writing starts at a third of the row: if the same
+ * units have little to do then. Whole aligned vectors of the result are begin .. end; `left` of them are still to be
+ * written, the next one at k. Then class `label` loses `by`. Writing starts at a third of the row: if the same
  * position were read of one row and written of the other, both would meet in one bank of memory where rows are a power
  * of two apart, or loads would wait for stores to the same offset of another page (Zen 4: 2,048 x 32,768 takes 1.6
  * times as long, 4,096 x 1,000 1.4 times). Past the caches, a line that is only written need not be read. */
@@ -316,7 +316,7 @@ INLINE void FN(either_softmax_rows)(ptrdiff_t n_rows, ptrdiff_t n_classes, const
         }
     }
     FN(finish_rest)(&before, waiting);
-    if (kept) { /* once: the stores of the next row would wait for each of them */
+    if (kept) { /* one fence for all rows: the next row's stores would wait for one after each */
         STREAM_FENCE();
     }
 }
@@ -396,7 +396,7 @@ INLINE void FN(cross_entropy_row)(ptrdiff_t n_classes, const T *x, const T *targ
         *loss = 0;
         if (dx)
             memset(dx, 0, (size_t)n_classes * sizeof(T));
-        FN(finish_rest)(before, KEPT); /* the next row has its scratch */
+        FN(finish_rest)(before, KEPT); /* the next row takes the half of the scratch that `before` reads */
         return;
     }
     if (spike != 0)

@@ -12,15 +12,16 @@ typedef int64_t f64_integers __attribute__((vector_size(32)));
 enum { f32_lanes = 8, f64_lanes = 4 };
 /* 12 accumulators, 2 vectors of the panel, 1 broadcast: 15 of the 16 registers */
 #define TILE_CLASSES 6
-/* or 2 rows, 1 vector of W; dot products serve up to so many classes (Zen 3: bench --only growth/n_classes) */
+/* of dot products: 12 accumulators, 2 rows, 1 vector of W; up to DOT_CLASSES they pay (Zen 3: bench --only
+ * growth/n_classes) */
 #define DOT_ROWS 2
 #define DOT_TILE_CLASSES 6
 #define DOT_STEP 8
 #define DOT_CLASSES 48
-/* exp of 8 lanes takes longer than to bring a row back from L2, even if its lines in memory are read for
- * it that would be written past the caches (Zen 3: 2,048 x 10,000 in 1.5 times as long without) */
+/* exp of 8 lanes takes longer than to bring exponentials back from L2, even though lines of the result are then read
+ * from memory, which writing past the caches spares (Zen 3: without, 2,048 x 10,000 takes 1.5 times as long) */
 #define KEEPS_IN_PLACE 1
-/* read once for all rows: GCC would rather read it again for each, and two loads a cycle are not enough */
+/* v is read once for all rows: GCC would rather read it again for each, and two loads a cycle are not enough */
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
@@ -98,7 +99,7 @@ static inline f64_vector f64_fma(f64_vector a, f64_vector b, f64_vector c)
 {
     return _mm256_fmadd_pd(a, b, c);
 }
-/* lanes 0 .. n - 1 */
+/* a mask of lanes 0 .. n - 1 */
 static inline __m256i f32_first(ptrdiff_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -157,7 +158,7 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 /* past the caches, to an aligned address; others may see it after the fence */
 #define STREAM_FENCE() _mm_sfence()
 #define STREAM(p, v) _mm256_stream_si256((__m256i *)(p), (__m256i)(v))
-/* within 16-byte lanes first, then the lanes themselves */
+/* within halves of 16 bytes first, then the halves themselves */
 static inline void f32_transpose(f32_vector v[8])
 {
     __m256 u[2][4];

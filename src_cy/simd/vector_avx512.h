@@ -18,7 +18,7 @@ enum { f32_lanes = 16, f64_lanes = 8 };
 #define DOT_TILE_CLASSES 5
 #define DOT_STEP 4
 #define DOT_CLASSES 32
-/* read once for all rows: GCC would rather read it again for each */
+/* v is read once for all rows: GCC would rather read it again for each */
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 
 static inline f32_vector f32_load_u8(const uint8_t *p)
@@ -55,7 +55,7 @@ static inline f64_vector f64_load_f64(const double *p)
     return _mm512_loadu_pd(p);
 }
 
-/* Zen 4: softmax of 2,048 x 32,768 or 10,000 takes 1.6 times as long if they are computed again */
+/* Zen 4: softmax of 2,048 x 32,768 or 10,000 takes 1.6 times as long if exponentials are computed again */
 #define KEEPS_APART 1
 #define HAS_LANES /* upper halves onto lower, until one lane is left */
 static inline float f32_sum_lanes(f32_vector v)
@@ -74,7 +74,7 @@ static inline double f64_largest_lane(f64_vector v)
 {
     return _mm512_reduce_max_pd(v);
 }
-#define HAS_HALVES /* the `half` first of each 2 half lanes of a and b, and the others */
+#define HAS_HALVES /* `first`: of each 2 * half lanes of a, and of b, the first half; `second`: the others */
 static inline void f32_halves(int half, f32_vector a, f32_vector b, f32_vector *first, f32_vector *second)
 {
     switch (half) {
@@ -104,7 +104,7 @@ static inline void f64_halves(int half, f64_vector a, f64_vector b, f64_vector *
         *first = _mm512_unpacklo_pd(a, b), *second = _mm512_unpackhi_pd(a, b);
     }
 }
-/* the lanes in the order of the vectors that have been folded with those half their number away, down to one */
+/* `halves`, from half a vector down to 1, leave the sum of each vector in one lane: here in the order of the vectors */
 static inline f32_vector f32_in_order(f32_vector v)
 {
     return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), v);
@@ -161,7 +161,7 @@ static inline void f64_store_first(double *p, f64_vector v, ptrdiff_t n)
 /* past the caches, to an aligned address; others may see it after the fence */
 #define STREAM_FENCE() _mm_sfence()
 #define STREAM(p, v) _mm512_stream_si512((__m512i *)(p), (__m512i)(v))
-/* Within 16-byte lanes first, then the lanes themselves: a 4 x 4 transpose of lanes. */
+/* Within quarters of 16 bytes first, then the quarters themselves: a 4 x 4 transpose of quarters. */
 static inline void f32_transpose(f32_vector v[16])
 {
     __m512 u[4][4];
@@ -205,8 +205,8 @@ static inline void f64_transpose(f64_vector v[8])
     }
 }
 
-/* 16 rows x 64 bytes -> panel[j * stride + r]: transposed as bytes, four lanes of 16 x 16 at once, which takes
- * a quarter of the shuffles. Each turn moves the rows' top bit to the end of the address (row, byte). */
+/* 16 rows x 64 bytes -> panel[j * stride + r]: transposed as bytes, in each quarter of the vectors 16 x 16, which takes
+ * a quarter of the shuffles. Each turn moves the top bit of an address (row, byte in its quarter) to the end. */
 #define HAS_PACK_U8
 static inline void f32_pack_u8(const uint8_t *const rows[16], ptrdiff_t from, float *panel, ptrdiff_t stride)
 {
@@ -220,7 +220,7 @@ static inline void f32_pack_u8(const uint8_t *const rows[16], ptrdiff_t from, fl
         }
         memcpy(v, zipped, sizeof v);
     }
-    uint8_t bytes[16][64]; /* through memory: extracting lanes would cost the port that shuffles */
+    uint8_t bytes[16][64]; /* through memory: extracting quarters would cost the port that shuffles */
     for (int t = 0; t < 16; t++)
         _mm512_storeu_si512(bytes[t], v[t]);
     for (int q = 0; q < 4; q++)
