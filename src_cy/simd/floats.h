@@ -268,7 +268,7 @@ static const way_of_multiplying FROM(floats) = {
     .gradient_bytes = FN(gradient_bytes), .forward = FROM(forward), .gradient = FROM(gradient)};
 
 #if defined(X_TERMS)
-#include "bfloats.h"
+#include "bfloats_amx.h"
 #endif
 
 #undef SUFFIX
