@@ -1,5 +1,5 @@
-# Instruction sets, buffers, scratch; the .pxi files hold the threads and the two passes. What happens in registers is in
-# simd/; README.md is the map, and says what each word means.
+# Instruction sets, buffers, scratch; the .pxi files hold the threads and the two passes. What happens in registers is
+# in simd/; README.md is the map, and says what each word means.
 #
 # Two kinds of pass, both cut into pieces of work that a team of threads takes in order:
 #   RowPass      X -> logits -> softmax -> loss, predictions, dlogits -> gradient or SGD update

@@ -43,8 +43,8 @@ def bytes_needed(
 class Sums(NamedTuple):
     """What a pass sums up, a number for each head."""
 
-    losses: NDArray[np.float64]  # times the weights of the rows
-    n_correct: NDArray[np.int64]  # rows predicted right, whatever they weigh
+    losses: list[float]  # times the weights of the rows
+    n_correct: list[int]  # rows predicted right, whatever they weigh
 
 
 class Moments(NamedTuple):
@@ -118,14 +118,13 @@ class LocalPasses:
             calls.Sink((dW, db)),
             self.n_threads,
         )
-        sums = Sums(np.array(losses), np.array(n_correct, np.int64))
         if self.target.ndim == 2:
             split = self.n_classes * self.n_features
             for h, excess in enumerate(self._soft_excess[weight_of_head]):
-                sums.losses[h] += np.dot(excess, np.append(W[h], b[h]))
+                losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
                 dW[h] += excess[:split].reshape(dW[h].shape)
                 db[h] += excess[split:]
-        return sums
+        return Sums(losses, n_correct)
 
     @cached_property
     def _soft_excess(self) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ class Problem:
         losses = self._pass(np.arange(n), W, self.null_bias, self.null_gradient, db)
         self.null_gradient /= self.totals[:, None, None].astype(self.dtype)
         self.null_bias_gradient = db / self.totals[:, None] * self.fit_intercept
-        self.null_loss = losses / self.totals
+        self.null_loss = np.array(losses) / self.totals
         if not all(np.isfinite(array).all() for array in (losses, self.null_gradient)):
             self.passes.raise_bad_value()
 
@@ -154,7 +154,7 @@ class Problem:
 
     def _pass(
         self, weight_rows: NDArray[np.int64], W: Array, b: Array, dW: Array, db: Array
-    ) -> NDArray[np.float64]:
+    ) -> list[float]:
         """Evaluate stacked heads: the weighted sums of losses and of gradients."""
         self.n_passes += 1
         return self.passes.evaluate(W, b, weight_rows, dW, db).losses
@@ -182,7 +182,7 @@ class Problem:
             self.penalties[head].add_gradient(x[:split], g[:split])
             if not self.fit_intercept:
                 g[split:] = 0
-            objectives.append(float(losses[i]) / total + self.penalty_at(head, x))
+            objectives.append(losses[i] / total + self.penalty_at(head, x))
         return objectives
 
     def penalty_at(self, head: int, x: Array) -> float:

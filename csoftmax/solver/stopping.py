@@ -35,13 +35,14 @@ MOST_UNGAINED = 0.01
 def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
     """Record an iteration of a head, and set how far it is and whether it has converged."""
     point, strength = head.point, head.penalty.strength
+    steepest = problem.largest(point.gradient)
     penalty = problem.penalty_at(head.index, point.x)
     of_strength_1 = penalty / strength if strength else 0.0
     row = (point.objective - penalty, of_strength_1, point.estimate)
     head.trace = np.concatenate([head.trace, [row]])
     head.estimate = max(point.estimate, _extrapolated(head, point, options), 0.0)
     head.estimate = min(head.estimate, abs(point.objective))  # the optimum is not below 0
-    see_whether_converged(head, problem, options)
+    see_whether_converged(head, problem, options, steepest)
     is_exact = head.descent is not None and head.descent.has_whole_hessian
     if (
         not (head.converged or is_exact)
@@ -49,19 +50,21 @@ def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds
     ):
         lower = lower_bound(problem, head.index, point.x, point.objective, point.gradient)
         head.estimate = max(point.estimate, min(head.estimate, point.objective - lower))
-        see_whether_converged(head, problem, options)
+        see_whether_converged(head, problem, options, steepest)
     for name, value in (
         ("passes", head.passes),
         ("objective", point.objective),
         ("estimate", head.estimate),
-        ("gradient_max", problem.largest(point.gradient)),
+        ("gradient_max", steepest),
         ("seconds", seconds),
     ):
         head.history[name].append(value)
 
 
-def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) -> None:
-    """Set `converged`, by the head's estimate of its distance."""
+def see_whether_converged(
+    head: Head, problem: Problem, options: SolverOptions, steepest: float
+) -> None:
+    """Set `converged`, by the head's estimate of its distance and its steepest slope."""
     distance, tol, point = head.distance(), options.tol, head.point
     gained = head.null_loss - point.objective
     ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
@@ -73,7 +76,7 @@ def see_whether_converged(head: Head, problem: Problem, options: SolverOptions) 
         and has_moved
         and head.estimate <= max(ungained, rounding)
         and (
-            problem.largest(point.gradient) <= options.gradient_tol
+            steepest <= options.gradient_tol
             or distance <= STEEP_TOL * tol
             or head.iterations >= (1 + STEEP_SHARE) * _first_near(head, tol) + STEEP_ITERATIONS
         )

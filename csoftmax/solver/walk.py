@@ -167,7 +167,9 @@ class Walk:
                 self._start_followers(head)
 
     def _goes_on(self, head: Head) -> bool:
-        see_whether_converged(head, self.problem, self.options)
+        see_whether_converged(
+            head, self.problem, self.options, self.problem.largest(head.point.gradient)
+        )
         return not (head.converged or head.stalled or head.iterations >= self.options.max_iter)
 
     def _start_followers(self, head: Head) -> None:
