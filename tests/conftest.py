@@ -57,6 +57,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         for name in kernels.available():
             kernels.use(name)
             body(**{**arguments, "isa": name})
+    except Exception as error:
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"on the instruction set {name}")
+        raise
     finally:
         kernels.use(before)
     return True
