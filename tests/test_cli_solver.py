@@ -156,14 +156,14 @@ def test_the_sweeps_figures_are_those_of_its_samples(
 ) -> None:
     """Recomputed from the parameters that the solver gave, on copies of the two parts."""
     seen: list[dict[str, Any]] = []
-    solve = solver.solve
+    minimize = solver.minimize
 
     def spy(X: Any, y: Any, n_classes: int, **options: Any) -> Any:
-        solution = solve(X, y, n_classes, **options)
+        solution = minimize(X, y, n_classes, **options)
         seen.append({"X": X, "y": y, "solution": solution, **options})
         return solution
 
-    monkeypatch.setattr(solver, "solve", spy)
+    monkeypatch.setattr(solver, "minimize", spy)
     out = tmp_path / "run"
     assert main(command("train", "--data", insects, "--sweep", 3, "--out", out, "--no-plots")) == 0
     X, y, weight, solution = (seen[0][name] for name in ("X", "y", "sample_weight", "solution"))

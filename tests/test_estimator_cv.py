@@ -125,13 +125,13 @@ def test_balanced_weights_are_those_of_the_whole() -> None:
 
 def test_one_run_of_the_solver_for_all_heads(monkeypatch: Any) -> None:
     calls: list[dict[str, Any]] = []
-    solve = fit.solver.solve
+    minimize = fit.solver.minimize
 
     def spy(*args: Any, **options: Any) -> Any:
         calls.append(options)
-        return solve(*args, **options)
+        return minimize(*args, **options)
 
-    monkeypatch.setattr(fit.solver, "solve", spy)
+    monkeypatch.setattr(fit.solver, "minimize", spy)
     classifier = SoftmaxClassifierCV().fit(*IRIS)
     assert len(calls) == 2
     assert len(calls[0]["C"]) == 50
@@ -147,13 +147,13 @@ def test_groups_of_heads_go_from_strong_to_weak_penalties(monkeypatch: Any) -> N
     Cs = [1.0, 0.01, 0.1]
     whole = SoftmaxClassifierCV(Cs=Cs, cv=3, tol=1e-10).fit(X, y)
     calls: list[dict[str, Any]] = []
-    solve = fit.solver.solve
+    minimize = fit.solver.minimize
 
     def spy(*args: Any, **options: Any) -> Any:
         calls.append(options)
-        return solve(*args, **options)
+        return minimize(*args, **options)
 
-    monkeypatch.setattr(fit.solver, "solve", spy)
+    monkeypatch.setattr(fit.solver, "minimize", spy)
     plan = Plan(10, "full", 0.0)
     weights = np.ones((2, 150))
     W, b, iterations = fit.solve_heads(

@@ -39,13 +39,13 @@ def test_pixels_need_no_scaling(tol: float, share: float, pixels: Any) -> None:
 def test_dtypes_are_read_as_stored(dtype: Any, pixels: Any, monkeypatch: Any) -> None:
     X, y = pixels[0][:500].astype(dtype), pixels[1][:500]
     seen = []
-    solve = module.fit_lbfgs.__globals__["solver"].solve
+    minimize = module.fit_lbfgs.__globals__["solver"].minimize
 
     def spy(X: Array, *args: Any, **options: Any) -> Any:
         seen.append(X)
-        return solve(X, *args, **options)
+        return minimize(X, *args, **options)
 
-    monkeypatch.setattr("csoftmax.solver.solve", spy)
+    monkeypatch.setattr("csoftmax.solver.minimize", spy)
     classifier = SoftmaxClassifier(C=1e-6, tol=1e-2).fit(X, y)
     assert seen[0] is X or np.shares_memory(seen[0], X)
     compute = np.float64 if dtype is np.float64 else np.float32
@@ -115,7 +115,7 @@ def test_frames(frame: str) -> None:
 
 def test_a_budget_that_is_too_small_is_refused_before_work_starts(monkeypatch: Any) -> None:
     X, y = small()
-    monkeypatch.setattr("csoftmax.solver.solve", None)
+    monkeypatch.setattr("csoftmax.solver.minimize", None)
     message = (
         "max_memory is 1 MB, expected at least [0-9.]+ MB, X not counted, for a fit of 120 "
         "samples, 4 features and 3 classes; None is no limit"

@@ -178,9 +178,9 @@ class LbfgsTraining:
         X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
         if self.model.dtype == np.float64 and X.dtype != np.float64:
             X = X.astype(np.float64)
-        solution = solver.solve(
+        solution = solver.minimize(
             X, self.data.y, K, C=softmax_C(C, K), scale=self.scale, tol=self.tol,
-            max_iter=self.max_iter, n_threads=self.threads, **options,
+            max_iter=self.max_iter, n_threads=self.threads, warns=False, **options,
         )  # fmt: skip
         if "interrupted" in solution.status:
             self.interrupted = solution.message

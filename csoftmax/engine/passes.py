@@ -147,14 +147,17 @@ class LocalPasses:
                 of_b[r] += weighted.sum(axis=0)
         return np.concatenate([of_W.reshape(n, -1), of_b], axis=1)
 
-    def moments(self) -> Moments:
-        """Return the moments; ValueError with the value of X that makes one of them not finite."""
+    def moments(self, of_features: bool = True) -> Moments:
+        """Return the moments; ValueError with the value of X that makes one of them not finite.
+
+        The sums of the features take a pass over the rows; without `of_features` they are 0.
+        """
         n = self.n_weights
         totals, n_counting = np.full(n, float(self.n_rows)), np.full(n, self.n_rows)
         if self.weights is not None:
             totals, n_counting = self.weights.sum(axis=1), np.count_nonzero(self.weights, axis=1)
         mass = [mass_of_classes(self.target, self.weight(r), self.n_classes) for r in range(n)]
-        sums = self._feature_sums()
+        sums = self._feature_sums() if of_features else np.zeros((n, self.n_features))
         if not np.isfinite(sums).all():
             self.raise_bad_value()
         return Moments(totals, n_counting, np.array(mass), sums)

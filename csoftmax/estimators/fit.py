@@ -117,8 +117,8 @@ def plan_memory(
 
 def run_solver(X: Array, y: Array, n_classes: int, plan: Plan, **options: Any) -> Solution:
     """Minimise as planned, without a warning."""
-    return solver.solve(
-        X, y, n_classes, preconditioner=plan.preconditioner,
+    return solver.minimize(
+        X, y, n_classes, warns=False, preconditioner=plan.preconditioner,
         least_nats=LEAST_NATS, **{"history_size": plan.history_size, **options},
     )  # fmt: skip
 

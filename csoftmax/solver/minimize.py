@@ -59,6 +59,7 @@ def minimize(
     checkpoint_every: float = 60.0,
     callback: Callback | None = None,
     verbose: int = 0,
+    warns: bool = True,
 ) -> Solution:
     """Minimise the objective of softmax regression, for several heads in the same passes over X.
 
@@ -124,6 +125,8 @@ def minimize(
         Called with a `Progress` after each pass; if it returns True, the solver stops.
     verbose : int
         If not 0, a line on stderr after each pass.
+    warns : bool
+        Whether to warn of heads that have not converged. `Solution.message` says it in any case.
 
     Returns
     -------
@@ -161,45 +164,6 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
-    solution = solve(
-        X, y, n_classes, C=C, scale=scale, sample_weight=sample_weight,
-        weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol,
-        gradient_tol=gradient_tol, least_nats=least_nats, max_iter=max_iter,
-        history_size=history_size, preconditioner=preconditioner, path=path, W=W, b=b,
-        n_threads=n_threads, checkpoint=checkpoint, checkpoint_every=checkpoint_every,
-        callback=callback, verbose=verbose,
-    )  # fmt: skip
-    if solution.message:
-        warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
-    return solution
-
-
-def solve(
-    X: ArrayLike,
-    y: ArrayLike,
-    n_classes: int,
-    *,
-    C: float | ArrayLike = 1.0,
-    scale: float = 1.0,
-    sample_weight: ArrayLike | None = None,
-    weight_of_head: ArrayLike | None = None,
-    fit_intercept: bool = True,
-    tol: float = 1e-4,
-    gradient_tol: float | None = None,
-    least_nats: float = 0.0,
-    max_iter: int = 1000,
-    history_size: int | None = None,
-    preconditioner: str | None = "auto",
-    path: bool = False,
-    W: ArrayLike | None = None,
-    b: ArrayLike | None = None,
-    n_threads: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 60.0,
-    callback: Callback | None = None,
-    verbose: int = 0,
-) -> Solution:
-    """Do what `minimize` does, without a warning: the caller reads `Solution.message`."""
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(
@@ -227,7 +191,10 @@ def solve(
     )
     walk = Walk(problem, options, started, starting_points(problem, W, b), bool(path))
     saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
-    return solution_of(walk, _run(walk, saved, interval, callback, verbose))
+    solution = solution_of(walk, _run(walk, saved, interval, callback, verbose))
+    if warns and solution.message:
+        warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
+    return solution
 
 
 def _run(

@@ -93,7 +93,7 @@ class Problem:
         self.n_classes, self.n_heads = passes.n_classes, len(C)
         self.split = self.n_classes * self.n_features
         self.weight_of_head, self.fit_intercept = weight_of_head, fit_intercept
-        moments = passes.moments()
+        moments = passes.moments(of_features=fit_intercept)  # without one, nothing is centred
         self.totals, self.n_counting = moments.totals, moments.n_counting
         if not self.totals.all():
             what = "X has 0 rows" if not self.n_rows else "sample_weight has a row that sums to 0"
@@ -102,10 +102,8 @@ class Problem:
         self.penalties = [
             Penalty.of(float(c), float(total), unit) for c, total in zip(C, self.total, strict=True)
         ]
-        self.n_passes = 1
-        self.means = np.zeros((len(self.totals), self.n_features))
-        if fit_intercept:  # without one, nothing is centred
-            self.means[:] = moments.feature_sums / self.totals[:, None]
+        self.n_passes = int(fit_intercept)
+        self.means = moments.feature_sums / self.totals[:, None]
         self._evaluate_null_models(moments.mass / self.totals[:, None])
 
     def _evaluate_null_models(self, shares: NDArray[np.float64]) -> None:

@@ -78,10 +78,15 @@ def squared_rows(sizes: Sizes) -> int:
     return min(sampled_rows(sizes), DIAGONAL_ROWS, 1 + at_once)
 
 
+def most_leading(n_features: int, n_classes: int) -> int:
+    """Return how many leading directions there are at most."""
+    side = max(4 * n_features, INVERSE_SIZE // n_classes) ** 0.5  # with the intercept
+    return min(LEADING, n_features, int(side) - 1)
+
+
 def leading_side(sizes: Sizes, full: bool) -> float:
     """Return how many leading directions there are, and the intercept, at most."""
-    most = max(4 * sizes.n_features, INVERSE_SIZE // sizes.n_classes) ** 0.5
-    return float(min(LEADING, sizes.n_features, most) + 1) if full else 1.0
+    return float(most_leading(sizes.n_features, sizes.n_classes) + 1) if full else 1.0
 
 
 def kept_bytes(sizes: Sizes, full: bool) -> float:
@@ -224,8 +229,8 @@ class Sample:
         self.vectors = vectors[:, ::-1].astype(dtype)
         self.squares_of_W = np.einsum("j,jk,jk->k", self.unit**2, self.vectors, self.vectors)
         self.values = _clamped(values[::-1] - ridge * self.squares_of_W, dtype)
-        n = int(max(4 * n_features, INVERSE_SIZE // self.problem.n_classes) ** 0.5) - 1
-        n = min(LEADING, n, n_features, n_features if self.all_rows else self.passes.n_rows // 8)
+        n = most_leading(n_features, self.problem.n_classes)
+        n = min(n, n_features if self.all_rows else self.passes.n_rows // 8)
         paid = BLOCK_PASSES * 2 * n_features * self.problem.n_rows / max(1, self.passes.n_rows)
         n = min(n, max(LEAST_LEADING, int(paid**0.5)))
         directions = self.vectors[:, :n]
