@@ -49,7 +49,7 @@ cdef class RowPass(RowPlan):
         self.panels = self.take(self.at.panel_bytes * self.n_threads, zeroed=False)
         if self.rows.weight != NULL:
             self.zeros = self.take(self.rows.row_bytes)
-        # taken together: each time memory is taken costs a pass over one row .05 us
+        # in one piece: with three, a pass over one row took a third more instructions
         self.loss_of = <double *>self.take(
             self.n_sums() * (sizeof(double) + sizeof(int64_t)) + self.n_threads * sizeof(packed_weights))
         self.correct_of = <int64_t *>(self.loss_of + self.n_sums())

@@ -1,11 +1,11 @@
 """The one door to the kernels' passes: what goes in has a name, and this module alone calls them.
 
 Arrays come checked: `csoftmax.functional` checks what its users pass, and `csoftmax.model`,
-`csoftmax.training` and `csoftmax.solver` check theirs. The kernels check only what memory safety
-needs, and of that not the labels: these must be in range. X is as `csoftmax.rows.base.as_stored`
-gives it; all other floats are of one type, that of b.
+`csoftmax.training` and `csoftmax.solver` check theirs. The kernels check what memory safety needs,
+but not the labels: one that is out of range reads and writes memory that is not theirs. X is as
+`csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b.
 
-The records that every call needs are compiled, so that a call for one row costs less.
+Four of the records are compiled, because a call for one row would feel what named tuples cost.
 `src_cy/records.pxi` says what their fields mean.
 """
 
