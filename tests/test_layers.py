@@ -27,13 +27,13 @@ ORDER: list[set[str]] = [
     {"labelled"},
     {"training", "solver"},
     {"draw", "plot"},
-    {"estimators", "books", "d2l"},
+    {"estimators", "books", "d2l", "d2l1"},
     {"bench"},
     {"cli"},
     {"__main__"},
 ]
 WITHOUT_DATA = {"functional", "reference", "autograd"}
-SAME_ROW = {("d2l", "books"), ("plot", "draw")}  # a public name and what it stands for
+SAME_ROW = {("d2l", "books"), ("d2l1", "books"), ("plot", "draw")}  # a public name and what it stands for
 PASSES = {"row_pass", "linear_gradient", "softmax_pass", "shuffle"}
 MAX_LINES = 450
 
