@@ -17,7 +17,7 @@ arrays that remember, `parameter` those to be learned.
 """
 
 from csoftmax.autograd.parameter import Parameter
-from csoftmax.autograd.tape import Node, no_grad, node_of
+from csoftmax.autograd.tape import Leaf, Node, no_grad, node_of
 from csoftmax.autograd.tensor import (
     Tensor,
     is_recorded,
@@ -27,6 +27,7 @@ from csoftmax.autograd.tensor import (
 )
 
 __all__ = [
+    "Leaf",
     "Node",
     "Parameter",
     "Tensor",

@@ -322,8 +322,8 @@ def plain(x: Any) -> Any:
 
 
 def is_recorded(array: object) -> bool:
-    """Does a gradient that arrives here have anywhere to go?"""
-    return node_of(array) is not None
+    """Does a gradient that arrives here have anywhere to go, and is it wanted?"""
+    return node_of(array) is not None and is_recording()
 
 
 def record(
@@ -343,7 +343,7 @@ def record(
     if not any(isinstance(x, Tensor) for x in inputs):
         return result
     tensor = np.asarray(result).view(Tensor)
-    if is_recording() and tensor.dtype.kind == "f" and any(map(is_recorded, inputs)):
+    if tensor.dtype.kind == "f" and any(map(is_recorded, inputs)):
         nodes = [node_of(x) for x in reads]
         updates = tuple((node, node.updates) for node in nodes if isinstance(node, Leaf))
         tensor._node = problem or Node(name, tuple(inputs), backward, updates)
@@ -353,7 +353,7 @@ def record(
 
 def refuse_out(out: Array | None, *inputs: object) -> None:
     """Refuse `out` where the operation is recorded, because backward needs a result of its own."""
-    if out is not None and is_recording() and any(map(is_recorded, inputs)):
+    if out is not None and any(map(is_recorded, inputs)):
         raise ValueError(
             "out is given but the operation is recorded for backward, which keeps its own result: "
             "leave out away, or compute inside no_grad()"
@@ -362,7 +362,7 @@ def refuse_out(out: Array | None, *inputs: object) -> None:
 
 def without_derivative(result: Any, name: str, inputs: Sequence[Any]) -> Any:
     """Return the result of an operation that has no derivative here, so that backward says so."""
-    if not is_recording() or not any(map(is_recorded, inputs)):
+    if not any(map(is_recorded, inputs)):
         return record(result, name, inputs, None)
     return record(result, name, inputs, None, problem=unrecorded(name, 1))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.autograd import is_recorded, record, refuse_out, without_derivative
+from csoftmax.autograd import is_recorded, node_of, record, refuse_out, without_derivative
 from csoftmax.core.checks import as_linear, check_number, check_out, check_threads
 from csoftmax.engine import calls
 from csoftmax.engine.linear import fill_logits, gradients, matmul
@@ -79,7 +79,7 @@ def linear(
 
     def backward(dlogits: Array) -> tuple[Array | None, Array, Array]:
         dX = None
-        if is_recorded(X):
+        if node_of(X) is not None:
             dX = (scale * matmul(dlogits, weights.T)).reshape(np.shape(X))
         return dX, *gradients(rows, dlogits)
 

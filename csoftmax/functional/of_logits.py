@@ -241,14 +241,19 @@ def softmax_cross_entropy(
     0.3466
     """
     refuse_out(out, logits)
-    recorded = is_recorded(logits)
+    recorded = is_recorded(logits)  # then the same pass fills the gradient
     loss, dlogits = cross_entropy_pass(
         logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads,
         out, None, recorded,
     )  # fmt: skip
 
+    if not recorded:
+        return record(loss, "softmax_cross_entropy", (logits,), None)  # type: ignore[no-any-return]
+
     def backward(dloss: Array) -> tuple[Array]:
         return (dlogits * (np.expand_dims(dloss, axis) if reduction == "none" else dloss),)
+
+    loss = np.asarray(loss, dlogits.dtype)
 
     return record(loss, "softmax_cross_entropy", (logits,), backward)  # type: ignore[no-any-return]
 
