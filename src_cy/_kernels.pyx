@@ -14,15 +14,15 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from simd cimport *
 
 __all__ = [
-    "Parameters", "Sink", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
-    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass", "use",
-    "wait_at_most"]
+    "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
+    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
+    "sparse_pass", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -136,6 +136,7 @@ include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"
 include "softmax_pass.pxi"
+include "sparse_pass.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # The C side as Cython sees it: the kernel tables (simd/kernels.h) and the tickets (team.h).
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cdef extern from "simd/kernels.h" nogil:
     enum:
@@ -40,6 +40,20 @@ cdef extern from "simd/kernels.h" nogil:
         double momentum
         double weight_decay
         bint nesterov
+
+    ctypedef struct sparse_lines:
+        const int64_t *starts
+        const int32_t *at
+        const void *values
+        Py_ssize_t n_lines
+
+    ctypedef struct sparse_sink:
+        void *out
+        Py_ssize_t ld
+        Py_ssize_t first_line
+        const void *bias
+        double scale
+        bint adds
 
     ctypedef enum fetching:
         FETCH_NONE
@@ -102,6 +116,9 @@ cdef extern from "simd/kernels.h" nogil:
             const void *dense, Py_ssize_t dense_stride, const int64_t *y, int64_t ignored,
             const void *label_weight, double factor, void *losses, void *dlogits,
             Py_ssize_t dlogits_stride, void *kept) noexcept nogil
+        void (*sparse_product)(
+            const sparse_lines *lines, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n_classes, const void *M,
+            Py_ssize_t ld, bint squares, const sparse_sink *sink) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

@@ -19,6 +19,8 @@ enum {
     PANEL = FORWARD_PANEL, /* features: 32 kB with the longest vectors (Zen 4: 1.03 times as long with 128) */
     DOT_FEATURES = 1024, /* of a tile of dot products: 20 to 24 kB of W for 5 or 6 classes */
     CHUNK = GRADIENT_CHUNK, /* rows */
+    SPARSE_VECTORS = 8, /* of classes that a sparse line takes at once: more would read its entries no faster */
+    ENTRIES_AHEAD = 16, /* entries: so far ahead the lines that they need are fetched */
     SUM_CHUNK = 64,  /* exponentials, in each lane */
     SHORT_ROW = 16,  /* vectors of a row, at most: such rows go several at once */
     LONG_ROW = 32768, /* bytes of a row, at least: L1 has no room for its exponentials too */
@@ -126,6 +128,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_columns.h"
 #include "softmax_rows.h"
 #include "products.h"
+#include "sparse.h"
 #define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -168,6 +171,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_columns.h"
 #include "softmax_rows.h"
 #include "products.h"
+#include "sparse.h"
 #define STORED u8
 #define S uint8_t
 #include "floats.h"
@@ -192,6 +196,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
+    .sparse_product = sparse_product_##type,                                                       \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x

@@ -63,6 +63,25 @@ typedef struct {
     int nesterov;
 } gradient_sink;
 
+/* Lines of few entries: sparse rows, whose entries are features, or sparse columns, whose entries are rows. The entries
+ * of line i are starts[i] .. starts[i + 1]; entry e is values[e], of the compute type, and stands for line at[e] of the
+ * matrix that the lines are multiplied with. */
+typedef struct {
+    const int64_t *starts; /* n_lines + 1; the entries up to starts[n_lines] may be fetched */
+    const int32_t *at;
+    const void *values;
+    ptrdiff_t n_lines;
+} sparse_lines;
+
+/* Where the sums of lines go: line i to out + (i - first_line) * ld. */
+typedef struct {
+    void *out;
+    ptrdiff_t ld, first_line;
+    const void *bias; /* added to each line; NULL: none */
+    double scale;     /* of the finished sums */
+    int adds;         /* to what is there */
+} sparse_sink;
+
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
@@ -135,6 +154,11 @@ typedef struct {
                                ptrdiff_t logits_stride, const void *dense, ptrdiff_t dense_stride,
                                const int64_t *y, int64_t ignored, const void *label_weight,
                                double factor, void *losses, void *dlogits, ptrdiff_t dlogits_stride, void *kept);
+    /* out[i][k] = scale * sum_e values[e] M[at[e]][k] + bias[k] over the entries of lines begin .. end; M is (any number
+       of lines, ld), ld >= n_classes; values are squared if `squares`. Each element is summed in the order of the
+       entries: chunks of GRADIENT_CHUNK, which join a total */
+    void (*sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_classes,
+                           const void *M, ptrdiff_t ld, int squares, const sparse_sink *sink);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
