@@ -29,10 +29,7 @@ _PICTURES = (".png", ".svg", ".pdf")
     help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.",
 )
 @option(
-    "--rounds",
-    type=Integer(min=1),
-    help="Samples of each.",
-    show_default="7, or 2 with --quick",
+    "--rounds", type=Integer(min=1), help="Samples of each.", show_default="7, or 2 with --quick"
 )
 @option("--quick", is_flag=True, help="Small shapes only.", show_default="off")
 @option("--solver", is_flag=True, help="Only whole fits to the optimum.", show_default="off")
