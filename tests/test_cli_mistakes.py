@@ -78,6 +78,10 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
             ["evaluate", folder / "pixels.safetensors"], ["has 10 classes but the model has 2"],
         ),
         "bench against nothing": (["bench", "--compare", folder / "old"], ["old: No such file"]),
+        "bench without measuring": (
+            ["bench", "--from", folder / "old", "--rounds", "3"],
+            ["--rounds and --from exclude each other: nothing is measured"],
+        ),
         "bench of nothing": (["bench", "--only", "zzz"], ['--only is "zzz", expected the start']),
         "bench against nobody": (["bench", "--peers", "zzz"], ['--peers has "zzz", expected all']),
         "measurements into a folder": (

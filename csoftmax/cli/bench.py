@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, option
+from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, given_options, option
 from csoftmax.cli.results import make_folder, refuse_folder
 
+_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small")
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -38,11 +39,16 @@ _PICTURES = (".png", ".svg", ".pdf")
 @option("--chart", type=PATH, help="Draw them here (.png).", show_default="not drawn")
 @option("--compare", type=PATH, help="Tell what is slower than in this JSON.", show_default="none")
 @option("--from", "from_json", type=PATH, help="Tell this JSON again.", show_default="measure")
-def bench(json: Path | None, chart: Path | None, **others: Any) -> None:
+@click.pass_context
+def bench(context: click.Context, /, json: Path | None, chart: Path | None, **others: Any) -> None:
     """Compare csoftmax with NumPy, peers and this machine's limits."""
     from csoftmax import bench as benchmark
 
     with users_mistakes():
+        given = given_options(context)
+        for name in _OF_MEASURING:
+            if name in given and "from_json" in given:
+                raise ValueError(f"--{name} and --from exclude each other: nothing is measured")
         if chart is not None and chart.suffix.lower() not in _PICTURES:
             raise ValueError(f"--chart is {chart}, expected a name that ends with "
                              f"{alternatives(_PICTURES)}")  # fmt: skip

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
 from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.files import write_atomically
 from csoftmax.data.split import held_out_rows
@@ -47,11 +47,7 @@ class SweepRow(NamedTuple):
 
 def refuse_options_of_the_other_solver(context: click.Context, full_passes: bool) -> None:
     """Raise ValueError for options that would have no effect."""
-    given = {
-        name
-        for name in (*_SGD_OPTIONS, *_LBFGS_OPTIONS, "solver", "sweep", "resume")
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
+    given = given_options(context)
     for name in _SGD_OPTIONS if full_passes else _LBFGS_OPTIONS:
         if name in given:
             other = "sgd" if full_passes else "lbfgs"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from csoftmax.cli.messages import UserError
 
@@ -72,6 +73,12 @@ class Integer(click.IntRange):
 
 option = partial(click.option, cls=Option)
 argument = partial(click.argument, cls=Argument)
+
+
+def given_options(context: click.Context) -> set[str]:
+    """Return the names of the parameters that the command line gives, as others are defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is ParameterSource.COMMANDLINE}
 
 
 def in_our_words(error: click.ClickException) -> str:
