@@ -33,8 +33,7 @@ ORDER: list[set[str]] = [
     {"__main__"},
 ]
 WITHOUT_DATA = {"functional", "reference", "autograd"}
-# a public name and what it stands for
-SAME_ROW = {("d2l", "books"), ("d2l1", "books"), ("plot", "draw")}
+SAME_ROW = {("d2l", "books"), ("d2l1", "books"), ("plot", "draw")}  # public names
 PASSES = {"row_pass", "linear_gradient", "softmax_pass", "shuffle"}
 MAX_LINES = 450
 

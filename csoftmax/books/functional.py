@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from csoftmax.autograd import Node, record, records, send
-from csoftmax.functional import softmax_cross_entropy_grad
+from csoftmax.autograd import Tensor
+from csoftmax.core.checks import compute_dtype
+from csoftmax.functional import softmax_cross_entropy
 
 __all__ = ["cross_entropy"]
-
-Array = NDArray[Any]
 
 
 def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -43,11 +41,5 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     -----
     D2L current edition section 4.5.
     """
-    loss, dlogits = softmax_cross_entropy_grad(input, target, reduction=reduction)
-    if not records(None, input):
-        return np.asarray(loss, dlogits.dtype)[()]
-
-    def backward(dloss: Array) -> None:
-        send(input, dlogits * dloss[..., np.newaxis])
-
-    return record(np.asarray(loss, dlogits.dtype), Node("cross_entropy", input, backward))
+    loss = softmax_cross_entropy(input, target, reduction=reduction)
+    return loss if isinstance(loss, Tensor) else Tensor(loss, compute_dtype(np.asarray(input)))

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from csoftmax.autograd import Node, Parameter, record
+from csoftmax.autograd import Leaf, Parameter
 from csoftmax.books import functional, init
 from csoftmax.core.checks import check_positive, check_reduction
 from csoftmax.functional import linear
@@ -28,8 +27,6 @@ __all__ = [
     "functional",
     "init",
 ]
-
-Array = NDArray[Any]
 
 
 class Module:
@@ -244,7 +241,7 @@ class Linear(Module):
                 f"X has shape {X.shape} but the layer takes a last axis of in_features="
                 f"{self.in_features}: an nn.Flatten() before it makes rows of images"
             )
-        logits = linear(X.reshape(-1, self.in_features), _transposed(self.weight), self.bias)
+        logits = linear(X.reshape(-1, self.in_features), self.weight.T, self.bias)
         return logits if X.ndim == 2 else logits.reshape(*X.shape[:-1], self.out_features)
 
     def _facts(self) -> str:
@@ -335,17 +332,10 @@ class UninitializedParameter(Parameter):
     def __new__(cls) -> UninitializedParameter:
         # made so, and not as a view, it owns its memory, which resize() needs
         parameter: UninitializedParameter = np.ndarray.__new__(cls, (0,), np.float32)
-        parameter._is_leaf = True
+        parameter._node = Leaf()
         return parameter
 
     def materialize(self, shape: tuple[int, ...]) -> None:
         """Take a shape, and be a Parameter of zeros."""
         self.resize(shape, refcheck=False)
         self.__class__ = Parameter  # type: ignore[assignment]
-
-
-def _transposed(weight: Parameter) -> Array:
-    def backward(gradient: Array) -> None:
-        weight.add_gradient(gradient.T)
-
-    return record(np.asarray(weight).T, Node("transpose", weight, backward))
