@@ -38,12 +38,20 @@ def remember(*classes: type) -> None:
 
 def replaced(thing: object, own: type) -> str:
     """Return what of a class that was remembered is another in `thing`; "" if nothing is."""
+    kind = type(thing)
     if not isinstance(thing, own):
-        return type(thing).__name__
+        return kind.__name__
     for name, method in _METHODS[own].items():
-        found = getattr_static(type(thing), name, None)
-        if found is not method or (callable(method) and name in vars(thing)):
-            return f"{type(thing).__name__}.{name}"
+        if callable(method) and name in vars(thing):
+            return f"{kind.__name__}.{name}"
+    return changed(kind, own)
+
+
+def changed(kind: type, own: type) -> str:
+    """Return what of a class that was remembered is another in the class `kind`, as `replaced`."""
+    for name, method in _METHODS[own].items():
+        if getattr_static(kind, name, None) is not method:
+            return f"{kind.__name__}.{name}"
     return ""
 
 
@@ -65,7 +73,8 @@ def layer_of(net: object) -> nn.Linear | None:
     if replaced(flatten, nn.Flatten) or not isinstance(layer, nn.Linear) or layer.bias is None:
         return None
     own = nn.LazyLinear if isinstance(layer, nn.LazyLinear) else nn.Linear
-    return None if replaced(layer, own) else layer
+    # a lazy layer is about to become a Linear
+    return None if replaced(layer, own) or changed(nn.Linear, nn.Linear) else layer
 
 
 def rate_of(optimizer: object, layer: nn.Linear) -> float | None:

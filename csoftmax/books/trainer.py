@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from contextlib import nullcontext as no_grad  # interim
+from csoftmax.autograd import no_grad
 from csoftmax.books import fused, nn
 from csoftmax.books.board import ProgressBoard
 from csoftmax.books.modules import Module, SoftmaxRegression
@@ -116,7 +116,8 @@ class Trainer(HyperParameters):
         self.path = f"step by step: {why}" if why else "fused"
         fit_epoch: Callable[[], object] = self.fit_epoch if why else self._fit_fused_epoch
         model.board.note = NOTES[not why]
-        for self.epoch in range(self.max_epochs):
+        for epoch in range(self.max_epochs):
+            self.epoch = epoch
             fit_epoch()
         if isinstance(model.board, ProgressBoard):
             model.board.flush()

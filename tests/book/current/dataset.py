@@ -33,7 +33,8 @@ data.train[0][0].shape
 # %%
 @d2l.add_to_class(FashionMNIST)
 def text_labels(self, indices):
-    names = "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
+    names = ["t-shirt", "trouser", "pullover", "dress", "coat"]
+    names += ["sandal", "shirt", "sneaker", "bag", "ankle boot"]
     return [names[int(i)] for i in indices]
 
 
