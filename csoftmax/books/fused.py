@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.books import nn, optim
+from csoftmax.books.images import ImageLoader
 from csoftmax.core.checks import as_labels, check_threads
 from csoftmax.data import DataLoader
 from csoftmax.engine import calls
@@ -55,12 +56,13 @@ def changed(kind: type, own: type) -> str:
     return ""
 
 
-remember(DataLoader, nn.Sequential, nn.Flatten, nn.Linear, nn.LazyLinear, optim.SGD)
+remember(DataLoader, ImageLoader, nn.Sequential, nn.Flatten, nn.Linear, nn.LazyLinear, optim.SGD)
 
 
 def reads(loader: object) -> bool:
     """Are these batches that compiled code cuts from the stored samples itself?"""
-    if not isinstance(loader, DataLoader) or replaced(loader, DataLoader):
+    own = ImageLoader if isinstance(loader, ImageLoader) else DataLoader
+    if not isinstance(loader, DataLoader) or replaced(loader, own):
         return False
     return loader.X.dtype in (np.uint8, np.float16, np.float32)
 
@@ -116,7 +118,7 @@ def evaluate(layer: nn.Linear, loader: DataLoader, order: NDArray[np.int64]) -> 
 def _rows(
     layer: nn.Linear, loader: DataLoader, order: NDArray[np.int64] | None
 ) -> tuple[calls.StoredRows, calls.Targets]:
-    features = loader.X.reshape(len(loader.X), -1)
+    features = np.asarray(loader.X).reshape(len(loader.X), -1)
     if isinstance(layer, nn.LazyLinear):
         layer.materialize(features.shape[1])
     if features.shape[1] != layer.in_features:

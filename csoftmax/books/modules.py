@@ -1,4 +1,4 @@
-"""Models and data as the book's current edition has them: sections 3.2, 4.3 and 4.5."""
+"""Models as the book's current edition has them: sections 3.2, 4.3 and 4.5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csoftmax.books import functional, nn, optim
 from csoftmax.books.board import ProgressBoard
 from csoftmax.books.objects import HyperParameters
 
-__all__ = ["SGD", "Classifier", "DataModule", "Module", "SoftmaxRegression"]
+__all__ = ["SGD", "Classifier", "Module", "SoftmaxRegression"]
 
 
 class Module(nn.Module, HyperParameters):
@@ -99,50 +99,6 @@ class Module(nn.Module, HyperParameters):
                 f"{name} has neither an lr nor a configure_optimizers(self): set one"
             )
         return optim.SGD(self.parameters(), lr=self.lr)
-
-
-class DataModule(HyperParameters):
-    """The base class of data: where its batches come from.
-
-    Parameters
-    ----------
-    root : path
-        The folder of the data.
-    num_workers : int
-        As in the book; batches are cut from memory, so there are no reader processes.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l1 as d2l
-    >>> class Ones(d2l.DataModule):
-    ...     def get_dataloader(self, train):
-    ...         return [([1.0], 1)] if train else None
-    >>> Ones().train_dataloader(), Ones().val_dataloader()
-    ([([1.0], 1)], None)
-
-    Notes
-    -----
-    D2L current edition section 3.2.3.
-    """
-
-    root: str
-    num_workers: int
-
-    def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
-        self.save_hyperparameters()
-
-    def get_dataloader(self, train: bool) -> Any:
-        """Return batches to train on, or else to validate on; a subclass says which."""
-        name = type(self).__name__
-        raise NotImplementedError(f"{name} has no get_dataloader(self, train): define one")
-
-    def train_dataloader(self) -> Any:
-        """Return the batches to train on."""
-        return self.get_dataloader(train=True)
-
-    def val_dataloader(self) -> Any:
-        """Return the batches to validate on; None: no validation."""
-        return self.get_dataloader(train=False)
 
 
 class Classifier(Module):
