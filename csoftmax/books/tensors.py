@@ -281,8 +281,8 @@ def logsumexp(x: Any, dim: int, keepdim: bool = False) -> Any:
     Examples
     --------
     >>> from csoftmax.d2l import torch
-    >>> print(torch.logsumexp(torch.tensor([[1000.0, 1000.0]]), 1))
-    [1000.6931]
+    >>> print(torch.logsumexp(torch.tensor([[1000.0, 1000.0]]), 1).round(2))
+    [1000.69]
     """
     x = as_tensor(x)
     largest = np.asarray(x).max(axis=dim, keepdims=True)
