@@ -7,9 +7,7 @@ from csoftmax.d2l import torch
 # %% a batch whose logits are large
 X = d2l.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 y = d2l.tensor([0, 1, 2])
-W = torch.tensor(
-    [[100.0, 0.0, -100.0], [0.0, -200.0, 0.0], [50.0, 80.0, 20.0]], requires_grad=True
-)
+W = torch.tensor([[100.0, 0.0, -100.0], [0.0, -200.0, 0.0], [50.0, 80.0, 20.0]], requires_grad=True)
 
 
 # %% exercise 1: exp overflows

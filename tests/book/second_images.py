@@ -78,9 +78,7 @@ def load_data_fashion_mnist(batch_size, resize=None):
             root="../data", train=train, transform=transforms.Compose(steps), download=True
         )
         loaders.append(
-            data.DataLoader(
-                images, batch_size, shuffle=train, num_workers=get_dataloader_workers()
-            )
+            data.DataLoader(images, batch_size, shuffle=train, num_workers=get_dataloader_workers())
         )
     return tuple(loaders)
 
