@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import os
 import pydoc
+import re
 import subprocess
 import sys
 from typing import Any
@@ -98,6 +100,17 @@ print({"matplotlib", "PIL", "pooch", "typer"} & set(sys.modules))
 """
     done = run(program)
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
+def test_description_leads_nowhere_that_a_package_index_lacks() -> None:
+    metadata = importlib.metadata.metadata("csoftmax")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    description = metadata.json["description"]
+    assert isinstance(description, str)
+    assert description.startswith("# csoftmax")
+    assert "![" not in description
+    targets = re.findall(r"\]\(([^)]*)\)", description)
+    assert [target for target in targets if not target.startswith("https://")] == []
 
 
 def test_info() -> None:
