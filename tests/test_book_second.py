@@ -1,6 +1,6 @@
 """The second edition's sections 3.5 to 3.7, block by block: as a script, and in a notebook.
 
-The blocks are those of book/second_*.py, written anew from what the sections do.
+The blocks are those of book/second/*.py, written anew from what the sections do.
 test_book_second_torch.py holds their numbers beside PyTorch's.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from book_cases import cells_of
+from book_cells import cells_of
 from numpy.testing import assert_allclose
 
 # The tests have a sample of the data, and pictures are drawn on paper.
