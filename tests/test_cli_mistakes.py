@@ -206,9 +206,15 @@ def test_every_option_refuses_what_it_cannot_take(
             assert_one_line(error, answer)
 
 
-def test_a_model_that_is_no_word_is_not_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", ""]) == 2  # as with a shell's variable that is not set
-    assert capsys.readouterr().err == "csoftmax: error: MODEL is '', expected a path\n"
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [(["evaluate", ""], "MODEL is '', expected a path"), ([""], "csoftmax has no command '', exp")],
+)
+def test_a_shells_variable_that_is_not_set_is_seen(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert_one_line(capsys.readouterr().err, answer)
 
 
 def test_a_mistake_as_a_program(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class _Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], COMMANDS) or f", expected {alternatives(COMMANDS)}"
-            raise UserError(f"csoftmax has no command {args[0]}{hint}")
+            raise UserError(f"csoftmax has no command {shlex.quote(args[0])}{hint}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
