@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import os
 import pydoc
 import re
@@ -78,8 +79,10 @@ def test_a_second_name_shows_and_explains_what_its_place_does(name: str, place: 
     text = pydoc.plain(pydoc.render_doc(public))
     assert str(own.__doc__).partition("\n")[0] in text
     for word in own.__all__:
-        assert f"    {word}(" in text or f"    class {word}(" in text, word
-        assert getattr(public, word) is getattr(own, word)
+        value = getattr(public, word)
+        assert value is getattr(own, word)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert f"    {word}(" in text or f"    class {word}(" in text, word
 
 
 @pytest.mark.parametrize("module", ["csoftmax", "csoftmax.d2l"])
