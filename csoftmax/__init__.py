@@ -22,7 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from csoftmax import _kernels
-from csoftmax.autograd import Parameter
+from csoftmax.autograd import Parameter, Tensor, no_grad
 from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.version import __version__ as __version__
 from csoftmax.data import DataLoader, Dataset
@@ -51,6 +51,7 @@ __all__ = [
     "Metrics",
     "Parameter",
     "SoftmaxRegression",
+    "Tensor",
     "cross_entropy",
     "dataset_locations",
     "evaluate",
@@ -62,6 +63,7 @@ __all__ = [
     "linear_cross_entropy_grad",
     "linear_evaluate",
     "log_softmax",
+    "no_grad",
     "read",
     "softmax",
     "softmax_cross_entropy",

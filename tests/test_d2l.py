@@ -180,7 +180,7 @@ def test_an_epoch_returns_mean_loss_and_accuracy() -> None:
     """With a learning rate of next to nothing, those of the data."""
     train_iter, _ = small_loaders()
     net, _, W, b = scratch_net()
-    W[...] *= 50
+    W *= 50
     loss, accuracy = d2l.train_epoch_ch3(
         net, train_iter, d2l.cross_entropy, lambda n: d2l.sgd([W, b], 1e-30, n)
     )
@@ -262,8 +262,8 @@ def test_a_loss_that_cannot_go_back_says_so() -> None:
         d2l.train_epoch_ch3(
             lambda X: cs.softmax(cs.linear(X, plain)), train_iter, d2l.cross_entropy, updater
         )
-    with pytest.raises(RuntimeError, match="which are recorded"):
-        d2l.train_epoch_ch3(net, train_iter, lambda p, y: 2 * d2l.cross_entropy(p, y), updater)
+    with pytest.raises(RuntimeError, match=r"no gradient goes through numpy\.sin"):
+        d2l.train_epoch_ch3(net, train_iter, lambda p, y: np.sin(d2l.cross_entropy(p, y)), updater)
     with pytest.raises(ValueError, match="train_iter has no batches"):
         d2l.train_epoch_ch3(net, [], d2l.cross_entropy, updater)
 

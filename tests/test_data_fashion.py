@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -308,11 +309,9 @@ def test_failed_write_leaves_nothing_behind(small: Path, monkeypatch: pytest.Mon
 
 
 def test_user_without_home(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
-    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user
     assert cache.user_cache_folder() is None
     assert dataset_locations()[1].detail == "no home folder"
     with pytest.warns(RuntimeWarning, match="no home folder"):
@@ -323,6 +322,8 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.user_cache_folder() == tmp_path / ".cache/csoftmax"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert cache.user_cache_folder() == tmp_path / "elsewhere/csoftmax"
 
 
 @needs_full

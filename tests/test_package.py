@@ -16,7 +16,8 @@ import csoftmax as cs
 from csoftmax import _kernels
 
 HEAVY = [
-    "IPython", "PIL", "matplotlib", "pooch", "safetensors", "sklearn", "torch", "tqdm", "typer",
+    "IPython", "PIL", "matplotlib", "platformdirs", "pooch", "safetensors", "sklearn", "torch",
+    "tqdm", "typer",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import training
-from csoftmax.autograd import Recorded
+from csoftmax.autograd import Tensor as Recorded
 from csoftmax.books.tools import Accumulator, Timer, accuracy, sgd
 from csoftmax.core.checks import check_positive
 from csoftmax.core.names import class_order, reordered

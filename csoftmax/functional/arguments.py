@@ -23,6 +23,7 @@ from csoftmax.core.checks import (
     compute_dtype,
 )
 from csoftmax.engine import calls
+from csoftmax.engine.linear import class_major, contiguous_bias
 from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
@@ -196,23 +197,6 @@ def _three_dimensions(x: Array, axis: int) -> Array:
     """View x as (everything before the axis, the axis, everything after), a copy if need be."""
     shape = x.shape
     return x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-
-
-def class_major(W: Array, dtype: np.dtype[Any]) -> Array:
-    """Return W.T as a C-contiguous array of the compute type, without a copy if W is stored so."""
-    transposed: Array = W.T
-    flags = transposed.flags
-    if transposed.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return transposed
-    return np.array(transposed, dtype, order="C")
-
-
-def contiguous_bias(b: Array | None, W: Array, dtype: np.dtype[Any]) -> Array:
-    if b is None:
-        return np.zeros(W.shape[1], dtype)
-    if b.dtype == dtype and b.flags.c_contiguous and b.flags.aligned:
-        return b
-    return np.array(b, dtype, order="C")
 
 
 def result_array(

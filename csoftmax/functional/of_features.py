@@ -7,21 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.autograd import Node, is_recorded, record, records, send
+from csoftmax.autograd import is_recorded, node_of, record, refuse_out, without_derivative
 from csoftmax.core.checks import as_linear, check_number, check_out, check_threads
 from csoftmax.engine import calls
-from csoftmax.functional.arguments import (
-    LinearArguments,
-    class_major,
-    contiguous_bias,
-    placed,
-    result_array,
-)
+from csoftmax.engine.linear import fill_logits, gradients, matmul
+from csoftmax.functional.arguments import LinearArguments, placed, result_array
 from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
-
-CLASSES = 512  # at once: so that the logits of some rows stay in L2
 
 
 def linear(
@@ -77,30 +70,22 @@ def linear(
     features, weights, bias, dtype = as_linear(X, W, b)
     scale = check_number(scale, "scale")
     threads = check_threads(n_threads)
-    recorded = records(out, X, W, b)
+    refuse_out(out, X, W, b)
     result, place = result_array(
         out, (len(features), weights.shape[1]), dtype, features, weights, bias
     )
     rows = calls.StoredRows(as_stored(features, dtype), scale)
-    biases = contiguous_bias(bias, weights, dtype)
-    for first in range(0, weights.shape[1], CLASSES):
-        some = slice(first, first + CLASSES)
-        parameters = calls.Parameters(class_major(weights[:, some], dtype), biases[some])
-        calls.forward(rows, parameters, calls.Sink(logits=result, first_class=first), threads)
-    result = placed(result, place)
-    if not recorded:
-        return result
+    fill_logits(rows, weights, bias, result, threads)
 
-    def backward(dlogits: Array) -> None:
-        # Class-major, the layout of the gradient kernel; dW.T and W.T are then contiguous.
-        dW, db = np.empty(weights.shape[::-1], dtype), np.empty(weights.shape[1], dtype)
-        calls.linear_gradient(rows, np.array(dlogits.T, dtype, order="C"), dW, db)
-        send(W, dW.T)
-        send(b, db)
-        if is_recorded(X):  # X was itself computed from Parameters, or is one
-            send(X, (scale * dlogits @ weights.T).reshape(np.shape(X)))
+    def backward(dlogits: Array) -> tuple[Array | None, Array, Array]:
+        dX = None
+        if node_of(X) is not None:
+            dX = (scale * matmul(dlogits, weights.T)).reshape(np.shape(X))
+        return dX, *gradients(rows, dlogits)
 
-    return record(result, Node("linear", features, backward))
+    reads = (X, W) if is_recorded(X) else ()
+    logits: Array = record(placed(result, place), "linear", (X, W, b), backward, reads=reads)
+    return logits
 
 
 def linear_cross_entropy(
@@ -136,7 +121,8 @@ def linear_cross_entropy(
     Returns
     -------
     float, or ndarray (n_samples,)
-        Loss in nats, summed in float64.
+        Loss in nats, summed in float64. Not recorded for backward: `softmax_cross_entropy` of
+        `linear` is.
 
     Raises
     ------
@@ -154,6 +140,7 @@ def linear_cross_entropy(
     >>> round(cs.linear_cross_entropy(X, 10 * np.eye(3), None, [0, 1, 2]), 6)
     9.1e-05
     """
+    refuse_out(out, X, W, b)
     args = LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
     losses = None
     if reduction == "none":
@@ -161,7 +148,9 @@ def linear_cross_entropy(
     elif out is not None:
         raise ValueError('out is given but reduction is not "none": there is no array to return')
     total, _ = args.run(losses=losses)
-    return args.reduced(total) if losses is None else placed(losses, place)
+    loss: float | Array = args.reduced(total) if losses is None else placed(losses, place)
+    loss = without_derivative(loss, "linear_cross_entropy", (X, W, b))
+    return loss
 
 
 def linear_evaluate(

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.autograd import Node, node_of, record, records, send
+from csoftmax.autograd import Node, is_recorded, node_of, record, refuse_out
 from csoftmax.core.checks import as_array, as_labels, as_logits, check_out, compute_dtype
 from csoftmax.functional.arguments import cross_entropy_pass, placed, softmax_along_axis
 
 Array = NDArray[Any]
+
+# what the tape calls it, so that the cross-entropy of it is computed from the logits
+SOFTMAX_OF_ROWS = "softmax of rows"
 
 
 def softmax(
@@ -54,16 +57,14 @@ def softmax(
     [0.5 0.5 0. ]
     """
     logits, axis = as_logits(x, axis, "x")
-    recorded = records(out, x)
+    refuse_out(out, x)
     probs = softmax_along_axis("softmax", logits, axis, out, n_threads)
-    if not recorded:
-        return probs
 
-    def backward(dprobs: Array) -> None:
-        send(x, probs * (dprobs - (probs * dprobs).sum(axis=axis, keepdims=True)))
+    def backward(dprobs: Array) -> tuple[Array]:
+        return (probs * (dprobs - (probs * dprobs).sum(axis=axis, keepdims=True)),)
 
-    name = "softmax" if axis == logits.ndim - 1 == 1 else "softmax along another axis"
-    return record(probs, Node(name, x, backward))  # type: ignore[arg-type]
+    name = SOFTMAX_OF_ROWS if axis == logits.ndim - 1 == 1 else "softmax"
+    return record(probs, name, (x,), backward)  # type: ignore[no-any-return]
 
 
 def log_softmax(
@@ -98,7 +99,13 @@ def log_softmax(
     [    0. -1000.]
     """
     logits, axis = as_logits(x, axis, "x")
-    return softmax_along_axis("log_softmax", logits, axis, out, n_threads)
+    refuse_out(out, x)
+    log_probs = softmax_along_axis("log_softmax", logits, axis, out, n_threads)
+
+    def backward(d: Array) -> tuple[Array]:
+        return (d - np.exp(log_probs) * d.sum(axis=axis, keepdims=True),)
+
+    return record(log_probs, "log_softmax", (x,), backward)  # type: ignore[no-any-return]
 
 
 def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
@@ -145,29 +152,31 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
     dtype = compute_dtype(p)
     if out is not None:
         check_out(out, labels.shape, dtype)
-    records(out, probs)
+    refuse_out(out, probs)
+    rows = np.arange(len(p))
     node = node_of(probs)
-    if node is None or node.name != "softmax":
-        with np.errstate(divide="ignore", invalid="ignore"):  # inf and NaN are results here
-            losses = 0 - np.log(p[np.arange(len(p)), labels].astype(dtype))
-    else:
-        losses = softmax_cross_entropy(node.source, labels, reduction="none", ignore_index=-1)
-    losses = placed(losses, out)
-    if node is None:
-        return losses
-    softmax_node = node
+    if isinstance(node, Node) and node.name == SOFTMAX_OF_ROWS:
+        logits = node.inputs[0]
+        losses = softmax_cross_entropy(
+            np.asarray(logits), labels, reduction="none", ignore_index=-1, out=out
+        )
 
-    def backward(dlosses: Array) -> None:
-        if softmax_node.name == "softmax":
+        def backward_to_logits(dlosses: Array) -> tuple[Array]:
             dlogits = p.copy()
-            dlogits[np.arange(len(p)), labels] -= 1
-            send(softmax_node.source, dlogits * dlosses[:, np.newaxis])
-        else:
-            dprobs = np.zeros_like(p)
-            dprobs[np.arange(len(p)), labels] = -dlosses / p[np.arange(len(p)), labels]
-            softmax_node.backward(dprobs)
+            dlogits[rows, labels] -= 1
+            return (dlogits * dlosses[:, np.newaxis],)
 
-    return record(losses, Node("cross_entropy", p, backward))
+        return record(losses, "cross_entropy", (logits,), backward_to_logits)  # type: ignore[no-any-return]
+
+    with np.errstate(divide="ignore", invalid="ignore"):  # inf and NaN are results here
+        losses = placed(0 - np.log(p[rows, labels].astype(dtype)), out)
+
+    def backward(dlosses: Array) -> tuple[Array]:
+        dprobs = np.zeros_like(p)
+        dprobs[rows, labels] = -dlosses / p[rows, labels]
+        return (dprobs,)
+
+    return record(losses, "cross_entropy", (probs,), backward)  # type: ignore[no-any-return]
 
 
 def softmax_cross_entropy(
@@ -231,11 +240,22 @@ def softmax_cross_entropy(
     >>> round(cs.softmax_cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [0, 0]), 4)
     0.3466
     """
-    loss, _ = cross_entropy_pass(
+    refuse_out(out, logits)
+    recorded = is_recorded(logits)  # then the same pass fills the gradient
+    loss, dlogits = cross_entropy_pass(
         logits, y, weight, ignore_index, label_smoothing, reduction, axis, n_threads,
-        out, None, False,
+        out, None, recorded,
     )  # fmt: skip
-    return loss
+
+    if not recorded:
+        return record(loss, "softmax_cross_entropy", (logits,), None)  # type: ignore[no-any-return]
+
+    def backward(dloss: Array) -> tuple[Array]:
+        return (dlogits * (np.expand_dims(dloss, axis) if reduction == "none" else dloss),)
+
+    loss = np.asarray(loss, dlogits.dtype)
+
+    return record(loss, "softmax_cross_entropy", (logits,), backward)  # type: ignore[no-any-return]
 
 
 def softmax_cross_entropy_grad(

@@ -149,8 +149,10 @@ INLINE V FN(lanes_sum_exp)(ptrdiff_t n_classes, const T *x, T shift, T *out, con
         V chunk[2] = {{0}, {0}};
         for (int turn = 0; turn < SUM_CHUNK && k + 2 * LANES <= whole; turn++, k += 2 * LANES) {
             for (int j = 0; j < 2 * LANES; j += LINE) {
-                if (later)
-                    __builtin_prefetch(later + k + j, 0, is_short ? 3 : 2);
+                if (later && is_short) /* clang wants the level as a literal */
+                    __builtin_prefetch(later + k + j, 0, 3);
+                else if (later)
+                    __builtin_prefetch(later + k + j, 0, 2);
                 if (result)
                     __builtin_prefetch(result + k + j, 1, 3);
             }

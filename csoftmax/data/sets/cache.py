@@ -25,16 +25,15 @@ from csoftmax.data.readers.npy import open_npy
 def user_cache_folder() -> Path | None:
     """Return where this user's data is cached, or None for a user without a home folder.
 
-    ``$XDG_CACHE_HOME/csoftmax`` or ``~/.cache/csoftmax``.
+    On Linux ``$XDG_CACHE_HOME/csoftmax``, or ``~/.cache/csoftmax`` where that is not set.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # the XDG specification: a relative path is to be ignored
-    if os.path.isabs(base):
-        return Path(base) / "csoftmax"
+    import platformdirs  # here and not above: `import csoftmax` stays light
+
     try:
-        return Path.home() / ".cache" / "csoftmax"
+        folder = platformdirs.user_cache_path("csoftmax", appauthor=False)
     except RuntimeError:
         return None
+    return folder if folder.is_absolute() else None  # "~/.cache" of older releases: no home
 
 
 def mapped_arrays(
@@ -108,7 +107,7 @@ def cached_arrays(
 
 
 def _identity(files: Mapping[str, Path]) -> str:
-    import hashlib  # here and not above: `import csoftmax` stays light
+    import hashlib
 
     digest = hashlib.sha256()
     for key, path in sorted(files.items()):

@@ -1,0 +1,121 @@
+"""Optimizers, as the book's concise programs name them (``torch.optim``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.autograd import Parameter
+from csoftmax.core.checks import check_learning_rate, check_not_negative
+
+__all__ = ["SGD", "Optimizer"]
+
+
+class Optimizer:
+    """What holds parameters and moves them by their gradients: ``zero_grad()``, ``step()``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+        Updated in place.
+
+    Raises
+    ------
+    TypeError
+        Something else than Parameters.
+    ValueError
+        No parameters at all.
+    """
+
+    def __init__(self, params: Iterable[Parameter]) -> None:
+        if isinstance(params, Parameter):
+            raise TypeError("params is a Parameter, expected a list of them: [W, b]")
+        self.params = list(params)
+        for i, param in enumerate(self.params):
+            if not isinstance(param, Parameter):
+                raise TypeError(f"params[{i}] is a {type(param).__name__}, expected a Parameter")
+        if not self.params:
+            raise ValueError("params is empty, expected at least one Parameter")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: the next ``backward`` starts anew."""
+        for param in self.params:
+            param.grad = None
+
+    def step(self) -> None:
+        """Move the parameters by their gradients; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} has no step(self): define one")
+
+
+class SGD(Optimizer):
+    """Minibatch stochastic gradient descent: ``param -= lr * v``, ``v = momentum * v + g``.
+
+    ``g`` is ``param.grad + weight_decay * param``; v starts as the first ``g``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+        Updated in place.
+    lr : float
+        Learning rate, > 0.
+    momentum : float
+        In [0, 1).
+    weight_decay : float
+        >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+    RuntimeError
+        `step` before any ``backward``.
+
+    Examples
+    --------
+    >>> import numpy as np, csoftmax as cs
+    >>> from csoftmax.books import optim
+    >>> b = cs.Parameter(np.zeros(2))
+    >>> trainer = optim.SGD([b], lr=0.1)
+    >>> cs.cross_entropy(cs.softmax(cs.linear(np.zeros((1, 1)), [[0, 0]], b)), [0]).sum().backward()
+    >>> trainer.step()
+    >>> print(b)
+    [ 0.05 -0.05]
+
+    Notes
+    -----
+    D2L second edition section 3.7, current edition section 4.3.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params)
+        self.lr = check_learning_rate(lr)
+        self.momentum = check_not_negative(momentum, "momentum")
+        self.weight_decay = check_not_negative(weight_decay, "weight_decay")
+        if self.momentum >= 1:
+            raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
+        self._velocities: dict[int, NDArray[Any]] = {}
+
+    def step(self) -> None:
+        """Move each parameter that has a gradient."""
+        if all(param.grad is None for param in self.params):
+            raise RuntimeError("no parameter has a gradient: call backward() on the loss first")
+        for i, param in enumerate(self.params):
+            if param.grad is None:
+                continue
+            values, step = np.asarray(param), np.asarray(param.grad)
+            if self.weight_decay:
+                step = step + values.dtype.type(self.weight_decay) * values
+            if self.momentum:
+                if i in self._velocities:
+                    step = values.dtype.type(self.momentum) * self._velocities[i] + step
+                self._velocities[i] = step = np.array(step)
+            values -= values.dtype.type(self.lr) * step  # past the tape: a step is not recorded
