@@ -1,10 +1,11 @@
-"""The one extension module; everything else about the package is in pyproject.toml.
+"""The extension module and the description; the rest about the package is in pyproject.toml.
 
 CSOFTMAX_DEBUG=1 builds it with bounds checks: Cython's, and the sanitizers of addresses and of
 undefined behaviour.
 """
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,6 +46,20 @@ class BuildExtension(build_ext):
             self.copy_extensions_to_source()
 
 
+def description():
+    """README.md as a package index can show it: the repository's own files are not there.
+
+    Their pictures are left out, and a link to one of them becomes its name.
+    """
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^]]*\]\((?!https:)[^)]*\)\s*", "", text)
+
+    def named(link):
+        return link[1] if link[1] == link[2] else f"{link[1]} ({link[2]})"
+
+    return re.sub(r"\[([^]]*)\]\((?!https:)([^)]*)\)", named, text)
+
+
 extension = Extension(
     "csoftmax._kernels",
     sources=["src_cy/_kernels.pyx", *sorted(map(str, Path("src_cy/simd").glob("*.c")))],
@@ -59,6 +74,8 @@ extension = Extension(
 folder = "build/checked" if DEBUG else "build"  # objects of the two must not meet
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     cmdclass={"build_ext": BuildExtension},
     options={"build": {"build_base": folder}},
     ext_modules=cythonize(

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import d2l
-from csoftmax.books import d2l as first_edition
+from csoftmax.books import d2l as second_edition
+from csoftmax.books import images
 
 Array = Any
 
@@ -53,15 +54,15 @@ class Drawn:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     drawn = Drawn()
-    monkeypatch.setattr(first_edition, "Animator", drawn.animator)
-    monkeypatch.setattr(first_edition, "show_images", drawn.show_images)
+    monkeypatch.setattr(second_edition, "Animator", drawn.animator)
+    monkeypatch.setattr(second_edition, "show_images", drawn.show_images)
     return drawn
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, fashion_mnist: Any) -> Any:
     """Fashion-MNIST from the fixture: no download."""
-    monkeypatch.setattr(first_edition, "fashion_mnist", lambda: fashion_mnist)
+    monkeypatch.setattr(images, "fashion_mnist", lambda: fashion_mnist)
     return fashion_mnist
 
 
@@ -320,7 +321,7 @@ def test_load_data(installed: Any, monkeypatch: pytest.MonkeyPatch, resize: Any)
             cs.Dataset(part.X[:300], part.y[:300], part.scale, part.class_names)
             for part in installed
         ]
-        monkeypatch.setattr(first_edition, "fashion_mnist", lambda: small)
+        monkeypatch.setattr(images, "fashion_mnist", lambda: small)
     train_iter, test_iter = d2l.load_data_fashion_mnist(100, resize)
     height, width = resize if isinstance(resize, tuple) else (resize or 28, resize or 28)
     for loader, shuffled in ((train_iter, True), (test_iter, False)):
@@ -347,7 +348,7 @@ def test_load_data(installed: Any, monkeypatch: pytest.MonkeyPatch, resize: Any)
 def test_a_bad_size_is_refused_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, resize: Any, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(first_edition, "fashion_mnist", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr(images, "fashion_mnist", lambda: pytest.fail("loaded"))
     with pytest.raises(error, match="resize is"):
         d2l.load_data_fashion_mnist(256, resize)
 

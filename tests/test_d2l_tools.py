@@ -109,6 +109,13 @@ SIGNATURES = {
 }
 
 
+# the tensor library's functions and methods, as the end of the book's own library names them
+ALIASES = {
+    "abs", "arange", "argmax", "astype", "exp", "eye", "log", "matmul", "normal", "numpy", "ones",
+    "rand", "reduce_sum", "reshape", "size", "tensor", "transpose", "zeros",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_the_signatures_of_the_book(name: str) -> None:
     parameters = inspect.signature(getattr(d2l, name)).parameters.values()
@@ -117,7 +124,11 @@ def test_the_signatures_of_the_book(name: str) -> None:
 
 
 def test_every_name_is_there() -> None:
-    expected = {*SIGNATURES, "Accumulator", "Animator", "Timer", "cross_entropy", "show_images"}
+    expected = {
+        *SIGNATURES, *ALIASES, "Accumulator", "Animator", "CrossEntropyLoss", "Timer",
+        "cross_entropy", "data", "float32", "int32", "nn", "set_axes", "show_images", "torch",
+        "torchvision", "transforms", "use_svg_display",
+    }  # fmt: skip
     assert set(d2l.__all__) == expected
     assert d2l.cross_entropy is cs.cross_entropy
     show = list(inspect.signature(d2l.show_images).parameters.values())

@@ -1,9 +1,11 @@
-"""The names of *Dive into Deep Learning*, chapter 3, softmax regression: as written in the book.
+"""The names of *Dive into Deep Learning*, second edition, softmax regression: as in the book.
 
-The book's program runs with csoftmax in the place of the tensor library (`cs.Parameter`,
-`cs.linear`, `cs.softmax`); sections are those of the book's first edition, "Softmax Regression",
-"The Image Classification Dataset" and "Implementation of Softmax Regression from Scratch". Given
-a `SoftmaxRegression` and an `SGD`, `train_ch3` trains in compiled code instead.
+Its sections 3.5 to 3.7 run with their imports alone changed: ``from csoftmax import d2l``, and
+``from csoftmax.d2l import torch, torchvision, nn, transforms, data`` for those of the same names.
+`train_ch3` trains what the book's does, a function with an updater or a net with an optimizer; and
+given a `SoftmaxRegression` and an `SGD`, it trains in compiled code.
+
+``d2l.plt`` is matplotlib.pyplot, and ``d2l.display`` IPython's, where they are asked for.
 """
 
 from __future__ import annotations
@@ -12,19 +14,51 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import training
-from csoftmax.autograd import Tensor as Recorded
+from csoftmax.books import nn, torch, torchvision, transforms
+from csoftmax.books.fashion import (
+    get_dataloader_workers,
+    get_fashion_mnist_labels,
+    load_data_fashion_mnist,
+)
+from csoftmax.books.nn import CrossEntropyLoss
+from csoftmax.books.optim import Optimizer
+from csoftmax.books.tensors import (
+    abs,
+    arange,
+    argmax,
+    astype,
+    exp,
+    eye,
+    float32,
+    int32,
+    log,
+    matmul,
+    no_grad,
+    normal,
+    numpy,
+    ones,
+    rand,
+    reduce_sum,
+    reshape,
+    size,
+    tensor,
+    transpose,
+    zeros,
+)
 from csoftmax.books.tools import Accumulator, Timer, accuracy, sgd
 from csoftmax.core.checks import check_positive
 from csoftmax.core.names import class_order, reordered
-from csoftmax.data import DataLoader, Dataset, fashion_mnist
+from csoftmax.data import DataLoader
 from csoftmax.data.sets.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
 from csoftmax.draw import Animator, show_images
+from csoftmax.draw.axes import set_axes, use_svg_display
 from csoftmax.functional import cross_entropy
 from csoftmax.labelled import check_same_images
 from csoftmax.model import SoftmaxRegression
@@ -33,111 +67,74 @@ Array = NDArray[Any]
 Net: TypeAlias = "Callable[[Array], Array] | SoftmaxRegression"
 Loss: TypeAlias = "Callable[[Array, Array], Array]"
 Batches: TypeAlias = "Iterable[tuple[Array, Array]]"
-Updater: TypeAlias = "Callable[[int], object] | training.SGD"
+Updater: TypeAlias = "Callable[[int], object] | Optimizer | training.SGD"
 
 __all__ = [
     "Accumulator",
     "Animator",
+    "CrossEntropyLoss",
     "Timer",
+    "abs",
     "accuracy",
+    "arange",
+    "argmax",
+    "astype",
     "cross_entropy",
+    "data",
     "evaluate_accuracy",
     "evaluate_loss",
+    "exp",
+    "eye",
+    "float32",
     "get_dataloader_workers",
     "get_fashion_mnist_labels",
+    "int32",
     "load_data_fashion_mnist",
+    "log",
+    "matmul",
+    "nn",
+    "normal",
+    "numpy",
+    "ones",
     "predict_ch3",
+    "rand",
+    "reduce_sum",
+    "reshape",
+    "set_axes",
     "sgd",
     "show_images",
+    "size",
+    "tensor",
+    "torch",
+    "torchvision",
     "train_ch3",
     "train_epoch_ch3",
+    "transforms",
+    "transpose",
+    "use_svg_display",
+    "zeros",
 ]
 
-LABELS = (
-    "t-shirt", "trouser", "pullover", "dress", "coat",
-    "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
+data = torch.utils.data
 
 
-def get_dataloader_workers() -> int:
-    """Return 0: batches are cut from memory, there are no reader processes.
+def __getattr__(name: str) -> Any:
+    """Import what draws when it is first asked for."""
+    if name == "plt":
+        from matplotlib import pyplot
 
-    The book returns 4 here, the processes that its loader uses.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> d2l.get_dataloader_workers()
-    0
-    """
-    return 0
-
-
-def get_fashion_mnist_labels(labels: Iterable[int]) -> list[str]:
-    """Return the English names of Fashion-MNIST labels.
-
-    Parameters
-    ----------
-    labels : iterable of int
-        From 0 to 9.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> d2l.get_fashion_mnist_labels([0, 9])
-    ['t-shirt', 'ankle boot']
-    """
-    found = [int(label) for label in labels]
-    for label in found:
-        if not 0 <= label < len(LABELS):
-            raise ValueError(f"labels has {label}, expected 0..{len(LABELS) - 1}")
-    return [LABELS[label] for label in found]
+        return pyplot
+    if name == "display":
+        try:
+            from IPython import display
+        except ImportError:  # a script: there is nothing to show a picture in
+            return SimpleNamespace(display=_do_nothing, clear_output=_do_nothing)
+        return display
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load_data_fashion_mnist(
-    batch_size: int, resize: int | tuple[int, int] | None = None
-) -> tuple[DataLoader, DataLoader]:
-    """Return the loaders of Fashion-MNIST's train and test images, the first shuffled.
-
-    A batch is ``X`` float32 (batch_size, 1, 28, 28) from 0 to 1, and ``y`` (batch_size,).
-
-    Parameters
-    ----------
-    batch_size : int
-        Samples per batch, at least 1.
-    resize : int or (height, width), optional
-        Resize the images to so many pixels (bilinear); one number makes squares.
-
-    Raises
-    ------
-    DataNotFoundError
-        If the data are neither installed nor to be downloaded; says how to get them.
-
-    Examples
-    --------
-    >>> from csoftmax import d2l
-    >>> train_iter, test_iter = d2l.load_data_fashion_mnist(256)  # doctest: +SKIP
-    """
-    if resize is not None:
-        sides = resize if isinstance(resize, tuple) else (resize, resize)
-        height, width = (check_positive(side, "resize") for side in sides)
-    train, test = fashion_mnist()
-    if resize is not None:
-        train, test = _resized(train, height, width), _resized(test, height, width)
-    return (
-        DataLoader.from_dataset(train, batch_size, shuffle=True),
-        DataLoader.from_dataset(test, batch_size),
-    )
-
-
-def _resized(dataset: Dataset, height: int, width: int) -> Dataset:
-    from PIL import Image
-
-    images = np.empty((len(dataset), height, width), np.uint8)
-    for i, image in enumerate(dataset.X):
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-        images[i] = np.asarray(resized)
-    return Dataset(images, dataset.y, dataset.scale, dataset.class_names, dataset.name)
+def _do_nothing(*objects: object, **options: object) -> None:
+    pass
 
 
 def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
@@ -160,9 +157,12 @@ def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
     """
     if isinstance(net, SoftmaxRegression) and isinstance(data_iter, DataLoader):
         return training.evaluate(net, data_iter).accuracy
+    if isinstance(net, nn.Module):
+        net.eval()
     metric = Accumulator(2)  # correct predictions, predictions
-    for X, y in data_iter:
-        metric.add(accuracy(net(X), y), np.size(y))
+    with no_grad():
+        for X, y in data_iter:
+            metric.add(accuracy(net(X), y), np.size(y))
     return metric[0] / metric[1] if metric[1] else math.nan
 
 
@@ -195,9 +195,10 @@ def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
     ):
         return training.evaluate(net, data_iter).loss
     metric = Accumulator(2)  # sum of losses, samples
-    for X, y in _numbered_as(net, data_iter, "data_iter"):
-        losses = np.asarray(loss(net(X), y))
-        metric.add(losses.sum(dtype=np.float64), losses.size)
+    with no_grad():
+        for X, y in _numbered_as(net, data_iter, "data_iter"):
+            losses = np.asarray(loss(net(X), y))
+            metric.add(losses.sum(dtype=np.float64), losses.size)
     return metric[0] / metric[1] if metric[1] else math.nan
 
 
@@ -214,16 +215,19 @@ def train_epoch_ch3(
         Batches; a `DataLoader` for the compiled path.
     loss : callable
         ``loss(y_hat, y)``, recorded for backward.
-    updater : callable, or SGD
-        ``updater(batch_size)`` applies the gradients; a `SoftmaxRegression` goes with an `SGD`,
-        and the epoch is then one call into compiled code.
+    updater : callable, SGD, or optimizer
+        ``updater(batch_size)`` applies the gradients of the batch's summed loss, and zeroes them.
+        A `SoftmaxRegression` goes with a `csoftmax.SGD`: the epoch is then one call into compiled
+        code. An optimizer, with ``zero_grad()`` and ``step()``, goes by those of the mean loss.
 
     Raises
     ------
     TypeError
         A net and an updater that do not go together.
     RuntimeError
-        A loss that was not computed from Parameters by the operations that are recorded.
+        A loss that was not computed from Parameters by operations that are recorded.
+    ValueError
+        No batches; with an optimizer, a loss that is not one number for each sample.
 
     Examples
     --------
@@ -237,21 +241,47 @@ def train_epoch_ch3(
     """
     if isinstance(net, SoftmaxRegression) or isinstance(updater, training.SGD):
         return _compiled_epoch(net, train_iter, loss, updater)
+    if not callable(updater) and not _is_optimizer(updater):
+        raise TypeError(
+            f"updater is a {type(updater).__name__}, expected a function of the batch size, or an "
+            "optimizer with zero_grad and step"
+        )
+    if isinstance(net, nn.Module):
+        net.train()
     metric = Accumulator(3)  # sum of losses, correct predictions, samples
     for X, y in train_iter:
         y_hat = net(X)
         l = loss(y_hat, y)  # noqa: E741 (the book's name)
-        if not isinstance(l, Recorded):
-            raise RuntimeError(
-                f"loss(net(X), y) is a {type(l).__name__} without a backward: compute it from "
-                "csoftmax.Parameters by linear, softmax and cross_entropy alone"
-            )
-        l.sum().backward()
-        updater(len(X))
+        _step(l, updater, len(X))
         metric.add(np.asarray(l).sum(dtype=np.float64), accuracy(y_hat, y), np.size(y))
     if metric[2] == 0:
         raise ValueError("train_iter has no batches, expected at least one")
     return metric[0] / metric[2], metric[1] / metric[2]
+
+
+def _is_optimizer(updater: object) -> bool:
+    return hasattr(updater, "zero_grad") and hasattr(updater, "step")
+
+
+def _step(l: Any, updater: Any, batch_size: int) -> None:  # noqa: E741
+    """Go back from the losses of a batch, and update."""
+    if not hasattr(l, "backward"):
+        raise RuntimeError(
+            f"loss(net(X), y) is a {type(l).__name__} without a backward: compute it from "
+            "csoftmax.Parameters"
+        )
+    if not _is_optimizer(updater):
+        l.sum().backward()
+        updater(batch_size)
+        return
+    if np.ndim(l) == 0:
+        raise ValueError(
+            "loss(net(X), y) is one number, expected one for each sample: "
+            'CrossEntropyLoss(reduction="none")'
+        )
+    updater.zero_grad()
+    l.mean().backward()
+    updater.step()
 
 
 def _compiled_epoch(net: Any, train_iter: Any, loss: Any, updater: Any) -> tuple[float, float]:
@@ -357,7 +387,8 @@ def predict_ch3(net: Net, test_iter: Batches, n: int = 6) -> NDArray[np.int64]:
     if X.ndim < 3:
         raise ValueError(f"X has shape {X.shape}, expected images such as (n, 1, 28, 28)")
     X, y = X[:n], y[:n]
-    predicted: NDArray[np.int64] = np.asarray(net(X)).argmax(axis=1)
+    with no_grad():
+        predicted: NDArray[np.int64] = np.asarray(net(X)).argmax(axis=1)
     trues, preds = (_as_text(labels, test_iter, net) for labels in (y, predicted))
     titles = [true + "\n" + pred for true, pred in zip(trues, preds, strict=True)]
     show_images(np.asarray(X).reshape(len(X), *X.shape[-2:]), 1, len(X), titles=titles)
