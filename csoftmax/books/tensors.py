@@ -24,6 +24,7 @@ __all__ = [
     "argmax",
     "astype",
     "clamp",
+    "cpu",
     "exp",
     "eye",
     "float32",
@@ -45,12 +46,14 @@ __all__ = [
     "ones",
     "rand",
     "randn",
+    "reduce_mean",
     "reduce_sum",
     "reshape",
     "size",
     "softmax",
     "sum",
     "tensor",
+    "to",
     "transpose",
     "zeros",
 ]
@@ -307,6 +310,11 @@ def reduce_sum(x: Any, *axis: Any, **options: Any) -> Any:
     return sum(x, *axis, **options)
 
 
+def reduce_mean(x: Any, *axis: Any, **options: Any) -> Any:
+    """Return the mean, as `sum`."""
+    return mean(x, *axis, **options)
+
+
 def reshape(x: Any, *shape: Any) -> Any:
     """Return the same entries in another shape."""
     return as_tensor(x).reshape(*shape)
@@ -330,3 +338,13 @@ def size(x: Any) -> int:
 def numpy(x: Any) -> NDArray[Any]:
     """Return the numbers as an ordinary NumPy array, off the tape."""
     return np.asarray(x)
+
+
+def cpu() -> str:
+    """Return the name of the one device that there is."""
+    return "cpu"
+
+
+def to(x: Any, device: Any) -> Any:
+    """Return the tensor on a device, which is the CPU; or of another dtype."""
+    return as_tensor(x).to(device)
