@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 __all__ = [
     "Parameters",
     "Sink",
+    "SparseColumns",
+    "SparseRows",
     "StoredRows",
     "Targets",
     "active",
@@ -19,16 +21,36 @@ __all__ = [
     "read_all",
     "row_pass",
     "softmax_pass",
+    "sparse_gradient",
+    "sparse_pass",
     "use",
 ]
 
 _Array = NDArray[Any]
 
 @final
+class SparseRows:
+    n_rows: int
+    n_features: int
+    n_entries: int
+    def __init__(
+        self, values: _Array, indices: _Array, indptr: _Array, n_features: int
+    ) -> None: ...
+
+@final
+class SparseColumns:
+    n_rows: int
+    n_features: int
+    n_entries: int
+    nbytes: int
+    def __init__(self, rows: SparseRows, dtype: str) -> None: ...
+    def as_arrays(self) -> tuple[_Array, _Array, _Array]: ...
+
+@final
 class StoredRows:
-    def __init__(self, X: _Array, scale: float = 1.0, order: _Array | None = None) -> None: ...
+    def __init__(self, X: Any, scale: float = 1.0, order: _Array | None = None) -> None: ...
     @property
-    def X(self) -> _Array: ...
+    def X(self) -> Any: ...
     @property
     def scale(self) -> float: ...
     @property
@@ -148,3 +170,30 @@ def shuffle(order: _Array, words: _Array) -> None: ...
 def elementary(name: str, x: _Array, out: _Array) -> None: ...
 def multiply_adds(dtype: str, n: int) -> float: ...
 def read_all(array: _Array) -> int: ...
+def sparse_pass(
+    rows: SparseRows,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array | None = None,
+    sample_weight: _Array | None = None,
+    factor: float = 1.0,
+    gradient: tuple[_Array, _Array] | None = None,
+    columns: SparseColumns | None = None,
+    logits: _Array | None = None,
+    losses: _Array | None = None,
+    predictions: _Array | None = None,
+    heads: int | None = None,
+    weight_of_head: _Array | None = None,
+    n_threads: int = 1,
+) -> Any: ...
+def sparse_gradient(
+    columns: SparseColumns,
+    dlogits: _Array,
+    scale: float,
+    dW: _Array,
+    *,
+    squares: bool = False,
+    n_threads: int = 1,
+) -> None: ...

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax import functional
 from csoftmax.core.checks import (
+    Stored,
     as_array,
     as_features,
     as_labels,
@@ -20,6 +21,7 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.errors import DataError
 from csoftmax.core.names import as_names, class_order, positions, reordered
+from csoftmax.core.sparse import CSR
 from csoftmax.core.tensors import (
     FORMAT_VERSION,
     feature_names_of,
@@ -255,14 +257,17 @@ class SoftmaxRegression:
 
     def _forward(self, features: Array, sink: calls.Sink, n_threads: int | None) -> None:
         rows = calls.StoredRows(as_stored(features, self.dtype), self.scale_for(features, 1.0))
-        parameters = calls.Parameters(self._weight, self._bias)
+        weight = self._weight
+        if isinstance(features, CSR):
+            weight = calls.weights_for(features, weight.T, self.dtype)
+        parameters = calls.Parameters(weight, self._bias)
         calls.forward(rows, parameters, sink, check_threads(n_threads))
 
     def scale_for(self, X: Array, scale: float) -> float:
         """Return what X is multiplied by if its data say `scale`: see the class's Notes."""
         return scale if self._scale is None or not is_integer(X) else self._scale
 
-    def features_of(self, X: ArrayLike, name: str = "X") -> Array:
+    def features_of(self, X: ArrayLike, name: str = "X") -> Stored:
         """Return X as (n_samples, n_features), checked against the model."""
         features = as_features(X, name)
         if features.shape[1] != self.n_features:

@@ -22,7 +22,7 @@ from simd cimport *
 __all__ = [
     "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
     "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_pass", "use", "wait_at_most"]
+    "sparse_gradient", "sparse_pass", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------

@@ -458,3 +458,46 @@ def sparse_pass(SparseRows rows, W, b, double scale, *, y=None, sample_weight=No
         p.finish_bias()
     p.memory = None
     return (losses_of_heads[0], correct_of_heads[0]) if heads is None else (losses_of_heads, correct_of_heads)
+
+
+cdef class SparseGradient(Team):
+    """The sums of columns alone, of dlogits that somebody else has made."""
+    cdef SparsePass plan
+
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        self.plan.kernels.sparse_product(
+            &self.plan.columns.lines, self.plan.cuts[ticket], self.plan.cuts[ticket + 1], self.plan.n_classes,
+            self.plan.dlogits, self.plan.ld, self.squares, &self.plan.gradient)
+
+    cdef bint squares
+
+
+def sparse_gradient(SparseColumns columns, dlogits, double scale, dW, *, bint squares=False, int n_threads=1):
+    """dW[j, k] = scale * sum_i X[i, j] dlogits[i, k], or of the squares of X; all contiguous, of one float type.
+
+    dlogits is (n_rows, n_classes or more), dW (n_features, n_classes).
+    """
+    cdef SparsePass p = SparsePass()
+    cdef SparseGradient team = SparseGradient()
+    cdef char kind = c"d" if columns.size == 8 else c"f"
+    cdef View view
+    p.views, p.memory, p.columns = [], [], columns
+    p.kernels = &isa.f64 if columns.size == 8 else &isa.f32
+    p.size = columns.size
+    view = View(dW, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+    p.views.append(view)
+    if view.buffer.ndim != 2 or view.buffer.shape[1] < 1:
+        raise ValueError("dW: expected (n_features, n_classes), at least one class")
+    p.n_classes = view.buffer.shape[1]
+    p.gradient.ld = width_of(view, columns.n_features, p.n_classes, kind, "dW")
+    p.gradient.out, p.gradient.scale = view.buffer.buf, scale
+    view = View(dlogits, PyBUF_C_CONTIGUOUS)
+    p.views.append(view)
+    p.ld, p.dlogits = width_of(view, columns.n_rows, p.n_classes, kind, "dlogits"), <char *>view.buffer.buf
+    p.cut_columns()
+    team.plan, team.squares = p, squares
+    team.n_tickets = p.n_column_pieces
+    team.n_threads = threads_that_pay(
+        n_threads, p.n_column_pieces, p.n_column_pieces,
+        columns.n_entries * (SPARSE_ENTRY + SPARSE_CLASS * p.n_classes) / 2, 0)
+    team.run()

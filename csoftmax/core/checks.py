@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.cpus import MAX_THREADS, usable_cpus
+from csoftmax.core.sparse import as_csr, is_sparse
 
 Array = NDArray[Any]
+Stored: TypeAlias = Any  # rows of X as they are stored: an array (n_rows, n_features), or CSR
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -48,7 +50,7 @@ def widened(array: Array) -> Array:
     return array
 
 
-def compute_dtype(*arrays: Array) -> np.dtype[Any]:
+def compute_dtype(*arrays: Stored) -> np.dtype[Any]:
     """Return the dtype to compute in: float64 if any array needs it, else float32.
 
     float16, float32, bool and integers of up to 16 bits fit float32; float64 and wider integers
@@ -82,11 +84,13 @@ def _aligned(array: Array) -> Array:
     return array if array.flags.aligned else array.copy()
 
 
-def as_features(X: ArrayLike, name: str = "X") -> Array:
+def as_features(X: ArrayLike, name: str = "X") -> Stored:
     """Return `X` as it is stored, as (n_samples, n_features); images are flattened.
 
     Raises TypeError for an unsupported dtype, ValueError for fewer than two dimensions.
     """
+    if type(X) is not np.ndarray and is_sparse(X):
+        return as_csr(X, name)
     array = as_array(X, name)
     if array.ndim == 2:
         return array
@@ -101,25 +105,25 @@ def as_features(X: ArrayLike, name: str = "X") -> Array:
 
 def as_linear(
     X: ArrayLike, W: ArrayLike, b: ArrayLike | None
-) -> tuple[Array, Array, Array | None, np.dtype[Any]]:
+) -> tuple[Stored, Array, Array | None, np.dtype[Any]]:
     """Return X (n_samples, n_features), W, b as they are stored, and the dtype to compute in.
 
     Raises TypeError for an unsupported dtype, ValueError for shapes that do not fit together.
     """
-    X, W = as_features(X), as_array(W, "W")
+    features, W = as_features(X), as_array(W, "W")
     if W.ndim != 2:
         raise ValueError(f"W has shape {W.shape}, expected (n_features, n_classes)")
     n_features, n_classes = W.shape
     if n_classes == 0:
         raise ValueError("W has 0 columns, expected at least one class")
-    if X.shape[1] != n_features:
-        raise ValueError(f"X has {X.shape[1]} features but W has {n_features} rows")
+    if features.shape[1] != n_features:
+        raise ValueError(f"X has {features.shape[1]} features but W has {n_features} rows")
     if b is None:
-        return X, W, None, compute_dtype(X, W)
+        return features, W, None, compute_dtype(features, W)
     b = as_array(b, "b")
     if b.shape != (n_classes,):
         raise ValueError(f"b has shape {b.shape} but W has {n_classes} columns")
-    return X, W, b, compute_dtype(X, W, b)
+    return features, W, b, compute_dtype(features, W, b)
 
 
 def as_logits(logits: ArrayLike, axis: int = -1, name: str = "logits") -> tuple[Array, int]:

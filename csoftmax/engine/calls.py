@@ -3,7 +3,9 @@
 Arrays come checked: `csoftmax.functional` checks what its users pass, and `csoftmax.model`,
 `csoftmax.training` and `csoftmax.solver` check theirs. The kernels check what memory safety needs,
 but not the labels: one that is out of range reads and writes memory that is not theirs. X is as
-`csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b.
+`csoftmax.rows.base.as_stored` gives it; all other floats are of one type, that of b. W and its
+gradient are class-major, (n_classes, n_features); for sparse rows (CSR) they are feature-major,
+(n_features, n_classes), as a row gathers the features that it has: `weights_for` makes either.
 
 Four of the records are compiled, because a call for one row would feel what named tuples cost.
 `src_cy/records.pxi` says what their fields mean.
@@ -18,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import _kernels
-from csoftmax._kernels import Parameters, Sink, StoredRows, Targets
+from csoftmax._kernels import Parameters, Sink, SparseColumns, StoredRows, Targets
+from csoftmax.core.checks import Stored
+from csoftmax.core.sparse import CSR
 
 __all__ = [
     "LogitTargets",
@@ -31,10 +35,13 @@ __all__ = [
     "evaluate",
     "evaluate_heads",
     "forward",
+    "gradient_for",
     "linear_gradient",
     "minibatches",
     "shuffle",
     "softmax",
+    "sparse_gradient",
+    "weights_for",
 ]
 
 Array = NDArray[Any]
@@ -64,8 +71,32 @@ class LogitTargets(NamedTuple):
     ignored: int | None  # the label of rows that do not count
 
 
+def weights_for(X: Stored, W: Array, dtype: np.dtype[Any]) -> Array:
+    """Return W (n_features, n_classes) as the kernels read it for such rows; a view if it can be.
+
+    A matrix of one row or column may have either layout.
+    """
+    wanted = W if isinstance(X, CSR) else W.T
+    flags = wanted.flags
+    if wanted.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return wanted
+    return np.array(wanted, dtype, order="C")
+
+
+def gradient_for(X: Stored, n_classes: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return empty dW and db for such rows."""
+    shape = (X.shape[1], n_classes) if isinstance(X, CSR) else (n_classes, X.shape[1])
+    return np.empty(shape, dtype), np.empty(n_classes, dtype)
+
+
 def forward(rows: StoredRows, parameters: Parameters, sink: Sink, n_threads: int) -> None:
     """Fill the logits or predictions of the rows."""
+    if type(rows.X) is CSR:
+        _kernels.sparse_pass(
+            rows.X.rows, parameters.W, parameters.b, rows.scale, logits=sink.logits,
+            predictions=sink.predictions, n_threads=n_threads,
+        )  # fmt: skip
+        return
     _kernels.row_pass(
         rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, logits=sink.logits,
         first_class=sink.first_class, predictions=sink.predictions, n_threads=n_threads,
@@ -76,6 +107,11 @@ def evaluate(
     rows: StoredRows, parameters: Parameters, targets: Targets, sink: Sink, n_threads: int
 ) -> tuple[float, int]:
     """Return the weighted sum of the losses, and how many rows are predicted right."""
+    if type(rows.X) is CSR:
+        result: tuple[float, int] = _sparse_evaluate(
+            rows, parameters, targets, sink, n_threads, None
+        )
+        return result
     return _kernels.row_pass(
         rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, gradient=sink.gradient, factor=sink.factor,
@@ -88,12 +124,36 @@ def evaluate_heads(
 ) -> tuple[list[float], list[int]]:
     """Return the sums of `evaluate` for each of the heads, all in one pass over the rows.
 
-    Where X, W and the logits are finite, every head has the bits that it would have alone.
+    Where X, W and the logits are finite, every head has the bits that it would have alone. For
+    sparse rows the classes of all heads lie side by side: W is (n_features, n_heads * n_classes).
     """
+    if type(rows.X) is CSR:
+        sums: tuple[list[float], list[int]] = _sparse_evaluate(
+            rows, parameters, targets, sink, n_threads, len(parameters.b)
+        )
+        return sums
     return _kernels.row_pass(
         rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, order=rows.order, y=targets.y,
         sample_weight=targets.weight, weight_of_head=targets.weight_of_head,
         heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor, n_threads=n_threads,
+    )  # fmt: skip
+
+
+def _sparse_evaluate(
+    rows: StoredRows,
+    parameters: Parameters,
+    targets: Targets,
+    sink: Sink,
+    n_threads: int,
+    heads: int | None,
+) -> Any:
+    columns = None if sink.gradient is None else rows.X.columns(parameters.b.dtype)
+    gradient = None if sink.gradient is None else (sink.gradient[0], sink.gradient[1].reshape(-1))
+    return _kernels.sparse_pass(
+        rows.X.rows, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        sample_weight=targets.weight, weight_of_head=targets.weight_of_head, heads=heads,
+        gradient=gradient, columns=columns, factor=sink.factor, losses=sink.losses,
+        predictions=sink.predictions, n_threads=n_threads,
     )  # fmt: skip
 
 
@@ -121,6 +181,18 @@ def linear_gradient(rows: StoredRows, dlogits: Array, dW: Array, db: Array) -> N
     """
     X = np.require(rows.X, rows.X.dtype.newbyteorder("="), ["C", "A"])
     _kernels.linear_gradient(X, dlogits, rows.scale, dW, db)
+
+
+def sparse_gradient(
+    columns: SparseColumns,
+    dlogits: Array,
+    scale: float,
+    dW: Array,
+    n_threads: int = 1,
+    squares: bool = False,
+) -> None:
+    """Set ``dW = scale * X.T @ dlogits``, feature-major; with `squares`, of the squares of X."""
+    _kernels.sparse_gradient(columns, dlogits, scale, dW, squares=squares, n_threads=n_threads)
 
 
 def softmax(kind: str, logits: Array, out: Array, n_threads: int) -> None:

@@ -8,21 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.checks import check_threads
+from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
 
 CLASSES = 512  # at once: so that the logits of some rows stay in L2
-
-
-def class_major(W: Array, dtype: np.dtype[Any]) -> Array:
-    """Return W.T as a C-contiguous array of the compute type, without a copy if W is stored so."""
-    transposed: Array = W.T
-    flags = transposed.flags
-    if transposed.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return transposed
-    return np.array(transposed, dtype, order="C")
 
 
 def contiguous_bias(b: Array | None, W: Array, dtype: np.dtype[Any]) -> Array:
@@ -38,19 +30,28 @@ def fill_logits(
 ) -> None:
     """Set ``result = scale * X @ W + b``; W is (n_features, n_classes), of any layout."""
     biases = contiguous_bias(b, W, result.dtype)
+    if isinstance(rows.X, CSR):
+        parameters = calls.Parameters(calls.weights_for(rows.X, W, result.dtype), biases)
+        calls.forward(rows, parameters, calls.Sink(logits=result), n_threads)
+        return
     for first in range(0, W.shape[1], CLASSES):
         some = slice(first, first + CLASSES)
-        parameters = calls.Parameters(class_major(W[:, some], result.dtype), biases[some])
+        weights = calls.weights_for(rows.X, W[:, some], result.dtype)
+        parameters = calls.Parameters(weights, biases[some])
         calls.forward(rows, parameters, calls.Sink(logits=result, first_class=first), n_threads)
 
 
 def gradients(rows: calls.StoredRows, dlogits: Array) -> tuple[Array, Array]:
-    """Return ``dW = scale * X.T @ dlogits``, class-major as W is, and ``db = dlogits.sum(axis=0)``.
+    """Return ``dW = scale * X.T @ dlogits``, laid out as W is, and ``db = dlogits.sum(axis=0)``.
 
     dlogits is (n_rows, n_classes).
     """
-    n_classes, n_features = dlogits.shape[1], rows.X.shape[1]
-    dW, db = np.empty((n_classes, n_features), dlogits.dtype), np.empty(n_classes, dlogits.dtype)
+    dW, db = calls.gradient_for(rows.X, dlogits.shape[1], dlogits.dtype)
+    if isinstance(rows.X, CSR):
+        columns = rows.X.columns(dlogits.dtype)
+        calls.sparse_gradient(columns, np.ascontiguousarray(dlogits), rows.scale, dW)
+        np.sum(dlogits, axis=0, out=db)
+        return dW, db
     calls.linear_gradient(rows, np.ascontiguousarray(dlogits.T), dW, db)
     return dW.T, db
 

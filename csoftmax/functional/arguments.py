@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import (
+    Stored,
     as_labels,
     as_linear,
     as_logits,
@@ -22,8 +23,9 @@ from csoftmax.core.checks import (
     check_threads,
     compute_dtype,
 )
+from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.engine.linear import class_major, contiguous_bias
+from csoftmax.engine.linear import contiguous_bias
 from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
@@ -70,7 +72,8 @@ class LinearArguments:
         return calls.evaluate(
             calls.StoredRows(as_stored(self.X, self.dtype), self.scale),
             calls.Parameters(
-                class_major(self.W, self.dtype), contiguous_bias(self.b, self.W, self.dtype)
+                calls.weights_for(self.X, self.W, self.dtype),
+                contiguous_bias(self.b, self.W, self.dtype),
             ),
             calls.Targets(self.y, self.weight),
             calls.Sink(gradient, factor, losses, predictions),
@@ -203,7 +206,7 @@ def result_array(
     out: Array | None,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    *inputs: Array | None,
+    *inputs: Stored | None,
     in_place: Array | None = None,
 ) -> tuple[Array, Array | None]:
     """Return the array that the kernel fills, and `out` if the result must be copied there."""
@@ -217,7 +220,7 @@ def result_array(
         same = array is in_place and array is not None and array.dtype == dtype
         if array is None or (same and _same_place(array, out)):
             continue
-        if np.may_share_memory(array, out):
+        if isinstance(array, CSR) or np.may_share_memory(array, out):
             return np.empty(shape, dtype), out
     return out, None
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.autograd import is_recorded, node_of, record, refuse_out, without_derivative
 from csoftmax.core.checks import as_linear, check_number, check_out, check_threads
+from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.linear import fill_logits, gradients, matmul
 from csoftmax.functional.arguments import LinearArguments, placed, result_array
@@ -30,10 +31,11 @@ def linear(
 
     Parameters
     ----------
-    X : array_like (n_samples, n_features), or images (n_samples, height, width)
+    X : array_like (n_samples, n_features), images (n_samples, height, width), or sparse matrix
         Read as stored, without a float copy.
     W : array_like (n_features, n_classes)
-        Weights; read without a copy if class-major (``W.T`` C-contiguous), as a `Parameter` is.
+        Weights; read without a copy if class-major (``W.T`` C-contiguous), as a `Parameter` is; for
+        a sparse X, if C-contiguous.
     b : array_like (n_classes,), optional
         Bias; None is zero.
     scale : float
@@ -260,16 +262,19 @@ def linear_cross_entropy_grad(
     args = LinearArguments(X, W, b, y, scale, sample_weight, reduction, n_threads)
     n_features, n_classes = args.W.shape
     dW_out, db_out = None, None
+    feature_major = isinstance(args.X, CSR)
     if out is not None:
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError("out: expected the pair (dW, db)")
-        dW_out = check_out(out[0], (n_features, n_classes), args.dtype, "out[0]").T
+        dW_out = check_out(out[0], (n_features, n_classes), args.dtype, "out[0]")
+        dW_out = dW_out if feature_major else dW_out.T
         db_out = check_out(out[1], (n_classes,), args.dtype, "out[1]")
     inputs = args.X, args.W, args.b, args.y, args.weight
-    dW, dW_place = result_array(dW_out, (n_classes, n_features), args.dtype, *inputs, db_out)
+    shape = (n_features, n_classes) if feature_major else (n_classes, n_features)
+    dW, dW_place = result_array(dW_out, shape, args.dtype, *inputs, db_out)
     db, db_place = result_array(db_out, (n_classes,), args.dtype, *inputs)
     losses = np.empty(len(args.y), args.dtype) if reduction == "none" else None
     total, _ = args.run(losses=losses, gradient=(dW, db))
     loss = args.reduced(total) if losses is None else losses
     dW, db = placed(dW, dW_place), placed(db, db_place)
-    return (loss, dW.T, db) if out is None else (loss, *out)
+    return (loss, dW if feature_major else dW.T, db) if out is None else (loss, *out)

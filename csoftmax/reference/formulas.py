@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.sparse import CSR
+
 Array = NDArray[Any]
 
 # In these functions inf and NaN are results, not accidents.
 quiet = np.errstate(all="ignore")
+
+
+def dense(X: Any, dtype: np.dtype[Any]) -> Array:
+    """Return rows as an array of `dtype`: of sparse rows, with their zeros."""
+    return np.asarray(X.toarray() if isinstance(X, CSR) else X, dtype)
 
 
 def exponentials_of(x: Array, axis: int) -> tuple[Array, Array, Array]:

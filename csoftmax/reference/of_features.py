@@ -15,6 +15,7 @@ from csoftmax.core.checks import (
     check_reduction,
 )
 from csoftmax.reference.formulas import (
+    dense,
     label_dlogits,
     label_losses,
     quiet,
@@ -39,9 +40,9 @@ def linear(X: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, *, scale: flo
     array([[ 3., 14.],
            [ 1., 12.]])
     """
-    X, W, b, dtype = as_linear(X, W, b)
+    rows, W, b, dtype = as_linear(X, W, b)
     scale = check_number(scale, "scale")
-    return logits_of(np.asarray(X, dtype), np.asarray(W, dtype), b, scale)
+    return logits_of(dense(rows, dtype), np.asarray(W, dtype), b, scale)
 
 
 @quiet
@@ -160,10 +161,10 @@ def _linear_arguments(
     scale: float,
     sample_weight: ArrayLike | None,
 ) -> tuple[Array, Array, Array | None, Array, Array, float]:
-    X, W, b, dtype = as_linear(X, W, b)
-    n_samples, n_classes = len(X), W.shape[1]
+    rows, W, b, dtype = as_linear(X, W, b)
+    n_samples, n_classes = len(rows), W.shape[1]
     y = as_labels(y, n_samples, n_classes)
     s = np.ones(n_samples, dtype)
     if sample_weight is not None:
         s = as_weights(sample_weight, n_samples, "sample_weight", dtype)
-    return np.asarray(X, dtype), np.asarray(W, dtype), b, y, s, check_number(scale, "scale")
+    return dense(rows, dtype), np.asarray(W, dtype), b, y, s, check_number(scale, "scale")

@@ -17,7 +17,7 @@ from csoftmax.core.checks import (
     check_out,
     check_positive,
 )
-from csoftmax.reference.formulas import label_dlogits, label_losses, quiet, sum_of
+from csoftmax.reference.formulas import dense, label_dlogits, label_losses, quiet, sum_of
 from csoftmax.reference.of_features import logits_of
 
 Array = NDArray[Any]
@@ -93,12 +93,12 @@ def sgd_epoch(
     (array([[ 0.5  , -0.5  ],
            [-0.731,  0.731]]), array([-0.231,  0.231]))
     """
-    X, _, _, _ = as_linear(X, W, b)
+    rows, _, _, _ = as_linear(X, W, b)
     vW, vb = (np.zeros_like(W), np.zeros_like(b)) if velocity is None else velocity
     _check_parameters(W, b, vW, vb)
-    y = as_labels(y, len(X), W.shape[1])
-    order = np.arange(len(X)) if order is None else order
-    order = as_labels(order, np.size(order), len(X), name="order")
+    y = as_labels(y, len(rows), W.shape[1])
+    order = np.arange(len(rows)) if order is None else order
+    order = as_labels(order, np.size(order), len(rows), name="order")
     batch_size, scale = check_positive(batch_size, "batch_size"), check_number(scale, "scale")
     lr, momentum = check_learning_rate(lr), check_number(momentum, "momentum")
     weight_decay = check_number(weight_decay, "weight_decay")
@@ -106,7 +106,7 @@ def sgd_epoch(
     loss, correct = 0.0, 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        X_batch, y_batch = np.asarray(X[batch], W.dtype), y[batch]
+        X_batch, y_batch = dense(rows[batch], W.dtype), y[batch]
         logits = logits_of(X_batch, W, b, scale)
         losses, p, total = label_losses(logits, y_batch)
         loss += sum_of(losses)

@@ -1,24 +1,27 @@
 """Rows of X as they are stored, and the functions by which they are read.
 
-Today X is an array. Another way of storing rows would be one more member of `Stored`, with a branch
-in `as_stored` and in `take`.
+X is an array, or `CSR`: rows of which few features are not 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored as Stored
+from csoftmax.core.sparse import CSR
+
 Array = NDArray[Any]
-Stored: TypeAlias = Array  # (n_rows, n_features)
 UINT8 = np.dtype(np.uint8)  # made once: comparing a dtype with np.uint8 would make one each time
 
 
-def as_stored(X: Array, dtype: np.dtype[Any]) -> Stored:
+def as_stored(X: Stored, dtype: np.dtype[Any]) -> Stored:
     """Return X as the kernels read it: itself, or of `dtype` where they do not know its own."""
+    if isinstance(X, CSR):
+        return X
     if X.dtype.kind == "f" or X.dtype == UINT8:
         return X
     if X.dtype.kind == "b":

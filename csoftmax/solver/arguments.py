@@ -18,6 +18,7 @@ from csoftmax.core.checks import (
     check_positive,
     check_threads,
 )
+from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.rows.base import take
 from csoftmax.solver.penalty import Penalty
@@ -47,6 +48,8 @@ def checked_problem(
 ) -> Problem:
     """Check the arguments of `minimize` that describe the problem."""
     features = as_features(X)
+    if isinstance(features, CSR):
+        raise TypeError("X is a sparse matrix, expected an array")
     n_classes = check_positive(n_classes, "n_classes")
     target = as_labels_or_probabilities(y, len(features), n_classes)
     weights = _as_weight_rows(sample_weight, len(features))

@@ -1,0 +1,126 @@
+"""Rows of which few features are not 0: what sparse matrices of other libraries become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from csoftmax._kernels import SparseColumns, SparseRows
+
+Array = NDArray[Any]
+
+
+class CSR:
+    """Sparse rows, checked, as ``scipy.sparse.csr_array`` keeps them; nothing is copied.
+
+    Parameters
+    ----------
+    data : array (n_entries,) of uint8, float32 or float64
+        The values, row after row. In a row features come in any order; those that come twice add
+        up.
+    indices, indptr : arrays of int32 or int64, (n_entries,) and (n_rows + 1,)
+        The feature of each value, and where each row begins.
+    n_features : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays of another kind, and numbers that would lead a kernel out of bounds: they are
+        read once, here. Whoever writes into indices or indptr later breaks that.
+    """
+
+    ndim = 2
+
+    def __init__(self, data: Array, indices: Array, indptr: Array, n_features: int) -> None:
+        self.rows = SparseRows(data, indices, indptr, n_features)
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self._columns: dict[str, SparseColumns] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.n_rows, self.rows.n_features
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.data.nbytes + self.indices.nbytes + self.indptr.nbytes)
+
+    def __len__(self) -> int:
+        return self.rows.n_rows
+
+    def columns(self, dtype: DTypeLike) -> SparseColumns:
+        """Return the entries by their features, for gradients; made once for each float type."""
+        name = np.dtype(dtype).name
+        if name not in self._columns:
+            self._columns[name] = SparseColumns(self.rows, name)
+        return self._columns[name]
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> CSR:
+        """Return some rows: for a slice of step 1 in the same memory, otherwise copied."""
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                indptr = self.indptr[start : max(start, stop) + 1]
+                some = slice(int(indptr[0]), int(indptr[-1]))
+                return CSR(self.data[some], self.indices[some], indptr - indptr[0], self.shape[1])
+            rows = np.arange(start, stop, step)
+        elif rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        starts = self.indptr[:-1][rows].astype(np.int64)
+        lengths = self.indptr[1:][rows] - starts
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        entries = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+        return CSR(self.data[entries], self.indices[entries], indptr, self.shape[1])
+
+    def toarray(self) -> Array:
+        """Return all rows with their zeros."""
+        full = np.zeros(self.shape, self.dtype)
+        numbers = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        np.add.at(full, (numbers, self.indices), self.data)
+        return full
+
+
+def is_sparse(X: object) -> bool:
+    """Is this a sparse matrix: this module's, scipy's, or a pandas table of sparse columns?"""
+    return isinstance(X, CSR) or hasattr(X, "tocsr") or hasattr(X, "sparse")
+
+
+def as_csr(X: Any, name: str = "X") -> CSR:
+    """Return a sparse matrix of any format as checked rows; its arrays are copied where they must.
+
+    float16 becomes float32; integers become the float that holds them, but for bytes and booleans.
+    """
+    if isinstance(X, CSR):
+        return X
+    if not hasattr(X, "tocsr"):
+        X = X.sparse.to_coo()
+    if len(X.shape) != 2:
+        raise ValueError(f"{name} has shape {X.shape}, expected (n_samples, n_features)")
+    csr = X.tocsr()
+    data, kind = np.asarray(csr.data), csr.data.dtype.kind
+    if kind == "b":
+        data = data.view(np.uint8)
+    elif kind in "iuf" and data.dtype.itemsize <= 8:
+        small = data.dtype.itemsize <= 2 or data.dtype == np.float32
+        if data.dtype not in (np.uint8, np.float32, np.float64):
+            data = data.astype(np.float32 if small else np.float64)
+    else:
+        raise TypeError(f"{name} has dtype {data.dtype}, expected bool, an integer type or floats")
+    indices, indptr = _integers(csr.indices), _integers(csr.indptr)
+    try:
+        return CSR(np.require(data, requirements=["C", "A"]), indices, indptr, int(csr.shape[1]))
+    except ValueError as error:
+        raise ValueError(f"{name} is no sparse matrix of shape {csr.shape}: {error}") from None
+
+
+def _integers(array: Any) -> Array:
+    array = np.asarray(array)
+    if array.dtype not in (np.int32, np.int64):
+        array = array.astype(np.int64)
+    return np.require(array, requirements=["C", "A"])
