@@ -184,6 +184,15 @@ def test_sgd_s_steps(momentum: float, weight_decay: float) -> None:
         assert_allclose(b, expected, rtol=1e-14)
 
 
+def test_a_step_is_an_update_that_the_tape_knows_of() -> None:
+    b = cs.Parameter([1.0])
+    loss = (b * b).sum()
+    loss.backward()
+    optim.SGD([b], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="updated in place before backward"):
+        loss.backward()
+
+
 def test_sgd_leaves_a_parameter_without_a_gradient() -> None:
     W, b = cs.Parameter([1.0]), cs.Parameter([1.0])
     trainer = optim.SGD([W, b], lr=0.5)
