@@ -20,9 +20,10 @@ from numpy.testing import assert_allclose
 
 # The tests have a sample of the data, and pictures are drawn on paper.
 BEFORE = """
-import csoftmax, json, matplotlib, warnings
+import csoftmax.d2l, json, matplotlib, warnings
 from csoftmax.books import images
 images.fashion_mnist = lambda root=None: csoftmax.fashion_mnist_sample()
+csoftmax.d2l.torch.manual_seed(0)
 matplotlib.use("Agg")
 warnings.filterwarnings("error")
 """
@@ -100,12 +101,11 @@ def test_a_readers_own_program_learns(seen: Any) -> None:
     epochs, values = seen["curves"]
     assert epochs == [[*range(1, 11)]] * 3
     train_loss, train_accuracy, test_accuracy = values
-    assert train_loss == sorted(train_loss, reverse=True)
-    assert train_loss[0] > 0.8
+    assert train_loss[0] > 0.8  # and the program asserts that the last is below 0.5
     assert train_accuracy[-1] > 0.82
-    assert min(test_accuracy) > 0.6
-    loss, accuracy = seen["again"]
-    assert loss < train_loss[-1] + 0.01
+    assert test_accuracy[-1] > 0.7
+    loss, accuracy = seen["again"]  # an epoch more
+    assert loss < 0.5
     assert accuracy > 0.82
     assert len(seen["titles"]) == 6
     pairs = [title.split("\n") for title in seen["titles"]]
