@@ -127,6 +127,11 @@ class Trainer(HyperParameters):
         self.model.train()
         for batch in self.train_dataloader:
             loss = self.model.training_step(self.prepare_batch(batch))
+            if not hasattr(loss, "backward"):
+                raise RuntimeError(
+                    f"training_step returned a {type(loss).__name__} without a backward, expected "
+                    "a loss computed from Parameters"
+                )
             self.optim.zero_grad()
             loss.backward()
             with no_grad():
