@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -110,6 +112,15 @@ def test_parameters_of_a_lazy_layer_are_the_same_objects_after_the_first_batch()
     assert net[1].bias[0] > before[0]
     assert net[1].bias[2] < before[2]
     assert type(net[1]) is nn.Linear
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_of_a_lazy_layer_is_lazy_and_one_of_a_layer_has_its_weights(copied: Any) -> None:
+    net = nn.Sequential(nn.LazyLinear(3))
+    other = copied(net)
+    X = np.ones((2, 4), np.float32)
+    assert net(X).shape == other(X).shape == (2, 3)
+    assert_array_equal(copied(net)(X), net(X))
 
 
 class Net(nn.Module):

@@ -188,6 +188,11 @@ def test_d2l_s_sgd_takes_a_generator() -> None:
     assert optimizer.hparams == {"params": [layer.weight, layer.bias], "lr": 0.1}
 
 
+class Hasty(d2l.SoftmaxRegression):
+    def __init__(self) -> None:
+        pass
+
+
 class Numb(d2l.SoftmaxRegression):
     def training_step(self, batch: Any) -> Any:
         return 1.5
@@ -209,6 +214,7 @@ class Empty:
         (lambda: d2l.Trainer(1, gradient_clip_val=-1), ValueError, "gradient_clip_val is -1"),
         (lambda: d2l.Trainer(1).fit(linear_model(), Empty()), ValueError, "no batch to train on"),
         (lambda: d2l.Trainer(1).fit(Numb(3, 0.1), Images()), RuntimeError, "returned a float with"),
+        (lambda: d2l.Trainer(1).fit(Hasty(), Images()), AttributeError, "Hasty has no board"),
         (lambda: d2l.Module()(1), NotImplementedError, "Module has neither a net nor a forward"),
         (lambda: d2l.Module().loss(1, 1), NotImplementedError, "Module has no loss"),
         (lambda: d2l.Module().configure_optimizers(), NotImplementedError, "neither an lr nor"),

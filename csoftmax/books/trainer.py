@@ -25,7 +25,7 @@ class Trainer(HyperParameters):
 
     Where no step was replaced, the fused path trains: a `d2l1.SoftmaxRegression` as it is, on a
     loader of csoftmax. Compiled code then runs all the batches that one point of the board stands
-    for in one call, with the same orders, weights and points to rounding.
+    for in one call, with the same orders, weights and points to rounding; it keeps no gradients.
 
     Parameters
     ----------
@@ -90,6 +90,11 @@ class Trainer(HyperParameters):
 
     def prepare_model(self, model: Any) -> None:
         """Take the model, and give it this trainer."""
+        if not hasattr(model, "board"):
+            name = type(model).__name__
+            raise AttributeError(
+                f"{name} has no board: its __init__ calls super().__init__() first"
+            )
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
         self.model = model
