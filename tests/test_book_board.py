@@ -87,7 +87,6 @@ def test_a_board_draws_on_given_axes_what_was_set_since() -> None:
     board.xlabel, board.note, board.xlim = "epoch", "by hand", [0, 3]
     board.draw(1, 2, "a")
     board.draw(1, 3, "b")
-    board.flush()
     first, second = axes.lines
     assert first.get_xydata().tolist() == [[0.5, 1], [1, 2]]
     assert (first.get_linestyle(), first.get_color(), first.get_marker()) == (":", "red", "None")
@@ -95,6 +94,15 @@ def test_a_board_draws_on_given_axes_what_was_set_since() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch\nby hand", "y")
     assert (axes.get_xlim(), axes.get_ylim(), axes.get_yscale()) == ((0, 3), (0, 9), "symlog")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_a_board_draws_on_the_axes_of_a_given_figure() -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    for _ in range(2):  # the second finds the axes of the first
+        d2l.ProgressBoard(fig=figure).draw(1, 2, "a")
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[1, 2]]
 
 
 class Notebook:

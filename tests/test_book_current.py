@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from book_runs import ON_THE_SAMPLE, WAYS, cells_of, run
+from book_cells import ON_THE_SAMPLE, WAYS, cells_of, run
 from numpy.testing import assert_allclose
 
 import csoftmax as cs

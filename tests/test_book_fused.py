@@ -141,6 +141,16 @@ def test_another_optimizer_than_that_of_the_layer_is_none_of_ours() -> None:
     assert fused.rate_of(optim.SGD(layer.parameters(), 0.1, momentum=0.5), layer) is None
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parameters_of_another_layout_or_type_go_step_by_step(dtype: Any) -> None:
+    model = with_net(nn.Flatten(), nn.Linear(6, 3))
+    model.net[1].weight = nn.Parameter(np.zeros((3, 6)), dtype)
+    before, trainer = model.net[1].weight, d2l.Trainer(max_epochs=1)
+    trainer.fit(model, Images())
+    assert trainer.path == "step by step: the net or the optimizer is the reader's"
+    assert before.any()  # trained in place
+
+
 def test_an_epoch_for_the_second_edition() -> None:
     """The sums of `csoftmax.training` on the same weights and orders."""
     data = Images()

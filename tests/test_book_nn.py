@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,15 @@ def test_parameters_of_a_lazy_layer_are_the_same_objects_after_the_first_batch()
     assert type(net[1]) is nn.Linear
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_of_a_lazy_layer_is_lazy_and_one_of_a_layer_has_its_weights(copied: Any) -> None:
+    net = nn.Sequential(nn.LazyLinear(3))
+    other = copied(net)
+    X = np.ones((2, 4), np.float32)
+    assert net(X).shape == other(X).shape == (2, 3)
+    assert_array_equal(copied(net)(X), net(X))
+
+
 class Net(nn.Module):
     """Parts of every kind, as a reader might set them."""
 
@@ -182,6 +193,15 @@ def test_sgd_s_steps(momentum: float, weight_decay: float) -> None:
         velocity = momentum * velocity + np.array(gradient) + weight_decay * expected
         expected = expected - 0.1 * velocity
         assert_allclose(b, expected, rtol=1e-14)
+
+
+def test_a_step_is_an_update_that_the_tape_knows_of() -> None:
+    b = cs.Parameter([1.0])
+    loss = (b * b).sum()
+    loss.backward()
+    optim.SGD([b], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="updated in place before backward"):
+        loss.backward()
 
 
 def test_sgd_leaves_a_parameter_without_a_gradient() -> None:

@@ -8,24 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from book_cells import cells_of
+from book_cells import ON_THE_SAMPLE, WAYS, cells_of, run
 from numpy.testing import assert_allclose
-
-# The tests have a sample of the data, and pictures are drawn on paper.
-BEFORE = """
-import csoftmax, json, matplotlib, warnings
-from csoftmax.books import images
-images.fashion_mnist = lambda root=None: csoftmax.fashion_mnist_sample()
-matplotlib.use("Agg")
-warnings.filterwarnings("error")
-"""
 
 SEEN = """
 def told(value):
@@ -37,24 +24,6 @@ print(json.dumps({name: told(globals()[name]) for name in names}))
 print(json.dumps([animator.X, animator.Y]))
 """
 
-NOTEBOOK = """
-import json, sys
-cells = json.load(sys.stdin)
-try:
-    from IPython.core.interactiveshell import InteractiveShell
-except ImportError:
-    names = {"__name__": "__main__"}
-    for cell in cells:
-        exec(cell, names)
-else:
-    shell = InteractiveShell.instance()
-    shell.kernel, shell.enable_gui = "a notebook has one", lambda gui=None: None
-    for cell in [cells[0], "%matplotlib inline", *cells[1:]]:
-        shell.run_cell(cell).raise_error()
-"""
-
-WAYS = ("script", "notebook")
-
 
 # each way in one process of the test run, as its blocks take seconds
 @pytest.fixture(
@@ -63,16 +32,9 @@ WAYS = ("script", "notebook")
 )
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What all the blocks made, run in order in a process of their own."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
     cells = [cell for section in ("images", "scratch", "concise") for cell in cells_of(section)]
-    cells = [BEFORE, *cells, SEEN]
-    is_script = request.param == "script"
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(cells) if is_script else NOTEBOOK],
-        input="" if is_script else json.dumps(cells), cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "IPYTHONDIR": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    folder = tmp_path_factory.mktemp(request.param)
+    done = run([ON_THE_SAMPLE, *cells, SEEN], request.param, folder)
     values, curves = done.stdout.splitlines()[-2:]
     return {**json.loads(values), "curves": json.loads(curves), "stderr": done.stderr}
 
@@ -100,12 +62,11 @@ def test_a_readers_own_program_learns(seen: Any) -> None:
     epochs, values = seen["curves"]
     assert epochs == [[*range(1, 11)]] * 3
     train_loss, train_accuracy, test_accuracy = values
-    assert train_loss == sorted(train_loss, reverse=True)
-    assert train_loss[0] > 0.8
+    assert train_loss[0] > 0.8  # and the program asserts that the last is below 0.5
     assert train_accuracy[-1] > 0.82
-    assert min(test_accuracy) > 0.6
-    loss, accuracy = seen["again"]
-    assert loss < train_loss[-1] + 0.01
+    assert test_accuracy[-1] > 0.7
+    loss, accuracy = seen["again"]  # an epoch more
+    assert loss < 0.5
     assert accuracy > 0.82
     assert len(seen["titles"]) == 6
     pairs = [title.split("\n") for title in seen["titles"]]

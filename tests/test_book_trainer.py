@@ -102,6 +102,43 @@ def test_the_steps_that_a_reader_replaces_are_called() -> None:
     assert calls == ["configure_optimizers", "prepare_batch", "training_step"]
 
 
+def test_an_epoch_in_the_reader_s_words() -> None:
+    """Section 3.4's own: backward inside no_grad, and an optimizer of the reader's."""
+
+    class Descent:
+        def __init__(self, params: list[Any], lr: float) -> None:
+            self.params, self.lr = params, lr
+
+        def step(self) -> None:
+            for param in self.params:
+                param -= self.lr * param.grad
+
+        def zero_grad(self) -> None:
+            for param in self.params:
+                if param.grad is not None:
+                    param.grad.zero_()
+
+    class Mine(Scratch):
+        def configure_optimizers(self) -> Any:
+            return Descent([self.W, self.b], self.lr)
+
+    class Loop(d2l.Trainer):
+        def fit_epoch(self) -> None:
+            for batch in self.train_dataloader:
+                loss = self.model.training_step(self.prepare_batch(batch))
+                self.optim.zero_grad()
+                with d2l.torch.no_grad():
+                    loss.backward()
+                    self.optim.step()
+                self.train_batch_idx += 1
+
+    models = Mine(0.5), Scratch(0.5)
+    for model, trainer in zip(models, (Loop(2), d2l.Trainer(2)), strict=True):
+        trainer.fit(model, Images())
+    assert_allclose(models[0].W, models[1].W, rtol=1e-6)
+    assert models[0].W.any()
+
+
 @pytest.mark.parametrize(("limit", "factor"), [(0.01, None), (1e6, 1.0)])
 def test_gradients_are_clipped_by_the_norm_of_all(limit: float, factor: float | None) -> None:
     model = linear_model()
@@ -151,6 +188,16 @@ def test_d2l_s_sgd_takes_a_generator() -> None:
     assert optimizer.hparams == {"params": [layer.weight, layer.bias], "lr": 0.1}
 
 
+class Hasty(d2l.SoftmaxRegression):
+    def __init__(self) -> None:
+        pass
+
+
+class Numb(d2l.SoftmaxRegression):
+    def training_step(self, batch: Any) -> Any:
+        return 1.5
+
+
 class Empty:
     def train_dataloader(self) -> list[Any]:
         return []
@@ -166,6 +213,8 @@ class Empty:
         (lambda: d2l.Trainer(1, num_gpus=1), ValueError, "num_gpus is 1, expected 0: csoftmax run"),
         (lambda: d2l.Trainer(1, gradient_clip_val=-1), ValueError, "gradient_clip_val is -1"),
         (lambda: d2l.Trainer(1).fit(linear_model(), Empty()), ValueError, "no batch to train on"),
+        (lambda: d2l.Trainer(1).fit(Numb(3, 0.1), Images()), RuntimeError, "returned a float with"),
+        (lambda: d2l.Trainer(1).fit(Hasty(), Images()), AttributeError, "Hasty has no board"),
         (lambda: d2l.Module()(1), NotImplementedError, "Module has neither a net nor a forward"),
         (lambda: d2l.Module().loss(1, 1), NotImplementedError, "Module has no loss"),
         (lambda: d2l.Module().configure_optimizers(), NotImplementedError, "neither an lr nor"),

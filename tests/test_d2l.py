@@ -14,8 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import d2l
-from csoftmax.books import d2l as second_edition
-from csoftmax.books import images
+from csoftmax.books import chapter3, images
 
 Array = Any
 
@@ -54,8 +53,8 @@ class Drawn:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     drawn = Drawn()
-    monkeypatch.setattr(second_edition, "Animator", drawn.animator)
-    monkeypatch.setattr(second_edition, "show_images", drawn.show_images)
+    monkeypatch.setattr(chapter3, "Animator", drawn.animator)
+    monkeypatch.setattr(chapter3, "show_images", drawn.show_images)
     return drawn
 
 

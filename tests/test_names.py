@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import d2l
-from csoftmax.books import d2l as second_edition
+from csoftmax.books import chapter3
 
 NAMES = ("ant", "bee", "cat")
 
@@ -97,7 +97,7 @@ def test_the_book_goes_by_names(compiled: bool, monkeypatch: pytest.MonkeyPatch)
         def add(self, x: Any, y: Any) -> None:
             points.append(y)
 
-    monkeypatch.setattr(second_edition, "Animator", Animator)
+    monkeypatch.setattr(chapter3, "Animator", Animator)
     W, b = cs.Parameter(np.zeros((3, 3))), cs.Parameter(np.zeros(3))
     net: Any = cs.SoftmaxRegression(3, 3, seed=0)
     updater: Any = cs.SGD(0.1)
@@ -119,7 +119,7 @@ def test_the_books_pictures_have_the_names_of_the_data(
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        second_edition, "show_images", lambda *_, **options: drawn.append(options["titles"])
+        chapter3, "show_images", lambda *_, **options: drawn.append(options["titles"])
     )
     data = animals(("cat", "ant"), seed=1)
     predicted = d2l.predict_ch3(model, cs.DataLoader.from_dataset(data, 9), 4)

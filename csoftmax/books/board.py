@@ -94,6 +94,8 @@ class ProgressBoard(HyperParameters):
         self.xlabel, self.ylabel, self.xlim, self.ylim = xlabel, ylabel, xlim, ylim
         self.xscale, self.yscale, self.ls, self.colors = xscale, yscale, ls, colors
         self.fig, self.axes, self.figsize, self.display = fig, axes, figsize, display
+        if fig is not None and axes is None:
+            self.axes = fig.axes[0] if fig.axes else fig.subplots()
         self.data: dict[str, list[Point]] = {}
         self.note = ""
         self._waiting: dict[str, tuple[int, float, float]] = {}
@@ -147,14 +149,15 @@ class ProgressBoard(HyperParameters):
         if not self._is_stale:
             return
         self._is_stale = False
+        is_seen = in_notebook() or may_open_window()
+        if self.axes is None and is_seen:
+            self.fig = finish(new_figure(*self.figsize, window=True), None)
+            self.axes = self.fig.subplots()
         if self.axes is not None:
             self._draw(self.axes)
-        elif in_notebook() or may_open_window():
-            if self.fig is None:
-                self.fig = finish(new_figure(*self.figsize, window=True), None)
-            self._draw(self.fig.axes[0] if self.fig.axes else self.fig.subplots())
-            self._handle = show(self.fig, self._handle)
-        self._next_draw = time.monotonic() + REDRAW_SECONDS
+        if is_seen:
+            self._handle = show(self.axes.figure, self._handle)
+            self._next_draw = time.monotonic() + REDRAW_SECONDS
 
     def _draw(self, axes: Any) -> None:
         axes.clear()

@@ -74,6 +74,9 @@ def layer_of(net: object) -> nn.Linear | None:
     flatten, layer = net
     if replaced(flatten, nn.Flatten) or not isinstance(layer, nn.Linear) or layer.bias is None:
         return None
+    for parameter in (layer.weight, layer.bias):
+        if parameter.dtype != np.float32 or not parameter.flags.c_contiguous:
+            return None  # a copy, or what the reader put there
     own = nn.LazyLinear if isinstance(layer, nn.LazyLinear) else nn.Linear
     # a lazy layer is about to become a Linear
     return None if replaced(layer, own) or changed(nn.Linear, nn.Linear) else layer

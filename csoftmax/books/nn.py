@@ -335,6 +335,12 @@ class UninitializedParameter(Parameter):
         parameter._node = Leaf()
         return parameter
 
+    def __reduce__(self) -> Any:
+        return UninitializedParameter, ()
+
+    def __deepcopy__(self, memo: Any) -> UninitializedParameter:
+        return UninitializedParameter()
+
     def materialize(self, shape: tuple[int, ...]) -> None:
         """Take a shape, and be a Parameter of zeros."""
         self.resize(shape, refcheck=False)

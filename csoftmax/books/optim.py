@@ -118,4 +118,4 @@ class SGD(Optimizer):
                 if i in self._velocities:
                     step = values.dtype.type(self.momentum) * self._velocities[i] + step
                 self._velocities[i] = step = np.array(step)
-            values -= values.dtype.type(self.lr) * step  # past the tape: a step is not recorded
+            param -= values.dtype.type(self.lr) * step

@@ -11,7 +11,7 @@ import numpy as np
 from csoftmax.autograd import no_grad
 from csoftmax.books import fused, nn
 from csoftmax.books.board import ProgressBoard
-from csoftmax.books.modules import Module, SoftmaxRegression
+from csoftmax.books.modules import SoftmaxRegression
 from csoftmax.books.objects import HyperParameters
 from csoftmax.core.checks import check_not_negative, check_positive
 
@@ -25,7 +25,7 @@ class Trainer(HyperParameters):
 
     Where no step was replaced, the fused path trains: a `d2l1.SoftmaxRegression` as it is, on a
     loader of csoftmax. Compiled code then runs all the batches that one point of the board stands
-    for in one call, with the same orders, weights and points to rounding.
+    for in one call, with the same orders, weights and points to rounding; it keeps no gradients.
 
     Parameters
     ----------
@@ -90,6 +90,9 @@ class Trainer(HyperParameters):
 
     def prepare_model(self, model: Any) -> None:
         """Take the model, and give it this trainer."""
+        if not hasattr(model, "board"):
+            name = type(model).__name__
+            raise AttributeError(f"{name} has no board: call super().__init__() in its __init__")
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
         self.model = model
@@ -127,6 +130,11 @@ class Trainer(HyperParameters):
         self.model.train()
         for batch in self.train_dataloader:
             loss = self.model.training_step(self.prepare_batch(batch))
+            if not hasattr(loss, "backward"):
+                raise RuntimeError(
+                    f"training_step returned a {type(loss).__name__} without a backward, expected "
+                    "a loss computed from Parameters"
+                )
             self.optim.zero_grad()
             loss.backward()
             with no_grad():
@@ -171,16 +179,12 @@ class Trainer(HyperParameters):
         return ""
 
     def _fit_fused_epoch(self) -> None:
-        layer = fused.layer_of(self.model.net)
-        assert layer is not None
-        rate = fused.rate_of(self.optim, layer)
-        assert rate is not None
-        board, loader = self.model.board, self.train_dataloader
+        layer, board, loader = self.model.net[1], self.model.board, self.train_dataloader
         board.xlabel = "epoch"
         self.model.train()
         order, every_n = _order(loader), self.model.batches_a_point(train=True)
         for n, rows in self._stretches(loader, every_n, "train_loss"):
-            loss, _ = fused.train(layer, rate, loader, order[rows])
+            loss, _ = fused.train(layer, self.optim.lr, loader, order[rows])
             positions = n * self.train_batch_idx + n * (n - 1) / 2  # their sum
             mean = loss / (rows.stop - rows.start)
             board.draw_sum(n, positions / len(loader), n * mean, "train_loss", every_n)
@@ -219,4 +223,4 @@ def _order(loader: Any) -> Any:
     return np.arange(len(loader.y)) if order is None else order
 
 
-fused.remember(ProgressBoard, Module, SoftmaxRegression, Trainer)
+fused.remember(ProgressBoard, SoftmaxRegression, Trainer)
