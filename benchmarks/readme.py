@@ -20,19 +20,19 @@ from csoftmax.core.files import write_atomically
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 ROWS = [
     ("epoch/uint8/batch 256", "one training epoch, 60,000 images, uint8, batch 256",
-     "一个迭代周期，60,000 张图像，uint8，批量大小256"),
+     "一个迭代周期，60,000张图像，uint8，批量大小256"),
     ("pass/uint8", "loss and gradient over all 60,000 images, uint8",
-     "全部 60,000 张图像的损失与梯度，uint8"),
+     "全部60,000张图像的损失与梯度，uint8"),
     ("classes/float32/4096x768x100", "loss and gradient, 4096 × 768 × 100 classes",
-     "损失与梯度，4096 × 768 × 100 类"),
+     "损失与梯度，4096 × 768 × 100类"),
     ("classes/float32/4096x1024x1000", "loss and gradient, 4096 × 1024 × 1000 classes",
-     "损失与梯度，4096 × 1024 × 1000 类"),
+     "损失与梯度，4096 × 1024 × 1000类"),
     ("classes/float32/65536x512x100", "loss and gradient, 65,536 × 512 × 100 classes",
-     "损失与梯度，65,536 × 512 × 100 类"),
+     "损失与梯度，65,536 × 512 × 100类"),
     ("function/softmax/65536x10", "softmax, 65,536 × 10", "softmax，65,536 × 10"),
     ("function/softmax/65536x100", "softmax, 65,536 × 100", "softmax，65,536 × 100"),
     ("function/softmax/2048x32768", "softmax, 2048 × 32,768", "softmax，2048 × 32,768"),
-    ("predict/60000", "predict 60,000 images", "预测 60,000 张图像"),
+    ("predict/60000", "predict 60,000 images", "预测60,000张图像"),
     ("memory/epoch", "peak memory of training, data included", "训练的峰值内存（含数据）"),
 ]  # fmt: skip
 COLUMNS = [
@@ -57,14 +57,14 @@ TEXTS = {
         ),
     },
     "zh": {
-        "work": "任务", "limit": "达到极限的", "book": "PyTorch，书中的循环",
+        "work": "任务", "limit": "占极限的比例", "book": "PyTorch，书中的循环",
         "below": (
-            "{cpu}，{isa}，各方均用 {threads} 个线程。每一列是该库所需时间（或内存）是 csoftmax 的"
-            "多少倍。极限：本机的float32算力、内存读取或普通内存复制所允许的最短时间；按字节相乘的像素"
-            "可以超过它，softmax的长行也可以，因为写入与读取的位置错开。"
-            "scikit-learn 及其 Intel 扩展：L-BFGS 的一次迭代。{versions}。"
-            "由 `python -m csoftmax bench --json bench.json` 与 "
-            "`python -m benchmarks.readme bench.json README.zh-CN.md` 生成。"
+            "{cpu}，{isa}，各方均用{threads}个线程。各库的数字：所需时间（或内存）是csoftmax的多少倍。"
+            "极限：本机的float32算力、内存读取或普通内存复制所允许的最短时间；像素按字节相乘，可以超过它；"
+            "softmax的长行也可以，因为写入与读取的位置错开。"
+            "scikit-learn及其Intel扩展：L-BFGS的一次迭代。{versions}。"
+            "由`python -m csoftmax bench --json bench.json`与"
+            "`python -m benchmarks.readme bench.json README.zh-CN.md`生成。"
         ),
     },
 }  # fmt: skip

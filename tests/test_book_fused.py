@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from book_cases import N_CLASSES, Images, linear_model
 from numpy.testing import assert_allclose
 
 import csoftmax as cs
 from csoftmax import d2l1 as d2l
 from csoftmax.books import fused, nn, optim
-from tests.book_cases import N_CLASSES, Images, linear_model
 
 
 def stepwise(model: Any) -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from book_cases import N_CLASSES, Images, linear_model
 from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
 from csoftmax import d2l1 as d2l
 from csoftmax.books import nn, optim
-from tests.book_cases import N_CLASSES, Images, linear_model
 
 
 class Scratch(d2l.Classifier):

@@ -19,8 +19,8 @@ import csoftmax as cs
 from csoftmax import _kernels
 
 HEAVY = [
-    "IPython", "PIL", "matplotlib", "platformdirs", "pooch", "safetensors", "sklearn", "torch",
-    "tqdm", "typer",
+    "IPython", "PIL", "click", "matplotlib", "platformdirs", "pooch", "safetensors", "sklearn",
+    "torch", "tqdm",
 ]  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_training_draws_nothing() -> None:
 import sys, csoftmax as cs
 model = cs.SoftmaxRegression(784, 10)
 cs.train(model, cs.fashion_mnist_sample()[0], epochs=1)
-print({"matplotlib", "PIL", "pooch", "typer"} & set(sys.modules))
+print({"click", "matplotlib", "PIL", "pooch"} & set(sys.modules))
 """
     done = run(program)
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr

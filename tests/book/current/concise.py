@@ -1,10 +1,11 @@
-# Concise implementation of softmax regression.
-# %%
+# Section 4.5 of the current edition, block by block, written anew: the concise form.
+
+# %% the libraries
 from csoftmax import d2l1 as d2l
 from csoftmax.d2l1 import F, nn, torch
 
 
-# %%
+# %% the model
 class SoftmaxRegression(d2l.Classifier):
     def __init__(self, num_outputs, lr):
         super().__init__()
@@ -15,7 +16,7 @@ class SoftmaxRegression(d2l.Classifier):
         return self.net(X)
 
 
-# %%
+# %% the loss of logits
 @d2l.add_to_class(d2l.Classifier)
 def loss(self, Y_hat, Y, averaged=True):
     logits = d2l.reshape(Y_hat, (-1, Y_hat.shape[-1]))
@@ -23,7 +24,7 @@ def loss(self, Y_hat, Y, averaged=True):
     return F.cross_entropy(logits, labels, reduction="mean" if averaged else "none")
 
 
-# %%
+# %% training
 data = d2l.FashionMNIST(batch_size=256)
 model = SoftmaxRegression(num_outputs=10, lr=0.1)
 trainer = d2l.Trainer(max_epochs=10)

@@ -1,5 +1,6 @@
-# Object-oriented design for implementation: the tools that the chapter builds on.
-# %%
+# Section 3.2 of the current edition, block by block, written anew: tools of the chapter.
+
+# %% the libraries
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ from csoftmax import d2l1 as d2l
 from csoftmax.d2l1 import nn, torch
 
 
-# %%
+# %% a method for a class that there is
 def add_to_class(Class):
     def register(method):
         setattr(Class, method.__name__, method)
@@ -16,7 +17,7 @@ def add_to_class(Class):
     return register
 
 
-# %%
+# %% a class and an object of it
 class A:
     def __init__(self):
         self.b = 1
@@ -25,7 +26,7 @@ class A:
 a = A()
 
 
-# %%
+# %% its method, later
 @add_to_class(A)
 def do(self):
     print("the attribute b is", self.b)
@@ -34,13 +35,13 @@ def do(self):
 a.do()
 
 
-# %%
+# %% what keeps arguments, as it is announced
 class HyperParameters:
     def save_hyperparameters(self, ignore=[]):
         raise NotImplementedError
 
 
-# %%
+# %% arguments that are kept
 class B(d2l.HyperParameters):
     def __init__(self, a, b, c):
         self.save_hyperparameters(ignore=["c"])
@@ -51,7 +52,7 @@ class B(d2l.HyperParameters):
 b = B(a=1, b=2, c=3)
 
 
-# %%
+# %% the board, as it is announced
 class ProgressBoard(d2l.HyperParameters):
     def __init__(
         self,
@@ -74,14 +75,14 @@ class ProgressBoard(d2l.HyperParameters):
         raise NotImplementedError
 
 
-# %%
+# %% two waves
 board = d2l.ProgressBoard("x")
 for x in np.arange(0, 10, 0.1):
     board.draw(x, np.sin(x), "sin", every_n=2)
     board.draw(x, np.cos(x), "cos", every_n=10)
 
 
-# %%
+# %% the base class of models
 class Module(d2l.nn_Module, d2l.HyperParameters):
     def __init__(self, plot_train_per_epoch=2, plot_valid_per_epoch=1):
         super().__init__()
@@ -120,7 +121,7 @@ class Module(d2l.nn_Module, d2l.HyperParameters):
         raise NotImplementedError
 
 
-# %%
+# %% the base class of data
 class DataModule(d2l.HyperParameters):
     def __init__(self, root="../data", num_workers=4):
         self.save_hyperparameters()
@@ -135,7 +136,7 @@ class DataModule(d2l.HyperParameters):
         return self.get_dataloader(train=False)
 
 
-# %%
+# %% the base class of trainers
 class Trainer(d2l.HyperParameters):
     def __init__(self, max_epochs, num_gpus=0, gradient_clip_val=0):
         self.save_hyperparameters()
