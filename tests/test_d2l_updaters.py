@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -132,6 +134,32 @@ def test_mixtures_that_do_not_go_together() -> None:
     trainer = torch.optim.SGD(small.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="images have 784 pixels but the layer takes 4"):
         d2l.train_epoch_ch3(small, data, loss, trainer)
+
+
+def test_ten_epochs_hold_no_more_than_one() -> None:
+    """Without the help of the garbage collector: what was recorded for a step goes with it."""
+    W = torch.normal(0, 0.01, (784, 10), requires_grad=True)
+    b = torch.zeros(10, requires_grad=True)
+
+    def net(X: Any) -> Any:
+        powers = d2l.exp(d2l.matmul(d2l.reshape(X, (-1, 784)), W) + b)
+        return powers / d2l.reduce_sum(powers, 1, keepdim=True)
+
+    def epoch() -> int:
+        d2l.train_epoch_ch3(
+            net, loader(), lambda y_hat, y: -d2l.log(y_hat[range(len(y_hat)), y]),
+            lambda n: d2l.sgd([W, b], 0.1, n),
+        )  # fmt: skip
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    gc.disable()
+    try:
+        after = [epoch() for _ in range(10)]
+    finally:
+        gc.enable()
+        tracemalloc.stop()
+    assert after[-1] - after[0] < 32 * 784 * 4  # the pixels of a batch
 
 
 def test_names_that_draw() -> None:
