@@ -18,6 +18,9 @@ import pytest
 from book_cells import cells_of
 from numpy.testing import assert_allclose
 
+from csoftmax import d2l
+from csoftmax.books import images
+
 # The tests have a sample of the data, and pictures are drawn on paper.
 BEFORE = """
 import csoftmax.d2l, json, matplotlib, warnings
@@ -110,6 +113,25 @@ def test_a_readers_own_program_learns(seen: Any) -> None:
     assert len(seen["titles"]) == 6
     pairs = [title.split("\n") for title in seen["titles"]]
     assert sum(true == predicted for true, predicted in pairs) >= 4
+
+
+@pytest.mark.slow
+def test_a_readers_own_program_comes_to_the_books_figures(
+    fashion_mnist: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the data in the book's batches, as test_d2l.py has it for csoftmax's functions."""
+    if len(fashion_mnist[0]) != 60_000:
+        pytest.skip("the book's figures are of the full data, which is not installed here")
+    monkeypatch.setattr(images, "fashion_mnist", lambda *folder: fashion_mnist)
+    d2l.torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    for cell in cells_of("scratch"):
+        exec(cell.replace("batch_size = 32", "batch_size = 256"), names)
+    train_loss, train_accuracy, test_accuracy = (curve[-1] for curve in names["animator"].Y)
+    assert 0.77 < names["animator"].Y[0][0] < 0.80
+    assert 0.445 <= train_loss <= 0.450
+    assert 0.845 <= train_accuracy <= 0.850
+    assert 0.79 <= test_accuracy <= 0.845
 
 
 def test_the_concise_program_learns(seen: Any) -> None:
