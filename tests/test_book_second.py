@@ -8,28 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from book_cells import cells_of
+from book_runs import ON_THE_SAMPLE, WAYS, cells_of, run
 from numpy.testing import assert_allclose
 
 from csoftmax import d2l
 from csoftmax.books import images
-
-# The tests have a sample of the data, and pictures are drawn on paper.
-BEFORE = """
-import csoftmax.d2l, json, matplotlib, warnings
-from csoftmax.books import images
-images.fashion_mnist = lambda root=None: csoftmax.fashion_mnist_sample()
-csoftmax.d2l.torch.manual_seed(0)
-matplotlib.use("Agg")
-warnings.filterwarnings("error")
-"""
 
 SEEN = """
 def told(value):
@@ -41,42 +27,18 @@ print(json.dumps({name: told(globals()[name]) for name in names}))
 print(json.dumps([animator.X, animator.Y]))
 """
 
-NOTEBOOK = """
-import json, sys
-cells = json.load(sys.stdin)
-try:
-    from IPython.core.interactiveshell import InteractiveShell
-except ImportError:
-    names = {"__name__": "__main__"}
-    for cell in cells:
-        exec(cell, names)
-else:
-    shell = InteractiveShell.instance()
-    shell.kernel, shell.enable_gui = "a notebook has one", lambda gui=None: None
-    for cell in [cells[0], "%matplotlib inline", *cells[1:]]:
-        shell.run_cell(cell).raise_error()
-"""
-
-WAYS = ("script", "notebook")
-
 
 # each way in one process of the test run, as its blocks take seconds
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(way, marks=pytest.mark.xdist_group(way)) for way in WAYS],
+    params=[pytest.param(way, marks=pytest.mark.xdist_group(f"second {way}")) for way in WAYS],
 )
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What all the blocks made, run in order in a process of their own."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    cells = [cell for section in ("images", "scratch", "concise") for cell in cells_of(section)]
-    cells = [BEFORE, *cells, SEEN]
-    is_script = request.param == "script"
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(cells) if is_script else NOTEBOOK],
-        input="" if is_script else json.dumps(cells), cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "IPYTHONDIR": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    cells = [cell for name in ("images", "scratch", "concise") for cell in cells_of(name, "second")]
+    seed = "csoftmax.d2l.torch.manual_seed(0)"
+    cells = [ON_THE_SAMPLE, "import csoftmax.d2l", seed, *cells, SEEN]
+    done = run(cells, request.param, tmp_path_factory.mktemp("second"))
     values, curves = done.stdout.splitlines()[-2:]
     return {**json.loads(values), "curves": json.loads(curves), "stderr": done.stderr}
 
@@ -125,7 +87,7 @@ def test_a_readers_own_program_comes_to_the_books_figures(
     monkeypatch.setattr(images, "fashion_mnist", lambda *folder: fashion_mnist)
     d2l.torch.manual_seed(0)
     names: dict[str, Any] = {}
-    for cell in cells_of("scratch"):
+    for cell in cells_of("scratch", "second"):
         exec(cell.replace("batch_size = 32", "batch_size = 256"), names)
     train_loss, train_accuracy, test_accuracy = (curve[-1] for curve in names["animator"].Y)
     assert 0.77 < names["animator"].Y[0][0] < 0.80

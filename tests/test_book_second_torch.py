@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from book_cells import cells_of
+from book_runs import cells_of
 from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
@@ -57,7 +57,7 @@ def batches(library: str, dtype: Any, n: int = 6000) -> list[tuple[Any, Any]]:
 def run(section: str, library: str, without: tuple[str, ...], **names: Any) -> Names:
     """Run the blocks of a section, but for those whose titles begin so; return what they made."""
     made = {**LIBRARIES[library], **names}
-    for cell in cells_of(section):
+    for cell in cells_of(section, "second"):
         if not cell.startswith(tuple("# " + title for title in without)):
             exec(cell, made)
     return made
