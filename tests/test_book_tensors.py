@@ -55,6 +55,11 @@ NEW: list[tuple[Any, str, Any]] = [
     (lambda t: t.abs(t.tensor(X)), "float32", np.abs(X)),
     (lambda t: t.exp(t.tensor(X)), "float32", np.exp(X)),
     (lambda t: t.log(t.tensor([1.0, math.e])), "float32", [0, 1]),
+    (lambda t: t.relu(t.tensor(X)), "float32", [[1, 0, 3], [4, 0.5, 6]]),
+    (lambda t: t.maximum(t.tensor(X), t.tensor(2.0)), "float32", [[2, 2, 3], [4, 2, 6]]),
+    (lambda t: t.isnan(t.tensor([math.nan, 1])), "bool", [True, False]),
+    (lambda t: t.isinf(t.tensor([-math.inf, 1])), "bool", [True, False]),
+    (lambda t: t.tensor(X).max(1, keepdim=True)[0], "float32", [[3], [6]]),
     (lambda t: t.clamp(t.tensor(X), 0, 4), "float32", [[1, 0, 3], [4, 0.5, 4]]),
     (lambda t: t.clamp(t.tensor(X), min=1), "float32", [[1, 1, 3], [4, 1, 6]]),
     (lambda t: t.matmul(t.tensor(X), t.tensor([1.0, 0, 2])), "float32", [7, 16]),
@@ -139,6 +144,13 @@ def test_the_book_s_aliases() -> None:
     assert type(d2l.numpy(torch.ones(2, requires_grad=True))) is np.ndarray
     assert_array_equal(d2l.argmax(matrix, axis=0), [1, 1, 1])
     assert_array_equal(d2l.matmul(np.eye(2), X), X)  # arrays and lists are welcome
+
+
+def test_what_is_not_there_says_what_is() -> None:
+    with pytest.raises(AttributeError, match=r"csoftmax's torch has no einsum: .*NumPy's"):
+        torch.einsum  # noqa: B018
+    assert not hasattr(torch, "bmm")
+    assert {"exp", "nn", "optim", "utils"} <= set(dir(torch))
 
 
 def test_gradients_go_through_the_functions() -> None:
