@@ -152,7 +152,7 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "predict",
             f"output label-column probabilities {TABLE.replace(' labels', '')} threads",
         ),
-        ("bench", "only peers rounds quick solver small json chart compare from"),
+        ("bench", "only peers rounds quick solver small book json chart compare from"),
         ("info", ""),
     ],
 )

@@ -30,6 +30,9 @@ def bench(
     small: Annotated[
         bool, typer.Option("--small", help="Only fits of small tables. [default: off]")
     ] = False,
+    book: Annotated[
+        bool, typer.Option("--book", help="Only the book's programs. [default: off]")
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write the measurements here. [default: not written]")
     ] = None,
@@ -52,6 +55,6 @@ def bench(
                 make_folder(path.parent)
         options = benchmark.Options(
             only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, small=small,
-            json=json, chart=chart, compare=compare, from_json=from_json,
+            book=book, json=json, chart=chart, compare=compare, from_json=from_json,
         )  # fmt: skip
     benchmark.main(options)
