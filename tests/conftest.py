@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+collect_ignore = ["book"]  # programs of the book's readers, which test_book_*.py run
+
 
 def pytest_configure() -> None:
     # Idle threads of OpenBLAS spin: they took two thirds of the time of the fits in these tests.

@@ -337,7 +337,7 @@ def test_the_module_is_the_command() -> None:
         env={**os.environ, "PYTHONPATH": home}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith('csoftmax: error: only is "nothing at all"')
+    assert done.stderr.startswith('csoftmax: error: --only is "nothing at all"')
 
 
 # --- telling -------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import csoftmax as cs
 from csoftmax import data
 from csoftmax.cli import main
 
-TABLE = "drop columns header missing labels decimal encoding"
+CALL = "import sys; from csoftmax.cli import main; sys.exit(main())"
+TABLE = "drop columns header missing decimal encoding"
 
 
 def test_evaluate_prints_the_table_of_the_metrics(
@@ -143,15 +144,12 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            f"data label-column {TABLE} test-fraction solver C sweep tol max-iter epochs "
+            f"data label-column labels {TABLE} test-fraction solver C sweep tol max-iter epochs "
             "batch-size lr momentum nesterov weight-decay seed threads dtype resume out quiet "
             "no-plots",
         ),
-        ("evaluate", f"data label-column {TABLE} threads"),
-        (
-            "predict",
-            f"output label-column probabilities {TABLE.replace(' labels', '')} threads",
-        ),
+        ("evaluate", f"data label-column labels {TABLE} threads"),
+        ("predict", f"output label-column probabilities {TABLE} threads"),
         ("bench", "only peers rounds quick solver small book json chart compare from"),
         ("info", ""),
     ],
@@ -176,6 +174,28 @@ def test_the_program_introduces_its_commands(
     output = capsys.readouterr().out
     for name in ("train", "evaluate", "predict", "bench", "info"):
         assert f"\n  {name} " in output
+
+
+@pytest.mark.parametrize("program", [["-m", "csoftmax"], ["-c", CALL]])
+def test_the_version_is_told_without_the_commands(program: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *program, "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == f"csoftmax {cs.__version__}\n"
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "csoftmax.cli.program" in imported
+    others = {"csoftmax.cli.train", "csoftmax.cli.predict", "csoftmax.solver", "matplotlib"}
+    assert not imported & others
+
+
+def test_a_shell_is_told_how_to_complete_words() -> None:
+    environment = os.environ | {"_CSOFTMAX_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
+    environment["COMP_WORDS"] = "csoftmax train --solver "
+    result = subprocess.run(
+        [sys.executable, "-c", CALL], env=environment, capture_output=True, text=True
+    )
+    assert (result.stdout, result.stderr) == ("plain,sgd\nplain,lbfgs\n", "")
 
 
 def test_starting_imports_neither_matplotlib_nor_rich() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from commands import command, subprocess_of
 
 import csoftmax as cs
 from csoftmax.cli import main
+from csoftmax.cli.program import COMMANDS, app
 
 
 def assert_one_line(error: str, *parts: str) -> None:
@@ -39,18 +42,17 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         "unknown kind of file": ([*no_data, folder / "file"], ["file: expected .csv"]),
         "bad label column": ([*train, "--label-column", "colour"], ["label column 'colour'"]),
         "label column out of range": ([*train, "--label-column", "9"], ["label column '9', got"]),
-        "test fraction": ([*train, "--test-fraction", "1.5"], ["test_fraction", "1.5"]),
-        "epochs": ([*train, "--epochs", "0"], ["--epochs"]),
-        "batch size": ([*train, "--batch-size", "-3"], ["--batch-size"]),
-        "threads": ([*train, "--threads", "0"], ["--threads"]),
-        "lr": ([*train, "--lr", "-0.5"], ["lr is -0.5"]),
-        "lr of 0": ([*train, "--lr", "0"], ["lr is 0.0, expected a number > 0"]),
-        "lr that is nan": ([*train, "--lr", "nan"], ["lr is nan"]),
-        "lr that is no number": ([*train, "--lr", "fast"], ["--lr"]),
-        "momentum": ([*train, "--momentum", "1"], ["momentum is 1.0"]),
-        "nesterov alone": ([*train, "--nesterov"], ["nesterov", "momentum"]),
-        "weight decay": ([*train, "--weight-decay", "-1"], ["weight_decay is -1.0"]),
-        "dtype": ([*train, "--dtype", "float16"], ["--dtype"]),
+        "test fraction": ([*train, "--test-fraction", "1.5"], ["--test-fraction", "1.5"]),
+        "lr": ([*train, "--lr", "-0.5"], ["--lr is -0.5, expected a number > 0"]),
+        "lr of 0": ([*train, "--lr", "0"], ["--lr is 0.0, expected a number > 0"]),
+        "lr that is nan": ([*train, "--lr", "nan"], ["--lr is nan, expected a finite number"]),
+        "momentum": ([*train, "--momentum", "1"], ["--momentum is 1.0, expected a number in [0,"]),
+        "nesterov alone": (
+            [*train, "--nesterov"],
+            ["--nesterov is given but --momentum is 0, expected --momentum > 0"],
+        ),
+        "weight decay": ([*train, "--weight-decay", "-1"], ["--weight-decay is -1.0, expected at"]),
+        "encoding": ([*train, "--encoding", "klingon"], ["--encoding must be", "got 'klingon'"]),
         "dtype of a resumed model": (
             [*train, "--resume", model, "--dtype", "float64"],
             ["--dtype is float64 but the model holds float32"],
@@ -72,13 +74,23 @@ def mistakes(folder: Path, table: Path, model: Path) -> dict[str, tuple[list[obj
         ),
         "out below a file": ([*train, "--out", folder / "file" / "run"], ["run: Not a directory"]),
         "out that cannot be written": ([*train, "--out", "/proc/run"], ["/proc/run"]),
-        "unknown option": ([*train, "--speed", "9"], ["No such option: --speed"]),
-        "unknown command": (["trian"], ["No such command 'trian'"]),
         "other classes than Fashion-MNIST's": (
             ["evaluate", folder / "pixels.safetensors"], ["has 10 classes but the model has 2"],
         ),
         "bench against nothing": (["bench", "--compare", folder / "old"], ["old: No such file"]),
-        "no model": (["evaluate"], ["Missing argument 'MODEL'"]),
+        "bench without measuring": (
+            ["bench", "--from", folder / "old", "--rounds", "3"],
+            ["--rounds and --from exclude each other: nothing is measured"],
+        ),
+        "bench of nothing": (["bench", "--only", "zzz"], ['--only is "zzz", expected the start']),
+        "bench against nobody": (["bench", "--peers", "zzz"], ['--peers has "zzz", expected all']),
+        "measurements into a folder": (
+            ["bench", "--json", folder], [f"{folder}: expected a file, found a folder"],
+        ),
+        "chart of another kind": (
+            ["bench", "--chart", folder / "x.txt"],
+            ["x.txt, expected a name that ends with .png, .svg or .pdf"],
+        ),
         "evaluate nothing": (["evaluate", folder / "no"], ["no: no such model file"]),
         "evaluate other features": (
             ["evaluate", model, "--data", folder / "wide.npz"],
@@ -111,6 +123,98 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
             [],
             [tmp_path / "out"],
         ), name
+
+
+# what is typed, and the answer
+USAGE = {
+    "train --epochs 0": "--epochs is 0, expected an integer >= 1",
+    "train --batch-size -3": "--batch-size is -3, expected an integer >= 1",
+    "train --seed 1e3": "--seed is 1e3, expected an integer >= 0",
+    "train --sweep 1": "--sweep is 1, expected an integer >= 2",
+    "train --lr fast": "--lr is fast, expected a number",
+    "train --C 0": "--C is 0, expected a number > 0",
+    "train --dtype float16": "--dtype is float16, expected float32, float64 or uint8",
+    "train --decimal ;": "--decimal is ';', expected . or ,",
+    "train --labels numbers": "--labels is numbers, expected text",
+    "train --solver": "--solver has no value, expected sgd or lbfgs",
+    "train --max-iter": "--max-iter has no value, expected an integer >= 1",
+    "train --data": "--data has no value, expected a path",
+    "train --no-header=yes": "--no-header takes no value",
+    "train --help=me": "--help takes no value",
+    "evaluate": "MODEL is missing, expected csoftmax evaluate [OPTIONS] MODEL",
+    "predict model": "FILE is missing, expected csoftmax predict [OPTIONS] MODEL FILE",
+    "predict a b c": "c has no place here, expected csoftmax predict [OPTIONS] MODEL FILE",
+    "train a.csv": "a.csv has no place here, expected csoftmax train [OPTIONS]; data are given by "
+    "--data",
+    "train --epoch 3": "csoftmax train has no option --epoch; did you mean --epochs?",
+    "train --spleed 3": "csoftmax train has no option --spleed; did you mean --seed?",
+    "train --label 3": "csoftmax train has no option --label; did you mean --label-column or "
+    "--labels?",
+    "train -q": "csoftmax train has no option -q; did you mean --quiet?",
+    "info --zzz": "csoftmax info has no option --zzz; csoftmax info --help lists its options",
+    "trian": "csoftmax has no command trian; did you mean train?",
+    "zzz": "csoftmax has no command zzz, expected train, evaluate, predict, bench or info",
+    "--verison": "csoftmax has no option --verison; did you mean --version?",
+    "--epochs 3 train": "csoftmax has no option --epochs; expected a command before it: train, "
+    "evaluate, predict, bench or info",
+    "--": "expected a command: csoftmax train, evaluate, predict, bench or info",
+}
+
+
+@pytest.mark.parametrize(("words", "answer"), USAGE.items())
+def test_a_wrong_command_line_is_answered_in_our_words(
+    words: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert capsys.readouterr() == ("", f"csoftmax: error: {answer}\n")
+
+
+def wrong_words(option: click.Option) -> Iterator[tuple[list[str], str]]:
+    """Words that are wrong for an option, and what the answer must say."""
+    name, kind = option.opts[0], option.type
+    if option.is_flag:
+        yield [f"{name}=yes"], f"{name} takes no value"
+        return
+    yield [name], f"{name} has no value, expected "
+    if isinstance(kind, click.Path):
+        yield [name, ""], f"{name} is '', expected a path"
+    elif isinstance(kind, click.Choice):
+        expected = " or ".join(", ".join(kind.choices).rsplit(", ", 1))
+        yield [name, "zzz"], f"{name} is zzz, expected {expected}"
+    elif kind is not click.STRING:
+        yield [name, "many"], f"{name} is many, expected a"
+        if isinstance(kind, click.IntRange):
+            assert kind.min is not None
+            for value in ("0.5", "", f"{kind.min - 1:g}"):
+                yield [name, value], f"{name} is {value or repr('')}, expected an integer >= "
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_refuses_what_it_cannot_take(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = click.Context(app)
+    subcommand = app.get_command(context, name)
+    assert subcommand is not None
+    options = [p for p in subcommand.get_params(context) if isinstance(p, click.Option)]
+    assert options
+    for option in options:
+        for words, answer in wrong_words(option):
+            assert main([name, *words]) == 2, words
+            output, error = capsys.readouterr()
+            assert output == ""
+            assert_one_line(error, answer)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [(["evaluate", ""], "MODEL is '', expected a path"), ([""], "csoftmax has no command '', exp")],
+)
+def test_a_shells_variable_that_is_not_set_is_seen(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert_one_line(capsys.readouterr().err, answer)
 
 
 def test_a_mistake_as_a_program(tmp_path: Path) -> None:

@@ -188,8 +188,10 @@ WRONG = [
     (["--sweep", "4", "--resume", "model"], "--resume and --sweep exclude each other"),
     (["--sweep", "1"], "--sweep"),
     (["--solver", "newton"], "newton"),
-    (["--solver", "lbfgs", "--C", "0"], "C is 0.0, expected a number > 0"),
-    (["--solver", "lbfgs", "--tol", "nan"], "tol is nan"),
+    (["--solver", "lbfgs", "--C", "0"], "--C is 0, expected a number > 0"),
+    (["--solver", "lbfgs", "--C", "-1"], "--C is -1, expected a number > 0"),
+    (["--solver", "lbfgs", "--C", "nan"], "--C is nan, expected a number > 0"),
+    (["--solver", "lbfgs", "--tol", "nan"], "--tol is nan"),
 ]
 
 

@@ -22,7 +22,7 @@ from csoftmax.bench.peers import Task
 from csoftmax.bench.results import OURS, Result
 from csoftmax.bench.session import Session
 from csoftmax.bench.work import image_task
-from csoftmax.books import d2l
+from csoftmax.books import d2l, d2l1
 from csoftmax.books import torch as own_torch
 from csoftmax.core.cpus import usable_cpus
 
@@ -31,7 +31,7 @@ LEARNING_RATE = 0.1
 OTHER_ORDER_TOLERANCE = 0.1
 PYTORCH = peers.label("torch")
 
-Epoch = Callable[[], tuple[float, float]]  # mean loss, accuracy
+Epoch = Callable[[], float]  # its mean loss
 Program = Callable[[Any, Iterable[Any], Task], Epoch]
 
 
@@ -59,7 +59,7 @@ def from_scratch(torch: Any, batches: Iterable[Any], task: Task) -> Epoch:
                 parameter -= LEARNING_RATE * parameter.grad / batch_size
                 parameter.grad.zero_()
 
-    def epoch() -> tuple[float, float]:
+    def epoch() -> float:
         loss = correct = seen = 0.0
         for X, y in batches:
             y_hat = net(X)
@@ -69,7 +69,7 @@ def from_scratch(torch: Any, batches: Iterable[Any], task: Task) -> Epoch:
             loss += float(losses.detach().sum())
             correct += n_right(y_hat, y)
             seen += len(y)
-        return loss / seen, correct / seen
+        return loss / seen
 
     return epoch
 
@@ -89,7 +89,7 @@ def concise(torch: Any, batches: Iterable[Any], task: Task) -> Epoch:
     cross_entropy = nn.CrossEntropyLoss(reduction="none")
     trainer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE)
 
-    def epoch() -> tuple[float, float]:
+    def epoch() -> float:
         loss = correct = seen = 0.0
         for X, y in batches:
             y_hat = net(X)
@@ -100,7 +100,7 @@ def concise(torch: Any, batches: Iterable[Any], task: Task) -> Epoch:
             loss += float(losses.detach().sum())
             correct += n_right(y_hat, y)
             seen += len(y)
-        return loss / seen, correct / seen
+        return loss / seen
 
     return epoch
 
@@ -109,9 +109,34 @@ def compiled_ch3(loader: DataLoader, task: Task) -> Epoch:
     """Return an epoch of section 3.6's training function, with csoftmax's model and optimizer."""
     model = SoftmaxRegression(*task.W.shape, scale=task.scale, seed=0)
     model.W, model.b = task.W, task.b
-    return functools.partial(
-        d2l.train_epoch_ch3, model, loader, d2l.cross_entropy, SGD(lr=LEARNING_RATE)
-    )
+    updater = SGD(lr=LEARNING_RATE)
+    return lambda: d2l.train_epoch_ch3(model, loader, d2l.cross_entropy, updater)[0]
+
+
+class InLoader(d2l1.DataModule):
+    """Data to train on, and none to validate on."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        super().__init__()
+        self.loader = loader
+
+    def get_dataloader(self, train: bool) -> Any:
+        """Return the loader of the data to train on."""
+        return self.loader if train else None
+
+
+def compiled_fit(loader: DataLoader, task: Task) -> Epoch:
+    """Return an epoch of the current edition's trainer, with its own model."""
+    model = d2l1.SoftmaxRegression(num_outputs=task.W.shape[1], lr=LEARNING_RATE)
+    model.board.display = False
+    trainer, data = d2l1.Trainer(max_epochs=1), InLoader(loader)
+
+    def epoch() -> float:
+        model.board.data.clear()
+        trainer.fit(model, data)
+        return float(np.mean([point.y for point in model.board.data["train_loss"]]))
+
+    return epoch
 
 
 # ---- what they are given -------------------------------------------------------------------------
@@ -145,8 +170,9 @@ def all_book(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Resu
         for given in (batches_in_memory, own_loader):
             name = f"book/{title}, {given.__name__.replace('_', ' ')}"
             yield name, functools.partial(both, session, name, program, given)
-    name = "book/train_epoch_ch3, compiled"
-    yield name, functools.partial(compiled, session, name, compiled_ch3)
+    for name, whole in (("train_epoch_ch3", compiled_ch3), ("Trainer.fit", compiled_fit)):
+        name = f"book/{name}, compiled"
+        yield name, functools.partial(compiled, session, name, whole)
 
 
 def both(
@@ -182,7 +208,7 @@ def race(
     expected = reference.sgd_epoch(
         task.X, task.y, task.W.copy(), task.b.copy(), None, task.batch_size, LEARNING_RATE,
         scale=task.scale,
-    )  # fmt: skip
+    )[0]  # fmt: skip
     pinned = functools.partial(threads_of, pytorch(session))
     sides = [Side(side, run, pinned, tolerance=tolerance) for side, run in epochs.items()]
     for side in sides:

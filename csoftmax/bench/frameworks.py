@@ -64,11 +64,7 @@ class PyTorch:
 
     def epoch_of_the_book(self, p: Task) -> Side:
         """The from-scratch program, with a DataLoader, counting accuracy."""
-        epoch = from_scratch(self.torch, own_loader(self.torch, p), p)
-
-        def run() -> float:
-            return epoch()[0]
-
+        run = from_scratch(self.torch, own_loader(self.torch, p), p)
         return self._side(run, "PyTorch, the book's loop", tolerance=OTHER_ORDER_TOLERANCE)
 
     def loss_and_gradient(self, p: Task) -> Side:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.books.tensors import from_numpy
-from csoftmax.books.transforms import Compose, ToTensor, Transform, steps_of
+from csoftmax.books.transforms import Compose, Resize, ToTensor, Transform, steps_of
 from csoftmax.core.errors import DataNotFoundError
 from csoftmax.data import DataLoader, Dataset, dataset_locations, fashion_mnist, read
 
@@ -293,6 +293,8 @@ class ImageLoader(DataLoader):
             steps.pop()  # X stays bytes, and the scale makes the numbers
         else:
             self.scale = 1.0
+        if steps and type(steps[0]) is Resize and steps[0].keeps(*self.X.shape[1:]):
+            steps.pop(0)
         if steps:
             self.X = Pictures(self.X, Compose(steps))  # type: ignore[assignment]
         if dataset.target_transform is not None:

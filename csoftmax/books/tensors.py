@@ -24,6 +24,7 @@ __all__ = [
     "argmax",
     "astype",
     "clamp",
+    "cpu",
     "exp",
     "eye",
     "float32",
@@ -45,12 +46,14 @@ __all__ = [
     "ones",
     "rand",
     "randn",
+    "reduce_mean",
     "reduce_sum",
     "reshape",
     "size",
     "softmax",
     "sum",
     "tensor",
+    "to",
     "transpose",
     "zeros",
 ]
@@ -281,8 +284,8 @@ def logsumexp(x: Any, dim: int, keepdim: bool = False) -> Any:
     Examples
     --------
     >>> from csoftmax.d2l import torch
-    >>> print(torch.logsumexp(torch.tensor([[1000.0, 1000.0]]), 1))
-    [1000.6931]
+    >>> print(torch.logsumexp(torch.tensor([[1000.0, 1000.0]]), 1).round(2))
+    [1000.69]
     """
     x = as_tensor(x)
     largest = np.asarray(x).max(axis=dim, keepdims=True)
@@ -305,6 +308,11 @@ def _axes(axis: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
 def reduce_sum(x: Any, *axis: Any, **options: Any) -> Any:
     """Return the sum, as `sum`."""
     return sum(x, *axis, **options)
+
+
+def reduce_mean(x: Any, *axis: Any, **options: Any) -> Any:
+    """Return the mean, as `sum`."""
+    return mean(x, *axis, **options)
 
 
 def reshape(x: Any, *shape: Any) -> Any:
@@ -330,3 +338,13 @@ def size(x: Any) -> int:
 def numpy(x: Any) -> NDArray[Any]:
     """Return the numbers as an ordinary NumPy array, off the tape."""
     return np.asarray(x)
+
+
+def cpu() -> str:
+    """Return the name of the one device that there is."""
+    return "cpu"
+
+
+def to(x: Any, device: Any) -> Any:
+    """Return the tensor on a device, which is the CPU; or of another dtype."""
+    return as_tensor(x).to(device)

@@ -79,6 +79,10 @@ class Resize:
             width, height = (side * self.size[0] // shorter for side in picture.size)
         return picture.resize((width, height), Image.Resampling.BILINEAR)
 
+    def keeps(self, height: int, width: int) -> bool:
+        """Are pictures of this height and width left as they are?"""
+        return self.size in ((height, width), (min(height, width),))
+
 
 class Compose:
     """Do one thing after another to a picture.

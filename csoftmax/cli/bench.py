@@ -3,58 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
 from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.results import make_folder
+from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, given_options, option
+from csoftmax.cli.results import make_folder, refuse_folder
+
+_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small", "book")
+_PICTURES = (".png", ".svg", ".pdf")
 
 
-def bench(
-    only: Annotated[
-        str, typer.Option(help="Starts or patterns of names: epoch,*softmax*. [default: all]")
-    ] = "",
-    peers: Annotated[
-        str, typer.Option(help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.")
-    ] = "all",
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Samples of each. [default: 7, or 2 with --quick]")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Small shapes only. [default: off]")
-    ] = False,
-    solver: Annotated[
-        bool, typer.Option("--solver", help="Only whole fits to the optimum. [default: off]")
-    ] = False,
-    small: Annotated[
-        bool, typer.Option("--small", help="Only fits of small tables. [default: off]")
-    ] = False,
-    book: Annotated[
-        bool, typer.Option("--book", help="Only the book's programs. [default: off]")
-    ] = False,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the measurements here. [default: not written]")
-    ] = None,
-    chart: Annotated[
-        Path | None, typer.Option(help="Draw them here (.png). [default: not drawn]")
-    ] = None,
-    compare: Annotated[
-        Path | None, typer.Option(help="Tell what is slower than in this JSON. [default: none]")
-    ] = None,
-    from_json: Annotated[
-        Path | None, typer.Option("--from", help="Tell this JSON again. [default: measure]")
-    ] = None,
-) -> None:
-    """Compare csoftmax with NumPy, the installed peers and the limits of this machine."""
+@click.command(cls=Command)
+@option(
+    "--only",
+    default="",
+    metavar="NAMES",
+    help="Starts or patterns of names: epoch,*softmax*.",
+    show_default="all",
+)
+@option(
+    "--peers",
+    default="all",
+    metavar="NAMES",
+    help="all, none (but NumPy), or some of torch,jax,sklearn,sklearnex.",
+)
+@option(
+    "--rounds", type=Integer(min=1), help="Samples of each.", show_default="7, or 2 with --quick"
+)
+@option("--quick", is_flag=True, help="Small shapes only.", show_default="off")
+@option("--solver", is_flag=True, help="Only whole fits to the optimum.", show_default="off")
+@option("--small", is_flag=True, help="Only fits of small tables.", show_default="off")
+@option("--book", is_flag=True, help="Only the book's programs.", show_default="off")
+@option("--json", type=PATH, help="Write the measurements here.", show_default="not written")
+@option("--chart", type=PATH, help="Draw them here (.png).", show_default="not drawn")
+@option("--compare", type=PATH, help="Tell what is slower than in this JSON.", show_default="none")
+@option("--from", "from_json", type=PATH, help="Tell this JSON again.", show_default="measure")
+@click.pass_context
+def bench(context: click.Context, /, json: Path | None, chart: Path | None, **others: Any) -> None:
+    """Compare csoftmax with NumPy, peers and this machine's limits."""
     from csoftmax import bench as benchmark
 
     with users_mistakes():
+        given = given_options(context)
+        for name in _OF_MEASURING:
+            if name in given and "from_json" in given:
+                raise ValueError(f"--{name} and --from exclude each other: nothing is measured")
+        if chart is not None and chart.suffix.lower() not in _PICTURES:
+            raise ValueError(f"--chart is {chart}, expected a name that ends with "
+                             f"{alternatives(_PICTURES)}")  # fmt: skip
         for path in (json, chart):
             if path is not None:
+                refuse_folder(path)
                 make_folder(path.parent)
-        options = benchmark.Options(
-            only=only, peers=peers, rounds=rounds, quick=quick, solver=solver, small=small,
-            book=book, json=json, chart=chart, compare=compare, from_json=from_json,
-        )  # fmt: skip
+        options = benchmark.Options(json=json, chart=chart, **others)
     benchmark.main(options)

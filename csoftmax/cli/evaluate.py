@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import typer
+from pathlib import Path
+from typing import Any
+
+import click
 
 import csoftmax as cs
 from csoftmax.cli.inputs import (
@@ -19,40 +22,28 @@ from csoftmax.cli.inputs import (
     tell_positions,
 )
 from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.options import (
-    Columns,
-    Data,
-    DecimalMark,
-    Drop,
-    Encoding,
-    HasHeader,
-    LabelColumn,
-    LabelsAs,
-    MissingValues,
-    ModelFile,
-    Threads,
-)
+from csoftmax.cli.options import data, label_column, labels, model_file, of_tables, threads
+from csoftmax.cli.parsing import Command
 from csoftmax.data import read_parts
 
 
-def evaluate(
-    context: typer.Context,
-    model_file: ModelFile,
-    data: Data = None,
-    label_column: LabelColumn = None,
-    drop: Drop = None,
-    columns: Columns = None,
-    header: HasHeader = None,
-    missing: MissingValues = None,
-    labels: LabelsAs = None,
-    decimal: DecimalMark = None,
-    encoding: Encoding = None,
-    threads: Threads = None,
-) -> None:
-    """Print how good a model is on the test set, or on all samples where there is no test set."""
+@click.command(cls=Command)
+@model_file
+@data
+@label_column
+@labels
+@of_tables
+@threads
+def evaluate(model_file: Path, data: Path | None, threads: int | None, **given: Any) -> None:
+    """Print how good a model is on the test set.
+
+    All samples are taken where there is no test set.
+
+    MODEL is a model.safetensors file, as `train` writes it.
+    """
     with users_mistakes():
         model = load_model(model_file)
-        table = options_for(model, context, stored_dtype(model).value, data)
+        table = options_for(model, given, stored_dtype(model), data)
         if data is None:
             _, test_set = find_fashion_mnist(print)
             if test_set.n_features != model.n_features:

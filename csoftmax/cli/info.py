@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import click
+
 import csoftmax as cs
+from csoftmax.cli.parsing import Command
 
 
+@click.command(cls=Command)
 def info() -> None:
-    """Print version, instruction sets, CPUs, and where Fashion-MNIST was found."""
+    """Print versions, instruction sets and where Fashion-MNIST is."""
     facts = cs.info()
     locations = facts.pop("dataset locations")
     width = max(map(len, facts)) + 2

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 import csoftmax as cs
-from csoftmax.cli.options import Dtype, table_options
+from csoftmax.cli.options import table_options
 from csoftmax.core.names import is_integer_name, listed, positions
 from csoftmax.data.readers.front import has_names, is_table
 from csoftmax.data.readers.table.options import TableOptions
@@ -33,10 +32,14 @@ def load_model(path: Path) -> cs.SoftmaxRegression:
 
 
 def options_for(
-    model: cs.SoftmaxRegression | None, context: typer.Context, dtype: str, path: Path | None
+    model: cs.SoftmaxRegression | None,
+    given: dict[str, Any],
+    dtype: str,
+    path: Path | None,
+    to_train: bool = False,
 ) -> dict[str, Any]:
     """Return what the readers are told: the options of the command, and what the model knows."""
-    table = {**table_options(context, path), "dtype": dtype, "class_names": None}
+    table = {**table_options(given, path), "dtype": dtype, "class_names": None}
     if model is None:
         return table
     table["class_names"] = model.class_names
@@ -49,7 +52,7 @@ def options_for(
         means = model.trained_with.get("means")
         if means is not None:
             table["missing"] = np.asarray(means)
-        elif context.info_name != "train":
+        elif not to_train:
             raise ValueError("--missing mean fills in the means of the training samples, but the "
                              "model was trained without --missing mean")  # fmt: skip
     return table
@@ -89,11 +92,11 @@ def check_pixels(
                           "pixels that are scaled to 0..1", stacklevel=2)  # fmt: skip
 
 
-def stored_dtype(model: cs.SoftmaxRegression | None) -> Dtype:
+def stored_dtype(model: cs.SoftmaxRegression | None) -> str:
     """Return the type in which to read a table: a model with a scale was trained on pixels."""
     if model is None:
-        return Dtype.float32
-    return Dtype(model.dtype.name) if model.scale == 1 else Dtype.uint8
+        return "float32"
+    return model.dtype.name if model.scale == 1 else "uint8"
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def pixels_expected(model: cs.SoftmaxRegression | None) -> Iterator[None]:
     try:
         yield
     except cs.DataError as error:
-        if model is None or stored_dtype(model) is not Dtype.uint8:
+        if model is None or stored_dtype(model) != "uint8":
             raise
         raise cs.DataError(f"{error} (the model takes {model.n_features} pixels 0..255)") from None
 
@@ -122,13 +125,13 @@ def model_for(
     data: cs.Dataset,
     path: Path | None,
     model: cs.SoftmaxRegression | None,
-    dtype: Dtype | None,
+    dtype: str | None,
     seed: int | None,
 ) -> cs.SoftmaxRegression:
     """Return the given model, checked against the data and the type, or else a new one."""
-    compute = "float32" if dtype in (None, Dtype.uint8) else dtype.value
+    compute = "float32" if dtype in (None, "uint8") else dtype
     where = str(path or data.name)
-    if dtype is Dtype.uint8 and data.X.dtype != np.uint8:
+    if dtype == "uint8" and data.X.dtype != np.uint8:
         raise ValueError(f"--dtype is uint8 but {where} has {data.X.dtype}")
     if model is None:
         return cs.SoftmaxRegression(
@@ -141,7 +144,7 @@ def model_for(
             f"{where} has {data.n_classes} classes but the model has {model.n_classes}"
         )
     if dtype is not None and model.dtype != np.dtype(compute):
-        raise ValueError(f"--dtype is {dtype.value} but the model holds {model.dtype}")
+        raise ValueError(f"--dtype is {dtype} but the model holds {model.dtype}")
     return model
 
 

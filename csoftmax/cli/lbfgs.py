@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
 from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.files import write_atomically
 from csoftmax.data.split import held_out_rows
@@ -44,13 +45,9 @@ class SweepRow(NamedTuple):
     seconds: float
 
 
-def refuse_options_of_the_other_solver(context: typer.Context, full_passes: bool) -> None:
+def refuse_options_of_the_other_solver(context: click.Context, full_passes: bool) -> None:
     """Raise ValueError for options that would have no effect."""
-    given = {
-        name
-        for name in (*_SGD_OPTIONS, *_LBFGS_OPTIONS, "solver", "sweep", "resume")
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
+    given = given_options(context)
     for name in _SGD_OPTIONS if full_passes else _LBFGS_OPTIONS:
         if name in given:
             other = "sgd" if full_passes else "lbfgs"
@@ -115,13 +112,14 @@ class LbfgsTraining:
                 told.append(objective)
                 self.say(
                     f"{progress.n_passes:>9}  {objective:>10.6f}  "
-                    f"{_percent(estimate / objective):>17}  {progress.seconds:>8.2f}"
+                    f"{_percent(_share(estimate, objective)):>17}  {progress.seconds:>8.2f}"
                 )
 
         given = {} if start is None else {"W": start[0][None], "b": start[1][None]}
         solution = self._minimize(C, callback=tell, **given)
         objective = float(solution.objective[0])
-        estimate, bound = solution.estimate[0] / objective, solution.bound[0] / objective
+        estimate = _share(float(solution.estimate[0]), objective)
+        bound = _share(float(solution.bound[0]), objective)
         self.say(
             f"C = {C:g}: objective {objective:.6f}, above the optimum by {_percent(estimate)} as "
             f"estimated, by {_percent(bound)} at most"
@@ -157,7 +155,7 @@ class LbfgsTraining:
                     continue
                 parameters[C] = W, b = tuple(a.copy() for a in progress.parameters(head))
                 objective = float(progress.objective[head])
-                above = float(progress.estimate[head]) / objective
+                above = _share(float(progress.estimate[head]), objective)
                 self.rows.append(SweepRow(C, objective, above, *judge(W, b), progress.seconds))
                 self.say(_sweep_line(self.rows[-1]))
 
@@ -238,6 +236,11 @@ def _sweep_line(row: SweepRow) -> str:
         f"{row.train_accuracy:>14.4f}  {row.validation_loss:>15.4f}  "
         f"{row.validation_accuracy:>19.4f}  {row.seconds:>8.2f}"
     )
+
+
+def _share(distance: float, objective: float) -> float:
+    """Return a distance to the optimum in parts of the objective; nothing is below 0."""
+    return distance / objective if objective else 0.0
 
 
 def _percent(share: float) -> str:

@@ -14,7 +14,10 @@ _OPTIONS = (
     ("missing='drop'", "--missing drop"), ("missing='mean'", "--missing mean"),
     ("missing=train.X.mean(axis=0)", "--missing mean"), ("labels='text'", "--labels text"),
     ("as label_column", "by --label-column"),
+    ("nesterov is True but momentum is 0, expected momentum",
+     "--nesterov is given but --momentum is 0, expected --momentum"),
 )  # fmt: skip
+_FIRST = re.compile(r"^(lr|momentum|weight_decay|test_fraction|C|tol|encoding|only|peers)\b")
 
 
 class UserError(Exception):
@@ -42,6 +45,7 @@ def as_options(text: str) -> str:
     """Return a message of the library with the names of options for those of parameters."""
     for parameter, option in _OPTIONS:
         text = text.replace(parameter, option)
+    text = _FIRST.sub(lambda found: f"--{found[0].replace('_', '-')}", text)
     return re.sub(r"decimal='(.)'", r"--decimal \1", text)
 
 

@@ -3,133 +3,90 @@
 from __future__ import annotations
 
 import csv
-from enum import Enum
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
-import typer
+import click
 
+from csoftmax.cli.parsing import PATH, Integer, argument, option
 from csoftmax.data.readers.front import is_table
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-class Dtype(str, Enum):
-    """What --dtype accepts."""
-
-    float32 = "float32"
-    float64 = "float64"
-    uint8 = "uint8"
-
-
-class Solver(str, Enum):
-    """What --solver accepts."""
-
-    sgd = "sgd"
-    lbfgs = "lbfgs"
-
-
-class Missing(str, Enum):
-    """What --missing accepts."""
-
-    drop = "drop"
-    mean = "mean"
-
-
-class Labels(str, Enum):
-    """What --labels accepts."""
-
-    text = "text"
-
-
-class Decimal(str, Enum):
-    """What --decimal accepts."""
-
-    point = "."
-    comma = ","
-
-
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="A folder of IDX files or of X.npy and y.npy, or an .npz, .npy, .csv, .tsv or .txt "
-        "file. "
-        "[default: Fashion-MNIST; the bundled sample of it if it cannot be had]",
-        show_default=False,
+model_file = argument("model_file", metavar="MODEL", type=PATH)
+data = option(
+    "--data",
+    type=PATH,
+    help="A folder of IDX files or of X.npy and y.npy, or an .npz, .npy, .csv, .tsv or .txt file.",
+    show_default="Fashion-MNIST; the bundled sample of it if it cannot be had",
+)
+label_column = option(
+    "--label-column",
+    metavar="COLUMN",
+    help="Column of a table with the labels: its name, or its position from 0.",
+    show_default="label, class, target, species or y, else the last",
+)
+labels = option(
+    "--labels",
+    type=click.Choice(["text"]),
+    help="text: labels as they are written, so that 2, 2.1 and 2.21 can be classes.",
+    show_default="integers where all of them are",
+)
+threads = option(
+    "--threads",
+    type=Integer(min=1),
+    help="At most so many threads.",
+    show_default="all usable CPUs",
+)
+_OF_TABLES = (
+    option(
+        "--drop",
+        metavar="COLUMNS",
+        help="Columns of a table to leave out: names or positions, as id,name.",
+        show_default="none",
     ),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of a table with the labels: its name, or its position from 0. "
-        "[default: label, class, target, species or y, else the last]",
-        show_default=False,
+    option(
+        "--columns",
+        metavar="COLUMNS",
+        help="Columns of a table to take as features, in this order: names or positions.",
+        show_default="all but the labels; those of the model by name",
     ),
-]
-HasHeader = Annotated[
-    bool | None,
-    typer.Option(
+    option(
         "--header/--no-header",
-        help="Whether the first row of a table holds the columns' names. [default: a guess]",
-        show_default=False,
+        default=None,
+        help="Whether the first row of a table holds the columns' names.",
+        show_default="a guess",
     ),
-]
-Drop = Annotated[
-    str | None,
-    typer.Option(
-        help="Columns of a table to leave out: names or positions, as id,name. [default: none]",
-        show_default=False,
-    ),
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        help="Columns of a table to take as features, in this order: names or positions. "
-        "[default: all but the labels; those of the model by name]",
-        show_default=False,
-    ),
-]
-MissingValues = Annotated[
-    Missing | None,
-    typer.Option(
+    option(
         "--missing",
+        type=click.Choice(["drop", "mean"]),
         help="What to do about empty cells, NA and the like: drop their rows, or put the column's "
-        "mean of the training samples in their place. [default: refuse them]",
-        show_default=False,
+        "mean of the training samples in their place.",
+        show_default="refuse them",
     ),
-]
-LabelsAs = Annotated[
-    Labels | None,
-    typer.Option(
-        "--labels",
-        help="text: labels as they are written, so that 2, 2.1 and 2.21 can be classes. "
-        "[default: integers where all of them are]",
-        show_default=False,
+    option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        help="Decimal mark of a table.",
+        show_default="a guess",
     ),
-]
-DecimalMark = Annotated[
-    Decimal | None,
-    typer.Option("--decimal", help="Decimal mark of a table. [default: a guess]",
-                 show_default=False),
-]  # fmt: skip
-Encoding = Annotated[
-    str | None,
-    typer.Option(
-        help="Encoding of a table, such as cp1252. [default: by its byte-order mark, or UTF-8]",
-        show_default=False,
+    option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of a table, such as cp1252.",
+        show_default="by its byte-order mark, or UTF-8",
     ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="At most so many threads. [default: all usable CPUs]", show_default=False
-    ),
-]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors file.")]
-
-_OF_TABLES = ("label_column", "header", "drop", "columns", "missing", "labels", "decimal",
-              "encoding")  # fmt: skip
+)
 
 
-def table_options(context: typer.Context, path: Path | None) -> dict[str, Any]:
+def of_tables(function: Function) -> Function:
+    """Give a command the options that say how a table is read, whatever it is read for."""
+    return reduce(lambda command, add: add(command), reversed(_OF_TABLES), function)
+
+
+def table_options(given: dict[str, Any], path: Path | None) -> dict[str, Any]:
     """Return what the command line says of a table, as `csoftmax.data.read` takes it.
 
     Raises
@@ -137,20 +94,16 @@ def table_options(context: typer.Context, path: Path | None) -> dict[str, Any]:
     ValueError
         For options that would have no effect.
     """
-    given = {name: context.params.get(name) for name in _OF_TABLES}
     options = {name: value for name, value in given.items() if value is not None}
     if options and (path is None or not is_table(path)):
         name, value = next(iter(options.items()))
-        option = "--no-header" if value is False else f"--{name.replace('_', '-')}"
+        named = "--no-header" if value is False else f"--{name.replace('_', '-')}"
         if path is None:
-            raise ValueError(f"{option} is for a table: give one with --data")
-        raise ValueError(f"{option} is for tables, but {path} is none")
+            raise ValueError(f"{named} is for a table: give one with --data")
+        raise ValueError(f"{named} is for tables, but {path} is none")
     for name in ("drop", "columns"):
         if name in options:
             # a name with a comma in it is in quotes, as in the file
             columns = next(csv.reader([options[name]], skipinitialspace=True), [])
             options[name] = [column.strip() for column in columns]
-    for name, value in options.items():
-        if isinstance(value, Enum):
-            options[name] = value.value
     return options

@@ -7,10 +7,10 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
+import click
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 import csoftmax as cs
@@ -23,16 +23,8 @@ from csoftmax.cli.inputs import (
     tell_order,
 )
 from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.options import (
-    Columns,
-    DecimalMark,
-    Drop,
-    Encoding,
-    HasHeader,
-    MissingValues,
-    ModelFile,
-    Threads,
-)
+from csoftmax.cli.options import model_file, of_tables, threads
+from csoftmax.cli.parsing import PATH, Command, argument, option
 from csoftmax.core.files import write_atomically
 from csoftmax.data.readers.front import read_samples
 from csoftmax.data.readers.table.options import TableOptions
@@ -41,42 +33,42 @@ from csoftmax.rows.base import blocks, take
 _ROWS_AT_A_TIME = 8192  # bounds the memory for the probabilities of many classes
 
 
+@click.command(cls=Command)
+@model_file
+@argument("file", metavar="FILE", type=PATH)
+@option("--output", type=PATH, help="CSV file to write.", show_default="stdout")
+@option(
+    "--label-column",
+    metavar="COLUMN",
+    help="Column of a table to leave out: its name, or its position from 0.",
+    show_default="none, or the label's if there is one column too many",
+)
+@option(
+    "--probabilities",
+    is_flag=True,
+    help="Write the probabilities of all classes too, a column each.",
+    show_default="off",
+)
+@of_tables
+@threads
 def predict(
-    context: typer.Context,
-    model_file: ModelFile,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Samples: a table, .npy, .npz or IDX file.")
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="CSV file to write. [default: stdout]", show_default=False)
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of a table to leave out: its name, or its position from 0. "
-            "[default: none, or the label's if there is one column too many]",
-            show_default=False,
-        ),
-    ] = None,
-    probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--probabilities",
-            help="Write the probabilities of all classes too, a column each. [default: off]",
-        ),
-    ] = False,
-    drop: Drop = None,
-    columns: Columns = None,
-    header: HasHeader = None,
-    missing: MissingValues = None,
-    decimal: DecimalMark = None,
-    encoding: Encoding = None,
-    threads: Threads = None,
+    model_file: Path,
+    file: Path,
+    output: Path | None,
+    probabilities: bool,
+    threads: int | None,
+    **given: Any,
 ) -> None:
-    """Write the most probable class and its probability for each sample, as CSV."""
+    """Write the class of each sample and its probability, as CSV.
+
+    The class is the most probable one.
+
+    MODEL is a model.safetensors file, as `train` writes it. FILE has the samples: a table, .npy,
+    .npz or IDX file.
+    """
     with users_mistakes():
         model = load_model(model_file)
-        table = options_for(model, context, stored_dtype(model).value, file)
+        table = options_for(model, given, stored_dtype(model), file)
         del table["class_names"]
         with pixels_expected(model):
             options = TableOptions(**table)

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
 
-import typer
+import click
 
-from csoftmax.cli.bench import bench
-from csoftmax.cli.evaluate import evaluate
-from csoftmax.cli.info import info
 from csoftmax.cli.messages import UserError, as_options, drop_output, one_line
-from csoftmax.cli.predict import predict
-from csoftmax.cli.train import train
+from csoftmax.cli.parsing import alternatives, did_you_mean, in_our_words
+from csoftmax.core.version import __version__
 
-app = typer.Typer(
-    help="Softmax regression at the speed of the hardware.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (train, evaluate, predict, bench, info):
-    app.command()(command)
+COMMANDS = ("train", "evaluate", "predict", "bench", "info")
+
+
+class _Program(click.Group):
+    """The commands, each imported from the module of its name only when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command
+        command = getattr(importlib.import_module(f"csoftmax.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            hint = did_you_mean(args[0], COMMANDS) or f", expected {alternatives(COMMANDS)}"
+            raise UserError(f"csoftmax has no command {shlex.quote(args[0])}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> None:
+        try:
+            super().invoke(ctx)
+        except KeyboardInterrupt:  # click would print an empty line
+            raise UserError("interrupted", 130) from None
+
+
+@click.group(cls=_Program, context_settings={"show_default": True, "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    """Softmax regression at the speed of the hardware."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _tell
-            exit_code = app(args=words, prog_name="csoftmax", standalone_mode=False) or 0
+            app(args=words, prog_name="csoftmax", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
         prefix = "error: " if error.exit_code == 2 else ""
@@ -58,14 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         drop_output()
         return 1
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # not of the option parser: our own mistake
-            raise
-        print(f"csoftmax: error: {one_line(error.format_message())}", file=sys.stderr)
+    except click.ClickException as error:
+        print(f"csoftmax: error: {one_line(in_our_words(error))}", file=sys.stderr)
         return 2
-    if exit_code == 130:
-        print("csoftmax: interrupted", file=sys.stderr)
-    return int(exit_code)
+    return 0
 
 
 def _tell(message: Warning | str, *where: object, **options: object) -> None:

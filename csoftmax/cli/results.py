@@ -20,6 +20,12 @@ _BESIDE_THE_MODEL = (
 )  # fmt: skip
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise ValueError where a file is to be written but there is a folder."""
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file, found a folder")
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder and try to write in it: a mistake is told now, not after the training."""
     if folder.exists() and not folder.is_dir():

@@ -6,10 +6,10 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import numpy as np
-import typer
 
 import csoftmax as cs
 from csoftmax.cli.inputs import (
@@ -27,20 +27,8 @@ from csoftmax.cli.inputs import (
 )
 from csoftmax.cli.lbfgs import LbfgsTraining, refuse_options_of_the_other_solver
 from csoftmax.cli.messages import printer, users_mistakes
-from csoftmax.cli.options import (
-    Columns,
-    Data,
-    DecimalMark,
-    Drop,
-    Dtype,
-    Encoding,
-    HasHeader,
-    LabelColumn,
-    LabelsAs,
-    MissingValues,
-    Solver,
-    Threads,
-)
+from csoftmax.cli.options import data, label_column, labels, of_tables, threads
+from csoftmax.cli.parsing import PATH, Command, Integer, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
 from csoftmax.core.names import listed
@@ -50,100 +38,113 @@ from csoftmax.data.readers.front import is_table
 TEST_FRACTION = 0.2
 
 
+@click.command(cls=Command)
+@data
+@label_column
+@labels
+@of_tables
+@option(
+    "--test-fraction",
+    type=float,
+    help="Share of the samples to test on, if the files have no test set.",
+    show_default=str(TEST_FRACTION),
+)
+@option(
+    "--solver",
+    type=click.Choice(["sgd", "lbfgs"]),
+    help="sgd: minibatches. lbfgs: full passes to the optimum, with a certificate of how far it "
+    "is.",
+    show_default="sgd; lbfgs with --sweep",
+)
+@option(
+    "--C",
+    "C",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FLOAT",
+    default=1.0,
+    help="For lbfgs: inverse strength of the penalty on the weights, as in scikit-learn; inf for "
+    "none.",
+)
+@option(
+    "--sweep",
+    type=Integer(min=2),
+    help="Try so many values of C, from 1e-6 to 1e5; the accuracy on a fifth of the training "
+    "samples chooses.",
+    show_default="no",
+)
+@option(
+    "--tol",
+    type=float,
+    default=1e-4,
+    help="For lbfgs: stop at this estimated relative distance to the optimum.",
+)
+@option("--max-iter", type=Integer(min=1), default=1000, help="For lbfgs: at most so many steps.")
+@option("--epochs", type=Integer(min=1), default=10, help="How often to go through the data.")
+@option("--batch-size", type=Integer(min=1), default=256, help="Samples per step.")
+@option("--lr", type=float, default=0.1, help="Learning rate.")
+@option("--momentum", type=float, default=0.0, help="Momentum, from 0 to below 1.")
+@option(
+    "--nesterov",
+    is_flag=True,
+    help="Nesterov's momentum; needs --momentum above 0.",
+    show_default="off",
+)
+@option("--weight-decay", type=float, default=0.0, help="Weight decay; the bias has none.")
+@option(
+    "--seed",
+    type=Integer(min=0),
+    default=0,
+    help="Seed of the split, the first weights and the order.",
+)
+@threads
+@option(
+    "--dtype",
+    type=click.Choice(["float32", "float64", "uint8"]),
+    help="Type to compute in. uint8 is for tables of pixels 0..255: they are scaled by 1/255 and "
+    "computed in float32.",
+    show_default="that of the resumed model, else float32",
+)
+@option("--resume", type=PATH, help="Go on from this saved model.", show_default="start anew")
+@option("--out", type=PATH, default=Path("csoftmax-run"), help="Folder for the results.")
+@option("--quiet", is_flag=True, help="Print only the last line.", show_default="off")
+@option("--no-plots", is_flag=True, help="Draw no pictures.", show_default="off")
+@click.pass_context
 def train(
-    context: typer.Context,
-    data: Data = None,
-    label_column: LabelColumn = None,
-    drop: Drop = None,
-    columns: Columns = None,
-    header: HasHeader = None,
-    missing: MissingValues = None,
-    labels: LabelsAs = None,
-    decimal: DecimalMark = None,
-    encoding: Encoding = None,
-    test_fraction: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the samples to test on, if the files have no test set. [default: 0.2]",
-            show_default=False,
-        ),
-    ] = None,
-    solver: Annotated[
-        Solver | None,
-        typer.Option(
-            help="sgd: minibatches. lbfgs: full passes to the optimum, with a certificate of how "
-            "far it is. [default: sgd; lbfgs with --sweep]",
-            show_default=False,
-        ),
-    ] = None,
-    C: Annotated[
-        float,
-        typer.Option(
-            "--C",
-            help="For lbfgs: inverse strength of the penalty on the weights, as in scikit-learn; "
-            "inf for none.",
-        ),
-    ] = 1.0,
-    sweep: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Try so many values of C, from 1e-6 to 1e5; the accuracy on a fifth of the "
-            "training samples chooses. [default: no]",
-            show_default=False,
-        ),
-    ] = None,
-    tol: Annotated[
-        float,
-        typer.Option(help="For lbfgs: stop at this estimated relative distance to the optimum."),
-    ] = 1e-4,
-    max_iter: Annotated[int, typer.Option(min=1, help="For lbfgs: at most so many steps.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 256,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
-    momentum: Annotated[float, typer.Option(help="Momentum, from 0 to below 1.")] = 0.0,
-    nesterov: Annotated[
-        bool,
-        typer.Option(
-            "--nesterov", help="Nesterov's momentum; needs --momentum above 0. [default: off]"
-        ),
-    ] = False,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay; the bias has none.")] = 0.0,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the first weights and the order.")
-    ] = 0,
-    threads: Threads = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(
-            help="Type to compute in. uint8 is for tables of pixels 0..255: they are scaled by "
-            "1/255 and computed in float32. [default: that of the resumed model, else float32]",
-            show_default=False,
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on from this saved model. [default: start anew]", show_default=False),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("csoftmax-run"),
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print only the last line. [default: off]")
-    ] = False,
-    no_plots: Annotated[
-        bool, typer.Option("--no-plots", help="Draw no pictures. [default: off]")
-    ] = False,
+    context: click.Context,
+    /,
+    data: Path | None,
+    test_fraction: float | None,
+    solver: str | None,
+    C: float,
+    sweep: int | None,
+    tol: float,
+    max_iter: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    seed: int,
+    threads: int | None,
+    dtype: str | None,
+    resume: Path | None,
+    out: Path,
+    quiet: bool,
+    no_plots: bool,
+    **given: Any,
 ) -> None:
-    """Train a model, test it, and write model, history and pictures to a folder.
+    """Train a model; write it, its history and pictures to a folder.
 
     Ctrl-C stops, and keeps the model of the last finished epoch, or the best so far with lbfgs.
     """
     say = printer(quiet)
-    full_passes = sweep is not None or solver is Solver.lbfgs
+    full_passes = sweep is not None or solver == "lbfgs"
     with users_mistakes():
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
         model = None if resume is None else load_model(resume)
-        table = options_for(model, context, (dtype or stored_dtype(model)).value, data)
+        table = options_for(model, given, dtype or stored_dtype(model), data, to_train=True)
         if data is None:
             if test_fraction is not None:
                 raise ValueError("--test-fraction has no effect: Fashion-MNIST has a test set")

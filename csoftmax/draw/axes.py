@@ -60,8 +60,8 @@ def set_axes(
     >>> from csoftmax import d2l
     >>> axes = Figure().subplots()
     >>> d2l.set_axes(axes, "epoch", "loss", [1, 10], [0.3, 0.9], "linear", "linear", None)
-    >>> axes.get_xlabel(), axes.get_ylim()
-    ('epoch', (0.3, 0.9))
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('epoch', 'loss')
     """
     axes.set(xscale=xscale, yscale=yscale)
     axes.set(xlabel=xlabel or "", ylabel=ylabel or "")

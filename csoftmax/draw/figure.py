@@ -10,7 +10,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,19 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+def when_the_cell_ends(call: Callable[[], object]) -> None:
+    """Call once after the notebook's cell that runs now; nothing elsewhere."""
+    if not in_notebook():
+        return
+    events = sys.modules["IPython"].get_ipython().events
+
+    def once() -> None:
+        events.unregister("post_execute", once)
+        call()
+
+    events.register("post_execute", once)
 
 
 def may_open_window() -> bool:

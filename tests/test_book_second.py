@@ -1,0 +1,120 @@
+"""The second edition's sections 3.5 to 3.7, block by block: as a script, and in a notebook.
+
+The blocks are those of book/second/*.py, written anew from what the sections do.
+test_book_second_torch.py holds their numbers beside PyTorch's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from book_cells import cells_of
+from numpy.testing import assert_allclose
+
+# The tests have a sample of the data, and pictures are drawn on paper.
+BEFORE = """
+import csoftmax, json, matplotlib, warnings
+from csoftmax.books import images
+images.fashion_mnist = lambda root=None: csoftmax.fashion_mnist_sample()
+matplotlib.use("Agg")
+warnings.filterwarnings("error")
+"""
+
+SEEN = """
+def told(value):
+    return [told(item) for item in value] if isinstance(value, tuple) else (
+        value.tolist() if hasattr(value, "tolist") else value)
+names = '''sizes first_shape n_axes first_titles n_read resized sums row_sums picked losses share
+    untrained titles again concise_accuracy'''.split()
+print(json.dumps({name: told(globals()[name]) for name in names}))
+print(json.dumps([animator.X, animator.Y]))
+"""
+
+NOTEBOOK = """
+import json, sys
+cells = json.load(sys.stdin)
+try:
+    from IPython.core.interactiveshell import InteractiveShell
+except ImportError:
+    names = {"__name__": "__main__"}
+    for cell in cells:
+        exec(cell, names)
+else:
+    shell = InteractiveShell.instance()
+    shell.kernel, shell.enable_gui = "a notebook has one", lambda gui=None: None
+    for cell in [cells[0], "%matplotlib inline", *cells[1:]]:
+        shell.run_cell(cell).raise_error()
+"""
+
+WAYS = ("script", "notebook")
+
+
+# each way in one process of the test run, as its blocks take seconds
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(way, marks=pytest.mark.xdist_group(way)) for way in WAYS],
+)
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What all the blocks made, run in order in a process of their own."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    cells = [cell for section in ("images", "scratch", "concise") for cell in cells_of(section)]
+    cells = [BEFORE, *cells, SEEN]
+    is_script = request.param == "script"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(cells) if is_script else NOTEBOOK],
+        input="" if is_script else json.dumps(cells), cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "IPYTHONDIR": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values, curves = done.stdout.splitlines()[-2:]
+    return {**json.loads(values), "curves": json.loads(curves), "stderr": done.stderr}
+
+
+def test_the_data_are_indexable_and_read_in_batches(seen: Any) -> None:
+    assert seen["sizes"] == [6000, 1000]
+    assert seen["first_shape"] == [1, 28, 28]
+    assert seen["n_axes"] == 18
+    assert seen["first_titles"][0] == "ankle boot"
+    assert seen["n_read"] == 6000
+    assert seen["resized"] == [[32, 1, 64, 64], "float32", [32], "int64"]
+
+
+def test_the_steps_of_the_model_are_what_the_book_shows(seen: Any) -> None:
+    assert seen["sums"] == [[[3.0, 7.0, 14.0]], [[14.0], [10.0]]]
+    assert_allclose(seen["row_sums"], [1, 1], rtol=1e-6)
+    assert_allclose(seen["picked"], [0.1, 0.5], rtol=1e-6)
+    assert_allclose(seen["losses"], [-math.log(0.1), -math.log(0.5)], rtol=1e-6)
+    assert seen["share"] == 0.5
+
+
+def test_a_readers_own_program_learns(seen: Any) -> None:
+    """The program asserts what the book's does; here are the curve and what comes after it."""
+    assert 0 < seen["untrained"] < 0.3
+    epochs, values = seen["curves"]
+    assert epochs == [[*range(1, 11)]] * 3
+    train_loss, train_accuracy, test_accuracy = values
+    assert train_loss == sorted(train_loss, reverse=True)
+    assert train_loss[0] > 0.8
+    assert train_accuracy[-1] > 0.82
+    assert min(test_accuracy) > 0.6
+    loss, accuracy = seen["again"]
+    assert loss < train_loss[-1] + 0.01
+    assert accuracy > 0.82
+    assert len(seen["titles"]) == 6
+    pairs = [title.split("\n") for title in seen["titles"]]
+    assert sum(true == predicted for true, predicted in pairs) >= 4
+
+
+def test_the_concise_program_learns(seen: Any) -> None:
+    assert seen["concise_accuracy"] > 0.7
+
+
+def test_nothing_is_told_on_the_way(seen: Any) -> None:
+    assert seen["stderr"] == ""
