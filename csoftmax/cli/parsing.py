@@ -114,7 +114,7 @@ def _options(context: click.Context) -> dict[str, click.Option]:
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return a question that names what begins as the word does, or else what is near to it."""
     begin = f"--{word.lstrip('-')}" if word.startswith("-") else word
-    near = [name for name in known if name.startswith(begin)]
+    near = [name for name in known if begin and name.startswith(begin)]
     near = near or get_close_matches(begin, known, n=2, cutoff=0.7)
     return f"; did you mean {alternatives(near)}?" if near else ""
 

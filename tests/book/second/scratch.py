@@ -99,7 +99,7 @@ def train_epoch_ch3(net, train_iter, loss, updater):
     totals = Accumulator(3)
     for X, y in train_iter:
         y_hat = net(X)
-        l = loss(y_hat, y)  # noqa: E741
+        l = loss(y_hat, y)
         if isinstance(updater, torch.optim.Optimizer):
             updater.zero_grad()
             l.mean().backward()
