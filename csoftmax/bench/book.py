@@ -2,8 +2,8 @@
 
 One epoch each. A program is written once and runs with csoftmax's names or with PyTorch's, as for a
 reader who changes the import alone. "batches in memory": both are handed the same batches in the
-same order; "own loader": each draws them from the loader that the book has for it. What csoftmax
-compiles whole is measured beside.
+same order; "own loader": each draws them, csoftmax from pixels as `d2l.load_data_fashion_mnist`
+does, PyTorch from tensors that are ready. What csoftmax compiles whole is measured beside.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEARNING_RATE = 0.1
 OTHER_ORDER_TOLERANCE = 0.1
 PYTORCH = peers.label("torch")
 
-Epoch = Callable[[], float]  # its mean loss
+Epoch = Callable[[], float]  # its mean loss; the accuracy is counted too, as in the book
 Program = Callable[[Any, Iterable[Any], Task], Epoch]
 
 
@@ -197,14 +197,14 @@ def compiled(
         "from scratch": from_scratch(own_torch, own_loader(own_torch, task), task),
     }
     if (torch := pytorch(session)) is not None:
-        sides[f"{PYTORCH}, concise"] = concise(torch, own_loader(torch, task), task)
+        sides[f"{PYTORCH} concise"] = concise(torch, own_loader(torch, task), task)
     yield from race(session, name, task, sides, OTHER_ORDER_TOLERANCE)
 
 
 def race(
     session: Session, name: str, task: Task, epochs: dict[str, Epoch], tolerance: float
 ) -> Iterator[Result]:
-    """Check each side's first epoch against the reference's, then time them in turn."""
+    """Check the loss of each side's first epoch against the reference's, then time them in turn."""
     expected = reference.sgd_epoch(
         task.X, task.y, task.W.copy(), task.b.copy(), None, task.batch_size, LEARNING_RATE,
         scale=task.scale,
@@ -216,7 +216,7 @@ def race(
     for threads in session.threads:
         samples = alternate(sides, session.rounds, threads)
         ours = samples[OURS].median
-        facts = {f"{k}, by medians": v.median / ours for k, v in samples.items() if k != OURS}
+        facts = {f"{k} by medians": v.median / ours for k, v in samples.items() if k != OURS}
         yield Result(name, threads, samples, facts=facts)
 
 
