@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import pytest
-from book_runs import ON_THE_SAMPLE, WAYS, cells_of, run
+from book_cells import ON_THE_SAMPLE, WAYS, cells_of, run
 from numpy.testing import assert_allclose
 
 from csoftmax import d2l
@@ -35,10 +35,9 @@ print(json.dumps([animator.X, animator.Y]))
 )
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What all the blocks made, run in order in a process of their own."""
-    cells = [cell for name in ("images", "scratch", "concise") for cell in cells_of(name, "second")]
-    seed = "csoftmax.d2l.torch.manual_seed(0)"
-    cells = [ON_THE_SAMPLE, "import csoftmax.d2l", seed, *cells, SEEN]
-    done = run(cells, request.param, tmp_path_factory.mktemp("second"))
+    cells = [cell for section in ("images", "scratch", "concise") for cell in cells_of(section)]
+    folder = tmp_path_factory.mktemp("second")
+    done = run([ON_THE_SAMPLE, *cells, SEEN], request.param, folder)
     values, curves = done.stdout.splitlines()[-2:]
     return {**json.loads(values), "curves": json.loads(curves), "stderr": done.stderr}
 

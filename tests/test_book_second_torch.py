@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from book_runs import cells_of
+from book_cells import cells_of
 from numpy.testing import assert_allclose, assert_array_equal
 
 import csoftmax as cs
