@@ -64,6 +64,8 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "amax of columns": (lambda x: x.amax(0), [(3, 4)]),
     "max by dim": (lambda x: x.max(dim=1).values, [(3, 4)]),
     "max by dim, kept": (lambda x: x.max(dim=0, keepdim=True)[0], [(3, 4)]),
+    "max by place, kept": (lambda x: x.max(1, keepdim=True)[0], [(3, 4)]),
+    "max by axis, kept": (lambda x: x.max(axis=1, keepdim=True).values, [(3, 4)]),
     "min by dim": (lambda x: x.min(dim=1).values, [(3, 4)]),
     "entry": (lambda x: x[1, 2], [(3, 4)]),
     "row": (lambda x: x[1], [(3, 4)]),

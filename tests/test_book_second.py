@@ -14,6 +14,9 @@ import pytest
 from book_cells import ON_THE_SAMPLE, WAYS, cells_of, run
 from numpy.testing import assert_allclose
 
+from csoftmax import d2l
+from csoftmax.books import images
+
 SEEN = """
 def told(value):
     return [told(item) for item in value] if isinstance(value, tuple) else (
@@ -28,12 +31,12 @@ print(json.dumps([animator.X, animator.Y]))
 # each way in one process of the test run, as its blocks take seconds
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(way, marks=pytest.mark.xdist_group(way)) for way in WAYS],
+    params=[pytest.param(way, marks=pytest.mark.xdist_group(f"second {way}")) for way in WAYS],
 )
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What all the blocks made, run in order in a process of their own."""
     cells = [cell for section in ("images", "scratch", "concise") for cell in cells_of(section)]
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp("second")
     done = run([ON_THE_SAMPLE, *cells, SEEN], request.param, folder)
     values, curves = done.stdout.splitlines()[-2:]
     return {**json.loads(values), "curves": json.loads(curves), "stderr": done.stderr}
@@ -71,6 +74,25 @@ def test_a_readers_own_program_learns(seen: Any) -> None:
     assert len(seen["titles"]) == 6
     pairs = [title.split("\n") for title in seen["titles"]]
     assert sum(true == predicted for true, predicted in pairs) >= 4
+
+
+@pytest.mark.slow
+def test_a_readers_own_program_comes_to_the_books_figures(
+    fashion_mnist: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the data in the book's batches, as test_d2l.py has it for csoftmax's functions."""
+    if len(fashion_mnist[0]) != 60_000:
+        pytest.skip("the book's figures are of the full data, which is not installed here")
+    monkeypatch.setattr(images, "fashion_mnist", lambda *folder: fashion_mnist)
+    d2l.torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    for cell in cells_of("scratch", "second"):
+        exec(cell.replace("batch_size = 32", "batch_size = 256"), names)
+    train_loss, train_accuracy, test_accuracy = (curve[-1] for curve in names["animator"].Y)
+    assert 0.77 < names["animator"].Y[0][0] < 0.80
+    assert 0.445 <= train_loss <= 0.450
+    assert 0.845 <= train_accuracy <= 0.850
+    assert 0.79 <= test_accuracy <= 0.845
 
 
 def test_the_concise_program_learns(seen: Any) -> None:

@@ -57,23 +57,23 @@ def batches(library: str, dtype: Any, n: int = 6000) -> list[tuple[Any, Any]]:
 def run(section: str, library: str, without: tuple[str, ...], **names: Any) -> Names:
     """Run the blocks of a section, but for those whose titles begin so; return what they made."""
     made = {**LIBRARIES[library], **names}
-    for cell in cells_of(section):
+    for cell in cells_of(section, "second"):
         if not cell.startswith(tuple("# " + title for title in without)):
             exec(cell, made)
     return made
 
 
-def from_scratch(library: str, dtype: Any) -> Names:
-    """Return the functions of the program from scratch, and its parameters at their start."""
-    unwanted = (
-        "the libraries",
-        "the data",
-        "about one",
-        "training",
-        "what it says",
-        "the update, as",
-    )
-    names = run("scratch", library, unwanted, test_iter=None)
+def from_scratch(library: str, dtype: Any, section: str = "scratch") -> Names:
+    """Return the functions of the program from scratch, and its parameters at their start.
+
+    Those that another section defines anew take the place of the first.
+    """
+    names = run(
+        "scratch", library,
+        ("the libraries", "the data", "about one", "training", "what it says", "the update,"),
+    )  # fmt: skip
+    if section != "scratch":
+        names = run(section, library, ("the libraries", "what is learned"), **names)
     start = np.random.default_rng(0).normal(0, 0.01, (784, 10)).astype(dtype)
     tensor = names["torch"].tensor
     names["W"] = tensor(start, requires_grad=True)
@@ -93,15 +93,18 @@ def epoch(names: Names, net: Any, loss: Any, updater: Any, data: Any) -> list[fl
     return [*names["train_epoch_ch3"](net, data, seen_loss, updater), *seen]
 
 
+@pytest.mark.parametrize("section", ["scratch", "rendered"])
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-6), (np.float64, 1e-13)])
-def test_an_epoch_from_scratch_is_pytorchs(dtype: Any, rtol: float) -> None:
+def test_an_epoch_from_scratch_is_pytorchs(dtype: Any, rtol: float, section: str) -> None:
     results, weights = [], []
     for library in LIBRARIES:
-        names = from_scratch(library, dtype)
+        names = from_scratch(library, dtype, section)
         results.append(
             epoch(names, names["net"], names["cross_entropy"], names["updater"],
                   batches(library, dtype))
         )  # fmt: skip
+        data = batches(library, dtype, 600)
+        results[-1].append(names["evaluate_accuracy"](names["net"], data))
         weights += [names["W"].detach().numpy(), names["b"].detach().numpy()]
     assert_allclose(results[0], results[1], rtol=rtol)
     assert weights[0].dtype == weights[2].dtype == dtype

@@ -163,9 +163,11 @@ class Tensor(np.ndarray[Any, Any]):
         return self._reduced("max", args, kwargs)
 
     def _extreme(self, name: str, args: Any, kwargs: Any) -> Any:
-        if "dim" not in kwargs:
+        # the tensor library's names ask for its pair, also for max(1, keepdim=True)
+        names = _numpys_names({**dict(zip(("dim",), args, strict=False)), **kwargs})
+        if not kwargs.keys() & {"dim", "keepdim"} or names.get("axis") is None:
             return self._reduced(name, args, kwargs)
-        axis, keep = kwargs["dim"], kwargs.get("keepdim", False)
+        axis, keep = names["axis"], names.get("keepdims", False)
         indices = getattr(plain(self), "arg" + name)(axis=axis, keepdims=True)
         values = self[tuple(_along(indices, axis))]
         if not keep:

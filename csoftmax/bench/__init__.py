@@ -3,8 +3,8 @@
 `work` says what is measured, `peers`, `frameworks` and `estimators` who takes part, `measure` how
 time is taken, `limits` what the machine could do at best, `run` puts these together; `experiments`
 and `processes` are what is not a race (growth, contention, start-up, memory), `solver` is whole
-fits to the optimum, `small` those of small tables; `results` is what a run found, `report` and
-`chart` how it is told.
+fits to the optimum, `small` those of small tables, `book` the book's programs; `results` is what a
+run found, `report` and `chart` how it is told.
 
 What only csoftmax's own repository needs (the README's table, the project's goals, runs of minutes,
 embeddings of sentences) is in its folder `benchmarks`, whose scripts take the JSON of a run.
@@ -44,6 +44,8 @@ class Options:
         Measure the solver of `SoftmaxClassifier`, and nothing else.
     small : bool
         Measure fits of small tables, and nothing else.
+    book : bool
+        Measure the book's programs, and nothing else.
     json, chart : path, optional
         Files to write; the chart's name ends with .png, .svg or .pdf.
     compare : path, optional
@@ -68,6 +70,7 @@ class Options:
     quick: bool = False
     solver: bool = False
     small: bool = False
+    book: bool = False
     json: str | os.PathLike[str] | None = None
     chart: str | os.PathLike[str] | None = None
     compare: str | os.PathLike[str] | None = None
@@ -83,7 +86,7 @@ class Options:
         default = QUICK_ROUNDS if self.quick else ROUNDS
         rounds = check_positive(default if self.rounds is None else self.rounds, "rounds")
         self.session: Session = Session(
-            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.small
+            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.small, self.book
         )
         self.old: Run | None = None if self.compare is None else Run.read(self.compare)
         self.known: Run | None = None if self.from_json is None else Run.read(self.from_json)

@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from csoftmax.bench.book import LEARNING_RATE, OTHER_ORDER_TOLERANCE, from_scratch, own_loader
 from csoftmax.bench.measure import Side, on_cpus
 from csoftmax.bench.peers import Task
 from csoftmax.engine.calls import shuffle
-
-LEARNING_RATE = 0.1
-# The book's loop shuffles with PyTorch's own generator: another order, a slightly other loss.
-OTHER_ORDER_TOLERANCE = 0.03
 
 
 class PyTorch:
@@ -66,32 +63,8 @@ class PyTorch:
         return self._side(run)
 
     def epoch_of_the_book(self, p: Task) -> Side:
-        """The from-scratch program: softmax and loss by hand, a DataLoader, counting accuracy."""
-        torch = self.torch
-        images = torch.from_numpy(p.matrix).reshape(-1, 1, 28, 28)
-        dataset = torch.utils.data.TensorDataset(images, torch.from_numpy(p.y))
-        loader = torch.utils.data.DataLoader(dataset, p.batch_size, shuffle=True)
-        W = torch.from_numpy(p.W.copy()).requires_grad_()
-        b = torch.from_numpy(p.b.copy()).requires_grad_()
-
-        def softmax(logits: Any) -> Any:
-            exponentials = torch.exp(logits)
-            return exponentials / exponentials.sum(1, keepdim=True)
-
-        def run() -> float:
-            total = correct = 0.0
-            for X, y in loader:
-                p_hat = softmax(torch.matmul(X.reshape((-1, W.shape[0])), W) + b)
-                losses = -torch.log(p_hat[range(len(p_hat)), y])
-                losses.sum().backward()
-                with torch.no_grad():
-                    for parameter in (W, b):
-                        parameter -= LEARNING_RATE * parameter.grad / len(y)
-                        parameter.grad.zero_()
-                total += float(losses.detach().sum())
-                correct += float((p_hat.argmax(axis=1) == y).sum())
-            return total / len(dataset)
-
+        """The from-scratch program, with a DataLoader, counting accuracy."""
+        run = from_scratch(self.torch, own_loader(self.torch, p), p)
         return self._side(run, "PyTorch, the book's loop", tolerance=OTHER_ORDER_TOLERANCE)
 
     def loss_and_gradient(self, p: Task) -> Side:

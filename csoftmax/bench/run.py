@@ -10,6 +10,7 @@ import numpy as np
 
 from csoftmax import reference
 from csoftmax.bench import peers
+from csoftmax.bench.book import all_book
 from csoftmax.bench.experiments import all_experiments
 from csoftmax.bench.measure import OtherLoad, Side, alternate, check
 from csoftmax.bench.peers import Task
@@ -51,9 +52,10 @@ def names_of(session: Session) -> Iterator[str]:
 
 def _steps(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
-    if session.solver or session.small:
+    if session.solver or session.small or session.book:
         yield from all_solver(session) if session.solver else ()
         yield from all_small(session) if session.small else ()
+        yield from all_book(session) if session.book else ()
         return
     for work in all_work(session.quick):
         yield work.name, functools.partial(measure, work, session)

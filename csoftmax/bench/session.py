@@ -24,6 +24,7 @@ class Session:
     only: str = ""
     solver: bool = False  # measure the solver and nothing else
     small: bool = False  # measure small tables and nothing else
+    book: bool = False  # measure the book's programs and nothing else
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)

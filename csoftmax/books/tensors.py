@@ -33,12 +33,15 @@ __all__ = [
     "int32",
     "int64",
     "is_tensor",
+    "isinf",
+    "isnan",
     "log",
     "log_softmax",
     "logsumexp",
     "manual_seed",
     "matmul",
     "max",
+    "maximum",
     "mean",
     "no_grad",
     "normal",
@@ -48,6 +51,7 @@ __all__ = [
     "randn",
     "reduce_mean",
     "reduce_sum",
+    "relu",
     "reshape",
     "size",
     "softmax",
@@ -237,6 +241,26 @@ def log(x: Any) -> Any:
 def abs(x: Any) -> Any:
     """Return the absolute value of each entry."""
     return np.absolute(as_tensor(x))
+
+
+def maximum(x: Any, other: Any) -> Any:
+    """Return the larger of each two entries."""
+    return np.maximum(as_tensor(x), other)
+
+
+def relu(x: Any) -> Any:
+    """Return the entries above 0, and 0 for the others."""
+    return np.maximum(as_tensor(x), 0)
+
+
+def isnan(x: Any) -> Any:
+    """Return which entries are NaN."""
+    return np.isnan(as_tensor(x))
+
+
+def isinf(x: Any) -> Any:
+    """Return which entries are infinite."""
+    return np.isinf(as_tensor(x))
 
 
 def clamp(x: Any, min: Any = None, max: Any = None) -> Any:

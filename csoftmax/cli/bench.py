@@ -11,7 +11,7 @@ from csoftmax.cli.messages import users_mistakes
 from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, given_options, option
 from csoftmax.cli.results import make_folder, refuse_folder
 
-_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small")
+_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small", "book")
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -35,6 +35,7 @@ _PICTURES = (".png", ".svg", ".pdf")
 @option("--quick", is_flag=True, help="Small shapes only.", show_default="off")
 @option("--solver", is_flag=True, help="Only whole fits to the optimum.", show_default="off")
 @option("--small", is_flag=True, help="Only fits of small tables.", show_default="off")
+@option("--book", is_flag=True, help="Only the book's programs.", show_default="off")
 @option("--json", type=PATH, help="Write the measurements here.", show_default="not written")
 @option("--chart", type=PATH, help="Draw them here (.png).", show_default="not drawn")
 @option("--compare", type=PATH, help="Tell what is slower than in this JSON.", show_default="none")
