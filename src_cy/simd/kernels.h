@@ -159,6 +159,15 @@ typedef struct {
        entries: chunks of GRADIENT_CHUNK, which join a total */
     void (*sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_classes,
                            const void *M, ptrdiff_t ld, int squares, const sparse_sink *sink);
+    /* pieces of long vectors: y += factor * x, and the sum of x * y, in order */
+    void (*add_multiple)(ptrdiff_t n, double factor, const void *x, void *y);
+    double (*product)(ptrdiff_t n, const void *x, const void *y);
+    /* vectors of lines, each of n numbers: see lines.h */
+    void (*solve_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *diagonal, double l2, const void *v, void *out);
+    void (*finish_lines)(ptrdiff_t n_lines, ptrdiff_t n, double factor, const void *mean, const void *bias, double l2,
+                         const void *x, void *g);
+    double (*largest_of_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *mean, const void *bias, const void *g);
+    void (*sum_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *factors, const void *x, void *sums);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
