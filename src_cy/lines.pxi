@@ -111,7 +111,9 @@ cdef class Lines(Team):
         cdef Py_ssize_t at = first * self.n * self.size, m = lines * self.n, i
         cdef double *sums = self.sums + ticket * self.n_sums
         cdef char *scratch = self.scratches + thread * self.scratch_bytes
-        cdef const char *mean = NULL if self.mean == NULL else self.mean + first * self.size
+        cdef const char *mean = self.mean
+        if mean != NULL:
+            mean += first * self.size
         if self.operation == PRODUCTS:
             for i in range(self.n_sums):
                 sums[i] = self.kernels.product(

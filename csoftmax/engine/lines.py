@@ -61,9 +61,7 @@ class Lines:
 
     def largest(self, dW: Array, mean: Array | None, db: Array) -> float:
         """Return the largest of ``|dW + mean db^T|``."""
-        return _kernels.line_largest(
-            self.n_features, self.n_classes, dW, mean, db, self.n_threads
-        )
+        return _kernels.line_largest(self.n_features, self.n_classes, dW, mean, db, self.n_threads)
 
     def direction(
         self, S: Array, Y: Array, slots: Array, of_S: Array, of_Y: Array, gamma: float, g: Array,
@@ -96,5 +94,5 @@ class Lines:
         )
         full = np.zeros((len(slots), len(slots)))
         full[np.tril_indices(len(slots))] = sums
-        lower = np.tril(full, -1)
-        return full + lower.T
+        full += np.tril(full, -1).T
+        return full

@@ -124,19 +124,25 @@ class LocalPasses:
         return None if self.weights is None else self.weights[r]
 
     def evaluate(
-        self, W: Array, b: Array, weight_of_head: NDArray[np.int64], dW: Array, db: Array
+        self,
+        W: Array | Sequence[Array],
+        b: Array,
+        weight_of_head: NDArray[np.int64],
+        dW: Array | Sequence[Array],
+        db: Array,
     ) -> Sums:
         """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
 
-        W and dW are (n_heads, n_classes, n_features), for sparse rows (n_heads, n_features,
-        n_classes), or the same flat, b and db (n_heads, n_classes), all C-contiguous and of
-        `dtype`; ``weight_of_head[h]`` is the row of weights of head h. Each head has the bits that
-        it would have alone.
+        W and dW are (n_heads, n_classes, n_features) or the same flat, b and db (n_heads,
+        n_classes), all C-contiguous and of `dtype`; ``weight_of_head[h]`` is the row of weights of
+        head h. For sparse rows W and dW have (n_features, n_classes) of each head, or the same
+        flat, and may be lists. Each head has the bits that it would have alone.
         """
         of_head = None if self.weights is None else weight_of_head
-        read, written = (
-            (self._side_by_side(W), self._side_by_side(dW)) if self.is_sparse else (W, dW)
-        )
+        read: Any = W
+        written: Any = dW
+        if self.is_sparse:
+            read, written = self._side_by_side(W), self._side_by_side(dW, is_read=False)
         losses, n_correct = calls.evaluate_heads(
             calls.StoredRows(self.rows.X, self.scale),
             calls.Parameters(read, b),

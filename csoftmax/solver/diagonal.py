@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.functional import linear, softmax
-from csoftmax.solver import bound
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
 
@@ -30,11 +29,12 @@ BLOCK_SIZE = 1 << 16  # numbers that are centred at a time
 
 
 def bytes_needed(sizes: Sizes) -> int:
-    """Return what the heads' diagonals take, and what one is made in, or a bound after it."""
-    n_classes, itemsize = sizes.n_classes, sizes.itemsize
-    kept = 2 * sizes.parameter_bytes
-    of_rows, of_W = sizes.n_rows * n_classes * itemsize, sizes.n_features * n_classes * itemsize
-    return kept + max(3 * of_rows + 3 * of_W, bound.bytes_needed(sizes))
+    """Return what a diagonal is made in: the sums of one head, and probabilities of the rows.
+
+    The diagonal itself, and what it was made at, are vectors of a head (`long.bytes_needed`).
+    """
+    n_lines = 2 * sizes.n_features + 3 * sizes.n_rows
+    return n_lines * sizes.n_classes * sizes.itemsize
 
 
 class Diagonal:

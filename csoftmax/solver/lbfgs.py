@@ -146,7 +146,10 @@ class Pairs:
     def _append(
         self, slot: int, Sy: Array, YPy: Array, of_new: tuple[float, float, float, float]
     ) -> None:
-        """Take the pair in a slot as the last; its products with the others and ``sy, yPy, sg, yPg``."""
+        """Take the pair in a slot as the last one.
+
+        Given are the products of the others with y, S y and Y P y, and ``s y, y P y, s g, y P g``.
+        """
         n = self.count = len(Sy) + 1
         sy, yPy, sg, yPg = of_new
         self.next, self.slots = (slot + 1) % self.size, np.append(self.slots, slot)

@@ -18,8 +18,19 @@ from csoftmax.solver.descent import NEXT, Descent, named
 from csoftmax.solver.diagonal import DiagonalInverse
 from csoftmax.solver.lbfgs import Pairs
 from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.problem import Sizes
 
 Array = NDArray[Any]
+
+
+def bytes_needed(sizes: Sizes, n_pairs: int) -> int:
+    """Return what heads over sparse rows take, and the gradients of their null models.
+
+    A head takes its pairs, two points, a direction, its diagonal and where that was made; three
+    more are for the start and the solution.
+    """
+    of_null = sizes.parameter_bytes // sizes.n_heads * sizes.n_samples
+    return sizes.parameter_bytes * (2 * n_pairs + 10) + of_null
 
 
 class LongPoint(NamedTuple):
@@ -42,7 +53,7 @@ class LongPairs(Pairs):
         super().__init__(size, lines.split + lines.n_classes, dtype)
         self.lines = lines
 
-    def _of_c(self, vector: Array, slots: Array | slice) -> NDArray[np.float64]:
+    def _of_c(self, vector: Array, slots: Array | list[int]) -> NDArray[np.float64]:
         """Return the part of some vectors that belongs to the intercept."""
         of_c: Array = vector[..., self.lines.split :][slots]
         return of_c.astype(np.float64)
@@ -50,15 +61,17 @@ class LongPairs(Pairs):
     def precondition_by(self, P: DiagonalInverse) -> None:
         """Go over to another P."""
         Y = self._of_c(self.Y, self.slots)
-        self.YPY = self.lines.gram(self.S, self.Y, self.slots, P.diagonal.of_W, P.l2)
-        self.YPY += Y @ P.inverse_of_c @ Y.T
+        YPY: NDArray[np.float64] = self.lines.gram(
+            self.S, self.Y, self.slots, P.diagonal.of_W, P.l2
+        )
+        self.YPY = YPY + Y @ P.inverse_of_c @ Y.T
         if self.count:
             self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YPY[-1, -1]))
 
     def penalize_by(self, change: Penalty, P: DiagonalInverse) -> None:
         """Go over to a function whose penalty differs by the change: see `Pairs.penalize`."""
         n, lines = self.count, self.lines
-        SY = np.zeros((n, n))
+        SY: Array = np.zeros((n, n))
         for j, slot in enumerate(self.slots):
             y, of_c = self.Y[slot], self.Y[slot, lines.split :].copy()
             lines.step(y, self.S[slot], change.l2, y)
@@ -97,9 +110,7 @@ class LongPairs(Pairs):
             slot, self.slots = int(self.slots[0]), self.slots[1:]
             self.R_inverse, self.YPY = self.R_inverse[1:, 1:], self.YPY[1:, 1:]
             before = self.Sg[1:], self.YPg[1:]
-        gPg, sums = self.meet_gradient(
-            g, P, slot=slot, old=old, direction=direction, step=step
-        )
+        gPg, sums = self.meet_gradient(g, P, slot=slot, old=old, direction=direction, step=step)
         self.S[slot, split:] = step * direction[split:]
         self.Y[slot, split:] = g[split:] - old[split:]
         s, y = self._of_c(self.S, [slot])[0], self._of_c(self.Y, [slot])[0]
@@ -134,10 +145,12 @@ class LongLbfgs(Descent):
         self, x: Array, history_size: int, precondition: DiagonalInverse, lines: Lines
     ) -> None:
         super().__init__(x)
-        self.precondition, self.lines = precondition, lines
+        self.precondition: DiagonalInverse | None = precondition
+        self.lines = lines
         self.pairs = LongPairs(history_size, lines, x.dtype)
 
     def _at_trial(self, objective: float) -> LongPoint:
+        assert self.precondition is not None
         gPg, _ = self.pairs.meet_gradient(self.trial_gradient, self.precondition)
         return LongPoint(self.trial, objective, self.trial_gradient, 0.5 * gPg)
 
@@ -161,7 +174,7 @@ class LongLbfgs(Descent):
 
     def take_over(self, other: LongLbfgs, change: Penalty) -> None:
         """Take the pairs of another descent, whose function differs by a penalty; it loses them."""
-        assert self.point is not None
+        assert self.precondition is not None
         self.pairs, other.pairs = other.pairs, self.pairs
         self.pairs.penalize_by(change, self.precondition)
         self.pairs.meet_gradient(self.point.gradient, self.precondition)
@@ -176,6 +189,7 @@ class LongLbfgs(Descent):
         assert self.point is not None
         x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
+            assert self.precondition is not None
             self.pairs.direction_to(self.point.gradient, self.precondition, direction)
             step, objective = yield from self._search(direction, x, gradient)
             if step is None:
@@ -185,9 +199,7 @@ class LongLbfgs(Descent):
                 self.pairs.clear()
                 continue
             old = self.point
-            gPg = self.pairs.take_step(
-                direction, step, old.gradient, gradient, self.precondition
-            )
+            gPg = self.pairs.take_step(direction, step, old.gradient, gradient, self.precondition)
             self.point = LongPoint(x, objective, gradient, 0.5 * gPg)
             x, gradient = old.x, old.gradient
             yield NEXT

@@ -166,9 +166,10 @@ class Walk:
     def _begin(self) -> None:
         """Start the heads that wait for none, and go on with those of a checkpoint."""
         fresh = [h for h in self.heads if h.descent is None and h.index not in self.predecessor]
-        starts = self._coarse_starts(fresh) if self.starts is None else self.starts
+        coarse = self._coarse_starts(fresh) if self.starts is None else {}
         for head in fresh:
-            self._start(head, starts[head.index])
+            start = coarse.pop(head.index) if self.starts is None else self.starts[head.index]
+            self._start(head, start)
         for head in self.heads:
             if head.steps is not None and self._goes_on(head) and self._to_next_trial(head):
                 self.running.append(head)
@@ -325,6 +326,7 @@ class Walk:
             head.preconditioned_at, head.curvature = head.point.x.copy(), None
             head.preconditioner_iterations = 0
             if isinstance(head.descent, LongLbfgs):
+                head.descent.precondition = None  # there is memory for one of them
                 head.descent.restart(self._diagonal(head))
             else:
                 head.descent.restart(self._preconditioner(head))
@@ -333,14 +335,14 @@ class Walk:
         head.stalled = next(head.steps, None) is None
         return not head.stalled
 
-    def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
+    def _coarse_starts(self, heads: Sequence[Head]) -> dict[int, Array]:
         """Return where heads start: at the null model, or at the optimum of a small sample.
 
         The sample is taken where it is small against all rows, and the optimum is a rough one.
         """
         problem, options = self.problem, self.options
-        starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
-        if self.is_small or problem.passes.is_sparse:
+        starts = {head.index: problem.null_point(head.index)[0] for head in heads}
+        if self.is_small or problem.lines is not None:
             return starts
         for r in sorted({self._weights_of(head) for head in heads}):
             some = [head for head in heads if self._weights_of(head) == r]
