@@ -69,6 +69,18 @@ def test_what_is_not_recorded_computes_as_ever() -> None:
         assert not np.sin(x).requires_grad
 
 
+def test_a_maximum_along_an_axis_says_which_of_its_two_meanings() -> None:
+    """``X.max(1)[0]`` would be a row in NumPy's meaning, the values in the tensor library's."""
+    x = cs.Parameter([[1.0, 3.0], [5.0, 2.0]])
+    for name in ("max", "min"):
+        with pytest.raises(TypeError, match=rf"{name}\(1\) has two meanings: {name}\(axis=1\)"):
+            getattr(x, name)(1)
+    assert_array_equal(np.max(x, 1), [3, 5])
+    assert_array_equal(x.max(axis=1), [3, 5])
+    assert_array_equal(x.max(1, keepdim=True)[0], [[3], [5]])
+    assert_array_equal(x.sum(1, True), [[4], [7]])
+
+
 def test_out_of_the_tape() -> None:
     x = cs.Parameter([1.0, 2.0])
     (x * np.sin(x.detach())).sum().backward()

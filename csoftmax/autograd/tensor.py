@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from csoftmax.autograd.arguments import along, each, numpys_names
 from csoftmax.autograd.derivatives import (
     READ_NO_INPUT,
     READ_THE_OTHER,
@@ -106,10 +107,13 @@ class Tensor(np.ndarray[Any, Any]):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         same = _METHODS.get(func)
         if same is not None and args and isinstance(args[0], Tensor) and "out" not in kwargs:
+            if same in ("max", "min", "amax"):
+                kwargs = {**dict(zip(("axis",), args[1:], strict=False)), **kwargs}
+                args = args[:1]
             return getattr(args[0], same)(*args[1:], **kwargs)
-        result = func(*_each(plain, args), **_each(plain, kwargs))
+        result = func(*each(plain, args), **each(plain, kwargs))
         inputs: list[Any] = []
-        _each(inputs.append, (args, kwargs))
+        each(inputs.append, (args, kwargs))
         if func in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
             return result.view(Tensor)
         return _spread(result, f"numpy.{func.__name__}", inputs)
@@ -129,10 +133,10 @@ class Tensor(np.ndarray[Any, Any]):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _check_update(self)
-        super().__setitem__(_each(plain, index), plain(value))
+        super().__setitem__(each(plain, index), plain(value))
 
     def __getitem__(self, index: Any) -> Any:
-        return self._made("indexing", *picked(plain(self), _each(plain, index)))
+        return self._made("indexing", *picked(plain(self), each(plain, index)))
 
     # ------------------------------------------------------------ methods
 
@@ -163,19 +167,26 @@ class Tensor(np.ndarray[Any, Any]):
         return self._reduced("max", args, kwargs)
 
     def _extreme(self, name: str, args: Any, kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and isinstance(args[0], (int, np.integer)):
+            raise TypeError(
+                f"{name}({args[0]}) has two meanings: {name}(axis={args[0]}) gives the values, as "
+                f"in NumPy, and {name}(dim={args[0]}) the values and the indices"
+            )
         # the tensor library's names ask for its pair, also for max(1, keepdim=True)
-        names = _numpys_names({**dict(zip(("dim",), args, strict=False)), **kwargs})
+        names = numpys_names({**dict(zip(("dim",), args, strict=False)), **kwargs})
         if not kwargs.keys() & {"dim", "keepdim"} or names.get("axis") is None:
             return self._reduced(name, args, kwargs)
         axis, keep = names["axis"], names.get("keepdims", False)
         indices = getattr(plain(self), "arg" + name)(axis=axis, keepdims=True)
-        values = self[tuple(_along(indices, axis))]
+        values = self[tuple(along(indices, axis))]
         if not keep:
             values, indices = values.squeeze(axis), indices.squeeze(axis)
         return Extreme(values, indices.view(Tensor))
 
     def _reduced(self, name: str, args: Any, kwargs: Any) -> Any:
-        kwargs = _numpys_names(kwargs)
+        kwargs = numpys_names(kwargs)
+        if len(args) == 2 and isinstance(args[1], bool):  # sum(1, True)
+            args, kwargs = args[:1], {**kwargs, "keepdims": args[1]}
         if len(args) > 1 or not kwargs.keys() <= {"axis", "keepdims"}:
             result = np.asarray(getattr(plain(self), name)(*args, **kwargs))
             return without_derivative(result, f"{name} with dtype, out or where", (self,))
@@ -185,7 +196,7 @@ class Tensor(np.ndarray[Any, Any]):
 
     def argmax(self, axis: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Index of the maximum, as ndarray.argmax; not recorded: it has no gradient."""
-        kwargs = _numpys_names({"axis": axis, **kwargs} if axis is not None else kwargs)
+        kwargs = numpys_names({"axis": axis, **kwargs} if axis is not None else kwargs)
         return np.asarray(plain(self).argmax(**kwargs)).view(Tensor)
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
@@ -203,7 +214,7 @@ class Tensor(np.ndarray[Any, Any]):
 
     def squeeze(self, *axis: Any, **kwargs: Any) -> Any:
         """Drop axes of one entry, as ndarray.squeeze, recorded."""
-        result = plain(self).squeeze(*axis, **_numpys_names(kwargs))
+        result = plain(self).squeeze(*axis, **numpys_names(kwargs))
         return self._made("squeeze", result, lambda d: d.reshape(self.shape))
 
     def transpose(self, *axes: Any) -> Any:
@@ -402,28 +413,6 @@ def _check_update(target: Any) -> None:
             "not know of the update: write x = x * 2 for x *= 2, change a copy off the tape, "
             "x.detach().copy(), or, to update a part of a Parameter, do it inside no_grad()"
         )
-
-
-def _each(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply a function to the items of nested lists, tuples and dicts, and return the same nest."""
-    if isinstance(value, dict):
-        return {key: _each(function, item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_each(function, item) for item in value)
-    return function(value)
-
-
-def _numpys_names(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments by NumPy's names."""
-    names = {"dim": "axis", "keepdim": "keepdims"}
-    return {names.get(name, name): value for name, value in kwargs.items()}
-
-
-def _along(indices: Array, axis: int) -> list[Array]:
-    """Return the index that picks, along an axis, the entries at `indices`."""
-    places = list(np.ogrid[tuple(map(slice, indices.shape))])
-    places[axis] = indices
-    return places
 
 
 def _method_without_derivative(name: str) -> Callable[..., Any]:
