@@ -219,8 +219,13 @@ def test_softmax_cross_entropy_and_log_softmax_are_recorded() -> None:
 def test_a_readers_softmax_overflows_as_the_book_says_and_the_stable_one_does_not() -> None:
     X, y = np.float32([[1, 0], [0, 1]]), np.array([0, 1])
     W = cs.Parameter([[100.0, 0.0], [0.0, 100.0]])
-    with pytest.warns(RuntimeWarning, match="overflow encountered in exp"):
+    with pytest.warns(RuntimeWarning, match="overflow encountered in exp") as warned:
         exponentials = (X @ W).exp()
+    assert warned[0].filename == __file__  # the reader's own line
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        (X @ W).exp()
+    with np.errstate(over="ignore"):
+        assert np.isinf((X @ W).exp()).any()
     with pytest.warns(RuntimeWarning, match="invalid value"):
         probs = exponentials / exponentials.sum(1, keepdim=True)
     assert np.isnan(probs[range(2), y]).all()

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax.autograd.arguments import along, each, numpys_names
 from csoftmax.autograd.derivatives import (
+    OVERFLOW,
     READ_NO_INPUT,
     READ_THE_OTHER,
     clipped,
@@ -19,7 +20,15 @@ from csoftmax.autograd.derivatives import (
     transposed,
     unbroadcast,
 )
-from csoftmax.autograd.tape import Leaf, Node, go_back, is_recording, node_of, unrecorded
+from csoftmax.autograd.tape import (
+    Leaf,
+    Node,
+    at_the_readers_line,
+    go_back,
+    is_recording,
+    node_of,
+    unrecorded,
+)
 from csoftmax.engine.linear import matmul
 
 Array = NDArray[Any]
@@ -70,7 +79,7 @@ class Tensor(np.ndarray[Any, Any]):
         made_of = node_of(source)
         self._node = None
         if made_of is not None and self.dtype.kind == "f" and is_recording():
-            self._node = unrecorded("an array method", 1)
+            self._node = unrecorded("an array method")
 
     # ------------------------------------------------------------ NumPy's functions and operators
 
@@ -82,6 +91,9 @@ class Tensor(np.ndarray[Any, Any]):
             return _updated(ufunc, method, inputs, arrays, out, kwargs)
         if ufunc is np.matmul and not kwargs:
             result = matmul(*map(np.asarray, arrays))
+        elif ufunc in OVERFLOW:
+            with at_the_readers_line(ufunc.__name__):
+                result = getattr(ufunc, method)(*arrays, **kwargs)
         else:
             result = getattr(ufunc, method)(*arrays, **kwargs)
         if not isinstance(result, (np.ndarray, np.generic)):
@@ -377,7 +389,7 @@ def without_derivative(result: Any, name: str, inputs: Sequence[Any]) -> Any:
     """Return the result of an operation that has no derivative here, so that backward says so."""
     if not any(map(is_recorded, inputs)):
         return record(result, name, inputs, None)
-    return record(result, name, inputs, None, problem=unrecorded(name, 1))
+    return record(result, name, inputs, None, problem=unrecorded(name))
 
 
 def _spread(result: Any, name: str, inputs: Sequence[Any]) -> Any:
