@@ -20,6 +20,7 @@ from csoftmax.autograd.derivatives import (
     transposed,
     unbroadcast,
 )
+from csoftmax.autograd.spellings import Spellings
 from csoftmax.autograd.tape import (
     Leaf,
     Node,
@@ -41,7 +42,7 @@ class Extreme(NamedTuple):
     indices: Tensor
 
 
-class Tensor(np.ndarray[Any, Any]):
+class Tensor(Spellings, np.ndarray[Any, Any]):
     """A NumPy array that remembers, where a `Parameter` went into it, how it was computed.
 
     Everything that NumPy does with arrays works; methods also take the names of the book's tensor
@@ -238,10 +239,6 @@ class Tensor(np.ndarray[Any, Any]):
         """The array with its axes reversed, recorded."""
         return self.transpose()
 
-    def t(self) -> Any:
-        """The transpose of a matrix, as `T`."""
-        return self.transpose()
-
     def astype(  # type: ignore[override]
         self, dtype: DTypeLike, *args: Any, **kwargs: Any
     ) -> Any:
@@ -250,10 +247,6 @@ class Tensor(np.ndarray[Any, Any]):
         if result.dtype.kind != "f":
             return result.view(Tensor)
         return self._made("astype", result, lambda d: d.astype(self.dtype))
-
-    def type(self, dtype: DTypeLike) -> Any:
-        """Convert, as `astype`."""
-        return self.astype(dtype)
 
     def copy(self, order: Any = "C") -> Any:
         """Copy, recorded."""
@@ -267,14 +260,6 @@ class Tensor(np.ndarray[Any, Any]):
         return self._made("clip", *clipped(plain(self), plain(min), plain(max)), reads=(self,))
 
     clamp = clip
-
-    def exp(self) -> Any:
-        """The exponential of every entry, recorded."""
-        return np.exp(self)
-
-    def log(self) -> Any:
-        """The natural logarithm of every entry, recorded."""
-        return np.log(self)
 
     def dot(self, other: Any) -> Any:  # type: ignore[override]
         """Product of vectors and matrices, as ``@``."""
@@ -294,27 +279,13 @@ class Tensor(np.ndarray[Any, Any]):
 
     def detach(self) -> Tensor:
         """Return the same numbers, off the tape, in the same memory."""
-        return self.view(np.ndarray).view(Tensor)
+        detached: Tensor = plain(self).view(Tensor)
+        return detached
 
     def numpy(self) -> Array:
         """Return the same numbers as an ordinary NumPy array, in the same memory."""
-        return self.view(np.ndarray)
-
-    def numel(self) -> int:
-        """The number of entries."""
-        return self.size
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Return this array, of another dtype if one is named: there is one device, the CPU."""
-        for wanted in (*args, *kwargs.values()):
-            if str(wanted) not in ("cpu", "False", "True"):
-                return self.astype(wanted)
-        return self
-
-    def zero_(self) -> Tensor:
-        """Set every entry to 0, in place."""
-        self[...] = 0
-        return self
+        array: Array = plain(self)
+        return array
 
     def backward(self) -> None:
         """Add the gradients of this number to ``.grad`` of the Parameters that it came from.
@@ -343,7 +314,7 @@ class Tensor(np.ndarray[Any, Any]):
 
 def plain(x: Any) -> Any:
     """Return a Tensor as an ordinary array in the same memory, and anything else as it is."""
-    return x.view(np.ndarray) if isinstance(x, Tensor) else x
+    return np.ndarray.view(x, np.ndarray) if isinstance(x, Tensor) else x
 
 
 def is_recorded(array: object) -> bool:
