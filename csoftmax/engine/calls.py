@@ -28,6 +28,7 @@ __all__ = [
     "LogitTargets",
     "Parameters",
     "Sink",
+    "SparseColumns",
     "Step",
     "StoredRows",
     "Targets",
