@@ -5,6 +5,7 @@ from typing import Any, final, overload
 from numpy.typing import NDArray
 
 __all__ = [
+    "LogitRows",
     "Parameters",
     "Sink",
     "SparseColumns",
@@ -23,6 +24,7 @@ __all__ = [
     "softmax_pass",
     "sparse_gradient",
     "sparse_pass",
+    "sweep",
     "use",
 ]
 
@@ -45,6 +47,21 @@ class SparseColumns:
     nbytes: int
     def __init__(self, rows: SparseRows, dtype: str) -> None: ...
     def as_arrays(self) -> tuple[_Array, _Array, _Array]: ...
+
+@final
+class LogitRows:
+    arrays: tuple[Any, ...]
+    def __init__(
+        self,
+        Z: _Array,
+        delta: _Array,
+        P: _Array,
+        R: _Array,
+        y: _Array,
+        weight: _Array | None,
+    ) -> None: ...
+    def step(self, step: float, n_threads: int = 1) -> float: ...
+    def entropy(self, factor: float, mix: float, v: _Array, n_threads: int = 1) -> float: ...
 
 @final
 class StoredRows:
@@ -197,3 +214,19 @@ def sparse_gradient(
     squares: bool = False,
     n_threads: int = 1,
 ) -> None: ...
+def sweep(
+    of: LogitRows,
+    columns: SparseColumns | _Array,
+    coordinates: tuple[_Array, ...],
+    classes: _Array,
+    wave: int,
+    mass: _Array,
+    share: _Array,
+    s: _Array,
+    penalty: tuple[float, float],
+    *,
+    bias: tuple[_Array, _Array, float] | None = None,
+    rise: float = 0.0,
+    n_rounds: int = 1,
+    n_threads: int = 1,
+) -> float: ...

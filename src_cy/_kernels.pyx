@@ -20,9 +20,9 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
+    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
     "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_pass", "use", "wait_at_most"]
+    "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -137,6 +137,7 @@ include "row_pass.pxi"
 include "row_call.pxi"
 include "softmax_pass.pxi"
 include "sparse_pass.pxi"
+include "coordinate_descent.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

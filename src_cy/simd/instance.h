@@ -129,6 +129,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_rows.h"
 #include "products.h"
 #include "sparse.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -172,6 +173,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_rows.h"
 #include "products.h"
 #include "sparse.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #include "floats.h"
@@ -197,6 +199,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
     .sparse_product = sparse_product_##type,                                                       \
+    .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
+    .join_moves = join_moves_##type, .descend = descend_##type,                                    \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x
