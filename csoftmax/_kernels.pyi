@@ -5,6 +5,7 @@ from typing import Any, final, overload
 from numpy.typing import NDArray
 
 __all__ = [
+    "LogitRows",
     "Parameters",
     "Sink",
     "SparseColumns",
@@ -23,6 +24,7 @@ __all__ = [
     "softmax_pass",
     "sparse_gradient",
     "sparse_pass",
+    "sweep",
     "use",
 ]
 
@@ -43,8 +45,24 @@ class SparseColumns:
     n_features: int
     n_entries: int
     nbytes: int
+    finite: bool
     def __init__(self, rows: SparseRows, dtype: str) -> None: ...
     def as_arrays(self) -> tuple[_Array, _Array, _Array]: ...
+
+@final
+class LogitRows:
+    arrays: tuple[Any, ...]
+    def __init__(
+        self,
+        Z: _Array,
+        delta: _Array,
+        P: _Array,
+        R: _Array,
+        y: _Array,
+        weight: _Array | None,
+    ) -> None: ...
+    def step(self, step: float, n_threads: int = 1) -> float: ...
+    def entropy(self, factor: float, mix: float, v: _Array, n_threads: int = 1) -> float: ...
 
 @final
 class StoredRows:
@@ -259,3 +277,19 @@ def line_gram(
     l2: float,
     n_threads: int,
 ) -> list[float]: ...
+def sweep(
+    of: LogitRows,
+    columns: SparseColumns | _Array,
+    coordinates: tuple[_Array, ...],
+    classes: _Array,
+    wave: int,
+    mass: _Array,
+    share: _Array,
+    s: _Array,
+    penalty: tuple[float, float],
+    *,
+    bias: tuple[_Array, _Array, float] | None = None,
+    rise: float = 0.0,
+    n_rounds: int = 1,
+    n_threads: int = 1,
+) -> float: ...

@@ -20,11 +20,10 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available",
-    "count_threads_cost", "elementary",
-    "helpers_started", "line_direction", "line_finish", "line_gram", "line_largest", "line_meet", "line_products", "line_shift",
-    "line_step", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_pass", "use", "wait_at_most"]
+    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available",
+    "count_threads_cost", "elementary", "helpers_started", "line_direction", "line_finish", "line_gram", "line_largest",
+    "line_meet", "line_products", "line_shift", "line_step", "linear_gradient", "multiply_adds", "read_all", "row_pass",
+    "shuffle", "softmax_pass", "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -140,6 +139,7 @@ include "row_call.pxi"
 include "softmax_pass.pxi"
 include "sparse_pass.pxi"
 include "lines.pxi"
+include "coordinate_descent.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

@@ -56,8 +56,8 @@ def checked_problem(
     if isinstance(features, CSR) and is_dense_enough(features, n_classes):
         features = as_dense(features)
     target = as_labels_or_probabilities(y, len(features), n_classes)
-    weights = _as_weight_rows(sample_weight, len(features))
-    values, of_head = _as_heads(C, weight_of_head, weights)
+    weights = as_weight_rows(sample_weight, len(features))
+    values, of_head = as_heads(C, weight_of_head, weights)
     if weights is not None:
         weights, values = _of_mean_near_1(weights, values, of_head)
     scale = check_number(scale, "scale")
@@ -140,7 +140,7 @@ def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
     return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
 
 
-def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:
+def as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:
     """Return (n_weights, n_rows) weights."""
     if sample_weight is None:
         return None
@@ -153,7 +153,7 @@ def _as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.
     return flat.reshape(-1, n_rows)
 
 
-def _as_heads(
+def as_heads(
     C: float | ArrayLike, weight_of_head: ArrayLike | None, weights: Array | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return C of each head, and the number of its row of weights.
@@ -185,7 +185,7 @@ def _as_heads(
     return values, of_head
 
 
-def _as_parameters(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+def as_parameters(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
     """Return starting values; ValueError for another shape, NaN or infinity."""
     array = as_array(values, name)
     if array.shape != shape:
@@ -202,8 +202,8 @@ def starting_points(
     if W is None and b is None:
         return None
     H, K, f = problem.n_heads, problem.n_classes, problem.n_features
-    given_W = None if W is None else _as_parameters(W, (H, K, f), "W")
-    given_b = None if b is None else _as_parameters(b, (H, K), "b")
+    given_W = None if W is None else as_parameters(W, (H, K, f), "W")
+    given_b = None if b is None else as_parameters(b, (H, K), "b")
     points = []
     for head in range(H):
         x, _, _ = problem.null_point(head)

@@ -25,6 +25,7 @@ from csoftmax.core.checks import check_number, check_positive
 from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.head import Head, SolverOptions
+from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.memory import usual_pairs
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
@@ -41,6 +42,7 @@ def minimize(
     n_classes: int,
     *,
     C: float | ArrayLike = 1.0,
+    l1_ratio: float = 0.0,
     scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     weight_of_head: ArrayLike | None = None,
@@ -77,6 +79,11 @@ def minimize(
         Number of classes.
     C : float or array_like (n_heads,)
         Inverse strength of the penalty, > 0; inf for none.
+    l1_ratio : float
+        The share of L1 in the penalty, 0 to 1. Above 0 it is ``1/(C_h S) (l1_ratio ||W||_1 +
+        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises; C is finite,
+        y are labels, and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`,
+        `history_size` and `preconditioner` are not used, and there is no checkpoint.
     scale : float
         Multiplies X; the penalty is on W as it multiplies ``scale * X``.
     sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
@@ -166,6 +173,15 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
+    if check_number(l1_ratio, "l1_ratio") != 0:
+        if checkpoint is not None:
+            raise ValueError("checkpoint is given, expected None where l1_ratio > 0")
+        return minimize_l1(
+            X, y, n_classes, C=C, l1_ratio=l1_ratio, scale=scale, sample_weight=sample_weight,
+            weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
+            path=path, W=W, b=b, n_threads=n_threads, callback=callback, verbose=verbose,
+            warns=warns,
+        )  # fmt: skip
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(

@@ -131,6 +131,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "products.h"
 #include "sparse.h"
 #include "lines.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -175,6 +176,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "products.h"
 #include "sparse.h"
 #include "lines.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #include "floats.h"
@@ -203,6 +205,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .add_multiple = add_multiple_##type, .product = product_##type,                                \
     .solve_lines = solve_lines_##type, .finish_lines = finish_lines_##type,                        \
     .largest_of_lines = largest_of_lines_##type, .sum_lines = sum_lines_##type,                    \
+    .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
+    .join_moves = join_moves_##type, .descend = descend_##type,                                    \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x
