@@ -204,6 +204,15 @@ typedef struct {
     void (*join_moves)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const int64_t *classes, ptrdiff_t n_moved,
                        const void *moved, void *s);
     double (*descend)(const class_model *m);
+    /* pieces of long vectors: y += factor * x, and the sum of x * y, in order */
+    void (*add_multiple)(ptrdiff_t n, double factor, const void *x, void *y);
+    double (*product)(ptrdiff_t n, const void *x, const void *y);
+    /* vectors of lines, each of n numbers: see lines.h */
+    void (*solve_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *diagonal, double l2, const void *v, void *out);
+    void (*finish_lines)(ptrdiff_t n_lines, ptrdiff_t n, double factor, const void *mean, const void *bias, double l2,
+                         const void *x, void *g);
+    double (*largest_of_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *mean, const void *bias, const void *g);
+    void (*sum_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *factors, const void *x, void *sums);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
