@@ -89,7 +89,9 @@ cdef extern from "simd/kernels.h" nogil:
         const void *s
         const void *mass
         const void *share
-        double rise
+        const int64_t *y
+        int64_t number
+        bint is_far
         double *bias
         double bias_gradient
         double bias_room
@@ -170,6 +172,10 @@ cdef extern from "simd/kernels.h" nogil:
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const int64_t *classes, Py_ssize_t n_moved,
             const void *moved, void *s) noexcept nogil
         double (*descend)(const class_model *m) noexcept nogil
+        void (*follow)(const class_model *m) noexcept nogil
+        void (*couple)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil
+        void (*slopes)(const class_model *m) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

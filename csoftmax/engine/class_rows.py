@@ -244,14 +244,42 @@ class ClassRows:
         mass: Array,
         penalty: tuple[float, float],
         bias: Bias | None,
-        rise: float,
+        is_far: bool,
         n_rounds: int,
     ) -> float:
         """Descend each class once; return about what the model gains."""
         columns, lines = self._lines_of(coordinates.feature)
         gain: float = _kernels.sweep(
             self._rows, columns, (coordinates.starts, lines, *coordinates[2:]), classes, wave, mass,
-            self.share, self.s, penalty, bias=bias, rise=rise, n_rounds=n_rounds,
+            self.share, self.s, penalty, bias=bias, is_far=is_far, n_rounds=n_rounds,
             n_threads=self.n_threads,
         )  # fmt: skip
         return gain
+
+    def follow(
+        self, starts: NDArray[np.int64], feature: NDArray[np.int32], step: Array,
+        bias: NDArray[np.float64] | None, delta: Array, s: Array,
+    ) -> None:  # fmt: skip
+        """Set delta and s to what a step of some coordinates, and of the intercepts, makes them."""
+        self._product("follow", starts, feature, step, bias, delta, s)
+
+    def slopes(
+        self, starts: NDArray[np.int64], feature: NDArray[np.int32], delta: Array, s: Array
+    ) -> tuple[Array, NDArray[np.float64]]:
+        """Return what delta and s add to the model's slopes in some coordinates and intercepts.
+
+        Of the step that `follow` was given these are its products with the Hessian.
+        """
+        of_step, of_bias = np.empty(len(feature), self.dtype), np.empty(self.n_classes)
+        self._product("slopes", starts, feature, of_step, of_bias, delta, s)
+        return of_step, of_bias
+
+    def _product(
+        self, name: str, starts: NDArray[np.int64], feature: NDArray[np.int32], step: Array,
+        bias: NDArray[np.float64] | None, delta: Array, s: Array,
+    ) -> None:  # fmt: skip
+        columns, lines = self._lines_of(feature)
+        _kernels.model_product(
+            name, self._rows, columns, starts, lines, step, bias, delta, s, self.share,
+            n_threads=self.n_threads,
+        )  # fmt: skip

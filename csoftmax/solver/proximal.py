@@ -26,15 +26,12 @@ from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
 from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.quadratic import Model
 from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
 # not see each other move, and the more of a row's probability a wave has, the shorter its steps.
 WAVE, WAVE_SHARE = 8, 5
-# A sweep visits each coordinate once, and those that are not 0 again.
-ROUNDS = 3
-# A model is left when a sweep gains less than this share of what all have gained, or after so many.
-LAST_GAIN, MOST_SWEEPS = 0.02, 12
 # A working set has the weights that are not 0, and at most so many times as many others, at least
 # LEAST_NEW for each class; those whose gradients are largest.
 GROWTH, LEAST_NEW = 1.0, 20
@@ -43,6 +40,11 @@ GROWTH, LEAST_NEW = 1.0, 20
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
 # The line search takes a step that gains this share of what the slope promises.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# A fit begins at penalties so many times as strong, with as many steps at most, until a step
+# promises no more than PATH_LEFT of the objective.
+PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
+# Models are minimised roughly until a step promises no more than this share of the objective.
+ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
 # What an iteration gains is at most this share of what the one before it gained, or the distance to
@@ -109,9 +111,33 @@ class ProximalNewton:
 
     def start(self, W: Array, c: NDArray[np.float64]) -> None:
         self.fit = Fit(W, c)
-        self.box, self.rise = BOX, 0.0 if W.any() else BOX
+        self.box, self.is_far = BOX, True
         self.value = self.penalty.value(W)
         self.loss = self.rows.set_logits(W, c)
+        self.promised = math.inf
+
+    def approach(self) -> None:
+        """Come near from the null model, by way of stronger penalties.
+
+        There few weights have to move, and none of them far.
+        """
+        if self.fit.W.any():
+            return
+        aim = self.penalty
+        most = float(np.abs(self.null_gradient).max(initial=0.0))
+        for times in PATH:
+            if aim.l1 * times >= most:
+                continue
+            self.penalty = Penalty(aim.l1 * times, aim.l2 * times)
+            self.value = self.penalty.value(self.fit.W)
+            for _ in range(PATH_STEPS):
+                g = self.solve_bias(1)
+                self.step(self.rows.gradient(g), g)
+                if self.promised <= PATH_LEFT * (self.loss + self.value):
+                    break
+        self.penalty = aim
+        self.value = self.penalty.value(self.fit.W)
+        self.fit.status = ""
 
     # ---- one iteration ------------------------------------------------------------------------
 
@@ -214,17 +240,10 @@ class ProximalNewton:
         coordinates, of_class = self.working_set(G, g)
         sizes = np.diff(coordinates.starts)[self.free]
         classes = self.free[np.argsort(-sizes, kind="stable")]
-        mass = rows.masses(classes, self.wave)
         bias = Bias(np.zeros(rows.n_classes), g, self.box) if self.fit_intercept else None
-        rows.forget_delta()
-        gains: list[float] = []
-        while len(gains) < MOST_SWEEPS and (len(gains) < 2 or gains[-1] > LAST_GAIN * sum(gains)):
-            gains.append(
-                rows.sweep(
-                    coordinates, classes, self.wave, mass, (penalty.l1, penalty.l2), bias,
-                    self.rise, ROUNDS,
-                )
-            )  # fmt: skip
+        model = Model(rows, coordinates, penalty, bias)
+        is_rough = self.promised > ROUGH * (self.loss + self.value)
+        model.minimise(classes, self.wave, self.is_far, is_rough)
         u, u0 = coordinates.u, coordinates.start
         du = (u - u0).astype(np.float64)
         base = self.value - penalty.value(u0)
@@ -233,6 +252,7 @@ class ProximalNewton:
         if bias is not None:
             slope += float(g @ bias.moved)
         t, old = 1.0, self.loss + self.value
+        self.promised = -slope
         while True:
             loss = rows.step(t)
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
@@ -245,7 +265,8 @@ class ProximalNewton:
             self.loss = rows.step(0.0)
             return
         self.box = min(max(self.box * (0.5 if t < 1 else 1.5), LEAST_BOX), MOST_BOX)
-        self.rise = 0.0 if t == 1 else 1.0
+        ratio = (old - loss - value) / model.gained
+        self.is_far = not ((t == 1 and ratio > 0.7) or (self.is_far and ratio > 0.9))
         rows.accept(t)
         fit.W[coordinates.feature, of_class] = moved
         if bias is not None:
@@ -272,6 +293,7 @@ class ProximalNewton:
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
         """Go on until the estimate, or what is proved, is below tol * objective."""
         fit, began = self.fit, time.perf_counter()
+        self.approach()
         gains = [math.inf]
         while True:
             g = self.solve_bias(2)

@@ -201,6 +201,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .sparse_product = sparse_product_##type,                                                       \
     .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
     .join_moves = join_moves_##type, .descend = descend_##type,                                    \
+    .follow = follow_##type, .couple = couple_##type, .slopes = slopes_##type,                     \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x

@@ -111,7 +111,9 @@ typedef struct {
     double l1, l2;        /* l1 |u| + l2 / 2 u^2 is added */
     const void *p, *delta, *s, *mass, *share; /* by row: of the class its probability, its delta; of the row
                                                  sum_l p_l delta_l, the probability of its wave, its part of a mean */
-    double rise;          /* curvatures are the largest while a logit rises by so much */
+    const int64_t *y;     /* labels, and which class this is */
+    int64_t number;
+    int is_far;           /* curvatures of rows on the wrong side are secants, for steps that bring them over */
     double *bias;         /* how far the intercept has moved; NULL: there is none */
     double bias_gradient, bias_room;
     int n_rounds;         /* the first visits all coordinates, the others those that are not 0 */
@@ -204,6 +206,9 @@ typedef struct {
     void (*join_moves)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const int64_t *classes, ptrdiff_t n_moved,
                        const void *moved, void *s);
     double (*descend)(const class_model *m);
+    void (*follow)(const class_model *m);
+    void (*couple)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const void *delta, void *s);
+    void (*slopes)(const class_model *m);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
