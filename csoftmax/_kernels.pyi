@@ -17,6 +17,7 @@ __all__ = [
     "count_threads_cost",
     "elementary",
     "helpers_started",
+    "largest_slopes",
     "linear_gradient",
     "model_product",
     "multiply_adds",
@@ -245,3 +246,10 @@ def model_product(
     *,
     n_threads: int = 1,
 ) -> None: ...
+def largest_slopes(
+    G: _Array,
+    counts: _Array,
+    dual: tuple[_Array, _Array | None, _Array, float] | None,
+    *,
+    n_threads: int = 1,
+) -> tuple[_Array, _Array]: ...

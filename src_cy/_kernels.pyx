@@ -21,7 +21,7 @@ from simd cimport *
 
 __all__ = [
     "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
-    "helpers_started", "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
+    "helpers_started", "largest_slopes", "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
     "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 

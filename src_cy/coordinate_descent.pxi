@@ -313,6 +313,51 @@ def model_product(str name, LogitRows of, columns, starts, line_of, u, bias, del
     team.run()
 
 
+cdef class Scan(Team):
+    cdef const kernel_table *kernels
+    cdef slope_scan scan
+    cdef Py_ssize_t n_features, piece_features
+
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        cdef Py_ssize_t begin = ticket * self.piece_features
+        self.kernels.largest_slopes(&self.scan, begin, min(begin + self.piece_features, self.n_features))
+
+
+def largest_slopes(G, counts, dual, *, int n_threads=1):
+    """(most, most_dual), each (n_features,): the largest |G[j, k]| of the classes that count, and that of R.
+
+    dual: None (R is G) or (null, left, c, mix): R = (1 - mix) (G - left[j] c[k]) + mix * null. All of one float type.
+    """
+    import numpy as np
+    cdef Scan team = Scan()
+    cdef list views = []
+    cdef char kind = kind_of_floats(counts, "counts")
+    cdef Py_ssize_t K = len(counts), d = len(G)
+    most, most_dual = np.empty(d, counts.dtype), np.empty(d, counts.dtype)
+    team.kernels = &isa.f64 if kind == c"d" else &isa.f32
+    team.scan.n_classes = K
+    team.scan.G = pointer(views, G, d * K, kind, False, "G")
+    team.scan.counts = pointer(views, counts, K, kind, False, "counts")
+    team.scan.most = <void *>pointer(views, most, d, kind, True, "most")
+    team.scan.most_dual = <void *>pointer(views, most_dual, d, kind, True, "most")
+    if dual is not None:
+        null, left, c, team.scan.mix = dual
+        team.scan.null = pointer(views, null, d * K, kind, False, "null")
+        team.scan.c = pointer(views, c, K, kind, False, "c")
+        if left is not None:
+            team.scan.left = pointer(views, left, d, kind, False, "left")
+    team.n_features, team.piece_features = d, max(1, 65536 // K)
+    team.n_tickets = ceil_div(d, team.piece_features)
+    team.n_threads = threads_that_pay(
+        n_threads, team.n_tickets, team.n_tickets, 8.0 * of_size(kind) * d * K / BANDWIDTH / 4, 0)
+    team.run()
+    return most, most_dual
+
+
+cdef inline Py_ssize_t of_size(char kind) noexcept:
+    return 8 if kind == c"d" else 4
+
+
 cdef char *taken(list memory, Py_ssize_t n_bytes, bint zeroed) except NULL:
     cdef Scratch scratch = Scratch()
     memory.append(scratch)

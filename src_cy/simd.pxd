@@ -70,6 +70,17 @@ cdef extern from "simd/kernels.h" nogil:
         const int64_t *y
         const double *weight
 
+    ctypedef struct slope_scan:
+        Py_ssize_t n_classes
+        const void *G
+        const void *null
+        const void *counts
+        const void *left
+        const void *c
+        double mix
+        void *most
+        void *most_dual
+
     ctypedef struct class_model:
         const sparse_lines *lines
         Py_ssize_t line_ld
@@ -176,6 +187,7 @@ cdef extern from "simd/kernels.h" nogil:
         void (*couple)(
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil
         void (*slopes)(const class_model *m) noexcept nogil
+        void (*largest_slopes)(const slope_scan *scan, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

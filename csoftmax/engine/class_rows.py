@@ -227,10 +227,23 @@ class ClassRows:
             self._dense = more
         return self._dense, self._slot[features]
 
+    def largest_slopes(
+        self, G: Array, counts: Array, dual: tuple[Array, Array | None, Array, float] | None
+    ) -> tuple[Array, Array]:
+        """Return the largest |G| of each feature, and the largest slope of a dual point's.
+
+        `counts` is 1 for the classes that are looked at, 0 for the others. The dual point's are
+        ``(1 - mix) (G - left[j] c[k]) + mix null``, with dual = (null, left, c, mix); None: G.
+        """
+        return _kernels.largest_slopes(G, counts, dual, n_threads=self.n_threads)
+
     def masses(self, classes: NDArray[np.int64], wave: int) -> Array:
         """Return the probability of each wave of classes, by row."""
-        starts = np.arange(0, len(classes), wave)
-        return np.add.reduceat(self.P[classes], starts, axis=0)
+        n_waves = -(-len(classes) // wave)
+        sums = np.zeros((n_waves, self.P.shape[1]), self.dtype)
+        for i, k in enumerate(classes):
+            sums[i // wave] += self.P[k]
+        return sums
 
     def forget_delta(self) -> None:
         self.delta[:] = 0

@@ -168,5 +168,4 @@ class Model:
         m = np.diag(H).copy()
         H += np.outer(self.rows.shares, self.rows.shares)
         H[np.diag_indices_from(H)] += 1e-12 + (m <= 0)
-        inverse: NDArray[np.float64] = np.linalg.inv(H)
-        return inverse
+        return np.linalg.inv(H).astype(np.float64)

@@ -359,3 +359,32 @@ static void FN(slopes)(const class_model *m)
     else
         FN(slopes_on)(m, 0);
 }
+
+/* ---- which slopes are large -------------------------------------------------------------------- */
+
+/* Of features begin .. end: the largest |G| of the classes that count, and the largest |R| of
+ * R = (1 - mix) (G - left[j] c) + mix * null. G, null and counts, c are (n_features, n_classes), (n_classes,); counts are
+ * 0 or 1. Cost: G and null are read once. */
+static void FN(largest_slopes)(const slope_scan *scan, ptrdiff_t begin, ptrdiff_t end)
+{
+    const ptrdiff_t K = scan->n_classes;
+    const T *counts = (const T *)scan->counts, *c = (const T *)scan->c;
+    for (ptrdiff_t j = begin; j < end; j++) {
+        const T *G = (const T *)scan->G + j * K, *null = scan->null ? (const T *)scan->null + j * K : NULL;
+        const V left = FN(all)(scan->left ? ((const T *)scan->left)[j] : 0);
+        const V mix = FN(all)((T)scan->mix), rest = FN(all)((T)(1 - scan->mix));
+        V most = {0}, most_dual = {0};
+        for (ptrdiff_t k = 0; k < K; k += LANES) {
+            const ptrdiff_t n = K - k < LANES ? K - k : LANES;
+            const V weight = FN(load_first)(counts + k, n, 0), g = FN(load_first)(G + k, n, 0);
+            const V of_class = weight * g;
+            most = FN(larger)(FN(larger)(of_class, -of_class), most);
+            if (null) {
+                const V r = weight * (rest * (g - left * FN(load_first)(c + k, n, 0)) + mix * FN(load_first)(null + k, n, 0));
+                most_dual = FN(larger)(FN(larger)(r, -r), most_dual);
+            }
+        }
+        ((T *)scan->most)[j] = FN(largest_lane)(most);
+        ((T *)scan->most_dual)[j] = null ? FN(largest_lane)(most_dual) : ((T *)scan->most)[j];
+    }
+}

@@ -202,6 +202,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
     .join_moves = join_moves_##type, .descend = descend_##type,                                    \
     .follow = follow_##type, .couple = couple_##type, .slopes = slopes_##type,                     \
+    .largest_slopes = largest_slopes_##type,                                                       \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x

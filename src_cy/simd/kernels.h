@@ -121,6 +121,16 @@ typedef struct {
     void *moved;          /* out: what this call adds to the class's delta, padded */
 } class_model;
 
+/* Gradients (n_features, n_classes) that are looked through for large ones; coordinates.h tells how. */
+typedef struct {
+    ptrdiff_t n_classes;
+    const void *G, *null; /* null NULL: there is no R but G */
+    const void *counts;
+    const void *left, *c; /* left NULL: 0 */
+    double mix;
+    void *most, *most_dual; /* (n_features,) */
+} slope_scan;
+
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
@@ -209,6 +219,7 @@ typedef struct {
     void (*follow)(const class_model *m);
     void (*couple)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const void *delta, void *s);
     void (*slopes)(const class_model *m);
+    void (*largest_slopes)(const slope_scan *scan, ptrdiff_t begin, ptrdiff_t end);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
