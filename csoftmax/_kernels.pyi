@@ -17,7 +17,9 @@ __all__ = [
     "count_threads_cost",
     "elementary",
     "helpers_started",
+    "largest_slopes",
     "linear_gradient",
+    "model_product",
     "multiply_adds",
     "read_all",
     "row_pass",
@@ -227,7 +229,7 @@ def sweep(
     penalty: tuple[float, float],
     *,
     bias: tuple[_Array, _Array, float] | None = None,
-    rise: float = 0.0,
+    is_far: bool = False,
     n_rounds: int = 1,
     n_threads: int = 1,
 ) -> float: ...
@@ -293,3 +295,24 @@ def line_gram(
     l2: float,
     n_threads: int,
 ) -> list[float]: ...
+def model_product(
+    name: str,
+    of: LogitRows,
+    columns: SparseColumns | _Array,
+    starts: _Array,
+    line_of: _Array,
+    u: _Array,
+    bias: _Array | None,
+    delta: _Array,
+    s: _Array,
+    share: _Array,
+    *,
+    n_threads: int = 1,
+) -> None: ...
+def largest_slopes(
+    G: _Array,
+    counts: _Array,
+    dual: tuple[_Array, _Array | None, _Array, float] | None,
+    *,
+    n_threads: int = 1,
+) -> tuple[_Array, _Array]: ...

@@ -21,10 +21,10 @@ from simd cimport *
 
 __all__ = [
     "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active",
-    "available", "count_threads_cost", "elementary", "helpers_started", "line_direction", "line_finish",
-    "line_gram", "line_largest", "line_meet", "line_products", "line_shift", "line_step", "linear_gradient",
-    "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass", "sparse_gradient", "sparse_pass", "sweep",
-    "use", "wait_at_most"]
+    "available", "count_threads_cost", "elementary", "helpers_started", "largest_slopes", "line_direction",
+    "line_finish", "line_gram", "line_largest", "line_meet", "line_products", "line_shift", "line_step",
+    "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
+    "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------

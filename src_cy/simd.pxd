@@ -70,6 +70,17 @@ cdef extern from "simd/kernels.h" nogil:
         const int64_t *y
         const double *weight
 
+    ctypedef struct slope_scan:
+        Py_ssize_t n_classes
+        const void *G
+        const void *null
+        const void *counts
+        const void *left
+        const void *c
+        double mix
+        void *most
+        void *most_dual
+
     ctypedef struct class_model:
         const sparse_lines *lines
         Py_ssize_t line_ld
@@ -89,7 +100,9 @@ cdef extern from "simd/kernels.h" nogil:
         const void *s
         const void *mass
         const void *share
-        double rise
+        const int64_t *y
+        int64_t number
+        bint is_far
         double *bias
         double bias_gradient
         double bias_room
@@ -181,6 +194,11 @@ cdef extern from "simd/kernels.h" nogil:
             Py_ssize_t n_lines, Py_ssize_t n, const void *mean, const void *bias, const void *g) noexcept nogil
         void (*sum_lines)(
             Py_ssize_t n_lines, Py_ssize_t n, const void *factors, const void *x, void *sums) noexcept nogil
+        void (*follow)(const class_model *m) noexcept nogil
+        void (*couple)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil
+        void (*slopes)(const class_model *m) noexcept nogil
+        void (*largest_slopes)(const slope_scan *scan, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

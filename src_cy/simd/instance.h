@@ -207,6 +207,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .add_multiple = add_multiple_##type, .product = product_##type,                                \
     .solve_lines = solve_lines_##type, .finish_lines = finish_lines_##type,                        \
     .largest_of_lines = largest_of_lines_##type, .sum_lines = sum_lines_##type,                    \
+    .follow = follow_##type, .couple = couple_##type, .slopes = slopes_##type,                     \
+    .largest_slopes = largest_slopes_##type,                                                       \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x
