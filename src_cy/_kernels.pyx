@@ -22,7 +22,7 @@ from simd cimport *
 __all__ = [
     "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
     "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_pass", "use", "wait_at_most"]
+    "sparse_gradient", "sparse_minibatches", "sparse_pass", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -136,7 +136,9 @@ include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"
 include "softmax_pass.pxi"
+include "sparse_rows.pxi"
 include "sparse_pass.pxi"
+include "sparse_updates.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

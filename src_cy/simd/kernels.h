@@ -82,6 +82,12 @@ typedef struct {
     int adds;         /* to what is there */
 } sparse_sink;
 
+/* What so many steps of SGD without a gradient do to a weight and its velocity; the weight then moves by `shrinks`
+ * toward 0. */
+typedef struct {
+    double W_of_W, W_of_velocity, velocity_of_W, velocity_of_velocity, shrinks;
+} sparse_rests;
+
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
@@ -159,6 +165,14 @@ typedef struct {
        entries: chunks of GRADIENT_CHUNK, which join a total */
     void (*sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_classes,
                            const void *M, ptrdiff_t ld, int squares, const sparse_sink *sink);
+    /* Line at[i] of sink->W (any number of lines, ld) and of sink->velocity takes a step by line i of the gradient, then
+       moves by `shrinks` toward 0. No line comes twice */
+    void (*sparse_step)(ptrdiff_t n_lines, const int32_t *at, ptrdiff_t n_classes, const void *gradient,
+                        ptrdiff_t gradient_ld, ptrdiff_t ld, const gradient_sink *sink, double shrinks);
+    /* Line at[i] of W and velocity (NULL: none) catches up on the steps that it has missed: rests[rested[i]] says what
+       they do */
+    void (*sparse_rest)(ptrdiff_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
+                        ptrdiff_t n_classes, void *W, void *velocity, ptrdiff_t ld);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and
