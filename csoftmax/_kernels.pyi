@@ -5,6 +5,7 @@ from typing import Any, final, overload
 from numpy.typing import NDArray
 
 __all__ = [
+    "LogitRows",
     "Parameters",
     "Sink",
     "SparseColumns",
@@ -22,7 +23,9 @@ __all__ = [
     "row_pass",
     "softmax_pass",
     "sparse_gradient",
+    "sparse_minibatches",
     "sparse_pass",
+    "sweep",
     "use",
 ]
 
@@ -46,6 +49,21 @@ class SparseColumns:
     finite: bool
     def __init__(self, rows: SparseRows, dtype: str) -> None: ...
     def as_arrays(self) -> tuple[_Array, _Array, _Array]: ...
+
+@final
+class LogitRows:
+    arrays: tuple[Any, ...]
+    def __init__(
+        self,
+        Z: _Array,
+        delta: _Array,
+        P: _Array,
+        R: _Array,
+        y: _Array,
+        weight: _Array | None,
+    ) -> None: ...
+    def step(self, step: float, n_threads: int = 1) -> float: ...
+    def entropy(self, factor: float, mix: float, v: _Array, n_threads: int = 1) -> float: ...
 
 @final
 class StoredRows:
@@ -189,6 +207,21 @@ def sparse_pass(
     weight_of_head: _Array | None = None,
     n_threads: int = 1,
 ) -> Any: ...
+def sparse_minibatches(
+    rows: SparseRows,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None],
+    batch_rows: int,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
+    bias_rate: float | None = None,
+    l1: float = 0.0,
+    n_threads: int = 1,
+) -> tuple[float, int]: ...
 def sparse_gradient(
     columns: SparseColumns,
     dlogits: _Array,
@@ -198,3 +231,19 @@ def sparse_gradient(
     squares: bool = False,
     n_threads: int = 1,
 ) -> None: ...
+def sweep(
+    of: LogitRows,
+    columns: SparseColumns | _Array,
+    coordinates: tuple[_Array, ...],
+    classes: _Array,
+    wave: int,
+    mass: _Array,
+    share: _Array,
+    s: _Array,
+    penalty: tuple[float, float],
+    *,
+    bias: tuple[_Array, _Array, float] | None = None,
+    rise: float = 0.0,
+    n_rounds: int = 1,
+    n_threads: int = 1,
+) -> float: ...

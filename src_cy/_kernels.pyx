@@ -20,9 +20,9 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
-    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_minibatches", "sparse_pass", "use", "wait_at_most"]
+    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available",
+    "count_threads_cost", "elementary", "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass",
+    "shuffle", "softmax_pass", "sparse_gradient", "sparse_minibatches", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -139,6 +139,7 @@ include "softmax_pass.pxi"
 include "sparse_rows.pxi"
 include "sparse_pass.pxi"
 include "sparse_updates.pxi"
+include "coordinate_descent.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

@@ -62,6 +62,48 @@ cdef extern from "simd/kernels.h" nogil:
         double velocity_of_velocity
         double shrinks
 
+    enum:
+        LOGIT_ROWS
+
+    ctypedef struct logit_rows:
+        Py_ssize_t n_rows
+        Py_ssize_t n_classes
+        Py_ssize_t ld
+        const void *Z
+        void *delta
+        void *P
+        void *R
+        Py_ssize_t R_ld
+        const int64_t *y
+        const double *weight
+
+    ctypedef struct class_model:
+        const sparse_lines *lines
+        Py_ssize_t line_ld
+        Py_ssize_t n_rows
+        Py_ssize_t n_coordinates
+        const int32_t *line_of
+        void *u
+        const void *start
+        const void *gradient
+        const void *room
+        void *curvature
+        void *before
+        double l1
+        double l2
+        const void *p
+        const void *delta
+        const void *s
+        const void *mass
+        const void *share
+        double rise
+        double *bias
+        double bias_gradient
+        double bias_room
+        int n_rounds
+        void *scratch
+        void *moved
+
     ctypedef enum fetching:
         FETCH_NONE
         FETCH_HALF
@@ -132,6 +174,15 @@ cdef extern from "simd/kernels.h" nogil:
         void (*sparse_rest)(
             Py_ssize_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
             Py_ssize_t n_classes, void *W, void *velocity, Py_ssize_t ld) noexcept nogil
+        double (*logit_step)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, double step) noexcept nogil
+        double (*logit_entropy)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, double factor, double mix,
+            const double *v) noexcept nogil
+        void (*join_moves)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const int64_t *classes, Py_ssize_t n_moved,
+            const void *moved, void *s) noexcept nogil
+        double (*descend)(const class_model *m) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

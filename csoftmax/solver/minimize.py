@@ -25,6 +25,7 @@ from csoftmax.core.checks import check_number, check_positive
 from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.head import Head, SolverOptions
+from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.memory import usual_pairs
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
 from csoftmax.solver.walk import Walk, one_blas_thread
@@ -41,6 +42,7 @@ def minimize(
     n_classes: int,
     *,
     C: float | ArrayLike = 1.0,
+    l1_ratio: float = 0.0,
     scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     weight_of_head: ArrayLike | None = None,
@@ -68,14 +70,20 @@ def minimize(
 
     Parameters
     ----------
-    X : array_like (n_samples, n_features), or images
+    X : array_like or sparse matrix (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
+        Sparse rows stay sparse, and are centred in effect.
     y : array_like (n_samples,) or (n_samples, n_classes)
         Integer labels 0..n_classes-1, or probabilities whose rows sum to 1.
     n_classes : int
         Number of classes.
     C : float or array_like (n_heads,)
         Inverse strength of the penalty, > 0; inf for none.
+    l1_ratio : float
+        The share of L1 in the penalty, 0 to 1. Above 0 it is ``1/(C_h S) (l1_ratio ||W||_1 +
+        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises; C is finite,
+        y are labels, and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`,
+        `history_size` and `preconditioner` are not used, and there is no checkpoint.
     scale : float
         Multiplies X; the penalty is on W as it multiplies ``scale * X``.
     sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
@@ -106,7 +114,8 @@ def minimize(
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs, and takes Newton's method where a
-        whole Hessian costs little. None is plain L-BFGS.
+        whole Hessian costs little. For sparse rows there are variances alone. None is plain
+        L-BFGS.
     path : bool
         Solve the heads that share a row of weights one after the other, from small to large C, each
         from where the solutions of the two before it point, with the pairs of L-BFGS of the one
@@ -164,6 +173,15 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
+    if check_number(l1_ratio, "l1_ratio") != 0:
+        if checkpoint is not None:
+            raise ValueError("checkpoint is given, expected None where l1_ratio > 0")
+        return minimize_l1(
+            X, y, n_classes, C=C, l1_ratio=l1_ratio, scale=scale, sample_weight=sample_weight,
+            weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
+            path=path, W=W, b=b, n_threads=n_threads, callback=callback, verbose=verbose,
+            warns=warns,
+        )  # fmt: skip
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(
@@ -239,7 +257,7 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         np.array([head.point.objective for head in heads]),
         np.array([head.estimate for head in heads]),
         time.perf_counter() - walk.started,
-        lambda head: problem.own_parameters(heads[head].point.x),
+        lambda head: problem.own_parameters(head, heads[head].point.x),
     )
     if verbose:
         worst = max(heads, key=Head.distance)

@@ -131,6 +131,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "products.h"
 #include "sparse.h"
 #include "sparse_updates.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -175,6 +176,7 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "products.h"
 #include "sparse.h"
 #include "sparse_updates.h"
+#include "coordinates.h"
 #define STORED u8
 #define S uint8_t
 #include "floats.h"
@@ -201,6 +203,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
     .sparse_product = sparse_product_##type, .sparse_step = sparse_step_##type,                    \
     .sparse_rest = sparse_rest_##type,                                                             \
+    .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
+    .join_moves = join_moves_##type, .descend = descend_##type,                                    \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type
 
 #define STRING_(x) #x

@@ -88,6 +88,43 @@ typedef struct {
     double W_of_W, W_of_velocity, velocity_of_W, velocity_of_velocity, shrinks;
 } sparse_rests;
 
+/* Rows by their classes, for solvers that keep them: all arrays but R have the rows of a class side by side, and the
+ * classes ld apart, a multiple of LOGIT_ROWS; what lies beyond n_rows is 0 where it is read. */
+enum { LOGIT_ROWS = 128 };
+typedef struct {
+    ptrdiff_t n_rows, n_classes, ld;
+    const void *Z;        /* logits */
+    void *delta, *P;      /* what a step adds to them; probabilities */
+    void *R;              /* (n_rows, R_ld): the rows' part of the gradient, dlogits */
+    ptrdiff_t R_ld;
+    const int64_t *y;
+    const double *weight; /* NULL: all rows weigh 1 */
+} logit_rows;
+
+/* The quadratic model of one class while the others stand still, and where coordinate descent has brought it.
+ * Lines are columns of X: sparse ones or, where lines->starts is NULL, dense ones, line_ld apart and padded with 0 to
+ * an even number of whole vectors. Coordinate e is the weight u[e] of line line_of[e]. */
+typedef struct {
+    const sparse_lines *lines;
+    ptrdiff_t line_ld, n_rows, n_coordinates;
+    const int32_t *line_of;
+    void *u;              /* weights */
+    const void *start;    /* where they were when the model was made */
+    const void *gradient; /* of the mean loss, there */
+    const void *room;     /* u stays so near to start */
+    void *curvature;      /* < 0: not known yet */
+    void *before;         /* scratch: n_coordinates */
+    double l1, l2;        /* l1 |u| + l2 / 2 u^2 is added */
+    const void *p, *delta, *s, *mass, *share; /* by row: of the class its probability, its delta; of the row
+                                                 sum_l p_l delta_l, the probability of its wave, its part of a mean */
+    double rise;          /* curvatures are the largest while a logit rises by so much */
+    double *bias;         /* how far the intercept has moved; NULL: there is none */
+    double bias_gradient, bias_room;
+    int n_rounds;         /* the first visits all coordinates, the others those that are not 0 */
+    void *scratch;        /* 2 n_rows, padded */
+    void *moved;          /* out: what this call adds to the class's delta, padded */
+} class_model;
+
 typedef void (*rows_kernel)(ptrdiff_t n_rows, ptrdiff_t n_classes, const void *x, ptrdiff_t x_stride,
                             void *out, ptrdiff_t out_stride, void *kept);
 typedef void (*elementary_kernel)(ptrdiff_t n, const void *x, void *out);
@@ -173,6 +210,14 @@ typedef struct {
        they do */
     void (*sparse_rest)(ptrdiff_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
                         ptrdiff_t n_classes, void *W, void *velocity, ptrdiff_t ld);
+    /* coordinates.h tells what these do; logit_step and logit_entropy return sums over at most LOGIT_ROWS rows, descend
+       half of the sum of curvature * (a coordinate's move)^2 */
+    double (*logit_step)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, double step);
+    double (*logit_entropy)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, double factor, double mix,
+                            const double *v);
+    void (*join_moves)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const int64_t *classes, ptrdiff_t n_moved,
+                       const void *moved, void *s);
+    double (*descend)(const class_model *m);
     /* the elementary functions themselves, for their tests: exp for x <= 0, log for x >= 1 */
     elementary_kernel exp_nonpositive, log_from_one;
     /* the limits of the machine, for the benchmark: n turns of multiply-adds in registers, returning their FLOP; and

@@ -1,0 +1,257 @@
+"""Labelled rows by their classes: what the proximal Newton keeps of them between its steps.
+
+The logits Z stay from step to step, so a step along a direction delta needs no pass over X. X is
+read for gradients, and coordinate descent reads columns of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax import _kernels
+from csoftmax.core.sparse import CSR
+from csoftmax.engine import calls
+from csoftmax.rows.base import Stored, blocks
+
+Array = NDArray[Any]
+
+ABSENT_BIAS = -1e4  # of a class that no row has: its probability is 0
+
+PADDED_TO = 128  # rows; LOGIT_ROWS of the kernels
+# So many rows of an array are summed in the compute type before their sum joins a total in float64.
+SUM_ROWS = 1024
+
+
+class Coordinates(NamedTuple):
+    """Weights that are descended, class after class."""
+
+    starts: NDArray[np.int64]  # (n_classes + 1,) where those of each class begin
+    feature: NDArray[np.int32]
+    u: Array
+    start: Array  # where they were when the model was made
+    gradient: Array  # of the mean loss there
+    room: Array  # how far they may move
+    curvature: Array  # below 0: not known yet
+
+
+class Bias(NamedTuple):
+    """How intercepts move in a model."""
+
+    moved: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+    room: float
+
+
+class ClassRows:
+    """Rows, their labels and weights; the arrays of all rows by their classes.
+
+    Parameters
+    ----------
+    X : CSR or array (n_rows, n_features), as `csoftmax.rows.base.as_stored` gives it
+    y : int64 array (n_rows,), checked
+    n_classes : int
+    weight : float64 array (n_rows,) > 0, or None
+    dtype : float32 or float64
+    centred : bool
+        Whether columns of an array are centred, and b is understood at the features' mean.
+    n_threads : int
+        At most so many threads. The bits do not depend on it.
+
+    Attributes
+    ----------
+    Z, delta, P : ndarray (n_classes, n_rows and padding)
+        Logits, what a step adds to them, probabilities.
+    total : float
+        The weight of all rows.
+    shares : ndarray (n_classes,)
+        Of the classes in it.
+    largest : ndarray (n_features,)
+        The largest absolute value of each (centred) feature; 1 where all are 0.
+    mean, centre : ndarray (n_features,)
+        Of the features, and what is subtracted from them: the mean or 0.
+    """
+
+    def __init__(
+        self,
+        X: Stored,
+        y: NDArray[np.int64],
+        n_classes: int,
+        weight: NDArray[np.float64] | None,
+        dtype: np.dtype[Any],
+        centred: bool,
+        n_threads: int,
+    ) -> None:
+        self.X, self.y, self.weight, self.n_threads = X, y, weight, n_threads
+        self.n_rows, self.n_features = X.shape
+        self.n_classes, self.dtype = n_classes, dtype
+        n, ld = self.n_rows, -(-self.n_rows // PADDED_TO) * PADDED_TO
+        self.total = float(n) if weight is None else float(weight.sum())
+        mass = np.bincount(y, weight, n_classes)
+        self.shares: NDArray[np.float64] = mass / self.total
+        self.share = np.zeros(ld, dtype)
+        self.share[:n] = (1.0 if weight is None else weight) / self.total
+        self.Z, self.delta, self.P = (np.zeros((n_classes, ld), dtype) for _ in range(3))
+        self.R = np.empty((n, -(-n_classes // 16) * 16), dtype)
+        self.s = np.zeros(ld, dtype)
+        self._rows = _kernels.LogitRows(self.Z, self.delta, self.P, self.R, y, weight)
+        self.columns = X.columns(dtype) if isinstance(X, CSR) else None
+        self.mean = self._means()
+        is_moved = centred and self.columns is None
+        self.centre = self.mean if is_moved else np.zeros_like(self.mean)
+        self.largest = self._largest()
+        self._slot = np.full(0 if self.columns else X.shape[1], -1, np.int32)
+        self._dense = np.empty((0, ld), dtype)
+
+    def null_bias(self) -> NDArray[np.float64]:
+        """Return the intercepts that give every row the shares of the labels."""
+        present = self.shares > 0
+        c = np.log(np.where(present, self.shares, 1.0))
+        bias: NDArray[np.float64] = np.where(present, c - c[present].mean(), ABSENT_BIAS)
+        return bias
+
+    # ---- logits -------------------------------------------------------------------------------
+
+    def set_logits(self, W: Array, c: NDArray[np.float64]) -> float:
+        """Set Z, P to what they are at W (n_features, n_classes) and c; return the mean loss."""
+        n = self.n_rows
+        if W.any():
+            logits = np.empty((n, self.n_classes), self.dtype)
+            b = (c - self.centre @ W).astype(self.dtype)
+            parameters = calls.Parameters(calls.weights_for(self.X, W, self.dtype), b)
+            calls.forward(
+                calls.StoredRows(self.X, 1.0), parameters, calls.Sink(logits=logits), self.n_threads
+            )
+            self.Z[:, :n] = logits.T
+        else:
+            self.Z[:, :n] = c[:, None]
+        return self.step(0.0)
+
+    def step(self, t: float) -> float:
+        """Set P and R to what they are at ``Z + t * delta``; return the mean loss."""
+        total: float = self._rows.step(t, self.n_threads)
+        return total / self.total
+
+    def accept(self, t: float) -> None:
+        """Make ``Z + t * delta`` the new Z."""
+        if t != 1:
+            self.delta *= self.dtype.type(t)
+        self.Z += self.delta
+
+    def move_bias(self, step: NDArray[np.float64]) -> float:
+        """Add to the logits of each class; return the mean loss."""
+        self.Z[:, : self.n_rows] += step[:, None].astype(self.dtype)
+        return self.step(0.0)
+
+    def mean_probabilities(self) -> NDArray[np.float64]:
+        """Return the weighted means of P's classes."""
+        if self.weight is None:
+            means: NDArray[np.float64] = np.add.reduce(self.P, axis=1) / self.total
+        else:
+            means = (self.P @ self.share).astype(np.float64)
+        return means
+
+    def bias_hessian(self) -> NDArray[np.float64]:
+        """Return the second derivatives of the mean loss in the intercepts."""
+        H: NDArray[np.float64] = -((self.P * self.share) @ self.P.T).astype(np.float64)
+        H[np.diag_indices_from(H)] += self.mean_probabilities()
+        return H
+
+    def entropy(self, factor: float, mix: float, v: NDArray[np.float64]) -> float:
+        """Return the mean entropy of ``factor ((1 - mix) p + mix v) + (1 - factor) e_y``."""
+        total: float = self._rows.entropy(factor, mix, v, self.n_threads)
+        return total / self.total
+
+    # ---- features -----------------------------------------------------------------------------
+
+    def gradient(self, bias_gradient: NDArray[np.float64]) -> Array:
+        """Return that of the mean loss (n_features, n_classes) at P, of centred features."""
+        G = np.empty((self.n_features, self.n_classes), self.dtype)
+        if self.columns is not None:
+            calls.sparse_gradient(self.columns, self.R, 1 / self.total, G, self.n_threads)
+            return G
+        sums = np.zeros((self.n_classes, self.n_features))
+        dW, db = np.empty_like(sums, self.dtype), np.empty(self.n_classes, self.dtype)
+        for some in blocks(self.n_rows, SUM_ROWS):
+            dlogits = np.ascontiguousarray(self.R[some, : self.n_classes].T)
+            calls.linear_gradient(calls.StoredRows(self.X[some], 1.0), dlogits, dW, db)
+            sums += dW
+        sums /= self.total
+        sums -= bias_gradient[:, None] * self.centre
+        return np.ascontiguousarray(sums.T, self.dtype)
+
+    def _means(self) -> NDArray[np.float64]:
+        sums = np.zeros(self.n_features)
+        if self.columns is not None:
+            dX = np.empty((self.n_features, 1), self.dtype)
+            calls.sparse_gradient(
+                self.columns, self.share[: self.n_rows, None], 1.0, dX, self.n_threads
+            )
+            return dX[:, 0].astype(np.float64)
+        for some in blocks(self.n_rows, SUM_ROWS):
+            weight = np.ones(some.stop - some.start) if self.weight is None else self.weight[some]
+            sums += weight @ self.X[some].astype(np.float64)
+        means: NDArray[np.float64] = sums / self.total
+        return means
+
+    def _largest(self) -> Array:
+        """Return the largest absolute value of each (centred) feature; 1 where all are 0."""
+        most = np.zeros(self.n_features, self.dtype)
+        if isinstance(self.X, CSR):
+            with np.errstate(invalid="ignore"):  # NaN is found by what comes out
+                np.maximum.at(most, self.X.indices, np.abs(self.X.data).astype(self.dtype))
+        else:
+            centre = self.centre.astype(self.dtype)
+            for some in blocks(self.n_rows, SUM_ROWS):
+                block = np.abs(self.X[some].astype(self.dtype) - centre)
+                np.maximum(most, block.max(axis=0, initial=0), out=most)
+        most[most == 0] = 1
+        return most
+
+    def _lines_of(self, features: NDArray[np.int32]) -> tuple[Any, NDArray[np.int32]]:
+        """Return columns that coordinate descent reads, and the number of each feature's."""
+        if self.columns is not None:
+            return self.columns, features
+        wanted = np.unique(features)
+        new = wanted[self._slot[wanted] < 0]
+        if len(new):
+            have = len(self._dense)
+            more = np.zeros((have + len(new), self._dense.shape[1]), self.dtype)
+            more[:have] = self._dense
+            for some in blocks(self.n_rows, SUM_ROWS):
+                block = self.X[some][:, new].T
+                more[have:, some] = block - self.centre[new, None]
+            self._slot[new] = np.arange(have, len(more))
+            self._dense = more
+        return self._dense, self._slot[features]
+
+    def masses(self, classes: NDArray[np.int64], wave: int) -> Array:
+        """Return the probability of each wave of classes, by row."""
+        starts = np.arange(0, len(classes), wave)
+        return np.add.reduceat(self.P[classes], starts, axis=0)
+
+    def forget_delta(self) -> None:
+        self.delta[:] = 0
+        self.s[:] = 0
+
+    def sweep(
+        self,
+        coordinates: Coordinates,
+        classes: NDArray[np.int64],
+        wave: int,
+        mass: Array,
+        penalty: tuple[float, float],
+        bias: Bias | None,
+        rise: float,
+        n_rounds: int,
+    ) -> float:
+        """Descend each class once; return about what the model gains."""
+        columns, lines = self._lines_of(coordinates.feature)
+        gain: float = _kernels.sweep(
+            self._rows, columns, (coordinates.starts, lines, *coordinates[2:]), classes, wave, mass,
+            self.share, self.s, penalty, bias=bias, rise=rise, n_rounds=n_rounds,
+            n_threads=self.n_threads,
+        )  # fmt: skip
+        return gain

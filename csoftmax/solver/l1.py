@@ -1,0 +1,294 @@
+"""The fit with L1 or elastic net, of several heads: arguments in, a `Solution` out.
+
+`csoftmax.solver.proximal` solves one problem. Heads that share a row of weights are solved one
+after the other.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax.core.checks import check_number, check_positive, compute_dtype
+from csoftmax.engine.class_rows import Array, ClassRows
+from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
+from csoftmax.solver.problem import ABSENT_BIAS
+from csoftmax.solver.proximal import Fit, ProximalNewton
+from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
+from csoftmax.solver.walk import one_blas_thread
+
+
+def minimize_l1(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    C: float | ArrayLike = 1.0,
+    l1_ratio: float = 1.0,
+    scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    weight_of_head: ArrayLike | None = None,
+    fit_intercept: bool = True,
+    one_row: bool = False,
+    tol: float = 1e-4,
+    max_iter: int = 1000,
+    path: bool = False,
+    W: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    n_threads: int | None = None,
+    callback: Callable[[Progress], object] | None = None,
+    verbose: int = 0,
+    warns: bool = True,
+) -> Solution:
+    """Minimise the objective of softmax regression with L1 or elastic net, for several heads.
+
+    Head h minimises over W and b, with its row weights s and ``S = sum_i s_i``,
+
+        ``1/S sum_i s_i loss_i(W, b) + 1/(C_h S) (l1_ratio ||W||_1 + (1 - l1_ratio)/2 ||W||^2)``
+
+    Parameters
+    ----------
+    X : array_like or sparse matrix (n_samples, n_features)
+        Sparse rows are read as they are. Of an array the columns whose weights move are copied in
+        the compute type.
+    y : array_like (n_samples,)
+        Integer labels 0..n_classes-1.
+    n_classes : int
+        Number of classes.
+    C : float or array_like (n_heads,)
+        Inverse strength of the penalty, > 0 and finite.
+    l1_ratio : float
+        The share of L1, above 0 and at most 1.
+    scale, sample_weight, weight_of_head, fit_intercept, n_threads
+        As for `csoftmax.solver.minimize`.
+    one_row : bool
+        For two classes: the weights and the intercept of class 0 are 0. This is the logistic
+        regression of one row of weights, class 1's. (The softmax has a row for each class, and L1
+        of the two is another problem than L1 of their difference.)
+    tol : float
+        A head has converged when its estimated distance to the optimum is at most so much of its
+        objective.
+    max_iter : int
+        Iterations of a head, at most.
+    path : bool
+        Solve the heads that share a row of weights from small to large C, each from where the one
+        before it ended.
+    W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
+        Where to start; None: at ``W = 0``. With a path, where its first heads start.
+    callback : function, optional
+        Called with a `Progress` after each iteration; if it returns True, the solver stops.
+    verbose : int
+        If not 0, a line on stderr after each iteration.
+    warns : bool
+        Whether to warn of heads that have not converged.
+
+    Returns
+    -------
+    Solution
+        `bound` is what is proved and `estimate` what the last iterations say, which is usually far
+        less. `gradient_max` is the largest distance of a slope from where the penalty would hold
+        it. `history` has "objective", "bound", "estimate", "selected" (weights that are not 0) and
+        "seconds". Passes are iterations here.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments that do not fit, NaN or infinity in X (named).
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a head has not converged.
+
+    Notes
+    -----
+    The result is bitwise the same for any `n_threads`.
+
+    Examples
+    --------
+    >>> import csoftmax as cs
+    >>> from csoftmax.solver.l1 import minimize_l1
+    >>> train, _ = cs.fashion_mnist_sample()
+    >>> X = train.X.reshape(len(train), -1)
+    >>> few = minimize_l1(X, train.y, 10, C=0.01, scale=1 / 255, tol=1e-3)
+    >>> bool(few.converged[0]), bool((few.W == 0).mean() > 0.9)
+    (True, True)
+    """
+    started = time.perf_counter()
+    if check_number(tol, "tol") < 0:
+        raise ValueError(f"tol is {tol}, expected a number >= 0")
+    if max_iter != 0:
+        check_positive(max_iter, "max_iter")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a {type(callback).__name__}, expected a function")
+    problem = checked_l1_problem(
+        X, y, n_classes, C, l1_ratio, scale, sample_weight, weight_of_head, fit_intercept, one_row,
+        n_threads,
+    )  # fmt: skip
+    starts = l1_starts(problem, W, b)
+    heads = _Heads(
+        problem, starts, float(tol), int(max_iter), bool(path), callback, verbose, started
+    )
+    with one_blas_thread():
+        heads.run()
+    solution = heads.solution()
+    if warns and solution.message:
+        warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
+    return solution
+
+
+class _Heads:
+    """All heads, and what has come of them."""
+
+    def __init__(
+        self,
+        problem: L1Problem,
+        starts: tuple[Array | None, Array | None],
+        tol: float,
+        max_iter: int,
+        path: bool,
+        callback: Callable[[Progress], object] | None,
+        verbose: int,
+        started: float,
+    ) -> None:
+        self.problem, self.starts, self.tol, self.max_iter = problem, starts, tol, max_iter
+        self.path, self.callback, self.verbose, self.started = path, callback, verbose, started
+        H, K, d = len(problem.penalties), problem.n_classes, problem.X.shape[1]
+        self.fits: list[Fit | None] = [None] * H
+        dtype = compute_dtype(problem.X)
+        # feature-major, as they come: the result shows them class-major
+        self.W, self.b = np.zeros((H, d, K), dtype), np.zeros((H, K), dtype)
+        self.numbers = {
+            name: np.zeros(H) for name in ("objective", "loss", "bound", "estimate", "steepest")
+        }
+        self.ended = ""
+        self.n_iterations = 0
+
+    def run(self) -> None:
+        problem = self.problem
+        for r in sorted(set(problem.weight_of_head.tolist())):
+            heads = np.flatnonzero(problem.weight_of_head == r)
+            strengths = [problem.penalties[h].strength for h in heads]
+            rows, before = problem.rows(r), None
+            for h in heads[np.argsort(strengths, kind="stable")[::-1]]:
+                newton = ProximalNewton(
+                    rows, problem.penalties[h], problem.free, problem.fit_intercept
+                )
+                W, c = self._start_of(int(h), rows) if before is None else before
+                newton.start(W.copy(), c.copy())
+                self._run(int(h), newton)
+                before = (newton.fit.W, newton.fit.c) if self.path else None
+
+    def _start_of(self, h: int, rows: ClassRows) -> tuple[Array, NDArray[np.float64]]:
+        problem, (given_W, given_b) = self.problem, self.starts
+        W = np.zeros((rows.n_features, rows.n_classes), rows.dtype)
+        c = rows.null_bias() if problem.fit_intercept else np.zeros(rows.n_classes)
+        present = rows.shares > 0 if problem.fit_intercept else np.ones(rows.n_classes, bool)
+        if given_W is not None:
+            W[:, problem.free] = given_W[h, problem.free].T * problem.scale
+            W[:, ~present] = 0
+        if given_b is not None and problem.fit_intercept:
+            c[present] = (given_b[h] + rows.centre @ W)[present]
+            c[present] -= c[present].mean()
+        return W, c
+
+    def _run(self, h: int, newton: ProximalNewton) -> None:
+        self.fits[h] = newton.fit
+
+        def report(fit: Fit) -> bool:
+            self.n_iterations += fit.iterations > 0
+            self._show(h, newton)
+            if self.verbose:
+                print(
+                    f"head {h}, iteration {fit.iterations}: objective {fit.objective:.6g}, "
+                    f"{fit.history['selected'][-1]:.0f} weights selected, about "
+                    f"{fit.estimate / fit.objective:.2%} to go",
+                    file=sys.stderr,
+                )
+            answer = self.callback(self._progress(h)) if self.callback is not None else False
+            return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+        if self.ended:
+            newton.fit.status = self.ended
+            newton.evaluate()
+        else:
+            try:
+                newton.run(self.tol, self.max_iter, report)
+                self.ended = newton.fit.status if newton.fit.status == "callback" else ""
+            except KeyboardInterrupt:
+                self.ended = newton.fit.status = "interrupted"
+        newton.evaluate()
+        self._show(h, newton)
+        self._keep(h, newton)
+
+    def _show(self, h: int, newton: ProximalNewton) -> None:
+        fit = newton.fit
+        for name, number in (
+            ("objective", fit.objective),
+            ("loss", fit.objective - newton.value),
+            ("bound", max(fit.objective - fit.lower, 0.0)),
+            ("estimate", fit.estimate),
+            ("steepest", fit.steepest * self.problem.scale),
+        ):
+            self.numbers[name][h] = number
+
+    def _keep(self, h: int, newton: ProximalNewton) -> None:
+        """Note W and b of a head as its caller wants them."""
+        fit, rows, problem = newton.fit, newton.rows, self.problem
+        np.divide(fit.W, rows.dtype.type(problem.scale), out=self.W[h])
+        if problem.fit_intercept:
+            b, present = fit.c - rows.centre @ fit.W, rows.shares > 0
+            b[present] -= b[0] if len(problem.free) < problem.n_classes else b[present].mean()
+            b[~present] = ABSENT_BIAS
+            self.b[h] = b
+
+    def _progress(self, h: int) -> Progress:
+        running = np.zeros(len(self.fits), bool)
+        running[h] = True
+
+        def parameters(head: int) -> tuple[Array, Array]:
+            return self.W[head].T, self.b[head]
+
+        return Progress(
+            self.n_iterations, running, self.numbers["objective"].copy(),
+            self.numbers["estimate"].copy(), time.perf_counter() - self.started, parameters,
+        )  # fmt: skip
+
+    def solution(self) -> Solution:
+        fits = [fit for fit in self.fits if fit is not None]
+        numbers, iterations = self.numbers, np.array([fit.iterations for fit in fits])
+        return Solution(
+            W=self.W.transpose(0, 2, 1), b=self.b, objective=numbers["objective"],
+            loss=numbers["loss"], bound=numbers["bound"], estimate=numbers["estimate"],
+            gradient_max=numbers["steepest"], passes=iterations, iterations=iterations,
+            converged=np.array([fit.status == "converged" for fit in fits]),
+            status=tuple(fit.status for fit in fits), message=self._message(fits),
+            history=tuple(fit.history for fit in fits), n_passes=int(iterations.sum()),
+            seconds=time.perf_counter() - self.started,
+        )  # fmt: skip
+
+    def _message(self, fits: list[Fit]) -> str:
+        """Say how far heads are that have not converged; nothing if the callback stopped them."""
+        left = [fit for fit in fits if fit.status != "converged"]
+        if not left or self.ended == "callback":
+            return ""
+        worst = max(left, key=lambda fit: fit.estimate / fit.objective)
+        text = "interrupted: this is the best so far; " if self.ended else ""
+        if len(fits) > 1:
+            text += f"{len(left)} of {len(fits)} heads have not converged, the worst is "
+        if math.isfinite(worst.estimate):
+            text += (
+                f"{in_percent(worst.estimate / worst.objective)} % above the optimum by estimate"
+            )
+        else:
+            text += "at an unknown distance from the optimum"
+        text += f" after {worst.iterations} iterations"
+        if worst.status == "stalled":
+            text += "; rounding allows no further step"
+        return text

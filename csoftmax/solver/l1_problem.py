@@ -1,0 +1,139 @@
+"""The problem of a fit with L1: its arguments, checked, and the rows of each head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csoftmax.core.checks import (
+    Stored,
+    as_features,
+    as_labels,
+    check_number,
+    check_positive,
+    check_threads,
+    compute_dtype,
+)
+from csoftmax.core.sparse import CSR
+from csoftmax.engine.class_rows import Array, ClassRows
+from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.solver.arguments import as_heads, as_parameters, as_weight_rows
+from csoftmax.solver.penalty import Penalty
+
+
+@dataclass(frozen=True)
+class L1Problem:
+    """What `minimize_l1` was given, checked.
+
+    Attributes
+    ----------
+    penalties : list of Penalty
+        One for each head, of ``scale * W``.
+    weights : float64 array (n_weights, n_rows) or None
+    weight_of_head : int64 array (n_heads,)
+    free : int64 array
+        The classes whose weights may differ from 0.
+    """
+
+    X: Stored
+    y: NDArray[np.int64]
+    n_classes: int
+    penalties: list[Penalty]
+    scale: float
+    weights: NDArray[np.float64] | None
+    weight_of_head: NDArray[np.int64]
+    fit_intercept: bool
+    free: NDArray[np.int64]
+    n_threads: int
+
+    def rows(self, r: int) -> ClassRows:
+        """Return the rows that a row of weights counts."""
+        X, y, weight = self.X, self.y, None if self.weights is None else self.weights[r]
+        if weight is not None:
+            counting = weight > 0
+            if not counting.all():
+                X, y, weight = take(X, counting), y[counting], weight[counting]
+            weight = weight / weight.max()  # the sum of large ones may overflow
+            weight *= len(weight) / weight.sum()
+            if (weight == weight[0]).all():
+                weight = None
+        dtype = compute_dtype(self.X)
+        rows = ClassRows(X, y, self.n_classes, weight, dtype, self.fit_intercept, self.n_threads)
+        if not np.isfinite(rows.largest).all():
+            raise_bad_value(X)
+        return rows
+
+
+def checked_l1_problem(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    C: float | ArrayLike,
+    l1_ratio: float,
+    scale: float,
+    sample_weight: ArrayLike | None,
+    weight_of_head: ArrayLike | None,
+    fit_intercept: bool,
+    one_row: bool,
+    n_threads: int | None,
+) -> L1Problem:
+    features = as_features(X)
+    n = len(features)
+    n_classes = check_positive(n_classes, "n_classes")
+    labels = as_labels(y, n, n_classes)
+    weights = as_weight_rows(sample_weight, n)
+    values, of_head = as_heads(C, weight_of_head, weights)
+    ratio = check_number(l1_ratio, "l1_ratio")
+    if not 0 < ratio <= 1:
+        raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
+    if np.isinf(values).any():
+        raise ValueError("C is inf, expected finite numbers where l1_ratio > 0")
+    if not check_number(scale, "scale") > 0:
+        raise ValueError(f"scale is {scale}, expected a number > 0")
+    if one_row and n_classes != 2:
+        raise ValueError(f"one_row is True for {n_classes} classes, expected 2")
+    if n == 0:
+        raise ValueError("X has 0 rows, expected at least one sample that counts")
+    totals = np.array([float(n)]) if weights is None else weights.sum(axis=1)
+    if not totals.all():
+        raise ValueError(
+            "sample_weight has a row that sums to 0, expected at least one sample that counts"
+        )
+    penalties = [
+        Penalty(ratio / (c * S) / scale, (1 - ratio) / (c * S) / scale**2)
+        for c, S in zip(values, totals[of_head], strict=True)
+    ]
+    return L1Problem(
+        as_stored(features, compute_dtype(features)), labels, n_classes, penalties, float(scale),
+        weights, of_head, bool(fit_intercept),
+        np.array([1]) if one_row else np.arange(n_classes), check_threads(n_threads),
+    )  # fmt: skip
+
+
+def l1_starts(
+    problem: L1Problem, W: ArrayLike | None, b: ArrayLike | None
+) -> tuple[Array | None, Array | None]:
+    H, K, d = len(problem.penalties), problem.n_classes, problem.X.shape[1]
+    return (
+        None if W is None else as_parameters(W, (H, K, d), "W"),
+        None if b is None else as_parameters(b, (H, K), "b"),
+    )
+
+
+def raise_bad_value(X: Stored) -> NoReturn:
+    """Raise ValueError with the first value of X that is not finite."""
+    if isinstance(X, CSR):
+        entry = int(np.flatnonzero(~np.isfinite(X.data))[0])
+        i = int(np.searchsorted(X.indptr, entry, side="right")) - 1
+        j, value = X.indices[entry], X.data[entry]
+    else:
+        for some in blocks(len(X), 1024):
+            bad = np.argwhere(~np.isfinite(X[some]))
+            if len(bad):
+                break
+        i, j = some.start + int(bad[0, 0]), bad[0, 1]
+        value = X[i, j]
+    raise ValueError(f"X[{i}, {j}] is {value}, expected finite numbers")
