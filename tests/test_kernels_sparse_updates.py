@@ -86,7 +86,7 @@ def test_lazy_updates_are_the_eager_ones(isa: str, stored: Any, rule: str) -> No
         tolerance = 1e-12 if epoch.dtype == np.float64 else 2e-5
         for name, right in expected.items():
             assert_allclose(got[name], right, rtol=tolerance, atol=tolerance, err_msg=name)
-        if RULES[rule][2] > 0:  # zeros are zeros, not small numbers
+        if RULES[rule][2] > 0 and shape[2] > 1:  # zeros are zeros, not small numbers
             zero = got["W"] == 0
             assert zero.any()
             assert not zero.all()
