@@ -25,6 +25,7 @@ __all__ = [
     "row_pass",
     "softmax_pass",
     "sparse_gradient",
+    "sparse_minibatches",
     "sparse_pass",
     "sweep",
     "use",
@@ -208,6 +209,21 @@ def sparse_pass(
     weight_of_head: _Array | None = None,
     n_threads: int = 1,
 ) -> Any: ...
+def sparse_minibatches(
+    rows: SparseRows,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None],
+    batch_rows: int,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
+    bias_rate: float | None = None,
+    l1: float = 0.0,
+    n_threads: int = 1,
+) -> tuple[float, int]: ...
 def sparse_gradient(
     columns: SparseColumns,
     dlogits: _Array,
