@@ -17,12 +17,15 @@ __all__ = [
     "count_threads_cost",
     "elementary",
     "helpers_started",
+    "largest_slopes",
     "linear_gradient",
+    "model_product",
     "multiply_adds",
     "read_all",
     "row_pass",
     "softmax_pass",
     "sparse_gradient",
+    "sparse_minibatches",
     "sparse_pass",
     "sweep",
     "use",
@@ -206,6 +209,21 @@ def sparse_pass(
     weight_of_head: _Array | None = None,
     n_threads: int = 1,
 ) -> Any: ...
+def sparse_minibatches(
+    rows: SparseRows,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None],
+    batch_rows: int,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
+    bias_rate: float | None = None,
+    l1: float = 0.0,
+    n_threads: int = 1,
+) -> tuple[float, int]: ...
 def sparse_gradient(
     columns: SparseColumns,
     dlogits: _Array,
@@ -215,6 +233,22 @@ def sparse_gradient(
     squares: bool = False,
     n_threads: int = 1,
 ) -> None: ...
+def sweep(
+    of: LogitRows,
+    columns: SparseColumns | _Array,
+    coordinates: tuple[_Array, ...],
+    classes: _Array,
+    wave: int,
+    mass: _Array,
+    share: _Array,
+    s: _Array,
+    penalty: tuple[float, float],
+    *,
+    bias: tuple[_Array, _Array, float] | None = None,
+    is_far: bool = False,
+    n_rounds: int = 1,
+    n_threads: int = 1,
+) -> float: ...
 def line_products(
     n_lines: int, n: int, vectors: Any, pairs: Any, n_threads: int
 ) -> list[float]: ...
@@ -277,19 +311,24 @@ def line_gram(
     l2: float,
     n_threads: int,
 ) -> list[float]: ...
-def sweep(
+def model_product(
+    name: str,
     of: LogitRows,
     columns: SparseColumns | _Array,
-    coordinates: tuple[_Array, ...],
-    classes: _Array,
-    wave: int,
-    mass: _Array,
-    share: _Array,
+    starts: _Array,
+    line_of: _Array,
+    u: _Array,
+    bias: _Array | None,
+    delta: _Array,
     s: _Array,
-    penalty: tuple[float, float],
+    share: _Array,
     *,
-    bias: tuple[_Array, _Array, float] | None = None,
-    rise: float = 0.0,
-    n_rounds: int = 1,
     n_threads: int = 1,
-) -> float: ...
+) -> None: ...
+def largest_slopes(
+    G: _Array,
+    counts: _Array,
+    dual: tuple[_Array, _Array | None, _Array, float] | None,
+    *,
+    n_threads: int = 1,
+) -> tuple[_Array, _Array]: ...
