@@ -46,8 +46,8 @@ ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
 # Where the model gained what it said, or wrong by MOST_WRONG of it at most, the optimum is as much
-# nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the minimisation has left.
-# Elsewhere it is DOUBT times what the step promised.
+# nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
+# minimisation has left. Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 
@@ -87,22 +87,21 @@ class Fit:
 
 
 class ProximalNewton:
-    """Minimises the objective of one problem.
+    """Minimises the objective of rows and of one penalty after the other.
 
     Parameters
     ----------
     rows : ClassRows
-    penalty : Penalty
     free : int64 array
         The classes whose weights may move. The others' stay 0.
     fit_intercept : bool
     """
 
-    def __init__(
-        self, rows: ClassRows, penalty: Penalty, free: NDArray[np.int64], fit_intercept: bool
-    ) -> None:
-        self.rows, self.penalty, self.free = rows, penalty, free
-        self.fit_intercept = fit_intercept
+    penalty: Penalty
+    fit: Fit
+
+    def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
+        self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
         self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
         self.rounding = float(np.finfo(rows.dtype).eps)
@@ -113,12 +112,21 @@ class ProximalNewton:
         self.counts = np.zeros(rows.n_classes, rows.dtype)
         self.counts[free] = 1
 
-    def start(self, W: Array, c: NDArray[np.float64]) -> None:
-        self.fit = Fit(W, c, np.flatnonzero(W))
-        self.box, self.is_far = BOX, True
-        self.value = self.penalty.value(self.weights())
+    def start(self, penalty: Penalty, W: Array, c: NDArray[np.float64]) -> None:
+        """Begin a fit at W (n_features, n_classes) and c, which it will change."""
         self.loss = self.rows.set_logits(W, c)
-        self.promised = math.inf
+        self._begin(penalty, Fit(W, c, np.flatnonzero(W)))
+        # from the null model there is far to go
+        self.is_far, self.promised = True, math.inf
+
+    def go_on(self, penalty: Penalty) -> None:
+        """Begin the fit of another penalty where the last one ended."""
+        self._begin(penalty, Fit(self.fit.W, self.fit.c, self.fit.support))
+        self.is_far, self.promised = False, 0.0
+
+    def _begin(self, penalty: Penalty, fit: Fit) -> None:
+        self.penalty, self.fit, self.box = penalty, fit, BOX
+        self.value = penalty.value(self.weights())
 
     def weights(self) -> Array:
         """Return those that are not 0."""
@@ -130,7 +138,7 @@ class ProximalNewton:
 
         There few weights have to move, and none of them far.
         """
-        if self.fit.W.any():
+        if len(self.fit.support):
             return
         aim = self.penalty
         most = float(self.rows.largest_slopes(self.null_slopes, self.counts, None)[0].max())
