@@ -119,7 +119,7 @@ class ClassRows:
         n = self.n_rows
         if W.any():
             logits = np.empty((n, self.n_classes), self.dtype)
-            b = (c - self.centre @ W).astype(self.dtype)
+            b = (c - self.at_centre(W)).astype(self.dtype)
             parameters = calls.Parameters(calls.weights_for(self.X, W, self.dtype), b)
             calls.forward(
                 calls.StoredRows(self.X, 1.0), parameters, calls.Sink(logits=logits), self.n_threads
@@ -128,6 +128,13 @@ class ClassRows:
         else:
             self.Z[:, :n] = c[:, None]
         return self.step(0.0)
+
+    def at_centre(self, W: Array) -> NDArray[np.float64]:
+        """Return ``centre @ W``: what intercepts lose where features are not centred."""
+        if self.columns is not None:
+            return np.zeros(self.n_classes)
+        product: NDArray[np.float64] = self.centre @ W
+        return product
 
     def step(self, t: float) -> float:
         """Set P and R to what they are at ``Z + t * delta``; return the mean loss."""

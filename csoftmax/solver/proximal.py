@@ -45,9 +45,10 @@ PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
 ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
-# What an iteration gains is at most this share of what the one before it gained, or the distance to
-# the optimum is not known.
-MOST_RATIO = 0.9
+# Where the model gained what it said, or wrong by MOST_WRONG of it at most, the optimum is as much
+# nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
+# minimisation has left. Elsewhere it is DOUBT times what the step promised.
+MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 
 
@@ -86,22 +87,21 @@ class Fit:
 
 
 class ProximalNewton:
-    """Minimises the objective of one problem.
+    """Minimises the objective of rows and of one penalty after the other.
 
     Parameters
     ----------
     rows : ClassRows
-    penalty : Penalty
     free : int64 array
         The classes whose weights may move. The others' stay 0.
     fit_intercept : bool
     """
 
-    def __init__(
-        self, rows: ClassRows, penalty: Penalty, free: NDArray[np.int64], fit_intercept: bool
-    ) -> None:
-        self.rows, self.penalty, self.free = rows, penalty, free
-        self.fit_intercept = fit_intercept
+    penalty: Penalty
+    fit: Fit
+
+    def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
+        self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
         self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
         self.rounding = float(np.finfo(rows.dtype).eps)
@@ -112,19 +112,33 @@ class ProximalNewton:
         self.counts = np.zeros(rows.n_classes, rows.dtype)
         self.counts[free] = 1
 
-    def start(self, W: Array, c: NDArray[np.float64]) -> None:
-        self.fit = Fit(W, c, np.flatnonzero(W))
-        self.box, self.is_far = BOX, True
-        self.value = self.penalty.value(W)
+    def start(self, penalty: Penalty, W: Array, c: NDArray[np.float64]) -> None:
+        """Begin a fit at W (n_features, n_classes) and c, which it will change."""
         self.loss = self.rows.set_logits(W, c)
-        self.promised = math.inf
+        self._begin(penalty, Fit(W, c, np.flatnonzero(W)))
+        # from the null model there is far to go
+        self.is_far, self.promised = True, math.inf
+
+    def go_on(self, penalty: Penalty) -> None:
+        """Begin the fit of another penalty where the last one ended."""
+        self._begin(penalty, Fit(self.fit.W, self.fit.c, self.fit.support))
+        self.is_far, self.promised = False, 0.0
+
+    def _begin(self, penalty: Penalty, fit: Fit) -> None:
+        self.penalty, self.fit, self.box = penalty, fit, BOX
+        self.value = penalty.value(self.weights())
+
+    def weights(self) -> Array:
+        """Return those that are not 0."""
+        weights: Array = self.fit.W.reshape(-1)[self.fit.support]
+        return weights
 
     def approach(self) -> None:
         """Come near from the null model, by way of stronger penalties.
 
         There few weights have to move, and none of them far.
         """
-        if self.fit.W.any():
+        if len(self.fit.support):
             return
         aim = self.penalty
         most = float(self.rows.largest_slopes(self.null_slopes, self.counts, None)[0].max())
@@ -132,14 +146,14 @@ class ProximalNewton:
             if aim.l1 * times >= most:
                 continue
             self.penalty = Penalty(aim.l1 * times, aim.l2 * times)
-            self.value = self.penalty.value(self.fit.W)
+            self.value = self.penalty.value(self.weights())
             for _ in range(PATH_STEPS):
                 self.step(self.slopes(1))
                 if self.promised <= PATH_LEFT * (self.loss + self.value):
                     break
         self.penalty = aim
-        self.value = self.penalty.value(self.fit.W)
-        self.fit.status = ""
+        self.value = self.penalty.value(self.weights())
+        self.fit.status, self.fit.estimate = "", math.inf
 
     # ---- one iteration ------------------------------------------------------------------------
 
@@ -229,8 +243,13 @@ class ProximalNewton:
             self.loss = rows.step(0.0)
             return
         self.box = min(max(self.box * (0.5 if t < 1 else 1.5), LEAST_BOX), MOST_BOX)
-        ratio = (old - loss - value) / model.gained
-        self.is_far = not ((t == 1 and ratio > 0.7) or (self.is_far and ratio > 0.9))
+        gained = old - loss - value
+        ratio = gained / model.gained
+        unsolved = CUT_SHORT if model.is_cut_short else UNSOLVED
+        fit.estimate = DOUBT * self.promised
+        if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
+            fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
+        self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
         fit.W.reshape(-1)[places] = moved
         fit.support = np.sort(places[moved != 0])
@@ -240,7 +259,7 @@ class ProximalNewton:
 
     def evaluate(self) -> None:
         """Compute the objective anew, from W and c: logits that were added up have rounding."""
-        self.value = self.penalty.value(self.fit.W)
+        self.value = self.penalty.value(self.weights())
         self.loss = self.rows.set_logits(self.fit.W, self.fit.c)
         self.fit.objective = self.loss + self.value
 
@@ -259,14 +278,12 @@ class ProximalNewton:
         """Go on until the estimate, or what is proved, is below tol * objective."""
         fit, began = self.fit, time.perf_counter()
         self.approach()
-        gains = [math.inf]
         while True:
             slopes = self.slopes(2)
             fit.lower = max(fit.lower, slopes.lower_bound())
             fit.steepest = slopes.steepest(fit.W, fit.support)
-            gains.append(fit.objective - self.loss - self.value)
             fit.objective = self.loss + self.value
-            fit.estimate = max(min(_left(gains), fit.objective - fit.lower), 0.0)
+            fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
             for name, number in (
                 ("objective", fit.objective),
                 ("bound", fit.objective - fit.lower),
@@ -285,14 +302,3 @@ class ProximalNewton:
                 return fit
             self.step(slopes)
             fit.iterations += 1
-
-
-def _left(gains: list[float]) -> float:
-    """Return how far the optimum is if iterations go on to gain as they have: a geometric series.
-
-    Its ratio is the worse of the last two.
-    """
-    if len(gains) < 4 or not gains[-1] > 0:
-        return math.inf if len(gains) < 4 else max(gains[-2], 0.0)
-    ratio = max(gains[-1] / gains[-2], gains[-2] / gains[-3], 0.0)
-    return gains[-1] * ratio / (1 - ratio) if ratio < MOST_RATIO else math.inf

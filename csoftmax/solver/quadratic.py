@@ -47,6 +47,13 @@ class Model:
         The working set.
     penalty : Penalty
     bias : Bias or None
+
+    Attributes
+    ----------
+    gained : float
+        What the minimisation has gained, about.
+    is_cut_short : bool
+        Whether conjugate gradients ended before they were done.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Model:
         self.rows, self.coordinates, self.penalty, self.bias = rows, coordinates, penalty, bias
         rows.forget_delta()
         self.gained = 0.0
+        self.is_cut_short = False
 
     def minimise(self, classes: NDArray[np.int64], wave: int, is_far: bool, is_rough: bool) -> None:
         """Sweep over `classes`, `wave` of them at a time, until little is gained."""
@@ -122,6 +130,8 @@ class Model:
             r -= a * Hd
             rb = rb - a * Hdb
             before = square
+        else:
+            self.is_cut_short = True
         return self._go(free, u, sign, step, step_bias, D, s)
 
     def _product(
