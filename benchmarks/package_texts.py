@@ -8,8 +8,8 @@ tables of the same packages, for ``python -m csoftmax bench --sparse --data FOLD
 - pairs_12000.npz: the same, made of the first 12,000 rows alone;
 - dependencies.npz: 1 for what it depends on, recommends and suggests, its tags, its maintainer.
 
-They come from the lists that apt keeps. `scipy.sparse.load_npz` reads them too. Besides the matrix a
-file has the labels `y`, the names `classes`, and `features`: those of the columns, a line for each.
+They come from the lists that apt keeps. `scipy.sparse.load_npz` reads them too. Besides the matrix
+a file has the labels `y`, the names `classes`, and `features`: the columns' names, one a line.
 """
 
 from __future__ import annotations
