@@ -389,7 +389,7 @@ def _evaluate(
     features, labels = check_labelled(model, loader, "data")
     loss, n_correct = calls.evaluate(
         calls.StoredRows(as_stored(features, model.dtype), scale_of(model, loader, "data")),
-        calls.Parameters(model.W.T, model.b),
+        calls.Parameters(calls.weights_for(features, model.W, model.dtype), model.b),
         calls.Targets(labels),
         calls.Sink(predictions=predictions),
         check_threads(n_threads),

@@ -26,7 +26,7 @@ from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.rows.base import blocks, take
+from csoftmax.rows.base import blocks, filled, take
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -182,8 +182,7 @@ def _sampled(X: Array, rows: Labels | None) -> Array:
     """Return some of the rows in use, at equal distances, in float64."""
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    sample: Array = take(X, every if rows is None else rows[every]).astype(np.float64)
-    return sample
+    return filled(take(X, every if rows is None else rows[every]))
 
 
 def measuring_bytes(X: Array) -> int:

@@ -87,6 +87,23 @@ def plans(
     ]
 
 
+def l1_bytes(X: Stored, n_classes: int, n_heads: int = 1) -> float:
+    """Return what `csoftmax.solver.l1.minimize_l1` takes at most.
+
+    By rows: logits, steps, probabilities and their differences from y, each for all classes. By
+    features: weights, gradients and what chooses among them. By columns: the entries of X, or all
+    columns of an array.
+    """
+    (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
+    by_rows = (n_rows + 128) * (4 * (n_classes + 16) + 8) * itemsize
+    by_weights = n_features * n_classes * ((n_heads + 5) * itemsize + 40)
+    if isinstance(X, CSR):
+        by_columns = 8 * (n_features + 2) + X.rows.n_entries * (4 + itemsize)
+    else:
+        by_columns = (n_rows + 128) * n_features * itemsize
+    return float((4 << 20) + by_rows + by_weights + by_columns)
+
+
 def _preconditioners(sizes: Sizes) -> dict[str, float]:
     """Return the bytes that solving takes with the preconditioners "auto" and "diagonal".
 
