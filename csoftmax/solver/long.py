@@ -124,15 +124,17 @@ class LongPairs(Pairs):
         self._append(slot, self.Sg - before[0], self.YPg - before[1], (sy, yPy, sg, yPg))
         return gPg
 
-    def direction_to(self, g: Array, P: DiagonalInverse, out: Array) -> None:
-        """Set out to ``-H g`` of the gradient that was met last."""
+    def direction_to(self, g: Array, P: DiagonalInverse, out: Array) -> float:
+        """Set out to ``-H g`` of the gradient that was met last; return ``-g H g``."""
         split, slots = self.lines.split, self.slots
         of_S, of_Y = self.coefficients()
-        self.lines.direction(
+        slope = self.lines.direction(
             self.S, self.Y, slots, of_S, of_Y, self.gamma, g, P.diagonal.of_W, P.l2, out
         )
-        rest = of_Y @ self._of_c(self.Y, slots) - self.gamma * g[split:].astype(np.float64)
+        of_c = g[split:].astype(np.float64)
+        rest = of_Y @ self._of_c(self.Y, slots) - self.gamma * of_c
         out[split:] = P.solve_c(rest) + of_S @ self._of_c(self.S, slots)
+        return slope + float(of_c @ out[split:])
 
 
 class LongLbfgs(Descent):
@@ -190,8 +192,8 @@ class LongLbfgs(Descent):
         x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
             assert self.precondition is not None
-            self.pairs.direction_to(self.point.gradient, self.precondition, direction)
-            step, objective = yield from self._search(direction, x, gradient)
+            slope = self.pairs.direction_to(self.point.gradient, self.precondition, direction)
+            step, objective = yield from self._search(direction, x, gradient, slope)
             if step is None:
                 if self.pairs.count == 0:
                     self.stalled = True
