@@ -77,6 +77,17 @@ cdef extern from "simd/kernels.h" nogil:
         const int64_t *y
         const double *weight
 
+    ctypedef struct slope_scan:
+        Py_ssize_t n_classes
+        const void *G
+        const void *null
+        const void *counts
+        const void *left
+        const void *c
+        double mix
+        void *most
+        void *most_dual
+
     ctypedef struct class_model:
         const sparse_lines *lines
         Py_ssize_t line_ld
@@ -96,7 +107,9 @@ cdef extern from "simd/kernels.h" nogil:
         const void *s
         const void *mass
         const void *share
-        double rise
+        const int64_t *y
+        int64_t number
+        bint is_far
         double *bias
         double bias_gradient
         double bias_room
@@ -183,6 +196,22 @@ cdef extern from "simd/kernels.h" nogil:
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const int64_t *classes, Py_ssize_t n_moved,
             const void *moved, void *s) noexcept nogil
         double (*descend)(const class_model *m) noexcept nogil
+        void (*add_multiple)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
+        double (*product)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
+        void (*solve_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *diagonal, double l2, const void *v, void *out) noexcept nogil
+        void (*finish_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, double factor, const void *mean, const void *bias, double l2,
+            const void *x, void *g) noexcept nogil
+        double (*largest_of_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *mean, const void *bias, const void *g) noexcept nogil
+        void (*sum_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *factors, const void *x, void *sums) noexcept nogil
+        void (*follow)(const class_model *m) noexcept nogil
+        void (*couple)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil
+        void (*slopes)(const class_model *m) noexcept nogil
+        void (*largest_slopes)(const slope_scan *scan, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil
