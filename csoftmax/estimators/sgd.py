@@ -137,6 +137,8 @@ class MinibatchDescent:
             dW, db = gradients(StoredRows(X, self.scale), dlogits)
             dW += optimizer.weight_decay * W
             _move(W, dW, velocity, optimizer.lr, optimizer.momentum)
+            if optimizer.l1:
+                W -= np.clip(W, -optimizer.lr * optimizer.l1, optimizer.lr * optimizer.l1)
             if bias_rate:
                 _move(b, db, velocities[1], bias_rate, optimizer.momentum)
         n = len(order)
@@ -151,11 +153,6 @@ class MinibatchDescent:
         knows nothing but the frequencies pi of the classes,
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
-        if task.l1_ratio and not isinstance(task.X, CSR):
-            raise ValueError(
-                f'solver is "sgd" and l1_ratio is {task.l1_ratio}, expected a sparse X, or another '
-                "solver"
-            )
         decay = (1 - task.l1_ratio) * task.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
