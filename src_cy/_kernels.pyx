@@ -20,9 +20,11 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
-    "helpers_started", "linear_gradient", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
+    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active",
+    "available", "count_threads_cost", "elementary", "helpers_started", "largest_slopes", "line_direction",
+    "line_finish", "line_gram", "line_largest", "line_meet", "line_products", "line_shift", "line_step",
+    "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
+    "sparse_gradient", "sparse_minibatches", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -136,8 +138,11 @@ include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"
 include "softmax_pass.pxi"
+include "sparse_rows.pxi"
 include "sparse_pass.pxi"
+include "sparse_updates.pxi"
 include "coordinate_descent.pxi"
+include "lines.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

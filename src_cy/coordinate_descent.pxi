@@ -128,8 +128,63 @@ cdef class Sweep(Team):
             self.classes + first, n, self.moved, self.s)
 
 
+cdef class Models:
+    """The models of all classes: arrays that the caller has given, checked, and scratch."""
+    cdef LogitRows of
+    cdef const kernel_table *kernels
+    cdef list views, memory
+    cdef sparse_lines dense
+    cdef class_model *of_class                # n_classes
+    cdef double entries                       # that a visit of all coordinates reads
+
+    def __init__(self, LogitRows of, columns, starts, line_of):
+        cdef Py_ssize_t K = of.rows.n_classes, ld = of.rows.ld, n = of.rows.n_rows, i, k, n_lines, n_all = len(line_of)
+        cdef const sparse_lines *lines = &self.dense
+        cdef const int64_t *at
+        cdef const int32_t *number
+        self.of, self.views, self.memory = of, [columns], []
+        self.kernels = &isa.f64 if of.kind == c"d" else &isa.f32
+        memset(&self.dense, 0, sizeof(sparse_lines))
+        if isinstance(columns, SparseColumns):
+            if (<SparseColumns>columns).n_rows != n or (<SparseColumns>columns).size != of.size:
+                raise ValueError("columns: expected those of the rows, of their float type")
+            lines, n_lines = &(<SparseColumns>columns).lines, (<SparseColumns>columns).n_features
+        else:
+            n_lines = len(columns)
+            self.dense.values = pointer(self.views, columns, n_lines * ld, of.kind, False, "columns")
+            self.dense.n_lines = n_lines
+        at = <const int64_t *>pointer(self.views, starts, K + 1, INT64, False, "starts")
+        number = <const int32_t *>pointer(self.views, line_of, n_all, c"i", False, "line_of")
+        for k in range(K):
+            if not 0 <= at[k] <= at[k + 1] <= n_all:
+                raise ValueError(f"starts[{k + 1}] is {at[k + 1]}, expected numbers that rise to {n_all}")
+        for i in range(n_all):
+            if not 0 <= number[i] < n_lines:
+                raise ValueError(f"line_of[{i}] is {number[i]}, expected 0..{n_lines - 1}")
+            self.entries += lines.starts[number[i] + 1] - lines.starts[number[i]] if lines.starts != NULL else n / 4
+        self.of_class = <class_model *>taken(self.memory, K * sizeof(class_model), True)
+        for k in range(K):
+            self.of_class[k].lines, self.of_class[k].line_ld, self.of_class[k].n_rows = lines, ld, n
+            self.of_class[k].line_of, self.of_class[k].n_coordinates = number + at[k], at[k + 1] - at[k]
+            self.of_class[k].p = <const char *>of.rows.P + k * ld * of.size
+
+    cdef char *of_coordinates(self, array, bint writable, str name) except? NULL:
+        return <char *>pointer(self.views, array, self.n_all(), self.of.kind, writable, name)
+
+    cdef char *of_rows(self, array, Py_ssize_t n_lines, bint writable, str name) except? NULL:
+        return <char *>pointer(self.views, array, n_lines * self.of.rows.ld, self.of.kind, writable, name)
+
+    cdef Py_ssize_t n_all(self) noexcept:
+        cdef class_model *last = &self.of_class[self.of.rows.n_classes - 1]
+        return last.line_of + last.n_coordinates - self.of_class[0].line_of
+
+    cdef Py_ssize_t place(self, Py_ssize_t k) noexcept:
+        """How many bytes before those of class k lie in an array of all coordinates."""
+        return (self.of_class[k].line_of - self.of_class[0].line_of) * self.of.size
+
+
 def sweep(LogitRows of, columns, coordinates, classes, Py_ssize_t wave, mass, share, s, penalty, *, bias=None,
-          double rise=0.0, int n_rounds=1, int n_threads=1):
+          bint is_far=False, int n_rounds=1, int n_threads=1):
     """Descend the coordinates of each class once; delta and s are where that leads. Return what it gains, about.
 
     columns: SparseColumns, or dense ones (n_lines, ld), padded with 0. coordinates: (starts, line_of, u, start,
@@ -137,89 +192,58 @@ def sweep(LogitRows of, columns, coordinates, classes, Py_ssize_t wave, mass, sh
     this order, `wave` at a time. mass (n_waves, ld): the probability of each wave. share, s (ld,). penalty: (l1, l2).
     bias: None, or (moved, gradient, room), float64 (n_classes,) twice and a number.
     """
+    at, number, weights, from_, slopes, rooms, curvatures = coordinates
+    cdef Models models = Models(of, columns, at, number)
     cdef Sweep team = Sweep()
-    cdef list views = [], memory = []
-    cdef Py_ssize_t K = of.rows.n_classes, n = of.rows.n_rows, ld = of.rows.ld, size = of.size, i, k, n_all, n_lines, w
-    cdef const int64_t *starts
-    cdef const int32_t *line_of
-    cdef char *u
-    cdef const char *start
-    cdef const char *gradient
-    cdef const char *room
-    cdef char *curvature
-    cdef char *before
+    cdef Py_ssize_t K = of.rows.n_classes, ld = of.rows.ld, n = of.rows.n_rows, size = of.size, i, k, w
+    cdef char *u = models.of_coordinates(weights, True, "u")
+    cdef char *start = models.of_coordinates(from_, False, "start")
+    cdef char *gradient = models.of_coordinates(slopes, False, "gradient")
+    cdef char *room = models.of_coordinates(rooms, False, "room")
+    cdef char *curvature = models.of_coordinates(curvatures, True, "curvature")
+    cdef char *before = taken(models.memory, max(models.n_all(), 1) * size, False)
     cdef double *moved_bias = NULL
     cdef const double *bias_gradient = NULL
-    cdef double bias_room = 0.0, entries = 0.0, gain = 0.0
-    cdef sparse_lines dense
-    cdef const sparse_lines *lines = &dense
+    cdef double bias_room = 0.0, gain = 0.0
     cdef class_model *m
-    cdef const char *mass_of
-    cdef const char *share_of
-    memset(&dense, 0, sizeof(sparse_lines))
-    if isinstance(columns, SparseColumns):
-        if (<SparseColumns>columns).n_rows != n or (<SparseColumns>columns).size != size:
-            raise ValueError("columns: expected those of the rows, of their float type")
-        lines, n_lines = &(<SparseColumns>columns).lines, (<SparseColumns>columns).n_features
-    else:
-        n_lines = len(columns)
-        dense.values = pointer(views, columns, n_lines * ld, of.kind, False, "columns")
-        dense.n_lines = n_lines
-    at, number, weights, from_, slopes, rooms, curvatures = coordinates
-    n_all = len(number)
-    starts = <const int64_t *>pointer(views, at, K + 1, INT64, False, "starts")
-    line_of = <const int32_t *>pointer(views, number, n_all, c"i", False, "line_of")
-    u = <char *>pointer(views, weights, n_all, of.kind, True, "u")
-    start = <const char *>pointer(views, from_, n_all, of.kind, False, "start")
-    gradient = <const char *>pointer(views, slopes, n_all, of.kind, False, "gradient")
-    room = <const char *>pointer(views, rooms, n_all, of.kind, False, "room")
-    curvature = <char *>pointer(views, curvatures, n_all, of.kind, True, "curvature")
-    for k in range(K):
-        if not 0 <= starts[k] <= starts[k + 1] <= n_all:
-            raise ValueError(f"starts[{k + 1}] is {starts[k + 1]}, expected numbers that rise to {n_all}")
-    for i in range(n_all):
-        if not 0 <= line_of[i] < n_lines:
-            raise ValueError(f"line_of[{i}] is {line_of[i]}, expected 0..{n_lines - 1}")
-        entries += lines.starts[line_of[i] + 1] - lines.starts[line_of[i]] if lines.starts != NULL else n / 4
     team.n_active = len(classes)
-    team.classes = <const int64_t *>pointer(views, classes, team.n_active, INT64, False, "classes")
+    team.classes = <const int64_t *>pointer(models.views, classes, team.n_active, INT64, False, "classes")
     if wave < 1:
         raise ValueError(f"wave is {wave}, expected at least 1")
     if team.n_active == 0:
         return 0.0
     team.wave = wave = min(wave, team.n_active)
     team.n_waves = ceil_div(team.n_active, wave)
-    mass_of = <const char *>pointer(views, mass, team.n_waves * ld, of.kind, False, "mass")
-    share_of = <const char *>pointer(views, share, ld, of.kind, False, "share")
-    team.s = <char *>pointer(views, s, ld, of.kind, True, "s")
+    cdef char *mass_of = models.of_rows(mass, team.n_waves, False, "mass")
+    cdef char *share_of = models.of_rows(share, 1, False, "share")
+    team.s = models.of_rows(s, 1, True, "s")
     if bias is not None:
-        moved_bias = <double *>pointer(views, bias[0], K, c"d", True, "bias")
-        bias_gradient = <const double *>pointer(views, bias[1], K, c"d", False, "bias")
+        moved_bias = <double *>pointer(models.views, bias[0], K, c"d", True, "bias")
+        bias_gradient = <const double *>pointer(models.views, bias[1], K, c"d", False, "bias")
         bias_room = bias[2]
-    team.of, team.kernels = of, &isa.f64 if of.kind == c"d" else &isa.f32
+    team.of, team.kernels = of, models.kernels
     team.n_row_pieces = ceil_div(n, LOGIT_ROWS * LOGIT_BLOCKS)
     team.n_tickets = team.n_active + team.n_waves * team.n_row_pieces
     team.n_threads = threads_that_pay(
         n_threads, wave, max(wave, team.n_row_pieces),
-        entries * (1 + n_rounds) / 2 * SWEPT_ENTRY + SWEPT_LOGIT * n * team.n_active, 2 * team.n_waves)
+        models.entries * (1 + n_rounds) / 2 * SWEPT_ENTRY + SWEPT_LOGIT * n * team.n_active, 2 * team.n_waves)
     team.scratch_bytes = round_up(2 * ld * size, 64) + 64
-    team.scratches = taken(memory, team.scratch_bytes * team.n_threads, False)
-    team.moved = taken(memory, wave * ld * size, True)
-    team.gain_of = <double *>taken(memory, team.n_active * sizeof(double), True)
-    team.models = <class_model *>taken(memory, team.n_active * sizeof(class_model), True)
-    before = taken(memory, max(n_all, 1) * size, False)
+    team.scratches = taken(models.memory, team.scratch_bytes * team.n_threads, False)
+    team.moved = taken(models.memory, wave * ld * size, True)
+    team.gain_of = <double *>taken(models.memory, team.n_active * sizeof(double), True)
+    team.models = <class_model *>taken(models.memory, team.n_active * sizeof(class_model), True)
     for i in range(team.n_active):
         k = team.classes[i]
         if not 0 <= k < K:
             raise ValueError(f"classes[{i}] is {k}, expected 0..{K - 1}")
-        m, w = &team.models[i], starts[k] * size
-        m.lines, m.line_ld, m.n_rows, m.n_coordinates = lines, ld, n, starts[k + 1] - starts[k]
-        m.line_of, m.u, m.start, m.gradient = line_of + starts[k], u + w, start + w, gradient + w
-        m.room, m.curvature, m.before = room + w, curvature + w, before + w
+        m, w = &team.models[i], models.place(k)
+        m[0] = models.of_class[k]
+        m.u, m.start, m.gradient, m.room = u + w, start + w, gradient + w, room + w
+        m.curvature, m.before = curvature + w, before + w
         m.l1, m.l2 = penalty
-        m.p, m.delta = <const char *>of.rows.P + k * ld * size, <const char *>of.rows.delta + k * ld * size
-        m.s, m.mass, m.share = team.s, mass_of + i // wave * ld * size, share_of
-        m.rise, m.n_rounds = rise, n_rounds
+        m.delta, m.s = <const char *>of.rows.delta + k * ld * size, team.s
+        m.mass, m.share = mass_of + i // wave * ld * size, share_of
+        m.is_far, m.n_rounds, m.y, m.number = is_far, n_rounds, of.rows.y, k
         m.bias, m.bias_gradient, m.bias_room = NULL, 0.0, bias_room
         if moved_bias != NULL:
             m.bias, m.bias_gradient = moved_bias + k, bias_gradient[k]
@@ -228,6 +252,110 @@ def sweep(LogitRows of, columns, coordinates, classes, Py_ssize_t wave, mass, sh
     for i in range(team.n_active):
         gain += team.gain_of[i]
     return gain
+
+
+cdef class Products(Team):
+    """`follow` and `couple`, or `slopes`: a piece for each class, then row pieces."""
+    cdef Models models
+    cdef Py_ssize_t n_classes
+    cdef bint follows
+    cdef char *delta
+    cdef char *s
+    cdef char *scratches                      # one per thread
+    cdef Py_ssize_t scratch_bytes
+
+    cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
+        return self.n_classes if ticket >= self.n_classes else 0
+
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        cdef Py_ssize_t begin
+        if ticket >= self.n_classes:
+            begin = (ticket - self.n_classes) * LOGIT_ROWS * LOGIT_BLOCKS
+            self.models.kernels.couple(
+                &self.models.of.rows, begin,
+                min(<Py_ssize_t>(LOGIT_ROWS * LOGIT_BLOCKS), self.models.of.rows.n_rows - begin), self.delta, self.s)
+        elif self.follows:
+            self.models.kernels.follow(&self.models.of_class[ticket])
+        else:
+            self.models.of_class[ticket].scratch = self.scratches + thread * self.scratch_bytes
+            self.models.kernels.slopes(&self.models.of_class[ticket])
+
+
+def model_product(str name, LogitRows of, columns, starts, line_of, u, bias, delta, s, share, *, int n_threads=1):
+    """"follow": delta and s become those of a step u of the coordinates and `bias` of the intercepts (None: 0).
+
+    "slopes": u and bias become the slopes that delta and s add to the model. starts, line_of as for `sweep`, u like
+    line_of; delta (n_classes, ld).
+    """
+    cdef Models models = Models(of, columns, starts, line_of)
+    cdef Products team = Products()
+    cdef Py_ssize_t k, K = of.rows.n_classes, n = of.rows.n_rows, ld = of.rows.ld
+    cdef char *weights = models.of_coordinates(u, True, "u")
+    cdef char *share_of = models.of_rows(share, 1, False, "share")
+    cdef double *moved_bias = NULL
+    if name not in ("follow", "slopes"):
+        raise ValueError(f'name is {name!r}, expected "follow" or "slopes"')
+    team.models, team.n_classes, team.follows = models, K, name == "follow"
+    team.delta, team.s = models.of_rows(delta, K, True, "delta"), models.of_rows(s, 1, True, "s")
+    if bias is not None:
+        moved_bias = <double *>pointer(models.views, bias, K, c"d", True, "bias")
+    for k in range(K):
+        models.of_class[k].u, models.of_class[k].share = weights + models.place(k), share_of
+        models.of_class[k].delta = models.of_class[k].moved = team.delta + k * ld * of.size
+        models.of_class[k].s = team.s
+        if moved_bias != NULL:
+            models.of_class[k].bias = moved_bias + k
+    team.n_tickets = K + (ceil_div(n, LOGIT_ROWS * LOGIT_BLOCKS) if team.follows else 0)
+    team.n_threads = threads_that_pay(
+        n_threads, K, team.n_tickets, models.entries * SWEPT_ENTRY / 2 + LOGIT * n * K, 1)
+    team.scratch_bytes = round_up(ld * of.size, 64) + 64
+    team.scratches = taken(models.memory, team.scratch_bytes * team.n_threads, False)
+    team.run()
+
+
+cdef class Scan(Team):
+    cdef const kernel_table *kernels
+    cdef slope_scan scan
+    cdef Py_ssize_t n_features, piece_features
+
+    cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
+        cdef Py_ssize_t begin = ticket * self.piece_features
+        self.kernels.largest_slopes(&self.scan, begin, min(begin + self.piece_features, self.n_features))
+
+
+def largest_slopes(G, counts, dual, *, int n_threads=1):
+    """(most, most_dual), each (n_features,): the largest |G[j, k]| of the classes that count, and that of R.
+
+    dual: None (R is G) or (null, left, c, mix): R = (1 - mix) (G - left[j] c[k]) + mix * null. All of one float type.
+    """
+    import numpy as np
+    cdef Scan team = Scan()
+    cdef list views = []
+    cdef char kind = kind_of_floats(counts, "counts")
+    cdef Py_ssize_t K = len(counts), d = len(G)
+    most, most_dual = np.empty(d, counts.dtype), np.empty(d, counts.dtype)
+    team.kernels = &isa.f64 if kind == c"d" else &isa.f32
+    team.scan.n_classes = K
+    team.scan.G = pointer(views, G, d * K, kind, False, "G")
+    team.scan.counts = pointer(views, counts, K, kind, False, "counts")
+    team.scan.most = <void *>pointer(views, most, d, kind, True, "most")
+    team.scan.most_dual = <void *>pointer(views, most_dual, d, kind, True, "most")
+    if dual is not None:
+        null, left, c, team.scan.mix = dual
+        team.scan.null = pointer(views, null, d * K, kind, False, "null")
+        team.scan.c = pointer(views, c, K, kind, False, "c")
+        if left is not None:
+            team.scan.left = pointer(views, left, d, kind, False, "left")
+    team.n_features, team.piece_features = d, max(1, 65536 // K)
+    team.n_tickets = ceil_div(d, team.piece_features)
+    team.n_threads = threads_that_pay(
+        n_threads, team.n_tickets, team.n_tickets, 8.0 * of_size(kind) * d * K / BANDWIDTH / 4, 0)
+    team.run()
+    return most, most_dual
+
+
+cdef inline Py_ssize_t of_size(char kind) noexcept:
+    return 8 if kind == c"d" else 4
 
 
 cdef char *taken(list memory, Py_ssize_t n_bytes, bint zeroed) except NULL:

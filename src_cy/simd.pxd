@@ -55,6 +55,13 @@ cdef extern from "simd/kernels.h" nogil:
         double scale
         bint adds
 
+    ctypedef struct sparse_rests:
+        double W_of_W
+        double W_of_velocity
+        double velocity_of_W
+        double velocity_of_velocity
+        double shrinks
+
     enum:
         LOGIT_ROWS
 
@@ -69,6 +76,17 @@ cdef extern from "simd/kernels.h" nogil:
         Py_ssize_t R_ld
         const int64_t *y
         const double *weight
+
+    ctypedef struct slope_scan:
+        Py_ssize_t n_classes
+        const void *G
+        const void *null
+        const void *counts
+        const void *left
+        const void *c
+        double mix
+        void *most
+        void *most_dual
 
     ctypedef struct class_model:
         const sparse_lines *lines
@@ -89,7 +107,9 @@ cdef extern from "simd/kernels.h" nogil:
         const void *s
         const void *mass
         const void *share
-        double rise
+        const int64_t *y
+        int64_t number
+        bint is_far
         double *bias
         double bias_gradient
         double bias_room
@@ -161,6 +181,12 @@ cdef extern from "simd/kernels.h" nogil:
         void (*sparse_product)(
             const sparse_lines *lines, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n_classes, const void *M,
             Py_ssize_t ld, bint squares, const sparse_sink *sink) noexcept nogil
+        void (*sparse_step)(
+            Py_ssize_t n_lines, const int32_t *at, Py_ssize_t n_classes, const void *gradient,
+            Py_ssize_t gradient_ld, Py_ssize_t ld, const gradient_sink *sink, double shrinks) noexcept nogil
+        void (*sparse_rest)(
+            Py_ssize_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
+            Py_ssize_t n_classes, void *W, void *velocity, Py_ssize_t ld) noexcept nogil
         double (*logit_step)(
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, double step) noexcept nogil
         double (*logit_entropy)(
@@ -170,6 +196,22 @@ cdef extern from "simd/kernels.h" nogil:
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const int64_t *classes, Py_ssize_t n_moved,
             const void *moved, void *s) noexcept nogil
         double (*descend)(const class_model *m) noexcept nogil
+        void (*add_multiple)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
+        double (*product)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
+        void (*solve_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *diagonal, double l2, const void *v, void *out) noexcept nogil
+        void (*finish_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, double factor, const void *mean, const void *bias, double l2,
+            const void *x, void *g) noexcept nogil
+        double (*largest_of_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *mean, const void *bias, const void *g) noexcept nogil
+        void (*sum_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *factors, const void *x, void *sums) noexcept nogil
+        void (*follow)(const class_model *m) noexcept nogil
+        void (*couple)(
+            const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil
+        void (*slopes)(const class_model *m) noexcept nogil
+        void (*largest_slopes)(const slope_scan *scan, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
         elementary_kernel exp_nonpositive
         elementary_kernel log_from_one
         double (*multiply_adds)(Py_ssize_t n, void *result) noexcept nogil

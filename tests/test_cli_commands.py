@@ -150,7 +150,11 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("evaluate", f"data label-column labels {TABLE} threads"),
         ("predict", f"output label-column probabilities {TABLE} threads"),
-        ("bench", "only peers rounds quick solver small book json chart compare from"),
+        (
+            "bench",
+            "only peers rounds quick solver small book sparse data slow-peers json chart compare "
+            "from",
+        ),
         ("info", ""),
     ],
 )

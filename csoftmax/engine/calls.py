@@ -58,6 +58,7 @@ class Step(NamedTuple):
     W_velocity: Array | None = None  # None: no momentum
     b_velocity: Array | None = None
     bias_rate: float | None = None  # None: the learning rate
+    l1: float = 0.0  # sparse rows only
 
 
 class LogitTargets(NamedTuple):
@@ -171,10 +172,20 @@ def minibatches(
     batch_size: int,
     n_threads: int,
 ) -> tuple[float, int]:
-    """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
+    """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates.
+
+    W is class-major, for sparse rows too: they make lines of it and of its velocity, and write them
+    back at the end, which takes as long as some minibatches.
+    """
+    if type(rows.X) is CSR:
+        return _kernels.sparse_minibatches(
+            rows.X.rows, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
+            sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:6],
+            bias_rate=step.bias_rate, l1=step.l1, n_threads=n_threads,
+        )  # fmt: skip
     return _kernels.row_pass(
         rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
-        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
+        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:6],
         bias_rate=step.bias_rate, n_threads=n_threads,
     )  # fmt: skip
 

@@ -119,7 +119,7 @@ class ClassRows:
         n = self.n_rows
         if W.any():
             logits = np.empty((n, self.n_classes), self.dtype)
-            b = (c - self.centre @ W).astype(self.dtype)
+            b = (c - self.at_centre(W)).astype(self.dtype)
             parameters = calls.Parameters(calls.weights_for(self.X, W, self.dtype), b)
             calls.forward(
                 calls.StoredRows(self.X, 1.0), parameters, calls.Sink(logits=logits), self.n_threads
@@ -128,6 +128,13 @@ class ClassRows:
         else:
             self.Z[:, :n] = c[:, None]
         return self.step(0.0)
+
+    def at_centre(self, W: Array) -> NDArray[np.float64]:
+        """Return ``centre @ W``: what intercepts lose where features are not centred."""
+        if self.columns is not None:
+            return np.zeros(self.n_classes)
+        product: NDArray[np.float64] = self.centre @ W
+        return product
 
     def step(self, t: float) -> float:
         """Set P and R to what they are at ``Z + t * delta``; return the mean loss."""
@@ -227,10 +234,23 @@ class ClassRows:
             self._dense = more
         return self._dense, self._slot[features]
 
+    def largest_slopes(
+        self, G: Array, counts: Array, dual: tuple[Array, Array | None, Array, float] | None
+    ) -> tuple[Array, Array]:
+        """Return the largest |G| of each feature, and the largest slope of a dual point's.
+
+        `counts` is 1 for the classes that are looked at, 0 for the others. The dual point's are
+        ``(1 - mix) (G - left[j] c[k]) + mix null``, with dual = (null, left, c, mix); None: G.
+        """
+        return _kernels.largest_slopes(G, counts, dual, n_threads=self.n_threads)
+
     def masses(self, classes: NDArray[np.int64], wave: int) -> Array:
         """Return the probability of each wave of classes, by row."""
-        starts = np.arange(0, len(classes), wave)
-        return np.add.reduceat(self.P[classes], starts, axis=0)
+        n_waves = -(-len(classes) // wave)
+        sums = np.zeros((n_waves, self.P.shape[1]), self.dtype)
+        for i, k in enumerate(classes):
+            sums[i // wave] += self.P[k]
+        return sums
 
     def forget_delta(self) -> None:
         self.delta[:] = 0
@@ -244,14 +264,42 @@ class ClassRows:
         mass: Array,
         penalty: tuple[float, float],
         bias: Bias | None,
-        rise: float,
+        is_far: bool,
         n_rounds: int,
     ) -> float:
         """Descend each class once; return about what the model gains."""
         columns, lines = self._lines_of(coordinates.feature)
         gain: float = _kernels.sweep(
             self._rows, columns, (coordinates.starts, lines, *coordinates[2:]), classes, wave, mass,
-            self.share, self.s, penalty, bias=bias, rise=rise, n_rounds=n_rounds,
+            self.share, self.s, penalty, bias=bias, is_far=is_far, n_rounds=n_rounds,
             n_threads=self.n_threads,
         )  # fmt: skip
         return gain
+
+    def follow(
+        self, starts: NDArray[np.int64], feature: NDArray[np.int32], step: Array,
+        bias: NDArray[np.float64] | None, delta: Array, s: Array,
+    ) -> None:  # fmt: skip
+        """Set delta and s to what a step of some coordinates, and of the intercepts, makes them."""
+        self._product("follow", starts, feature, step, bias, delta, s)
+
+    def slopes(
+        self, starts: NDArray[np.int64], feature: NDArray[np.int32], delta: Array, s: Array
+    ) -> tuple[Array, NDArray[np.float64]]:
+        """Return what delta and s add to the model's slopes in some coordinates and intercepts.
+
+        Of the step that `follow` was given these are its products with the Hessian.
+        """
+        of_step, of_bias = np.empty(len(feature), self.dtype), np.empty(self.n_classes)
+        self._product("slopes", starts, feature, of_step, of_bias, delta, s)
+        return of_step, of_bias
+
+    def _product(
+        self, name: str, starts: NDArray[np.int64], feature: NDArray[np.int32], step: Array,
+        bias: NDArray[np.float64] | None, delta: Array, s: Array,
+    ) -> None:  # fmt: skip
+        columns, lines = self._lines_of(feature)
+        _kernels.model_product(
+            name, self._rows, columns, starts, lines, step, bias, delta, s, self.share,
+            n_threads=self.n_threads,
+        )  # fmt: skip

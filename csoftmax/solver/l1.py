@@ -175,15 +175,14 @@ class _Heads:
         for r in sorted(set(problem.weight_of_head.tolist())):
             heads = np.flatnonzero(problem.weight_of_head == r)
             strengths = [problem.penalties[h].strength for h in heads]
-            rows, before = problem.rows(r), None
-            for h in heads[np.argsort(strengths, kind="stable")[::-1]]:
-                newton = ProximalNewton(
-                    rows, problem.penalties[h], problem.free, problem.fit_intercept
-                )
-                W, c = self._start_of(int(h), rows) if before is None else before
-                newton.start(W.copy(), c.copy())
+            rows = problem.rows(r)
+            newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
+            for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]]):
+                if n > 0 and self.path:
+                    newton.go_on(problem.penalties[h])
+                else:
+                    newton.start(problem.penalties[h], *self._start_of(int(h), rows))
                 self._run(int(h), newton)
-                before = (newton.fit.W, newton.fit.c) if self.path else None
 
     def _start_of(self, h: int, rows: ClassRows) -> tuple[Array, NDArray[np.float64]]:
         problem, (given_W, given_b) = self.problem, self.starts
@@ -194,7 +193,7 @@ class _Heads:
             W[:, problem.free] = given_W[h, problem.free].T * problem.scale
             W[:, ~present] = 0
         if given_b is not None and problem.fit_intercept:
-            c[present] = (given_b[h] + rows.centre @ W)[present]
+            c[present] = (given_b[h] + rows.at_centre(W))[present]
             c[present] -= c[present].mean()
         return W, c
 
@@ -218,7 +217,6 @@ class _Heads:
 
         if self.ended:
             newton.fit.status = self.ended
-            newton.evaluate()
         else:
             try:
                 newton.run(self.tol, self.max_iter, report)
@@ -243,9 +241,10 @@ class _Heads:
     def _keep(self, h: int, newton: ProximalNewton) -> None:
         """Note W and b of a head as its caller wants them."""
         fit, rows, problem = newton.fit, newton.rows, self.problem
-        np.divide(fit.W, rows.dtype.type(problem.scale), out=self.W[h])
+        weights = newton.weights() / rows.dtype.type(problem.scale)
+        self.W[h].reshape(-1)[fit.support] = weights
         if problem.fit_intercept:
-            b, present = fit.c - rows.centre @ fit.W, rows.shares > 0
+            b, present = fit.c - rows.at_centre(fit.W), rows.shares > 0
             b[present] -= b[0] if len(problem.free) < problem.n_classes else b[present].mean()
             b[~present] = ABSENT_BIAS
             self.b[h] = b

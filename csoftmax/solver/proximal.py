@@ -26,28 +26,29 @@ from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
 from csoftmax.solver.penalty import Penalty
+from csoftmax.solver.quadratic import Model
+from csoftmax.solver.slopes import Slopes
 from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
 # not see each other move, and the more of a row's probability a wave has, the shorter its steps.
 WAVE, WAVE_SHARE = 8, 5
-# A sweep visits each coordinate once, and those that are not 0 again.
-ROUNDS = 3
-# A model is left when a sweep gains less than this share of what all have gained, or after so many.
-LAST_GAIN, MOST_SWEEPS = 0.02, 12
-# A working set has the weights that are not 0, and at most so many times as many others, at least
-# LEAST_NEW for each class; those whose gradients are largest.
-GROWTH, LEAST_NEW = 1.0, 20
 # No logit is moved by one coordinate by more than a box. It starts at BOX, is halved where a line
 # search had to shorten its step, and grows otherwise.
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
 # The line search takes a step that gains this share of what the slope promises.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# A fit begins at penalties so many times as strong, with as many steps at most, until a step
+# promises no more than PATH_LEFT of the objective.
+PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
+# Models are minimised roughly until a step promises no more than this share of the objective.
+ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
-# What an iteration gains is at most this share of what the one before it gained, or the distance to
-# the optimum is not known.
-MOST_RATIO = 0.9
+# Where the model gained what it said, or wrong by MOST_WRONG of it at most, the optimum is as much
+# nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
+# minimisation has left. Elsewhere it is DOUBT times what the step promised.
+MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 
 
@@ -58,6 +59,8 @@ class Fit:
     Attributes
     ----------
     W, c : ndarray (n_features, n_classes), (n_classes,)
+    support : ndarray
+        The places in W, as a flat array, of the weights that are not 0.
     objective : float
     lower : float
         A proved lower bound of the optimum; the best so far.
@@ -73,6 +76,7 @@ class Fit:
 
     W: Array
     c: NDArray[np.float64]
+    support: NDArray[np.int64]
     objective: float = math.inf
     lower: float = 0.0
     estimate: float = math.inf
@@ -83,35 +87,73 @@ class Fit:
 
 
 class ProximalNewton:
-    """Minimises the objective of one problem.
+    """Minimises the objective of rows and of one penalty after the other.
 
     Parameters
     ----------
     rows : ClassRows
-    penalty : Penalty
     free : int64 array
         The classes whose weights may move. The others' stay 0.
     fit_intercept : bool
     """
 
-    def __init__(
-        self, rows: ClassRows, penalty: Penalty, free: NDArray[np.int64], fit_intercept: bool
-    ) -> None:
-        self.rows, self.penalty, self.free = rows, penalty, free
-        self.fit_intercept = fit_intercept
+    penalty: Penalty
+    fit: Fit
+
+    def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
+        self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
         self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
         self.rounding = float(np.finfo(rows.dtype).eps)
         c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
         self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), c)
-        # of the probabilities that all rows have there
-        self.null_gradient = rows.gradient(np.zeros(rows.n_classes))[:, free]
+        self.null_slopes = rows.gradient(np.zeros(rows.n_classes))
+        self.null_gradient = self.null_slopes if fit_intercept else None
+        self.counts = np.zeros(rows.n_classes, rows.dtype)
+        self.counts[free] = 1
 
-    def start(self, W: Array, c: NDArray[np.float64]) -> None:
-        self.fit = Fit(W, c)
-        self.box, self.rise = BOX, 0.0 if W.any() else BOX
-        self.value = self.penalty.value(W)
+    def start(self, penalty: Penalty, W: Array, c: NDArray[np.float64]) -> None:
+        """Begin a fit at W (n_features, n_classes) and c, which it will change."""
         self.loss = self.rows.set_logits(W, c)
+        self._begin(penalty, Fit(W, c, np.flatnonzero(W)))
+        # from the null model there is far to go
+        self.is_far, self.promised = True, math.inf
+
+    def go_on(self, penalty: Penalty) -> None:
+        """Begin the fit of another penalty where the last one ended."""
+        self._begin(penalty, Fit(self.fit.W, self.fit.c, self.fit.support))
+        self.is_far, self.promised = False, 0.0
+
+    def _begin(self, penalty: Penalty, fit: Fit) -> None:
+        self.penalty, self.fit, self.box = penalty, fit, BOX
+        self.value = penalty.value(self.weights())
+
+    def weights(self) -> Array:
+        """Return those that are not 0."""
+        weights: Array = self.fit.W.reshape(-1)[self.fit.support]
+        return weights
+
+    def approach(self) -> None:
+        """Come near from the null model, by way of stronger penalties.
+
+        There few weights have to move, and none of them far.
+        """
+        if len(self.fit.support):
+            return
+        aim = self.penalty
+        most = float(self.rows.largest_slopes(self.null_slopes, self.counts, None)[0].max())
+        for times in PATH:
+            if aim.l1 * times >= most:
+                continue
+            self.penalty = Penalty(aim.l1 * times, aim.l2 * times)
+            self.value = self.penalty.value(self.weights())
+            for _ in range(PATH_STEPS):
+                self.step(self.slopes(1))
+                if self.promised <= PATH_LEFT * (self.loss + self.value):
+                    break
+        self.penalty = aim
+        self.value = self.penalty.value(self.weights())
+        self.fit.status, self.fit.estimate = "", math.inf
 
     # ---- one iteration ------------------------------------------------------------------------
 
@@ -148,83 +190,38 @@ class ProximalNewton:
         step *= min(1.0, self.box / max(float(np.abs(step).max()), 1e-300))
         return step
 
-    def lower_bound(self, G: Array, g: NDArray[np.float64]) -> float:
-        """Return what the dual point at P proves: a lower bound of the optimum.
+    def slopes(self, most: int) -> Slopes:
+        """Move the intercepts, `most` times at most; return the slopes there."""
+        g = self.solve_bias(most)
+        return Slopes(self.rows, self.penalty, self.counts, g, self.null_gradient)
 
-        See `csoftmax.solver.bound` for the point whose classes have the shares of the labels. Here
-        y + factor (p' - y) follows, with the largest factor for which the penalty's conjugate is
-        finite.
-        """
-        rows, mix, v = self.rows, 0.0, np.zeros(self.rows.n_classes)
-        R = G[:, self.free]
-        if self.fit_intercept:
-            shares, c = rows.shares[self.present], g[self.present]
-            mix = max(0.0, float((1 - shares / np.maximum(shares + c, 1e-300)).max()))
-            if mix > 0:
-                v[self.present] = np.maximum((shares - (1 - mix) * (shares + c)) / mix, 0.0)
-            left = rows.mean - rows.centre  # what the gradient of centred features has not lost yet
-            if left.any():
-                R = R - np.outer(left, g[self.free]).astype(R.dtype)
-            R = R * R.dtype.type(1 - mix) + self.null_gradient * R.dtype.type(mix)
-        best = 0.0
-        for factor in {1.0, Penalty(self.penalty.l1, 0.0).feasible(R)}:
-            conjugate = self.penalty.conjugate(R * R.dtype.type(factor * (1 - self.rounding)))
-            if conjugate < math.inf:
-                best = max(best, rows.entropy(factor, mix, v) - conjugate)
-        return best
-
-    def steepest(self, G: Array) -> float:
-        W, l1, l2 = self.fit.W[:, self.free], self.penalty.l1, self.penalty.l2
-        slopes = G[:, self.free] + W * W.dtype.type(l2)
-        at_zero = np.maximum(np.abs(slopes) - l1, 0)
-        missing = np.where(W == 0, at_zero, np.abs(slopes + np.sign(W) * l1))
-        return float(missing.max(initial=0.0))
-
-    def working_set(self, G: Array, g: NDArray[np.float64]) -> tuple[Coordinates, Array]:
-        """Return the weights that are to move, and the class of each."""
-        W, rows, l1 = self.fit.W, self.rows, self.penalty.l1
-        nonzero = W != 0
-        exceeds = np.abs(G) > l1
-        pinned = np.ones(rows.n_classes, bool)
-        pinned[self.free] = False
-        exceeds[:, pinned] = False
-        new = np.flatnonzero(exceeds & ~nonzero)
-        n_old = int(np.count_nonzero(nonzero))
-        most = max(int(GROWTH * n_old), LEAST_NEW * len(self.free))
-        if len(new) > most:
-            slopes = np.abs(G.reshape(-1)[new])
-            new = new[np.argpartition(-slopes, most)[:most]]
-        chosen = np.concatenate([np.flatnonzero(nonzero), new])
-        feature, of_class = np.divmod(chosen, rows.n_classes)
+    def coordinates(self, slopes: Slopes) -> tuple[Coordinates, NDArray[np.int64]]:
+        """Return the weights that are to move, class after class, and their places in W."""
+        rows, W = self.rows, self.fit.W
+        places = slopes.working_set(W, self.fit.support)
+        feature, of_class = np.divmod(places, rows.n_classes)
         order = np.lexsort((feature, of_class))
-        feature, of_class = feature[order], of_class[order]
+        places, feature, of_class = places[order], feature[order], of_class[order]
         starts = np.zeros(rows.n_classes + 1, np.int64)
         np.cumsum(np.bincount(of_class, minlength=rows.n_classes), out=starts[1:])
-        u = W[feature, of_class]
-        room = (self.box / rows.largest[feature]).astype(rows.dtype)
+        u = W.reshape(-1)[places]
         coordinates = Coordinates(
-            starts, feature.astype(np.int32), u.copy(), u, G[feature, of_class], room,
-            np.full(len(u), -1, rows.dtype),
+            starts, feature.astype(np.int32), u.copy(), u, slopes.G.reshape(-1)[places],
+            (self.box / rows.largest[feature]).astype(rows.dtype), np.full(len(u), -1, rows.dtype),
         )  # fmt: skip
-        return coordinates, of_class
+        return coordinates, places
 
-    def step(self, G: Array, g: NDArray[np.float64]) -> None:
+    def step(self, slopes: Slopes) -> None:
         """Solve the model, and go where that leads."""
         rows, fit, penalty = self.rows, self.fit, self.penalty
-        coordinates, of_class = self.working_set(G, g)
+        coordinates, places = self.coordinates(slopes)
+        g = slopes.g
         sizes = np.diff(coordinates.starts)[self.free]
         classes = self.free[np.argsort(-sizes, kind="stable")]
-        mass = rows.masses(classes, self.wave)
         bias = Bias(np.zeros(rows.n_classes), g, self.box) if self.fit_intercept else None
-        rows.forget_delta()
-        gains: list[float] = []
-        while len(gains) < MOST_SWEEPS and (len(gains) < 2 or gains[-1] > LAST_GAIN * sum(gains)):
-            gains.append(
-                rows.sweep(
-                    coordinates, classes, self.wave, mass, (penalty.l1, penalty.l2), bias,
-                    self.rise, ROUNDS,
-                )
-            )  # fmt: skip
+        model = Model(rows, coordinates, penalty, bias)
+        is_rough = self.promised > ROUGH * (self.loss + self.value)
+        model.minimise(classes, self.wave, self.is_far, is_rough)
         u, u0 = coordinates.u, coordinates.start
         du = (u - u0).astype(np.float64)
         base = self.value - penalty.value(u0)
@@ -233,6 +230,7 @@ class ProximalNewton:
         if bias is not None:
             slope += float(g @ bias.moved)
         t, old = 1.0, self.loss + self.value
+        self.promised = -slope
         while True:
             loss = rows.step(t)
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
@@ -245,16 +243,23 @@ class ProximalNewton:
             self.loss = rows.step(0.0)
             return
         self.box = min(max(self.box * (0.5 if t < 1 else 1.5), LEAST_BOX), MOST_BOX)
-        self.rise = 0.0 if t == 1 else 1.0
+        gained = old - loss - value
+        ratio = gained / model.gained
+        unsolved = CUT_SHORT if model.is_cut_short else UNSOLVED
+        fit.estimate = DOUBT * self.promised
+        if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
+            fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
+        self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
-        fit.W[coordinates.feature, of_class] = moved
+        fit.W.reshape(-1)[places] = moved
+        fit.support = np.sort(places[moved != 0])
         if bias is not None:
             fit.c += t * bias.moved
         self.loss, self.value = loss, value
 
     def evaluate(self) -> None:
         """Compute the objective anew, from W and c: logits that were added up have rounding."""
-        self.value = self.penalty.value(self.fit.W)
+        self.value = self.penalty.value(self.weights())
         self.loss = self.rows.set_logits(self.fit.W, self.fit.c)
         self.fit.objective = self.loss + self.value
 
@@ -272,20 +277,18 @@ class ProximalNewton:
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
         """Go on until the estimate, or what is proved, is below tol * objective."""
         fit, began = self.fit, time.perf_counter()
-        gains = [math.inf]
+        self.approach()
         while True:
-            g = self.solve_bias(2)
-            G = self.rows.gradient(g)
-            fit.lower = max(fit.lower, self.lower_bound(G, g))
-            fit.steepest = self.steepest(G)
-            gains.append(fit.objective - self.loss - self.value)
+            slopes = self.slopes(2)
+            fit.lower = max(fit.lower, slopes.lower_bound())
+            fit.steepest = slopes.steepest(fit.W, fit.support)
             fit.objective = self.loss + self.value
-            fit.estimate = max(min(_left(gains), fit.objective - fit.lower), 0.0)
+            fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
             for name, number in (
                 ("objective", fit.objective),
                 ("bound", fit.objective - fit.lower),
                 ("estimate", fit.estimate),
-                ("selected", float(np.count_nonzero(fit.W))),
+                ("selected", float(len(fit.support))),
                 ("seconds", time.perf_counter() - began),
             ):
                 fit.history[name].append(number)
@@ -297,16 +300,5 @@ class ProximalNewton:
                 fit.status = "limit"
             if fit.status:
                 return fit
-            self.step(G, g)
+            self.step(slopes)
             fit.iterations += 1
-
-
-def _left(gains: list[float]) -> float:
-    """Return how far the optimum is if iterations go on to gain as they have: a geometric series.
-
-    Its ratio is the worse of the last two.
-    """
-    if len(gains) < 4 or not gains[-1] > 0:
-        return math.inf if len(gains) < 4 else max(gains[-2], 0.0)
-    ratio = max(gains[-1] / gains[-2], gains[-2] / gains[-3], 0.0)
-    return gains[-1] * ratio / (1 - ratio) if ratio < MOST_RATIO else math.inf

@@ -86,30 +86,53 @@ static void FN(join_moves)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n,
 
 /* ---- coordinate descent ------------------------------------------------------------------------ */
 
+/* How much a row's slope falls for each unit that its logit moves downhill, until that has passed 0 by 2: where a row is
+ * far on the wrong side, wrong = 1 - p of its class (or p of another's), this is far more than p (1 - p). */
+INLINE T FN(secant)(T wrong)
+{
+    const T right = 1 - wrong > (T)1e-30 ? 1 - wrong : (T)1e-30;
+    return wrong / ((T)log((double)(wrong / right)) + 2);
+}
+
 /* Rows of a class: q[i] is the slope of the model at row i as the class stands, v[i] its curvature. Where lines are
  * sparse the two lie side by side, so that one cache miss brings both. */
-INLINE void FN(prepare)(const class_model *m, const int is_sparse, T *restrict q, T *restrict v)
+INLINE void FN(prepare)(const class_model *m, const int is_sparse, T *q, T *v)
 {
-    const T *restrict p = (const T *)m->p, *restrict delta = (const T *)m->delta, *restrict s = (const T *)m->s;
-    const T *restrict share = (const T *)m->share, *restrict mass = (const T *)m->mass;
-    const T rise = (T)exp(m->rise), half = (T)0.5;
     const ptrdiff_t apart = is_sparse ? 2 : 1;
-    for (ptrdiff_t i = 0; i < m->n_rows; i++) {
-        T own = p[i] * (1 - p[i]);
-        own = own > 0 ? own : 0;
-        T most = own;
-        if (m->rise > 0) { /* the largest curvature while the logit rises by so much */
-            const T raised = p[i] * rise / (1 + p[i] * (rise - 1)), there = raised * (1 - raised);
-            most = p[i] < half && raised > half ? (T)0.25 : there > own ? there : own;
-        }
+    const V half = FN(all)((T)0.5), two = FN(all)(2), least = FN(all)((T)1e-30), zero = {0};
+    for (ptrdiff_t i = 0; i < m->n_rows; i += LANES) {
+        const ptrdiff_t n = m->n_rows - i < LANES ? m->n_rows - i : LANES;
+        const V p = FN(load)((const T *)m->p + i), delta = FN(load)((const T *)m->delta + i);
+        const V s = FN(load)((const T *)m->s + i), share = FN(load)((const T *)m->share + i);
+        const V rest = FN(larger)(1 - p, zero), own = p * rest;
+        V most = own;
+        if (m->is_far) /* rows of other classes; those of this one follow */
+            most = FN(select)(p > half, p / (FN(log)(FN(larger)(p / FN(larger)(rest, least), half + half)) + two), own);
         /* what the other classes of the wave do meanwhile: with this the steps of all together gain what they say */
-        const T others = mass[i] - p[i];
-        q[i * apart] = share[i] * (most * delta[i] - p[i] * (s[i] - p[i] * delta[i]));
-        v[i * apart] = share[i] * (most + p[i] * (others > 0 ? others : 0));
+        const V others = FN(larger)(FN(load)((const T *)m->mass + i) - p, zero);
+        const V slope = share * (most * delta - p * (s - p * delta)), curvature = share * (most + p * others);
+        T slopes[LANES], curvatures[LANES];
+        FN(store)(slopes, slope);
+        FN(store)(curvatures, curvature);
+        for (ptrdiff_t lane = 0; lane < n; lane++) {
+            q[(i + lane) * apart] = slopes[lane];
+            v[(i + lane) * apart] = curvatures[lane];
+        }
+    }
+    if (!m->is_far)
+        return;
+    for (ptrdiff_t i = 0; i < m->n_rows; i++) {
+        const T p = ((const T *)m->p)[i];
+        if (m->y[i] != m->number || !(p < (T)0.5))
+            continue;
+        const T more = ((const T *)m->share)[i] * (FN(secant)(1 - p) - p * (1 - p));
+        q[i * apart] += more * ((const T *)m->delta)[i];
+        v[i * apart] += more;
     }
 }
 
-INLINE T FN(line_dot)(const class_model *m, const int is_sparse, ptrdiff_t line, const T *q)
+/* Of sparse lines the q of neighbouring rows lie `apart`. */
+INLINE T FN(line_dot)(const class_model *m, const int is_sparse, const int apart, ptrdiff_t line, const T *q)
 {
     T total = 0;
     if (is_sparse) {
@@ -119,13 +142,13 @@ INLINE T FN(line_dot)(const class_model *m, const int is_sparse, ptrdiff_t line,
         ptrdiff_t e = (ptrdiff_t)m->lines->starts[line];
         T sums[4] = {0, 0, 0, 0};
         for (; e + 4 <= end; e += 4) {
-            sums[0] += x[e] * q[2 * (ptrdiff_t)at[e]];
-            sums[1] += x[e + 1] * q[2 * (ptrdiff_t)at[e + 1]];
-            sums[2] += x[e + 2] * q[2 * (ptrdiff_t)at[e + 2]];
-            sums[3] += x[e + 3] * q[2 * (ptrdiff_t)at[e + 3]];
+            sums[0] += x[e] * q[apart * (ptrdiff_t)at[e]];
+            sums[1] += x[e + 1] * q[apart * (ptrdiff_t)at[e + 1]];
+            sums[2] += x[e + 2] * q[apart * (ptrdiff_t)at[e + 2]];
+            sums[3] += x[e + 3] * q[apart * (ptrdiff_t)at[e + 3]];
         }
         for (; e < end; e++)
-            sums[0] += x[e] * q[2 * (ptrdiff_t)at[e]];
+            sums[0] += x[e] * q[apart * (ptrdiff_t)at[e]];
         return (sums[0] + sums[1]) + (sums[2] + sums[3]);
     }
     const T *x = (const T *)m->lines->values + line * m->line_ld;
@@ -246,10 +269,9 @@ INLINE double FN(descend_on)(const class_model *m, const int is_sparse)
             const ptrdiff_t line = m->line_of[e];
             if (curvature[e] < 0)
                 curvature[e] = (T)(FN(line_curvature)(m, is_sparse, line, v) + m->l2);
-            const double slope = ((const T *)m->gradient)[e] + FN(line_dot)(m, is_sparse, line, q);
-            const double h = curvature[e];
-            if (!(h > 0))
-                continue;
+            const double slope = ((const T *)m->gradient)[e] + FN(line_dot)(m, is_sparse, 2, line, q);
+            /* without any curvature the slope leads to the end of the box, or to 0 */
+            const double h = curvature[e] > SMALLEST_NORMAL ? curvature[e] : SMALLEST_NORMAL;
             const T to = (T)FN(least)(m, e, slope, h), by = to - u[e];
             if (by != 0) {
                 u[e] = to;
@@ -269,4 +291,100 @@ INLINE double FN(descend_on)(const class_model *m, const int is_sparse)
 static double FN(descend)(const class_model *m)
 {
     return m->lines->starts ? FN(descend_on)(m, 1) : FN(descend_on)(m, 0);
+}
+
+/* ---- products with the model's Hessian --------------------------------------------------------- */
+
+INLINE void FN(follow_on)(const class_model *m, const int is_sparse)
+{
+    const ptrdiff_t n = m->n_rows, end = (n + 2 * LANES - 1) / (2 * LANES) * 2 * LANES;
+    const T by = m->bias ? (T)*m->bias : 0;
+    T *moved = (T *)m->moved;
+    for (ptrdiff_t i = 0; i < end; i++)
+        moved[i] = i < n ? by : 0;
+    for (ptrdiff_t e = 0; e < m->n_coordinates; e++)
+        if (((const T *)m->u)[e] != 0)
+            FN(line_move)(m, is_sparse, m->line_of[e], ((const T *)m->u)[e], moved);
+}
+
+/* moved = what a step u of the coordinates and `bias` of the intercept add to the class's logits. */
+static void FN(follow)(const class_model *m)
+{
+    if (m->lines->starts)
+        FN(follow_on)(m, 1);
+    else
+        FN(follow_on)(m, 0);
+}
+
+/* s[i] = sum_k p_ik delta_ik of rows begin .. begin + n */
+static void FN(couple)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const void *delta_, void *s_)
+{
+    const T *P = (const T *)rows->P + begin, *delta = (const T *)delta_ + begin;
+    T *s = (T *)s_ + begin;
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        V sum = {0};
+        for (ptrdiff_t k = 0; k < rows->n_classes; k++)
+            sum = VOP(fma)(FN(load)(P + k * rows->ld + i), FN(load)(delta + k * rows->ld + i), sum);
+        FN(store)(s + i, sum);
+    }
+}
+
+INLINE void FN(slopes_on)(const class_model *m, const int is_sparse)
+{
+    const ptrdiff_t n = m->n_rows, end = (n + 2 * LANES - 1) / (2 * LANES) * 2 * LANES;
+    const T *p = (const T *)m->p, *delta = (const T *)m->delta, *s = (const T *)m->s, *share = (const T *)m->share;
+    T *q = (T *)m->scratch;
+    double total = 0;
+    for (ptrdiff_t begin = 0; begin < end; begin += CHUNK * LANES) {
+        const ptrdiff_t stop = end - begin < CHUNK * LANES ? end : begin + CHUNK * LANES;
+        V sum = {0};
+        for (ptrdiff_t i = begin; i < stop; i += LANES) {
+            const V here = FN(load)(share + i) * FN(load)(p + i) * (FN(load)(delta + i) - FN(load)(s + i));
+            FN(store)(q + i, here);
+            sum += here;
+        }
+        total += FN(sum_lanes)(sum);
+    }
+    for (ptrdiff_t e = 0; e < m->n_coordinates; e++)
+        ((T *)m->u)[e] = FN(line_dot)(m, is_sparse, 1, m->line_of[e], q);
+    if (m->bias)
+        *m->bias = total;
+}
+
+/* u, and `bias`, become the slopes of the model's smooth part that delta adds: the Hessian times what led to delta. */
+static void FN(slopes)(const class_model *m)
+{
+    if (m->lines->starts)
+        FN(slopes_on)(m, 1);
+    else
+        FN(slopes_on)(m, 0);
+}
+
+/* ---- which slopes are large -------------------------------------------------------------------- */
+
+/* Of features begin .. end: the largest |G| of the classes that count, and the largest |R| of
+ * R = (1 - mix) (G - left[j] c) + mix * null. G, null and counts, c are (n_features, n_classes), (n_classes,); counts are
+ * 0 or 1. Cost: G and null are read once. */
+static void FN(largest_slopes)(const slope_scan *scan, ptrdiff_t begin, ptrdiff_t end)
+{
+    const ptrdiff_t K = scan->n_classes;
+    const T *counts = (const T *)scan->counts, *c = (const T *)scan->c;
+    for (ptrdiff_t j = begin; j < end; j++) {
+        const T *G = (const T *)scan->G + j * K, *null = scan->null ? (const T *)scan->null + j * K : NULL;
+        const V left = FN(all)(scan->left ? ((const T *)scan->left)[j] : 0);
+        const V mix = FN(all)((T)scan->mix), rest = FN(all)((T)(1 - scan->mix));
+        V most = {0}, most_dual = {0};
+        for (ptrdiff_t k = 0; k < K; k += LANES) {
+            const ptrdiff_t n = K - k < LANES ? K - k : LANES;
+            const V weight = FN(load_first)(counts + k, n, 0), g = FN(load_first)(G + k, n, 0);
+            const V of_class = weight * g;
+            most = FN(larger)(FN(larger)(of_class, -of_class), most);
+            if (null) {
+                const V r = weight * (rest * (g - left * FN(load_first)(c + k, n, 0)) + mix * FN(load_first)(null + k, n, 0));
+                most_dual = FN(larger)(FN(larger)(r, -r), most_dual);
+            }
+        }
+        ((T *)scan->most)[j] = FN(largest_lane)(most);
+        ((T *)scan->most_dual)[j] = null ? FN(largest_lane)(most_dual) : ((T *)scan->most)[j];
+    }
 }
