@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.sparse import CSR
 from csoftmax.data import DataLoader
-from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
+from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle, sparse_gradient
 from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask
@@ -26,7 +27,8 @@ from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.rows.base import blocks, filled, take
+from csoftmax.rows.base import Stored, blocks, take
+from csoftmax.solver.penalty import Penalty
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -41,7 +43,7 @@ class RowsLoader(DataLoader):
     """Some rows of X in a new random order each epoch; the others are never read."""
 
     def __init__(
-        self, X: Array, y: Array, rows: Labels | None, batch_size: int, scale: float,
+        self, X: Stored, y: Array, rows: Labels | None, batch_size: int, scale: float,
         random: np.random.Generator,
     ) -> None:  # fmt: skip
         labels = y if y.ndim == 1 else y.argmax(axis=1)
@@ -67,7 +69,7 @@ class MinibatchDescent:
 
     @classmethod
     def begin(
-        cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
+        cls, X: Stored, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
         automatic: bool, seed: int,
     ) -> MinibatchDescent:  # fmt: skip
         """Start at 0. A learning rate that the user chose applies to the features as they are."""
@@ -129,8 +131,7 @@ class MinibatchDescent:
             share = np.ones(len(batch)) if weight is None else weight[batch]
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
-            of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
-            linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
+            _set_gradient(X, self.scale, dlogits * (share / len(batch))[:, None], dW, db)
             dW += optimizer.weight_decay * W
             _move(W, dW, velocities[0], optimizer.lr, optimizer.momentum)
             if bias_rate:
@@ -153,11 +154,21 @@ class MinibatchDescent:
             counts = mass_of_classes(task.y, task.row_weight, n_classes)
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
-            mean_square = _mean_square(task.X, task.rows)
-            square = 1 + task.X.shape[1] * self.scale**2 * mean_square
+            square = 1 + self.scale**2 * _row_square(task.X, task.rows)
             learning_rate = (1 - momentum) / (spread * square + decay)
         bias_lr = None if fit_intercept else 0.0
-        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr)
+        l1 = task.l1 * self.scale
+        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr, l1=l1)
+
+
+def _set_gradient(X: Stored, scale: float, dlogits: Array, dW: Array, db: Array) -> None:
+    if isinstance(X, CSR):
+        by_feature = np.empty(dW.shape[::-1], dW.dtype)
+        weighted = np.ascontiguousarray(dlogits, dW.dtype)
+        sparse_gradient(X.columns(dW.dtype), weighted, scale, by_feature)
+        dW[...], db[...] = by_feature.T, weighted.sum(axis=0)
+    else:
+        linear_gradient(StoredRows(X, scale), np.ascontiguousarray(dlogits.T, db.dtype), dW, db)
 
 
 def _move(
@@ -178,34 +189,48 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
     return weight / float((weight if rows is None else weight[rows]).mean())
 
 
-def _sampled(X: Array, rows: Labels | None) -> Array:
+def _sampled(X: Stored, rows: Labels | None) -> Stored:
     """Return some of the rows in use, at equal distances, in float64."""
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    return filled(take(X, every if rows is None else rows[every]))
+    some = take(X, every if rows is None else rows[every])
+    return some.times(1.0, np.float64) if isinstance(some, CSR) else some.astype(np.float64)
 
 
-def measuring_bytes(X: Array) -> int:
+def measuring_bytes(X: Stored) -> int:
     """Return what the sampled rows take, as they are stored and in float64."""
-    return min(len(X), _SAMPLED_ROWS) * int(X.shape[1]) * (X.itemsize + 8)
+    n = min(len(X), _SAMPLED_ROWS)
+    if isinstance(X, CSR):
+        return 4 * math.ceil(X.nbytes * n / len(X)) + 40 * int(X.shape[1])
+    return n * int(X.shape[1]) * (int(X.itemsize) + 8)
 
 
-def _mean_square(X: Array, rows: Labels | None) -> float:
-    squares = _sampled(X, rows)
-    return float(np.square(squares, out=squares).mean())
+def _row_square(X: Stored, rows: Labels | None) -> float:
+    """Return the mean of ``||x||^2``."""
+    some = _sampled(X, rows)
+    values = some.data if isinstance(some, CSR) else some
+    return float(np.square(values).sum()) / len(some)
 
 
-def far_from_0(X: Array, rows: Labels | None) -> str:
+def _moments(some: Stored) -> tuple[Array, Array]:
+    """Return means and standard deviations of the columns."""
+    if isinstance(some, CSR):
+        sums = (np.bincount(some.indices, v, some.shape[1]) for v in (some.data, some.data**2))
+        means, squares = (each / len(some) for each in sums)
+        return means, np.sqrt(np.maximum(squares - means**2, 0.0))
+    means = some.mean(axis=0)
+    some -= means
+    return means, np.sqrt(np.square(some, out=some).mean(axis=0))
+
+
+def far_from_0(X: Stored, rows: Labels | None) -> str:
     """Say which column is so far from 0 that minibatches hardly learn from it; "" if none is.
 
     A step of the column's weight moves all logits by about its mean, which the intercept has to
     undo. So the curvature along the two together is ``1 + mean^2 / variance`` times that across,
     and a learning rate that the one allows is too small for the other.
     """
-    some = _sampled(X, rows)
-    means = some.mean(axis=0)
-    some -= means
-    deviations = np.sqrt(np.square(some, out=some).mean(axis=0))
+    means, deviations = _moments(_sampled(X, rows))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
     j = int(ratio.argmax()) if ratio.size else 0
@@ -218,8 +243,11 @@ def far_from_0(X: Array, rows: Labels | None) -> str:
     )
 
 
-def _power_of_two_scale(X: Array, rows: Labels | None) -> float:
-    square = _mean_square(X, rows)
+def _power_of_two_scale(X: Stored, rows: Labels | None) -> float:
+    """Return what brings the mean square of the features near 1; of those that sparse rows have."""
+    some = _sampled(X, rows)
+    values = some.data if isinstance(some, CSR) else some
+    square = float(np.square(values).mean()) if values.size else 0.0
     if not 0 < square < math.inf:
         return 1.0
     return 2.0 ** -round(0.5 * math.log2(square))
@@ -308,7 +336,7 @@ def _epochs(
                 'learning_rate, or "auto"'
             )
         with np.errstate(over="ignore"):
-            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+            penalty = Penalty(optimizer.l1, optimizer.weight_decay).value(descent.model.W)
         values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
         return dict(zip(SGD_COLUMNS, values, strict=True))
 
