@@ -29,7 +29,6 @@ from csoftmax.core.checks import (
     check_threads,
 )
 from csoftmax.core.names import class_order
-from csoftmax.core.sparse import CSR
 from csoftmax.data import DataLoader
 from csoftmax.engine import calls
 from csoftmax.labelled import (
@@ -72,7 +71,7 @@ class SGD:
         Learning rate of the bias, >= 0; None: `lr`. With 0 the bias and its velocity keep their
         bits: a model without an intercept.
     l1 : float
-        >= 0: the factor of ``sum |W|`` beside the mean loss. It needs sparse rows, and momentum 0.
+        >= 0: the factor of ``sum |W|`` beside the mean loss. It needs momentum 0.
 
     Raises
     ------
@@ -271,8 +270,6 @@ def _epoch(
 ) -> Epoch:
     optimizer._check()
     features, labels = check_labelled(model, loader, "train_data")
-    if optimizer.l1 > 0 and not isinstance(features, CSR):
-        raise TypeError(f"l1 is {optimizer.l1} but train_data.X is an array, expected sparse rows")
     order = loader.epoch_order()
     if order is not None:
         order = as_labels(order, (np.size(order),), len(labels), name="train_data.epoch_order()")

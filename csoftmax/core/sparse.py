@@ -163,17 +163,6 @@ def as_csr(X: Any, name: str = "X") -> CSR:
         raise ValueError(f"{name} is no sparse matrix of shape {csr.shape}: {error}") from None
 
 
-def sparse_rows(X: Array) -> CSR:
-    """Return the rows of an array of numbers without their zeros."""
-    numbers, indices = np.nonzero(X)
-    indptr = np.zeros(len(X) + 1, np.int64)
-    np.cumsum(np.bincount(numbers, minlength=len(X)), out=indptr[1:])
-    data = X[numbers, indices]
-    if data.dtype == np.float16:
-        data = data.astype(np.float32)
-    return CSR(data, np.ascontiguousarray(indices), indptr, X.shape[1])
-
-
 def _check_indices(X: Any) -> None:
     """Raise ValueError for indices that would lead scipy's conversion out of bounds.
 

@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
-from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import BLOCK_BYTES, mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
@@ -375,8 +374,6 @@ class SoftmaxClassifier(MinibatchClassifier):
         budget, by_minibatches = as_bytes(self.max_memory), self.solver == "sgd"
         if by_minibatches:
             others += measuring_bytes(task.X)
-            if self._l1_ratio and not isinstance(task.X, CSR):  # they become sparse rows
-                others += math.prod(task.X.shape) * (16 + task.X.itemsize)
         plan = plan_memory(
             budget, task.X, task.n_classes, self._threads, n_weights=int(task.is_weighted),
             others=others, l1=self._l1_ratio > 0, evaluates=by_minibatches,

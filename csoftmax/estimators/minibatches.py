@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from csoftmax.core.checks import compute_dtype
-from csoftmax.core.sparse import CSR, sparse_rows
 from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure, warn_caller
 from csoftmax.estimators.convert import Convertible
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask, Fitted, measure_gap
@@ -94,7 +93,6 @@ class MinibatchClassifier(Convertible):
                 )
             first = not hasattr(self, "classes_")
             data = self._arrived(X, y, classes, first)
-            data = data._replace(X=self._as_read(data.X, data.y))
             weight = checked_weight(sample_weight, len(data.X))
             by_class = weights_of_classes(self.class_weight, data.classes, data.y, weight)
             target, weight = with_class_weights(data.y, weight, by_class)
@@ -128,18 +126,6 @@ class MinibatchClassifier(Convertible):
 
     # ---- steps -------------------------------------------------------------------------------
 
-    def _as_read(self, X: Stored, target: Array) -> Stored:
-        """Return X as minibatches read it: with L1 as sparse rows, which alone have that step."""
-        if not self._l1_ratio:
-            return X
-        if target.ndim == 2:
-            raise ValueError("y has probabilities, expected labels where l1_ratio > 0")
-        if self.momentum:
-            raise ValueError(
-                f"momentum is {self.momentum}, expected 0 for minibatches with l1_ratio > 0"
-            )
-        return X if isinstance(X, CSR) else sparse_rows(X)
-
     @property
     def _l1_ratio(self) -> float:
         """The share of L1 in the penalty; 0 where there is no penalty at all."""
@@ -157,7 +143,6 @@ class MinibatchClassifier(Convertible):
         self, task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None,
         seed: int, plan: Plan,
     ) -> Fitted:  # fmt: skip
-        task.X = self._as_read(task.X, task.y)
         descent = self._begin_descent(task.X, task.rows, task.n_classes, start, seed)
         far = far_from_0(task.X, task.rows) if self.fit_intercept else ""
         if far:

@@ -2,7 +2,8 @@
 
 Features are multiplied by a power of two that brings their mean square near 1 (the kernel folds it
 in, the data stay as they are), so one learning rate suits pixels from 0 to 255 and standardised
-columns alike. A power of two rounds nothing.
+columns alike. A power of two rounds nothing. Of sparse rows, the mean square of a whole row comes
+near 1.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored
 from csoftmax.core.sparse import CSR
 from csoftmax.data import DataLoader
-from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle, sparse_gradient
+from csoftmax.engine.calls import StoredRows, shuffle
+from csoftmax.engine.linear import gradients
 from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask
@@ -27,8 +30,7 @@ from csoftmax.estimators.monitor import Columns, Monitor
 from csoftmax.functional import linear, softmax_cross_entropy_grad
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
-from csoftmax.rows.base import Stored, blocks, take
-from csoftmax.solver.penalty import Penalty
+from csoftmax.rows.base import blocks, take
 from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
@@ -43,7 +45,7 @@ class RowsLoader(DataLoader):
     """Some rows of X in a new random order each epoch; the others are never read."""
 
     def __init__(
-        self, X: Stored, y: Array, rows: Labels | None, batch_size: int, scale: float,
+        self, X: Array, y: Array, rows: Labels | None, batch_size: int, scale: float,
         random: np.random.Generator,
     ) -> None:  # fmt: skip
         labels = y if y.ndim == 1 else y.argmax(axis=1)
@@ -69,7 +71,7 @@ class MinibatchDescent:
 
     @classmethod
     def begin(
-        cls, X: Stored, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
+        cls, X: Array, rows: Labels | None, n_classes: int, dtype: np.dtype[Any],
         automatic: bool, seed: int,
     ) -> MinibatchDescent:  # fmt: skip
         """Start at 0. A learning rate that the user chose applies to the features as they are."""
@@ -117,9 +119,9 @@ class MinibatchDescent:
         model, started = self.model, time.perf_counter()
         assert loader.probabilities is not None
         order, loss, n_right = loader.epoch_order(), 0.0, 0
-        W, b = model.W.T, model.b
-        dW, db = np.empty_like(W), np.empty_like(b)
+        W, b = model.W, model.b
         velocities = optimizer.velocities_of(model) or (None, None)
+        velocity = None if velocities[0] is None else velocities[0].T
         bias_rate = optimizer.lr if optimizer.bias_lr is None else optimizer.bias_lr
         for some in blocks(len(order), loader.batch_size):
             batch = order[some]
@@ -131,9 +133,12 @@ class MinibatchDescent:
             share = np.ones(len(batch)) if weight is None else weight[batch]
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
-            _set_gradient(X, self.scale, dlogits * (share / len(batch))[:, None], dW, db)
+            dlogits = (dlogits * (share / len(batch))[:, None]).astype(b.dtype)
+            dW, db = gradients(StoredRows(X, self.scale), dlogits)
             dW += optimizer.weight_decay * W
-            _move(W, dW, velocities[0], optimizer.lr, optimizer.momentum)
+            _move(W, dW, velocity, optimizer.lr, optimizer.momentum)
+            if optimizer.l1:
+                W -= np.clip(W, -optimizer.lr * optimizer.l1, optimizer.lr * optimizer.l1)
             if bias_rate:
                 _move(b, db, velocities[1], bias_rate, optimizer.momentum)
         n = len(order)
@@ -154,21 +159,12 @@ class MinibatchDescent:
             counts = mass_of_classes(task.y, task.row_weight, n_classes)
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
-            square = 1 + self.scale**2 * _row_square(task.X, task.rows)
+            mean_square = _mean_square(task.X, task.rows)
+            square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
         bias_lr = None if fit_intercept else 0.0
-        l1 = task.l1 * self.scale
+        l1 = self.scale * task.l1
         return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr, l1=l1)
-
-
-def _set_gradient(X: Stored, scale: float, dlogits: Array, dW: Array, db: Array) -> None:
-    if isinstance(X, CSR):
-        by_feature = np.empty(dW.shape[::-1], dW.dtype)
-        weighted = np.ascontiguousarray(dlogits, dW.dtype)
-        sparse_gradient(X.columns(dW.dtype), weighted, scale, by_feature)
-        dW[...], db[...] = by_feature.T, weighted.sum(axis=0)
-    else:
-        linear_gradient(StoredRows(X, scale), np.ascontiguousarray(dlogits.T, db.dtype), dW, db)
 
 
 def _move(
@@ -190,37 +186,41 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
 
 
 def _sampled(X: Stored, rows: Labels | None) -> Stored:
-    """Return some of the rows in use, at equal distances, in float64."""
+    """Return some of the rows in use, at equal distances."""
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    some = take(X, every if rows is None else rows[every])
-    return some.times(1.0, np.float64) if isinstance(some, CSR) else some.astype(np.float64)
+    return take(X, every if rows is None else rows[every])
 
 
 def measuring_bytes(X: Stored) -> int:
     """Return what the sampled rows take, as they are stored and in float64."""
-    n = min(len(X), _SAMPLED_ROWS)
     if isinstance(X, CSR):
-        return 4 * math.ceil(X.nbytes * n / len(X)) + 40 * int(X.shape[1])
-    return n * int(X.shape[1]) * (int(X.itemsize) + 8)
+        return int(2 * X.nbytes + 24 * X.shape[1])
+    return int(min(len(X), _SAMPLED_ROWS) * X.shape[1] * (X.itemsize + 8))
 
 
-def _row_square(X: Stored, rows: Labels | None) -> float:
-    """Return the mean of ``||x||^2``."""
+def _mean_square(X: Stored, rows: Labels | None) -> float:
     some = _sampled(X, rows)
-    values = some.data if isinstance(some, CSR) else some
-    return float(np.square(values).sum()) / len(some)
+    if isinstance(some, CSR):  # what comes twice in a row counts as two: this is an estimate
+        return float(np.square(some.data, dtype=np.float64).sum() / max(1, math.prod(some.shape)))
+    squares = some.astype(np.float64)
+    return float(np.square(squares, out=squares).mean())
 
 
-def _moments(some: Stored) -> tuple[Array, Array]:
-    """Return means and standard deviations of the columns."""
+def _means_and_deviations(X: Stored, rows: Labels | None) -> tuple[Array, Array]:
+    some = _sampled(X, rows)
     if isinstance(some, CSR):
-        sums = (np.bincount(some.indices, v, some.shape[1]) for v in (some.data, some.data**2))
-        means, squares = (each / len(some) for each in sums)
-        return means, np.sqrt(np.maximum(squares - means**2, 0.0))
-    means = some.mean(axis=0)
-    some -= means
-    return means, np.sqrt(np.square(some, out=some).mean(axis=0))
+        n, n_features = some.shape
+        values = some.data.astype(np.float64)
+        means, squares = (
+            np.bincount(some.indices, weights, n_features) / max(1, n)
+            for weights in (values, values * values)
+        )
+        return means, np.sqrt(np.maximum(squares - means * means, 0.0))
+    wide = some.astype(np.float64)
+    means = wide.mean(axis=0)
+    wide -= means
+    return means, np.sqrt(np.square(wide, out=wide).mean(axis=0))
 
 
 def far_from_0(X: Stored, rows: Labels | None) -> str:
@@ -230,7 +230,7 @@ def far_from_0(X: Stored, rows: Labels | None) -> str:
     undo. So the curvature along the two together is ``1 + mean^2 / variance`` times that across,
     and a learning rate that the one allows is too small for the other.
     """
-    means, deviations = _moments(_sampled(X, rows))
+    means, deviations = _means_and_deviations(X, rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
     j = int(ratio.argmax()) if ratio.size else 0
@@ -244,10 +244,9 @@ def far_from_0(X: Stored, rows: Labels | None) -> str:
 
 
 def _power_of_two_scale(X: Stored, rows: Labels | None) -> float:
-    """Return what brings the mean square of the features near 1; of those that sparse rows have."""
-    some = _sampled(X, rows)
-    values = some.data if isinstance(some, CSR) else some
-    square = float(np.square(values).mean()) if values.size else 0.0
+    square = _mean_square(X, rows)
+    if isinstance(X, CSR):  # a feature is seldom there: rows, not features, become as large as 1
+        square *= X.shape[1]
     if not 0 < square < math.inf:
         return 1.0
     return 2.0 ** -round(0.5 * math.log2(square))
@@ -336,7 +335,9 @@ def _epochs(
                 'learning_rate, or "auto"'
             )
         with np.errstate(over="ignore"):
-            penalty = Penalty(optimizer.l1, optimizer.weight_decay).value(descent.model.W)
+            penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+            if optimizer.l1:
+                penalty += optimizer.l1 * float(np.abs(descent.model.W).sum())
         values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
         return dict(zip(SGD_COLUMNS, values, strict=True))
 
