@@ -222,8 +222,8 @@ class ClassRows:
     def count_entries(self, features: NDArray[np.int32]) -> int:
         """Return how many entries these columns have together."""
         if self.columns is None:
-            return self.n_rows * len(features)
-        return int(self._counts[features].sum())
+            return int(self.n_rows) * len(features)
+        return int(np.sum(self._counts[features]))
 
     def _lines_of(self, features: NDArray[np.int32]) -> tuple[Any, NDArray[np.int32]]:
         """Return columns that coordinate descent reads, and the number of each feature's."""
