@@ -47,6 +47,7 @@ class SparseColumns:
     n_features: int
     n_entries: int
     nbytes: int
+    finite: bool
     def __init__(self, rows: SparseRows, dtype: str) -> None: ...
     def as_arrays(self) -> tuple[_Array, _Array, _Array]: ...
 

@@ -124,6 +124,7 @@ cdef class SparseColumns:
     """The same entries by their features: of each, its rows in order, and the values of the compute type."""
     cdef readonly Py_ssize_t n_rows, n_features, n_entries
     cdef readonly Py_ssize_t nbytes
+    cdef readonly bint finite                 # is every value a number?
     cdef Py_ssize_t size
     cdef Scratch memory
     cdef sparse_lines lines
@@ -134,6 +135,8 @@ cdef class SparseColumns:
         cdef int32_t *at
         cdef char *values
         cdef int64_t place
+        cdef double value
+        cdef bint finite = True
         self.n_rows, self.n_features, self.n_entries = rows.n_rows, d, n
         self.size = 8 if dtype == "float64" else 4
         self.nbytes = (d + 2) * sizeof(int64_t) + n * (sizeof(int32_t) + self.size)
@@ -154,10 +157,13 @@ cdef class SparseColumns:
                     place = starts[j + 1]
                     starts[j + 1] = place + 1
                     at[place] = <int32_t>i
+                    value = rows.value(e)
+                    finite &= value - value == 0
                     if self.size == 4:
-                        (<float *>values)[place] = <float>rows.value(e)
+                        (<float *>values)[place] = <float>value
                     else:
-                        (<double *>values)[place] = rows.value(e)
+                        (<double *>values)[place] = value
+        self.finite = finite
         self.lines.starts, self.lines.at, self.lines.values, self.lines.n_lines = starts, at, values, d
 
     def as_arrays(self):

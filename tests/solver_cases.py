@@ -49,9 +49,9 @@ def same_bits(a: Solution, b: Solution) -> bool:
 class InterruptedPass:
     """Row passes; Ctrl-C hits after so many of those with a gradient."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-        self.left, self.row_pass = n, _kernels.row_pass
-        monkeypatch.setattr(_kernels, "row_pass", self)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, name: str = "row_pass") -> None:
+        self.left, self.row_pass = n, getattr(_kernels, name)
+        monkeypatch.setattr(_kernels, name, self)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         self.left -= options.get("gradient") is not None

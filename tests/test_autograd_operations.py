@@ -76,6 +76,8 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "picked twice": (lambda x: x[[1, 1, 0]], [(3, 4)]),
     "reshape": (lambda x: x.reshape(2, 6), [(3, 4)]),
     "reshape with a tuple": (lambda x: x.reshape((-1, 2)), [(3, 4)]),
+    "view": (lambda x: x.view(-1, 6), [(3, 4)]),
+    "unsqueeze": (lambda x: x.unsqueeze(1), [(3, 4)]),
     "ravel": (lambda x: x.ravel(), [(3, 4)]),
     "flatten": (lambda x: x.flatten(), [(2, 3, 2)]),
     "squeeze": (lambda x: x.squeeze(1), [(3, 1, 4)]),

@@ -69,6 +69,18 @@ def test_what_is_not_recorded_computes_as_ever() -> None:
         assert not np.sin(x).requires_grad
 
 
+def test_a_maximum_along_an_axis_says_which_of_its_two_meanings() -> None:
+    """``X.max(1)[0]`` would be a row in NumPy's meaning, the values in the tensor library's."""
+    x = cs.Parameter([[1.0, 3.0], [5.0, 2.0]])
+    for name in ("max", "min"):
+        with pytest.raises(TypeError, match=rf"{name}\(1\) has two meanings: {name}\(axis=1\)"):
+            getattr(x, name)(1)
+    assert_array_equal(np.max(x, 1), [3, 5])
+    assert_array_equal(x.max(axis=1), [3, 5])
+    assert_array_equal(x.max(1, keepdim=True)[0], [[3], [5]])
+    assert_array_equal(x.sum(1, True), [[4], [7]])
+
+
 def test_out_of_the_tape() -> None:
     x = cs.Parameter([1.0, 2.0])
     (x * np.sin(x.detach())).sum().backward()
@@ -207,8 +219,13 @@ def test_softmax_cross_entropy_and_log_softmax_are_recorded() -> None:
 def test_a_readers_softmax_overflows_as_the_book_says_and_the_stable_one_does_not() -> None:
     X, y = np.float32([[1, 0], [0, 1]]), np.array([0, 1])
     W = cs.Parameter([[100.0, 0.0], [0.0, 100.0]])
-    with pytest.warns(RuntimeWarning, match="overflow encountered in exp"):
+    with pytest.warns(RuntimeWarning, match="overflow encountered in exp") as warned:
         exponentials = (X @ W).exp()
+    assert warned[0].filename == __file__  # the reader's own line
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        (X @ W).exp()
+    with np.errstate(over="ignore"):
+        assert np.isinf((X @ W).exp()).any()
     with pytest.warns(RuntimeWarning, match="invalid value"):
         probs = exponentials / exponentials.sum(1, keepdim=True)
     assert np.isnan(probs[range(2), y]).all()

@@ -90,12 +90,12 @@ def epochs_of_doubles(n_threads: int) -> Run:
 
 
 def a_pass(
-    X: Array, y: Array, n_classes: int, dtype: str, n_threads: int, weighted: bool = False
+    X: Any, y: Array, n_classes: int, dtype: str, n_threads: int, weighted: bool = False
 ) -> Run:
     W, b = weights(dtype, X.shape[1], n_classes)
     options: dict[str, Any] = {
         "scale": 1 / 255 if X.dtype == np.uint8 else 1.0,
-        "sample_weight": sample_weight(len(X)) if weighted else None,
+        "sample_weight": sample_weight(len(y)) if weighted else None,
         "n_threads": n_threads,
     }
     loss, dW, db = cs.linear_cross_entropy_grad(X, W, b, y, **options)
@@ -117,6 +117,25 @@ def pass_of_floats(n_threads: int) -> Run:
 
 def pass_of_doubles(n_threads: int) -> Run:
     return a_pass(*table("float64", 1000, 50, 10), 10, "float64", n_threads, weighted=True)
+
+
+def sparse_rows(dtype: str, n_samples: int, n_features: int, n_classes: int) -> tuple[Any, Array]:
+    """Return a table of which one number in eight is kept."""
+    from scipy.sparse import csr_array
+
+    X, y = table(dtype, n_samples, n_features, n_classes)
+    kept = np.random.default_rng(n_features).integers(0, 8, X.shape) == 0
+    return csr_array(X * kept), y
+
+
+def pass_of_sparse_rows(n_threads: int) -> Run:
+    X, y = sparse_rows("float32", 1000, 300, 33)
+    return a_pass(X, y, 33, "float32", n_threads, weighted=True)
+
+
+def pass_of_sparse_doubles(n_threads: int) -> Run:
+    X, y = sparse_rows("float64", 500, 200, 10)
+    return a_pass(X, y, 10, "float64", n_threads)
 
 
 def softmax_of_rows(n_threads: int) -> Run:
@@ -245,6 +264,8 @@ RUNS: tuple[Callable[[int], Run], ...] = (
     pass_of_halves,
     pass_of_floats,
     pass_of_doubles,
+    pass_of_sparse_rows,
+    pass_of_sparse_doubles,
     softmax_of_rows,
     predictions,
     lbfgs_of_bytes,

@@ -13,7 +13,8 @@ Comparisons and ``argmax`` have no gradient. Any other operation gives its resul
 ``backward()`` through it raises an error that names the operation and its line.
 
 `tape` holds what was recorded and goes back through it, `derivatives` the formulas, `tensor` the
-arrays that remember, `parameter` those to be learned.
+arrays that remember, `parameter` those to be learned; `spellings` and `arguments` speak the book's
+tensor library.
 """
 
 from csoftmax.autograd.parameter import Parameter

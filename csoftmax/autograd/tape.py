@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-OWN_FRAMES = ("csoftmax.autograd", "csoftmax.functional", "numpy.")
+OWN_FRAMES = ("csoftmax.", "numpy.")
 
 _records: ContextVar[bool] = ContextVar("_records", default=True)
 
@@ -72,12 +74,17 @@ class Leaf:
     updates: int = 0
 
 
-def unrecorded(operation: str, depth: int) -> Node:
-    """Return the node of an operation without a derivative here, named with the caller's line."""
-    frame = sys._getframe(depth + 1)
-    # the first line outside NumPy and the functions that record
+def frame_of_the_reader() -> FrameType:
+    """Return the innermost frame outside csoftmax and NumPy."""
+    frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(OWN_FRAMES):
         frame = frame.f_back
+    return frame
+
+
+def unrecorded(operation: str) -> Node:
+    """Return the node of an operation without a derivative here, named with the reader's line."""
+    frame = frame_of_the_reader()
     where = f"line {frame.f_lineno} of {frame.f_code.co_filename}"
     return Node(
         operation,
@@ -85,6 +92,28 @@ def unrecorded(operation: str, depth: int) -> Node:
         "compute the same from recorded operations (help(csoftmax.autograd) lists them), or take "
         "the array out of the tape with .detach() or inside no_grad() if no gradient is wanted",
     )
+
+
+def at_the_readers_line(operation: str) -> np.errstate:
+    """Return a context in which NumPy's warnings, such as of an overflow, name the reader's line.
+
+    Those that are switched off, or are errors, stay so.
+    """
+
+    def warn(kind: str, flag: int) -> None:
+        frame = frame_of_the_reader()
+        warnings.warn_explicit(
+            f"{kind} encountered in {operation}",
+            RuntimeWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            registry=frame.f_globals.setdefault("__warningregistry__", {}),
+        )
+
+    kinds: dict[str, Any] = {
+        kind: "call" if reaction == "warn" else reaction for kind, reaction in np.geterr().items()
+    }
+    return np.errstate(call=warn, **kinds)
 
 
 def node_of(array: object) -> Node | Leaf | None:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from csoftmax.autograd.arguments import along, each, numpys_names
 from csoftmax.autograd.derivatives import (
+    OVERFLOW,
     READ_NO_INPUT,
     READ_THE_OTHER,
     clipped,
@@ -18,7 +20,16 @@ from csoftmax.autograd.derivatives import (
     transposed,
     unbroadcast,
 )
-from csoftmax.autograd.tape import Leaf, Node, go_back, is_recording, node_of, unrecorded
+from csoftmax.autograd.spellings import Spellings
+from csoftmax.autograd.tape import (
+    Leaf,
+    Node,
+    at_the_readers_line,
+    go_back,
+    is_recording,
+    node_of,
+    unrecorded,
+)
 from csoftmax.engine.linear import matmul
 
 Array = NDArray[Any]
@@ -31,7 +42,7 @@ class Extreme(NamedTuple):
     indices: Tensor
 
 
-class Tensor(np.ndarray[Any, Any]):
+class Tensor(Spellings, np.ndarray[Any, Any]):
     """A NumPy array that remembers, where a `Parameter` went into it, how it was computed.
 
     Everything that NumPy does with arrays works; methods also take the names of the book's tensor
@@ -69,7 +80,7 @@ class Tensor(np.ndarray[Any, Any]):
         made_of = node_of(source)
         self._node = None
         if made_of is not None and self.dtype.kind == "f" and is_recording():
-            self._node = unrecorded("an array method", 1)
+            self._node = unrecorded("an array method")
 
     # ------------------------------------------------------------ NumPy's functions and operators
 
@@ -81,6 +92,9 @@ class Tensor(np.ndarray[Any, Any]):
             return _updated(ufunc, method, inputs, arrays, out, kwargs)
         if ufunc is np.matmul and not kwargs:
             result = matmul(*map(np.asarray, arrays))
+        elif ufunc in OVERFLOW:
+            with at_the_readers_line(ufunc.__name__):
+                result = getattr(ufunc, method)(*arrays, **kwargs)
         else:
             result = getattr(ufunc, method)(*arrays, **kwargs)
         if not isinstance(result, (np.ndarray, np.generic)):
@@ -106,10 +120,13 @@ class Tensor(np.ndarray[Any, Any]):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         same = _METHODS.get(func)
         if same is not None and args and isinstance(args[0], Tensor) and "out" not in kwargs:
+            if same in ("max", "min", "amax"):
+                kwargs = {**dict(zip(("axis",), args[1:], strict=False)), **kwargs}
+                args = args[:1]
             return getattr(args[0], same)(*args[1:], **kwargs)
-        result = func(*_each(plain, args), **_each(plain, kwargs))
+        result = func(*each(plain, args), **each(plain, kwargs))
         inputs: list[Any] = []
-        _each(inputs.append, (args, kwargs))
+        each(inputs.append, (args, kwargs))
         if func in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
             return result.view(Tensor)
         return _spread(result, f"numpy.{func.__name__}", inputs)
@@ -129,10 +146,10 @@ class Tensor(np.ndarray[Any, Any]):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _check_update(self)
-        super().__setitem__(_each(plain, index), plain(value))
+        super().__setitem__(each(plain, index), plain(value))
 
     def __getitem__(self, index: Any) -> Any:
-        return self._made("indexing", *picked(plain(self), _each(plain, index)))
+        return self._made("indexing", *picked(plain(self), each(plain, index)))
 
     # ------------------------------------------------------------ methods
 
@@ -163,19 +180,26 @@ class Tensor(np.ndarray[Any, Any]):
         return self._reduced("max", args, kwargs)
 
     def _extreme(self, name: str, args: Any, kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and isinstance(args[0], (int, np.integer)):
+            raise TypeError(
+                f"{name}({args[0]}) has two meanings: {name}(axis={args[0]}) gives the values, as "
+                f"in NumPy, and {name}(dim={args[0]}) the values and the indices"
+            )
         # the tensor library's names ask for its pair, also for max(1, keepdim=True)
-        names = _numpys_names({**dict(zip(("dim",), args, strict=False)), **kwargs})
+        names = numpys_names({**dict(zip(("dim",), args, strict=False)), **kwargs})
         if not kwargs.keys() & {"dim", "keepdim"} or names.get("axis") is None:
             return self._reduced(name, args, kwargs)
         axis, keep = names["axis"], names.get("keepdims", False)
         indices = getattr(plain(self), "arg" + name)(axis=axis, keepdims=True)
-        values = self[tuple(_along(indices, axis))]
+        values = self[tuple(along(indices, axis))]
         if not keep:
             values, indices = values.squeeze(axis), indices.squeeze(axis)
         return Extreme(values, indices.view(Tensor))
 
     def _reduced(self, name: str, args: Any, kwargs: Any) -> Any:
-        kwargs = _numpys_names(kwargs)
+        kwargs = numpys_names(kwargs)
+        if len(args) == 2 and isinstance(args[1], bool):  # sum(1, True)
+            args, kwargs = args[:1], {**kwargs, "keepdims": args[1]}
         if len(args) > 1 or not kwargs.keys() <= {"axis", "keepdims"}:
             result = np.asarray(getattr(plain(self), name)(*args, **kwargs))
             return without_derivative(result, f"{name} with dtype, out or where", (self,))
@@ -185,7 +209,7 @@ class Tensor(np.ndarray[Any, Any]):
 
     def argmax(self, axis: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Index of the maximum, as ndarray.argmax; not recorded: it has no gradient."""
-        kwargs = _numpys_names({"axis": axis, **kwargs} if axis is not None else kwargs)
+        kwargs = numpys_names({"axis": axis, **kwargs} if axis is not None else kwargs)
         return np.asarray(plain(self).argmax(**kwargs)).view(Tensor)
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
@@ -203,7 +227,7 @@ class Tensor(np.ndarray[Any, Any]):
 
     def squeeze(self, *axis: Any, **kwargs: Any) -> Any:
         """Drop axes of one entry, as ndarray.squeeze, recorded."""
-        result = plain(self).squeeze(*axis, **_numpys_names(kwargs))
+        result = plain(self).squeeze(*axis, **numpys_names(kwargs))
         return self._made("squeeze", result, lambda d: d.reshape(self.shape))
 
     def transpose(self, *axes: Any) -> Any:
@@ -215,10 +239,6 @@ class Tensor(np.ndarray[Any, Any]):
         """The array with its axes reversed, recorded."""
         return self.transpose()
 
-    def t(self) -> Any:
-        """The transpose of a matrix, as `T`."""
-        return self.transpose()
-
     def astype(  # type: ignore[override]
         self, dtype: DTypeLike, *args: Any, **kwargs: Any
     ) -> Any:
@@ -227,10 +247,6 @@ class Tensor(np.ndarray[Any, Any]):
         if result.dtype.kind != "f":
             return result.view(Tensor)
         return self._made("astype", result, lambda d: d.astype(self.dtype))
-
-    def type(self, dtype: DTypeLike) -> Any:
-        """Convert, as `astype`."""
-        return self.astype(dtype)
 
     def copy(self, order: Any = "C") -> Any:
         """Copy, recorded."""
@@ -244,14 +260,6 @@ class Tensor(np.ndarray[Any, Any]):
         return self._made("clip", *clipped(plain(self), plain(min), plain(max)), reads=(self,))
 
     clamp = clip
-
-    def exp(self) -> Any:
-        """The exponential of every entry, recorded."""
-        return np.exp(self)
-
-    def log(self) -> Any:
-        """The natural logarithm of every entry, recorded."""
-        return np.log(self)
 
     def dot(self, other: Any) -> Any:  # type: ignore[override]
         """Product of vectors and matrices, as ``@``."""
@@ -271,27 +279,13 @@ class Tensor(np.ndarray[Any, Any]):
 
     def detach(self) -> Tensor:
         """Return the same numbers, off the tape, in the same memory."""
-        return self.view(np.ndarray).view(Tensor)
+        detached: Tensor = plain(self).view(Tensor)
+        return detached
 
     def numpy(self) -> Array:
         """Return the same numbers as an ordinary NumPy array, in the same memory."""
-        return self.view(np.ndarray)
-
-    def numel(self) -> int:
-        """The number of entries."""
-        return self.size
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Return this array, of another dtype if one is named: there is one device, the CPU."""
-        for wanted in (*args, *kwargs.values()):
-            if str(wanted) not in ("cpu", "False", "True"):
-                return self.astype(wanted)
-        return self
-
-    def zero_(self) -> Tensor:
-        """Set every entry to 0, in place."""
-        self[...] = 0
-        return self
+        array: Array = plain(self)
+        return array
 
     def backward(self) -> None:
         """Add the gradients of this number to ``.grad`` of the Parameters that it came from.
@@ -320,7 +314,7 @@ class Tensor(np.ndarray[Any, Any]):
 
 def plain(x: Any) -> Any:
     """Return a Tensor as an ordinary array in the same memory, and anything else as it is."""
-    return x.view(np.ndarray) if isinstance(x, Tensor) else x
+    return np.ndarray.view(x, np.ndarray) if isinstance(x, Tensor) else x
 
 
 def is_recorded(array: object) -> bool:
@@ -366,7 +360,7 @@ def without_derivative(result: Any, name: str, inputs: Sequence[Any]) -> Any:
     """Return the result of an operation that has no derivative here, so that backward says so."""
     if not any(map(is_recorded, inputs)):
         return record(result, name, inputs, None)
-    return record(result, name, inputs, None, problem=unrecorded(name, 1))
+    return record(result, name, inputs, None, problem=unrecorded(name))
 
 
 def _spread(result: Any, name: str, inputs: Sequence[Any]) -> Any:
@@ -402,28 +396,6 @@ def _check_update(target: Any) -> None:
             "not know of the update: write x = x * 2 for x *= 2, change a copy off the tape, "
             "x.detach().copy(), or, to update a part of a Parameter, do it inside no_grad()"
         )
-
-
-def _each(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply a function to the items of nested lists, tuples and dicts, and return the same nest."""
-    if isinstance(value, dict):
-        return {key: _each(function, item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_each(function, item) for item in value)
-    return function(value)
-
-
-def _numpys_names(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments by NumPy's names."""
-    names = {"dim": "axis", "keepdim": "keepdims"}
-    return {names.get(name, name): value for name, value in kwargs.items()}
-
-
-def _along(indices: Array, axis: int) -> list[Array]:
-    """Return the index that picks, along an axis, the entries at `indices`."""
-    places = list(np.ogrid[tuple(map(slice, indices.shape))])
-    places[axis] = indices
-    return places
 
 
 def _method_without_derivative(name: str) -> Callable[..., Any]:

@@ -78,6 +78,11 @@ class CSR:
         entries = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
         return CSR(self.data[entries], self.indices[entries], indptr, self.shape[1])
 
+    def without(self, left_out: NDArray[np.bool_]) -> CSR:
+        """Return a copy in which some rows have no entries but zeros."""
+        data = np.where(np.repeat(left_out, np.diff(self.indptr)), 0, self.data)
+        return CSR(data.astype(self.dtype), self.indices, self.indptr, self.shape[1])
+
     def toarray(self) -> Array:
         """Return all rows with their zeros."""
         full = np.zeros(self.shape, self.dtype)

@@ -28,6 +28,7 @@ __all__ = [
     "LogitTargets",
     "Parameters",
     "Sink",
+    "SparseColumns",
     "Step",
     "StoredRows",
     "Targets",
@@ -147,8 +148,13 @@ def _sparse_evaluate(
     n_threads: int,
     heads: int | None,
 ) -> Any:
-    columns = None if sink.gradient is None else rows.X.columns(parameters.b.dtype)
-    gradient = None if sink.gradient is None else (sink.gradient[0], sink.gradient[1].reshape(-1))
+    columns, gradient = None, None
+    if sink.gradient is not None:
+        columns = rows.X.columns(parameters.b.dtype)
+        gradient = sink.gradient[0], sink.gradient[1].reshape(-1)
+        if targets.weight is not None and targets.weight.ndim == 1 and not columns.finite:
+            # A row of weight 0 may hold NaN, and 0 * NaN would reach the gradient.
+            columns = rows.X.without(targets.weight == 0).columns(parameters.b.dtype)
     return _kernels.sparse_pass(
         rows.X.rows, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
         sample_weight=targets.weight, weight_of_head=targets.weight_of_head, heads=heads,

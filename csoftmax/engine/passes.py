@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.core.checks import compute_dtype
+from csoftmax.core.checks import Stored, compute_dtype
+from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.rows.base import as_stored, blocks, take
 from csoftmax.rows.memory import MemoryRows
@@ -40,6 +41,18 @@ def bytes_needed(
     return (4 << 20) + logits + (n_threads - 1) * PANEL_BYTES + partial_gradients
 
 
+def sparse_bytes_needed(X: CSR, n_heads: int, n_classes: int, itemsize: int) -> int:
+    """Return what a pass over sparse rows takes: its copy by columns, dlogits, and small things.
+
+    The parameters of several heads are laid side by side, and so are their gradients.
+    """
+    n_rows, n_features = X.shape
+    side_by_side = n_heads * n_classes * itemsize
+    by_columns = 8 * (n_features + 2) + X.rows.n_entries * (4 + itemsize)
+    copies = 2 * n_features * side_by_side if n_heads > 1 else 0
+    return (4 << 20) + by_columns + n_rows * (side_by_side + 64) + copies
+
+
 class Sums(NamedTuple):
     """What a pass sums up, a number for each head."""
 
@@ -61,8 +74,9 @@ class LocalPasses:
 
     Parameters
     ----------
-    X : array (n_rows, n_features)
-        Anything that `csoftmax.core.checks.as_features` gives.
+    X : array (n_rows, n_features) or CSR
+        Anything that `csoftmax.core.checks.as_features` gives. For sparse rows W and its gradient
+        are feature-major.
     target : int64 array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
         They must be checked: for a label out of range a kernel reads and writes foreign memory.
     n_classes : int
@@ -76,7 +90,7 @@ class LocalPasses:
 
     def __init__(
         self,
-        X: Array,
+        X: Stored,
         target: Array,
         n_classes: int,
         *,
@@ -85,12 +99,19 @@ class LocalPasses:
         n_threads: int = 1,
     ) -> None:
         self.dtype = compute_dtype(X)
+        if isinstance(X, CSR) and weights is not None:
+            X = _finite_where_nothing_counts(X, weights)
         self.rows = MemoryRows(as_stored(X, self.dtype))
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.scale, self.n_threads = n_classes, scale, n_threads
         self.target, self.weights = target, weights
         # a row of probabilities has its most probable class as label; `_soft_excess` adds the rest
         self.y = target if target.ndim == 1 else target.argmax(axis=1)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether few features of a row are not 0, and W is feature-major."""
+        return isinstance(self.rows.X, CSR)
 
     @property
     def n_weights(self) -> int:
@@ -106,18 +127,25 @@ class LocalPasses:
     ) -> Sums:
         """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
 
-        W and dW are (n_heads, n_classes, n_features) or the same flat, b and db (n_heads,
-        n_classes), all C-contiguous and of `dtype`; ``weight_of_head[h]`` is the row of weights of
-        head h. Each head has the bits that it would have alone.
+        W and dW are (n_heads, n_classes, n_features), for sparse rows (n_heads, n_features,
+        n_classes), or the same flat, b and db (n_heads, n_classes), all C-contiguous and of
+        `dtype`; ``weight_of_head[h]`` is the row of weights of head h. Each head has the bits that
+        it would have alone.
         """
         of_head = None if self.weights is None else weight_of_head
+        read, written = (
+            (self._side_by_side(W), self._side_by_side(dW)) if self.is_sparse else (W, dW)
+        )
         losses, n_correct = calls.evaluate_heads(
             calls.StoredRows(self.rows.X, self.scale),
-            calls.Parameters(W, b),
+            calls.Parameters(read, b),
             calls.Targets(self.y, self.weights, of_head),
-            calls.Sink((dW, db)),
+            calls.Sink((written, db)),
             self.n_threads,
         )
+        if self.is_sparse and len(b) > 1:
+            by_head = dW.reshape(len(b), self.n_features, self.n_classes)
+            by_head[:] = written.reshape(self.n_features, len(b), -1).swapaxes(0, 1)
         if self.target.ndim == 2:
             split = self.n_classes * self.n_features
             for h, excess in enumerate(self._soft_excess[weight_of_head]):
@@ -125,6 +153,12 @@ class LocalPasses:
                 dW[h] += excess[:split].reshape(dW[h].shape)
                 db[h] += excess[split:]
         return Sums(losses, n_correct)
+
+    def _side_by_side(self, W: Array) -> Array:
+        """Return feature-major matrices of heads as one, of all their classes: a view for one."""
+        by_head = W.reshape(len(W), self.n_features, self.n_classes)
+        together: Array = by_head.swapaxes(0, 1).reshape(self.n_features, -1)
+        return together
 
     @cached_property
     def _soft_excess(self) -> NDArray[np.float64]:
@@ -135,6 +169,8 @@ class LocalPasses:
         product with the parameters is what the losses are above those of the labels.
         """
         n, K, f = self.n_weights, self.n_classes, self.n_features
+        if isinstance(self.rows.X, CSR):
+            return self._sparse_soft_excess(self.rows.X)
         of_W, of_b = np.zeros((n, K, f)), np.zeros((n, K))
         for some, block in self.rows.blocks(BLOCK_BYTES // (8 * (f + K + 1))):
             features = block.astype(np.float64) * self.scale
@@ -146,6 +182,20 @@ class LocalPasses:
                 of_W[r] += weighted.T @ features
                 of_b[r] += weighted.sum(axis=0)
         return np.concatenate([of_W.reshape(n, -1), of_b], axis=1)
+
+    def _sparse_soft_excess(self, X: CSR) -> NDArray[np.float64]:
+        n, K, f = self.n_weights, self.n_classes, self.n_features
+        excess = np.empty((n, f * K + K))
+        more = -self.target
+        more[np.arange(self.n_rows), self.y] += 1.0
+        columns = calls.SparseColumns(X.rows, "float64")
+        for r in range(n):
+            weight = self.weight(r)
+            weighted = more if weight is None else more * weight[:, None]
+            of_W = excess[r, : f * K].reshape(f, K)
+            calls.sparse_gradient(columns, weighted, self.scale, of_W, self.n_threads)
+            excess[r, f * K :] = weighted.sum(axis=0)
+        return excess
 
     def moments(self, of_features: bool = True) -> Moments:
         """Return the moments; ValueError with the value of X that makes one of them not finite.
@@ -167,6 +217,10 @@ class LocalPasses:
 
         Each row of weights has a gradient of its own, so that its bits do not depend on the others.
         """
+        if isinstance(self.rows.X, CSR):
+            of_rows = np.ones((self.n_rows, 1)) if self.weights is None else self.weights.T
+            wide: NDArray[np.float64] = self.column_sums(of_rows).T.astype(np.float64)
+            return wide
         sums = np.zeros((self.n_weights, self.n_features))
 
         def sum_of(some: slice) -> Array:
@@ -196,8 +250,24 @@ class LocalPasses:
                 sums += part
         return sums
 
+    def column_sums(self, factors: Array, squares: bool = False) -> Array:
+        """Return ``scale X^T factors`` of sparse rows; with `squares`, of the squares of scale X.
+
+        factors are (n_rows, n), the sums (n_features, n) and of `dtype`.
+        """
+        assert isinstance(self.rows.X, CSR)
+        sums = np.empty((self.n_features, factors.shape[1]), self.dtype)
+        calls.sparse_gradient(
+            self.rows.X.columns(self.dtype), np.ascontiguousarray(factors, self.dtype),
+            self.scale**2 if squares else self.scale, sums, self.n_threads, squares,
+        )  # fmt: skip
+        return sums
+
     def raise_bad_value(self) -> None:
         """Raise ValueError with what of X spoils sums: NaN, infinity, or the largest column."""
+        if isinstance(self.rows.X, CSR):
+            _raise_bad_entry(self.rows.X, self.weights, self.dtype)
+            return
         largest = np.zeros(self.n_features)
         for some, block in self.rows.blocks(BLOCK_BYTES // max(1, self.n_features)):
             numbers = np.arange(some.start, some.stop)
@@ -210,10 +280,7 @@ class LocalPasses:
                 raise ValueError(f"X[{numbers[i]}, {j}] is {block[i, j]}, expected finite numbers")
             np.maximum(largest, np.abs(block).max(axis=0, initial=0), out=largest)
         j = int(largest.argmax())
-        raise ValueError(
-            f"sums over the rows of X overflow {self.dtype}: column {j} has values up to "
-            f"{largest[j]:.3g}, expected smaller numbers or a smaller scale"
-        )
+        raise ValueError(_overflow(self.dtype, j, float(largest[j])))
 
     def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:
         """Return at most n of the rows that a row of weights counts, drawn at random, in order.
@@ -247,3 +314,40 @@ def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDAr
         return np.bincount(target, weight, n_classes).astype(np.float64)
     mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
     return mass
+
+
+def _overflow(dtype: np.dtype[Any], column: int, largest: float) -> str:
+    return (
+        f"sums over the rows of X overflow {dtype}: column {column} has values up to "
+        f"{largest:.3g}, expected smaller numbers or a smaller scale"
+    )
+
+
+def _counting_entries(X: CSR, weights: Array) -> NDArray[np.bool_]:
+    """Say of each entry whether a row of weights counts its row."""
+    return np.repeat((weights > 0).any(axis=0), np.diff(X.indptr))
+
+
+def _finite_where_nothing_counts(X: CSR, weights: Array) -> CSR:
+    """Return X with 0 for what is not finite in rows of weight 0: 0 times NaN would be NaN."""
+    bad = ~np.isfinite(X.data)
+    if bad.any():
+        bad &= ~_counting_entries(X, weights)
+    if not bad.any():
+        return X
+    data = np.where(bad, 0, X.data).astype(X.dtype)
+    return CSR(data, X.indices, X.indptr, X.shape[1])
+
+
+def _raise_bad_entry(X: CSR, weights: Array | None, dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for the first entry that is not finite, or for the largest one."""
+    sizes = np.abs(X.data)
+    if weights is not None:
+        sizes = np.where(_counting_entries(X, weights), sizes, 0)
+    bad = np.flatnonzero(~np.isfinite(sizes))
+    if len(bad):
+        e = int(bad[0])
+        i = int(np.searchsorted(X.indptr, e, side="right")) - 1
+        raise ValueError(f"X[{i}, {X.indices[e]}] is {X.data[e]}, expected finite numbers")
+    e = int(sizes.argmax())
+    raise ValueError(_overflow(dtype, int(X.indices[e]), float(sizes[e])))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.sparse import CSR
 from csoftmax.rows.base import Stored, blocks, take
 
 READ_BYTES = 1 << 24  # read at a time for a digest: a mapped file is not copied whole
@@ -39,6 +40,11 @@ class MemoryRows:
     def fingerprint(self) -> bytes:
         """Return a digest of shape, dtype and every value."""
         digest = hashlib.blake2b(f"{self.X.shape} {self.dtype.str}".encode(), digest_size=16)
+        if isinstance(self.X, CSR):
+            for array in (self.X.indptr, self.X.indices, self.X.data):
+                digest.update(f"{array.shape} {array.dtype.str}".encode())
+                digest.update(array.data)
+            return digest.digest()
         row_bytes = max(1, self.n_features * self.dtype.itemsize)
         for _, block in self.blocks(READ_BYTES // row_bytes):
             digest.update(np.ascontiguousarray(block).reshape(-1).data)

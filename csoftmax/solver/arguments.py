@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import (
+    Stored,
     as_array,
     as_features,
     as_labels,
@@ -17,10 +18,12 @@ from csoftmax.core.checks import (
     check_number,
     check_positive,
     check_threads,
+    compute_dtype,
 )
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.rows.base import take
+from csoftmax.solver import newton
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 
@@ -30,6 +33,8 @@ Array = NDArray[Any]
 # 1: their squares, and those of W, are then far from float32's limits, 2^-126 and 2^128. The size
 # of features is measured on at most UNIT_ROWS rows.
 UNIT_BITS, UNIT_ROWS = 16, 1024
+# Sparse rows become an array of at most so many bytes, if they have few features.
+DENSE_BYTES, DENSE_FEATURES = 1 << 24, 128
 # By float type: a unit, and the l2 of a penalty in that unit, are at most 2 to this power.
 MOST_BITS = {"f": 100, "d": 900}
 
@@ -47,10 +52,9 @@ def checked_problem(
     n_threads: int | None,
 ) -> Problem:
     """Check the arguments of `minimize` that describe the problem."""
-    features = as_features(X)
-    if isinstance(features, CSR):
-        raise TypeError("X is a sparse matrix, expected an array")
-    n_classes = check_positive(n_classes, "n_classes")
+    features, n_classes = as_features(X), check_positive(n_classes, "n_classes")
+    if isinstance(features, CSR) and is_dense_enough(features, n_classes):
+        features = as_dense(features)
     target = as_labels_or_probabilities(y, len(features), n_classes)
     weights = as_weight_rows(sample_weight, len(features))
     values, of_head = as_heads(C, weight_of_head, weights)
@@ -66,6 +70,19 @@ def checked_problem(
     return Problem(
         passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit
     )
+
+
+def is_dense_enough(X: CSR, n_classes: int) -> bool:
+    """Say whether sparse rows are solved as an array: a small one, whose whole Hessian is cheap."""
+    (n, f), itemsize = X.shape, compute_dtype(X).itemsize
+    return n * f * itemsize <= DENSE_BYTES and (
+        newton.suits(n, f, n_classes) or f <= DENSE_FEATURES
+    )
+
+
+def as_dense(X: CSR) -> Array:
+    """Return sparse rows as an array of the compute type, in which features that come twice add."""
+    return CSR(X.data.astype(compute_dtype(X)), X.indices, X.indptr, X.shape[1]).toarray()
 
 
 def _of_mean_near_1(
@@ -85,7 +102,7 @@ def _of_mean_near_1(
     return weights * factors[:, None], C / factors[of_head]
 
 
-def _unit_of(X: Array, scale: float, strongest: Penalty) -> float:
+def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
     """Return the power of two that features are multiplied by, so that float32 holds the squares.
 
     It is 1 unless features are very far from 1. Then it makes the largest root mean square of a
@@ -93,15 +110,22 @@ def _unit_of(X: Array, scale: float, strongest: Penalty) -> float:
     of a penalty is multiplied by the square of the unit and must not overflow, so the strongest
     penalty of the heads limits the unit.
     """
-    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.size:
+    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.nbytes:
         return 1.0
-    rows = take(X, slice(None, None, -(-len(X) // UNIT_ROWS))).astype(np.float64, copy=False)
+    rows = take(X, slice(None, None, -(-len(X) // UNIT_ROWS)))
+    squares: Array
+    values = (rows.data if isinstance(rows, CSR) else rows).astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->j", rows, rows) * (scale * scale / len(rows))
-    if X.dtype.itemsize == 8 and np.isposinf(squares).any() and np.isfinite(rows).all():
+        if isinstance(rows, CSR):
+            squares = np.bincount(rows.indices, np.square(values), rows.shape[1])
+        else:
+            squares = np.einsum("ij,ij->j", values, values)
+        squares = squares * (scale * scale / len(rows))
+    if X.dtype.itemsize == 8 and np.isposinf(squares).any() and np.isfinite(values).all():
         j = int(squares.argmax())
+        of_j = values[rows.indices == j] if isinstance(rows, CSR) else values[:, j]
         raise ValueError(
-            f"column {j} of X has values up to {np.abs(rows[:, j]).max():.3g}, whose squares "
+            f"column {j} of X has values up to {np.abs(of_j).max():.3g}, whose squares "
             "overflow float64: expected smaller numbers or a smaller scale"
         )
     squares = squares[(squares > 0) & (squares < math.inf)]
@@ -190,5 +214,6 @@ def starting_points(
             weights[present] = given - given.mean(axis=0)
         if given_b is not None and problem.fit_intercept:
             bias[present] = given_b[head, present] - given_b[head, present].mean()
+        bias += problem.shift(head, weights)
         points.append(x)
     return points

@@ -58,7 +58,7 @@ def lower_bound(problem: Problem, head: int, x: Array, objective: float, g: Arra
         t = max(0.0, float((1 - shares / np.maximum(shares + c, 1e-300)).max()))
         R *= 1 - t
         R[present] -= (1 - t) * c[:, None] * problem.means[r]
-        R += t * problem.null_gradient[r]
+        R += t * problem.weights(problem.null_gradient[r])
         if t > 0:
             v = np.maximum((shares - (1 - t) * (shares + c)) / t, 0.0)
             entropy = (1 - t) * entropy - t * float(v @ np.log(np.where(v > 0, v, 1.0)))

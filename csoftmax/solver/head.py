@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.solver.descent import Descent, Point
+from csoftmax.solver.diagonal import Diagonal
 from csoftmax.solver.hessians import Curvature
 from csoftmax.solver.problem import Problem
 
@@ -50,7 +51,7 @@ class Head:
         None until the head has started.
     preconditioned_at : ndarray or None
         The parameters at which the preconditioner was computed; None for the null model.
-    curvature : Curvature or None
+    curvature : Curvature or Diagonal or None
         The curvature there, once it has been computed.
     preconditioner_iterations : int
         How many iterations that preconditioner has served, in heads before this one too.
@@ -84,7 +85,7 @@ class Head:
         self.descent: Descent | None = None
         self.steps: Generator[bool, float, None] | None = None
         self.preconditioned_at: Array | None = None
-        self.curvature: Curvature | None = None
+        self.curvature: Curvature | Diagonal | None = None
         self.preconditioner_iterations = self.next_preconditioner_at = 0
         self.passes, self.iterations = problem.n_passes, 0
         self.estimate, self.times_too_low = math.inf, 1.0

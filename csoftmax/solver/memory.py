@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from numpy.typing import NDArray
-
-from csoftmax.core.checks import compute_dtype
+from csoftmax.core.checks import Stored, compute_dtype
+from csoftmax.core.sparse import CSR
 from csoftmax.engine import passes
-from csoftmax.solver import bound, hessians, lbfgs, newton, problem, sample
+from csoftmax.solver import bound, diagonal, hessians, lbfgs, newton, problem, sample
+from csoftmax.solver.arguments import is_dense_enough
 from csoftmax.solver.problem import Sizes
-
-Array = NDArray[Any]
 
 # L-BFGS keeps as many pairs as HISTORY_BYTES hold: at least LEAST_PAIRS, at most MOST_PAIRS. A path
 # over LONG_PATH_ROWS rows or more may keep MOST_PAIRS_OF_PATH. The passes that 10, 30 and 100 took:
@@ -30,13 +28,13 @@ class Plan(NamedTuple):
     preconditioner: str | None
     n_bytes: float
 
-    def of_one(self, X: Array, n_classes: int) -> Plan:
+    def of_one(self, X: Stored, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
         usual = usual_pairs(len(X), head_bytes(X, n_classes), path=False)
         return self._replace(history_size=min(self.history_size, usual))
 
 
-def head_bytes(X: Array, n_classes: int) -> int:
+def head_bytes(X: Stored, n_classes: int) -> int:
     """Return the bytes of one head's W and b."""
     return int(n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
 
@@ -48,7 +46,7 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool) -> int:
 
 
 def plans(
-    X: Array, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
+    X: Stored, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
     path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
     """Return the plans that there are, the best first; the first one that fits is chosen.
@@ -57,18 +55,28 @@ def plans(
     no step is made: ``max_iter`` is 0.
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
+    is_sparse, stored_itemsize = isinstance(X, CSR), itemsize
+    if isinstance(X, CSR):
+        is_sparse = not is_dense_enough(X, n_classes)
+    else:
+        stored_itemsize = X.itemsize
     sizes = Sizes(
-        n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, X.itemsize
+        n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
     a_pass = passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
+    if is_sparse:
+        a_pass = passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+    elif isinstance(X, CSR):
+        a_pass += n_rows * n_features * itemsize
     always = problem.bytes_needed(sizes) + a_pass
     if evaluates:
         always += bound.bytes_needed(sizes)
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path)
+    kinds = {"auto": diagonal.bytes_needed(sizes)} if is_sparse else _preconditioners(sizes)
     return [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
-        for kind, extra in _preconditioners(sizes).items()
+        for kind, extra in kinds.items()
         for pairs in (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     ]
 

@@ -70,8 +70,9 @@ def minimize(
 
     Parameters
     ----------
-    X : array_like (n_samples, n_features), or images
+    X : array_like or sparse matrix (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
+        Sparse rows stay sparse, and are centred in effect.
     y : array_like (n_samples,) or (n_samples, n_classes)
         Integer labels 0..n_classes-1, or probabilities whose rows sum to 1.
     n_classes : int
@@ -113,7 +114,8 @@ def minimize(
     preconditioner : "auto", "full", "diagonal" or None
         Approximate Hessians in the eigenvectors of the features' covariance, or from the variances
         alone; "auto" decides by what the decomposition costs, and takes Newton's method where a
-        whole Hessian costs little. None is plain L-BFGS.
+        whole Hessian costs little. For sparse rows there are variances alone. None is plain
+        L-BFGS.
     path : bool
         Solve the heads that share a row of weights one after the other, from small to large C, each
         from where the solutions of the two before it point, with the pairs of L-BFGS of the one
@@ -255,7 +257,7 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
         np.array([head.point.objective for head in heads]),
         np.array([head.estimate for head in heads]),
         time.perf_counter() - walk.started,
-        lambda head: problem.own_parameters(heads[head].point.x),
+        lambda head: problem.own_parameters(head, heads[head].point.x),
     )
     if verbose:
         worst = max(heads, key=Head.distance)

@@ -6,6 +6,9 @@ The objective of head h, with row weights s and ``S = sum_i s_i``, is scikit-lea
 
 `csoftmax.engine.passes` makes the sums over rows. Here they become means, and the penalty of
 `csoftmax.solver.penalty` is added.
+
+Sparse rows are centred without being touched: whatever solves the problem sees the coordinates W
+and ``c = b + W mean``, in which the features have the mean 0.
 """
 
 from __future__ import annotations
@@ -68,11 +71,15 @@ class Problem:
     unit : float
         W here is that of the caller divided by this; `csoftmax.solver.arguments` chooses it.
     split : int
-        In a flat vector of parameters, W comes before this index and b after it.
+        In a flat vector of parameters, W comes before this index and b after it. W is class-major;
+        that of sparse rows is feature-major, as their kernels read it. `parameters` knows.
+    centre : ndarray (n_weights, n_features) or None
+        For sparse rows with an intercept, what is subtracted from the features: their means. All
+        vectors then hold c in the place of b, and gradients in W are at a fixed c.
     totals, n_counting, shares, means, null_* : ndarrays
         For each row of weights: their sum, how many are > 0, the probabilities of the null model,
-        the weighted means of the features (0 without an intercept), and bias, loss and gradients
-        of the null model.
+        the weighted means of the features (0 if they are centred, or without an intercept), and
+        bias, loss and gradients (flat) of the null model.
     total : ndarray
         For each head, the sum of its weights.
     n_passes : int
@@ -104,6 +111,9 @@ class Problem:
         ]
         self.n_passes = int(fit_intercept)
         self.means = moments.feature_sums / self.totals[:, None]
+        self.centre: Array | None = None
+        if passes.is_sparse and fit_intercept:
+            self.centre, self.means = self.means.astype(self.dtype), np.zeros_like(self.means)
         self._evaluate_null_models(moments.mass / self.totals[:, None])
 
     def _evaluate_null_models(self, shares: NDArray[np.float64]) -> None:
@@ -116,36 +126,57 @@ class Problem:
         log_shares = np.log(np.where(present, shares, 1.0))
         log_shares -= log_shares.sum(axis=1, keepdims=True) / present.sum(axis=1, keepdims=True)
         self.null_bias = np.where(present, log_shares, ABSENT_BIAS).astype(self.dtype)
-        W = np.zeros((n, K, self.n_features), self.dtype)
+        W = np.zeros((n, self.split), self.dtype)
         self.null_gradient, db = np.empty_like(W), np.empty((n, K), self.dtype)
         losses = self._pass(np.arange(n), W, self.null_bias, self.null_gradient, db)
-        self.null_gradient /= self.totals[:, None, None].astype(self.dtype)
+        self.null_gradient /= self.totals[:, None].astype(self.dtype)
         self.null_bias_gradient = db / self.totals[:, None] * self.fit_intercept
         self.null_loss = np.array(losses) / self.totals
         if not all(np.isfinite(array).all() for array in (losses, self.null_gradient)):
             self.passes.raise_bad_value()
 
     def parameters(self, x: Array) -> tuple[Array, Array]:
-        """Return views of W (n_classes, n_features) and b of a flat vector, or of each of some."""
-        W = x[..., : self.split].reshape(*x.shape[:-1], self.n_classes, self.n_features)
-        return W, x[..., self.split :]
+        """Return views of W (n_classes, n_features) and b of a flat vector, or of each of some.
+
+        For sparse rows W is the transpose of what lies in memory, and b is c.
+        """
+        return self.weights(x[..., : self.split]), x[..., self.split :]
+
+    def weights(self, flat: Array) -> Array:
+        """Return a view of W (n_classes, n_features) of its part of a flat vector, or of some."""
+        if self.passes.is_sparse:
+            by_feature = flat.reshape(*flat.shape[:-1], self.n_features, self.n_classes)
+            W: Array = by_feature.swapaxes(-1, -2)
+            return W
+        return flat.reshape(*flat.shape[:-1], self.n_classes, self.n_features)
+
+    def shift(self, head: int, W: Array) -> Array | float:
+        """Return ``c - b``, which is ``W mean``: what centred features take from the logits."""
+        if self.centre is None:
+            return 0.0
+        shift: Array = W @ self.centre[self.weight_of_head[head]]
+        return shift
 
     def null_point(self, head: int) -> tuple[Array, float, Array]:
         """Return parameters, objective and gradient of a head's null model."""
         r, split = int(self.weight_of_head[head]), self.split
         x, g = np.zeros((2, split + self.n_classes), self.dtype)
         x[split:] = self.null_bias[r]
-        g[:split], g[split:] = self.null_gradient[r].reshape(-1), self.null_bias_gradient[r]
+        g[:split], g[split:] = self.null_gradient[r], self.null_bias_gradient[r]
         return x, float(self.null_loss[r]), g
 
-    def own_parameters(self, x: Array) -> tuple[Array, Array]:
+    def own_parameters(self, head: int, x: Array) -> tuple[Array, Array]:
         """Return W and b of a flat vector in the caller's units: views where these are ours."""
         W, b = self.parameters(x)
+        if self.centre is not None:
+            b = b - self.shift(head, W)
         return (W, b) if self.unit == 1 else (W * W.dtype.type(self.unit), b)
 
-    def largest(self, gradient: Array) -> float:
-        """Return the largest entry of a gradient, in the caller's units."""
+    def largest(self, head: int, gradient: Array) -> float:
+        """Return the largest entry of a gradient in the caller's coordinates and units."""
         W, b = self.parameters(gradient)
+        if self.centre is not None:
+            W = W + b[:, None] * self.centre[self.weight_of_head[head]]
         return max(float(np.abs(W).max(initial=0.0)) / self.unit, float(np.abs(b).max()))
 
     # ---- passes --------------------------------------------------------------------------------
@@ -155,7 +186,15 @@ class Problem:
     ) -> list[float]:
         """Evaluate stacked heads: the weighted sums of losses and of gradients."""
         self.n_passes += 1
-        return self.passes.evaluate(W, b, weight_rows, dW, db).losses
+        if self.centre is None:
+            return self.passes.evaluate(W, b, weight_rows, dW, db).losses
+        centre = self.centre[weight_rows]
+        b = b - np.stack([self.weights(w) @ m for w, m in zip(W, centre, strict=True)])
+        losses = self.passes.evaluate(W, b, weight_rows, dW, db).losses
+        for of_W, of_b, mean in zip(dW, db, centre, strict=True):
+            of_features = self.weights(of_W)
+            of_features -= of_b[:, None] * mean
+        return losses
 
     def evaluate(
         self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]

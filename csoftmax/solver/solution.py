@@ -45,7 +45,8 @@ class Solution:
     Attributes
     ----------
     W : ndarray (n_heads, n_classes, n_features)
-        Weights, class-major, for ``scale * X``; the classes' weights sum to 0.
+        Weights, class-major, for ``scale * X``; the classes' weights sum to 0. Of sparse rows they
+        lie feature-major in memory: the transpose of each ``W[h]`` is contiguous.
     b : ndarray (n_heads, n_classes)
         Intercepts.
     objective, loss : ndarray (n_heads,)
@@ -101,7 +102,7 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
     """Return what a walk came to; `ended_by` is "callback", "interrupted", or "" for neither."""
     problem, heads = walk.problem, walk.heads
     points = [head.point for head in heads]
-    parameters = [problem.own_parameters(point.x) for point in points]
+    parameters = [problem.own_parameters(head.index, head.point.x) for head in heads]
     objective = np.array([point.objective for point in points])
     penalty = [problem.penalty_at(head.index, head.point.x) for head in heads]
     lower = [
@@ -111,13 +112,13 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
     biases = [_centred(problem, h, b) for h, (_, b) in enumerate(parameters)]
     status = tuple(_status(head, walk.options.max_iter, ended_by) for head in heads)
     return Solution(
-        W=np.stack([W for W, _ in parameters]),
+        W=_stacked([W for W, _ in parameters]),
         b=np.stack(biases),
         objective=objective,
         loss=objective - penalty,
         bound=np.maximum(objective - lower, 0.0),
         estimate=np.array([head.estimate for head in heads]),
-        gradient_max=np.array([problem.largest(point.gradient) for point in points]),
+        gradient_max=np.array([problem.largest(h.index, h.point.gradient) for h in heads]),
         passes=np.array([head.passes for head in heads]),
         iterations=np.array([head.iterations for head in heads]),
         converged=np.array([head.converged for head in heads]),
@@ -127,6 +128,16 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
         n_passes=problem.n_passes,
         seconds=time.perf_counter() - walk.started,
     )
+
+
+def _stacked(matrices: list[Array]) -> Array:
+    """Return the matrices as one array with their own layout: a view of a single one."""
+    if len(matrices) == 1:
+        return matrices[0][None]
+    if matrices[0].flags.c_contiguous:
+        return np.stack(matrices)
+    together: Array = np.stack([W.T for W in matrices]).swapaxes(1, 2)
+    return together
 
 
 def _status(head: Head, max_iter: int, ended_by: str) -> str:

@@ -35,7 +35,7 @@ MOST_UNGAINED = 0.01
 def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
     """Record an iteration of a head, and set how far it is and whether it has converged."""
     point, strength = head.point, head.penalty.strength
-    steepest = problem.largest(point.gradient)
+    steepest = problem.largest(head.index, point.gradient)
     penalty = problem.penalty_at(head.index, point.x)
     of_strength_1 = penalty / strength if strength else 0.0
     row = (point.objective - penalty, of_strength_1, point.estimate)

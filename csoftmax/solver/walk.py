@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from csoftmax.solver import newton
 from csoftmax.solver.descent import NEXT, Descent, named
+from csoftmax.solver.diagonal import Diagonal, DiagonalInverse
 from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
-from csoftmax.solver.lbfgs import Lbfgs
+from csoftmax.solver.lbfgs import Lbfgs, Preconditioner
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import Sample
 from csoftmax.solver.stopping import note_iteration, see_whether_converged
@@ -29,6 +30,8 @@ _blas: Any = None
 # model, at iteration 20 otherwise. It does so again each time that it has made 2.5 times as many
 # iterations in all, but not before iteration 20.
 FIRST_AFTER_NULL, FIRST_AFTER_START, GROWTH = 8, 20, 2.5
+# The diagonal of sparse rows costs no more than two passes: it is made at iterations 4, 8, 16, ...
+FIRST_DIAGONAL, GROWTH_OF_DIAGONAL = 4, 2.0
 # Along a path, a preconditioner that has served fewer iterations than this serves the next head
 # too.
 REUSED_BELOW = 8
@@ -89,11 +92,17 @@ class Walk:
         self.running: list[Head] = []
         self.stopped, self.changing = False, True
         self.samples: dict[int, Sample] = {}
-        self.is_small = options.preconditioner == "auto" and newton.suits(
-            problem.n_rows, problem.n_features, problem.n_classes
+        self.is_small = (
+            options.preconditioner == "auto"
+            and not problem.passes.is_sparse
+            and newton.suits(problem.n_rows, problem.n_features, problem.n_classes)
         )
         self.small: dict[int, newton.SmallProblem] = {}
-        self.first_after_start = FIRST_AFTER_START
+        self.first_after_null, self.first_after_start = FIRST_AFTER_NULL, FIRST_AFTER_START
+        self.growth = GROWTH
+        if problem.passes.is_sparse:
+            self.first_after_null = self.first_after_start = FIRST_DIAGONAL
+            self.growth = GROWTH_OF_DIAGONAL
         self.predecessor: dict[int, Head] = {}
         if path:
             last: dict[int, Head] = {}
@@ -168,7 +177,7 @@ class Walk:
 
     def _goes_on(self, head: Head) -> bool:
         see_whether_converged(
-            head, self.problem, self.options, self.problem.largest(head.point.gradient)
+            head, self.problem, self.options, self.problem.largest(head.index, head.point.gradient)
         )
         return not (head.converged or head.stalled or head.iterations >= self.options.max_iter)
 
@@ -232,7 +241,7 @@ class Walk:
         elif not at_null:
             head.preconditioned_at = x.copy()
         head.next_preconditioner_at = (
-            FIRST_AFTER_NULL if head.preconditioned_at is None else self.first_after_start
+            self.first_after_null if head.preconditioned_at is None else self.first_after_start
         )
         head.descent = self._descent_of(head, x)
         self.running.append(head)
@@ -248,18 +257,25 @@ class Walk:
 
     def _share_directions(self, a: Head, b: Head) -> bool:
         """Say whether the curvature of one head serves the other: in the same directions."""
+        if self.problem.passes.is_sparse:
+            return True
         sample = self.samples[self._weights_of(a)]
         return sample.for_penalty(a.penalty) is sample.for_penalty(b.penalty)
 
-    def _preconditioner(self, head: Head) -> AtNull | AtWeights:
+    def _preconditioner(self, head: Head) -> Preconditioner:
         """Return the approximate inverse Hessian at `preconditioned_at`."""
         r = self._weights_of(head)
+        if self.problem.passes.is_sparse:
+            if not isinstance(head.curvature, Diagonal):
+                plain = self.options.preconditioner is None
+                head.curvature = Diagonal(self.problem, r, head.preconditioned_at, plain)
+            return DiagonalInverse(head.curvature, head.penalty)
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.options.preconditioner)
         sample = self.samples[r].for_penalty(head.penalty)
         if head.preconditioned_at is None:
             return AtNull(sample, head.penalty)
-        if head.curvature is None or head.curvature.sample is not sample:
+        if not isinstance(head.curvature, Curvature) or head.curvature.sample is not sample:
             head.curvature = Curvature(sample, head.preconditioned_at)
         return AtWeights(head.curvature, head.penalty)
 
@@ -297,7 +313,7 @@ class Walk:
             head.preconditioned_at, head.curvature = head.point.x.copy(), None
             head.preconditioner_iterations = 0
             head.descent.restart(self._preconditioner(head))
-            later = int(head.next_preconditioner_at * GROWTH)
+            later = int(head.next_preconditioner_at * self.growth)
             head.next_preconditioner_at = max(self.first_after_start, later)
         head.stalled = next(head.steps, None) is None
         return not head.stalled
@@ -309,7 +325,7 @@ class Walk:
         """
         problem, options = self.problem, self.options
         starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
-        if self.is_small:
+        if self.is_small or problem.passes.is_sparse:
             return starts
         for r in sorted({self._weights_of(head) for head in heads}):
             some = [head for head in heads if self._weights_of(head) == r]
