@@ -25,6 +25,7 @@ __all__ = [
     "row_pass",
     "softmax_pass",
     "sparse_gradient",
+    "sparse_minibatches",
     "sparse_pass",
     "sweep",
     "use",
@@ -208,6 +209,21 @@ def sparse_pass(
     weight_of_head: _Array | None = None,
     n_threads: int = 1,
 ) -> Any: ...
+def sparse_minibatches(
+    rows: SparseRows,
+    W: _Array,
+    b: _Array,
+    scale: float,
+    *,
+    y: _Array,
+    sgd: tuple[float, float, bool, float, _Array | None, _Array | None],
+    batch_rows: int,
+    order: _Array | None = None,
+    sample_weight: _Array | None = None,
+    bias_rate: float | None = None,
+    l1: float = 0.0,
+    n_threads: int = 1,
+) -> tuple[float, int]: ...
 def sparse_gradient(
     columns: SparseColumns,
     dlogits: _Array,
@@ -233,6 +249,68 @@ def sweep(
     n_rounds: int = 1,
     n_threads: int = 1,
 ) -> float: ...
+def line_products(
+    n_lines: int, n: int, vectors: Any, pairs: Any, n_threads: int
+) -> list[float]: ...
+def line_step(
+    n_lines: int, n: int, start: _Array, direction: _Array, step: float, out: _Array, n_threads: int
+) -> None: ...
+def line_shift(n_lines: int, n: int, W: _Array, mean: _Array, n_threads: int) -> list[float]: ...
+def line_finish(
+    n_lines: int,
+    n: int,
+    dW: _Array,
+    W: _Array,
+    factor: float,
+    mean: _Array | None,
+    bias: _Array,
+    l2: float,
+    n_threads: int,
+) -> float: ...
+def line_largest(
+    n_lines: int, n: int, g: _Array, mean: _Array | None, bias: _Array, n_threads: int
+) -> float: ...
+def line_direction(
+    n_lines: int,
+    n: int,
+    S: _Array,
+    Y: _Array,
+    slots: _Array,
+    of_S: _Array,
+    of_Y: _Array,
+    gamma: float,
+    g: _Array,
+    diagonal: _Array,
+    l2: float,
+    out: _Array,
+    n_threads: int,
+) -> float: ...
+def line_meet(
+    n_lines: int,
+    n: int,
+    S: _Array,
+    Y: _Array,
+    slots: _Array,
+    g: _Array,
+    diagonal: _Array,
+    l2: float,
+    n_threads: int,
+    *,
+    slot: int = -1,
+    old: _Array | None = None,
+    direction: _Array | None = None,
+    step: float = 0.0,
+) -> list[float]: ...
+def line_gram(
+    n_lines: int,
+    n: int,
+    S: _Array,
+    Y: _Array,
+    slots: _Array,
+    diagonal: _Array,
+    l2: float,
+    n_threads: int,
+) -> list[float]: ...
 def model_product(
     name: str,
     of: LogitRows,

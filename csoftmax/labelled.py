@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.core.checks import check_number
+from csoftmax.core.checks import Stored, check_number
 from csoftmax.core.names import check_feature_names, class_order
+from csoftmax.core.sparse import as_csr, is_sparse
 from csoftmax.data import DataLoader, Dataset
 from csoftmax.model import SoftmaxRegression, is_integer
 
@@ -29,7 +30,8 @@ def as_loader(data: Data, name: str, scale: float) -> DataLoader:
     if isinstance(data, tuple) and len(data) == 2:
         if any(isinstance(part, (DataLoader, Dataset)) for part in data):
             raise TypeError(f"{name} is a pair of data sets, expected one of them or a pair (X, y)")
-        X, y = np.asarray(data[0]), np.asarray(data[1])
+        X, y = data[0], np.asarray(data[1])
+        X = as_csr(X) if is_sparse(X) else np.asarray(X)
         own_scale = scale if is_integer(X) else 1.0
         return DataLoader(X, y, DEFAULT_BATCH_SIZE, shuffle=True, scale=own_scale)
     raise TypeError(
@@ -39,7 +41,7 @@ def as_loader(data: Data, name: str, scale: float) -> DataLoader:
 
 def check_labelled(
     model: SoftmaxRegression, data: DataLoader, name: str, names: Names | None = None
-) -> tuple[Array, NDArray[np.int64]]:
+) -> tuple[Stored, NDArray[np.int64]]:
     """Return X as (n_samples, n_features), and y as the model numbers its classes.
 
     Labels index C arrays: they are checked each time. `names` stands for the model's own.

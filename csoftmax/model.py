@@ -255,7 +255,7 @@ class SoftmaxRegression:
         self._forward(features, calls.Sink(predictions=labels), n_threads)
         return labels
 
-    def _forward(self, features: Array, sink: calls.Sink, n_threads: int | None) -> None:
+    def _forward(self, features: Stored, sink: calls.Sink, n_threads: int | None) -> None:
         rows = calls.StoredRows(as_stored(features, self.dtype), self.scale_for(features, 1.0))
         weight = self._weight
         if isinstance(features, CSR):
@@ -263,7 +263,7 @@ class SoftmaxRegression:
         parameters = calls.Parameters(weight, self._bias)
         calls.forward(rows, parameters, sink, check_threads(n_threads))
 
-    def scale_for(self, X: Array, scale: float) -> float:
+    def scale_for(self, X: Stored, scale: float) -> float:
         """Return what X is multiplied by if its data say `scale`: see the class's Notes."""
         return scale if self._scale is None or not is_integer(X) else self._scale
 
@@ -372,9 +372,10 @@ class SoftmaxRegression:
         return model
 
 
-def is_integer(features: Array) -> bool:
+def is_integer(features: Stored) -> bool:
     """Is this input that the model's scale applies to?"""
-    return features.dtype.kind in "iub"
+    kind = features.kind if isinstance(features, CSR) else features.dtype.kind
+    return kind in "iub"
 
 
 def _assign(view: Array, value: ArrayLike, name: str) -> None:

@@ -53,7 +53,8 @@ class SGD:
 
     With the gradient ``g`` of a minibatch's mean loss: ``g += weight_decay * W`` (not for the
     bias), ``v = momentum * v + g``, ``step = g + momentum * v`` if nesterov else ``v``,
-    ``W -= lr * step``; the bias moves at `bias_lr`, if that is given.
+    ``W -= lr * step``; the bias moves at `bias_lr`, if that is given. Then, with `l1`, each weight
+    moves ``lr * l1`` toward 0 and stops there.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ class SGD:
     bias_lr : float, optional
         Learning rate of the bias, >= 0; None: `lr`. With 0 the bias and its velocity keep their
         bits: a model without an intercept.
+    l1 : float
+        >= 0: the factor of ``sum |W|`` beside the mean loss. It needs momentum 0.
 
     Raises
     ------
@@ -77,13 +80,17 @@ class SGD:
 
     Notes
     -----
-    D2L section 3.4; momentum as in PyTorch's ``optim.SGD`` and D2L section 12.6.
+    D2L section 3.4; momentum as in PyTorch's ``optim.SGD`` and D2L section 12.6; `l1` is the
+    truncated gradient of Langford, Li and Zhang 2009, applied at each step.
+
+    On sparse rows a minibatch reads and writes only the features that it has. What weight decay,
+    momentum and `l1` do to the others comes later, all at once: the same to rounding.
 
     Examples
     --------
     >>> import csoftmax as cs
     >>> cs.SGD(lr=0.1, momentum=0.9)
-    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, bias_lr=None)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, bias_lr=None, l1=0.0)
     """
 
     lr: float
@@ -91,6 +98,7 @@ class SGD:
     nesterov: bool = False
     weight_decay: float = 0.0
     bias_lr: float | None = None
+    l1: float = 0.0
 
     def __post_init__(self) -> None:
         self._check()
@@ -108,9 +116,13 @@ class SGD:
             raise ValueError(f"momentum is {self.momentum}, expected a number in [0, 1)")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True but momentum is 0, expected momentum > 0")
+        self.l1 = check_not_negative(self.l1, "l1")
+        if self.l1 > 0 and self.momentum > 0:
+            raise ValueError(f"l1 is {self.l1} and momentum is {self.momentum}, expected one of 0")
 
-    def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float, float | None]]:
-        return SGD, (self.lr, self.momentum, self.nesterov, self.weight_decay, self.bias_lr)
+    def __reduce__(self) -> tuple[type[SGD], tuple[float, float, bool, float, float | None, float]]:
+        rule = self.lr, self.momentum, self.nesterov, self.weight_decay, self.bias_lr, self.l1
+        return SGD, rule
 
     def velocities_of(self, model: SoftmaxRegression) -> tuple[Array, Array] | tuple[()]:
         """Return the model's velocities as stored, zero at first; none without momentum."""
@@ -270,7 +282,7 @@ def _epoch(
     W_velocity, b_velocity = optimizer.velocities_of(model) or (None, None)
     step = calls.Step(
         optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay,
-        W_velocity, b_velocity, optimizer.bias_lr,
+        W_velocity, b_velocity, optimizer.bias_lr, optimizer.l1,
     )  # fmt: skip
     started = time.perf_counter()
     if is_integer(features):
@@ -296,7 +308,8 @@ def _settings(
     settings: dict[str, Any] = {
         "solver": "sgd", "lr": optimizer.lr, "momentum": optimizer.momentum,
         "nesterov": optimizer.nesterov, "weight_decay": optimizer.weight_decay,
-        "bias_lr": optimizer.bias_lr, "batch_size": batch_size, "n_samples": n_samples,
+        "bias_lr": optimizer.bias_lr, "l1": optimizer.l1, "batch_size": batch_size,
+        "n_samples": n_samples,
     }  # fmt: skip
     before = model.trained_with
     again = all(before.get(name) == value for name, value in settings.items())
@@ -373,7 +386,7 @@ def _evaluate(
     features, labels = check_labelled(model, loader, "data")
     loss, n_correct = calls.evaluate(
         calls.StoredRows(as_stored(features, model.dtype), scale_of(model, loader, "data")),
-        calls.Parameters(model.W.T, model.b),
+        calls.Parameters(calls.weights_for(features, model.W, model.dtype), model.b),
         calls.Targets(labels),
         calls.Sink(predictions=predictions),
         check_threads(n_threads),

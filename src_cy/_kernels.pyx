@@ -1,9 +1,10 @@
 # Instruction sets, buffers, scratch; the .pxi files hold the threads and the two passes. What happens in registers is
 # in simd/; README.md is the map, and says what each word means.
 #
-# Two kinds of pass, both cut into pieces of work that a team of threads takes in order:
+# Kinds of pass, all cut into pieces of work that a team of threads takes in order:
 #   RowPass      X -> logits -> softmax -> loss, predictions, dlogits -> gradient or SGD update
 #   SoftmaxPass  logits -> softmax, log_softmax, or cross-entropy with its gradient
+#   SparsePass   as RowPass, of sparse rows and W by features; SparseEpoch: its SGD updates
 # The callers have checked their arrays; the checks here are only what memory safety needs. A pass holds the buffers of
 # its arrays, so a helper thread that starts late finds them alive.
 from _thread import start_new_thread
@@ -20,9 +21,11 @@ from libc.string cimport memcpy, memset
 from simd cimport *
 
 __all__ = [
-    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active", "available", "count_threads_cost", "elementary",
-    "helpers_started", "largest_slopes", "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_pass", "sweep", "use", "wait_at_most"]
+    "LogitRows", "Parameters", "Sink", "SparseColumns", "SparseRows", "StoredRows", "Targets", "active",
+    "available", "count_threads_cost", "elementary", "helpers_started", "largest_slopes", "line_direction",
+    "line_finish", "line_gram", "line_largest", "line_meet", "line_products", "line_shift", "line_step",
+    "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
+    "sparse_gradient", "sparse_minibatches", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -136,8 +139,11 @@ include "row_plan.pxi"
 include "row_pass.pxi"
 include "row_call.pxi"
 include "softmax_pass.pxi"
+include "sparse_rows.pxi"
 include "sparse_pass.pxi"
+include "sparse_updates.pxi"
 include "coordinate_descent.pxi"
+include "lines.pxi"
 
 
 # ---- for tests and benchmarks -------------------------------------------------------------------

@@ -55,6 +55,13 @@ cdef extern from "simd/kernels.h" nogil:
         double scale
         bint adds
 
+    ctypedef struct sparse_rests:
+        double W_of_W
+        double W_of_velocity
+        double velocity_of_W
+        double velocity_of_velocity
+        double shrinks
+
     enum:
         LOGIT_ROWS
 
@@ -174,6 +181,12 @@ cdef extern from "simd/kernels.h" nogil:
         void (*sparse_product)(
             const sparse_lines *lines, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n_classes, const void *M,
             Py_ssize_t ld, bint squares, const sparse_sink *sink) noexcept nogil
+        void (*sparse_step)(
+            Py_ssize_t n_lines, const int32_t *at, Py_ssize_t n_classes, const void *gradient,
+            Py_ssize_t gradient_ld, Py_ssize_t ld, const gradient_sink *sink, double shrinks) noexcept nogil
+        void (*sparse_rest)(
+            Py_ssize_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
+            Py_ssize_t n_classes, void *W, void *velocity, Py_ssize_t ld) noexcept nogil
         double (*logit_step)(
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, double step) noexcept nogil
         double (*logit_entropy)(
@@ -183,6 +196,17 @@ cdef extern from "simd/kernels.h" nogil:
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const int64_t *classes, Py_ssize_t n_moved,
             const void *moved, void *s) noexcept nogil
         double (*descend)(const class_model *m) noexcept nogil
+        void (*add_multiple)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
+        double (*product)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
+        void (*solve_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *diagonal, double l2, const void *v, void *out) noexcept nogil
+        void (*finish_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, double factor, const void *mean, const void *bias, double l2,
+            const void *x, void *g) noexcept nogil
+        double (*largest_of_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *mean, const void *bias, const void *g) noexcept nogil
+        void (*sum_lines)(
+            Py_ssize_t n_lines, Py_ssize_t n, const void *factors, const void *x, void *sums) noexcept nogil
         void (*follow)(const class_model *m) noexcept nogil
         void (*couple)(
             const logit_rows *rows, Py_ssize_t begin, Py_ssize_t n, const void *delta, void *s) noexcept nogil

@@ -1,4 +1,4 @@
-# Sparse rows: a pass over them, their columns, and the checks of what memory safety needs. Included by _kernels.pyx.
+# A pass over sparse rows, and what Python calls. Included by _kernels.pyx.
 #
 # W is feature-major, (n_features, ld): the classes of a feature lie side by side, as a row gathers the features that it
 # has. A row piece turns rows into logits, losses and dlogits. A column piece waits for all of them, and sums the
@@ -15,169 +15,13 @@ cdef double SPARSE_ENTRY = 6e-9
 cdef double SPARSE_CLASS = 0.25e-9
 
 
-cdef Py_ssize_t int_bytes(View view, str name) except 0:
-    """4 or 8: the size of the integers of a contiguous array."""
-    cdef char kind = view.kind()
-    cdef Py_ssize_t size = view.buffer.itemsize
-    if kind not in (c"i", c"l", c"q") or size not in (4, 8) or view.reversed() or view.buffer.ndim != 1 or (
-            <uintptr_t>view.buffer.buf % size != 0):
-        raise TypeError(f"{name}: expected a contiguous vector of int32 or int64")
-    return size
-
-
-cdef inline int64_t integer_at(const char *items, Py_ssize_t size, Py_ssize_t i) noexcept nogil:
-    return (<const int32_t *>items)[i] if size == 4 else (<const int64_t *>items)[i]
-
-
-cdef class SparseRows:
-    """Rows by their entries, as scipy.sparse.csr_array has them, checked: what kernels may follow.
-
-    values (n_entries,) uint8, float32 or float64; indices (n_entries,) and indptr (n_rows + 1,) int32 or int64. Features
-    of a row may come in any order and several times. The arrays are not copied; who writes into indices or indptr later
-    makes the kernels read foreign memory.
-    """
-    cdef readonly Py_ssize_t n_rows, n_features, n_entries
-    cdef readonly object arrays               # (values, indices, indptr), kept alive
-    cdef list views
-    cdef const char *values
-    cdef const char *indices
-    cdef const char *indptr
-    cdef char kind                            # of the values
-    cdef Py_ssize_t index_size, pointer_size
-
-    def __init__(self, values, indices, indptr, Py_ssize_t n_features):
-        cdef View view
-        self.arrays, self.views, self.n_features = (values, indices, indptr), [], n_features
-        view = View(values, PyBUF_C_CONTIGUOUS)
-        self.views.append(view)
-        self.kind, self.values, self.n_entries = view.kind(), <const char *>view.buffer.buf, len(values)
-        if self.kind not in (c"B", c"f", c"d") or view.reversed() or view.buffer.ndim != 1 or (
-                <uintptr_t>view.buffer.buf % view.buffer.itemsize != 0):
-            raise TypeError("data: expected a contiguous vector of uint8, float32 or float64")
-        view = View(indices, PyBUF_C_CONTIGUOUS)
-        self.views.append(view)
-        self.index_size, self.indices = int_bytes(view, "indices"), <const char *>view.buffer.buf
-        if len(indices) != self.n_entries:
-            raise ValueError(f"data has {self.n_entries} entries but indices has {len(indices)}")
-        view = View(indptr, PyBUF_C_CONTIGUOUS)
-        self.views.append(view)
-        self.pointer_size, self.indptr = int_bytes(view, "indptr"), <const char *>view.buffer.buf
-        self.n_rows = len(indptr) - 1
-        if self.n_rows < 0:
-            raise ValueError("indptr is empty, expected n_rows + 1 numbers")
-        if not 0 <= n_features < 1 << 31 or self.n_rows >= 1 << 31:
-            raise ValueError(f"shape is ({self.n_rows}, {n_features}), expected fewer than 2^31 rows and features")
-        self.check()
-
-    cdef int check(self) except -1:
-        cdef Py_ssize_t i = 0, bad = -1, e
-        cdef int64_t begin, end = 0
-        with nogil:
-            begin = self.start(0)
-            for i in range(self.n_rows):
-                end = self.start(i + 1)
-                if end < begin or end > self.n_entries or begin < 0:
-                    bad = i
-                    break
-                begin = end
-        if bad >= 0 or self.start(0) != 0 or self.start(self.n_rows) != self.n_entries:
-            i = max(bad, 0)
-            raise ValueError(f"indptr[{i}] is {self.start(i)} and indptr[{min(i + 1, self.n_rows)}] is "
-                             f"{self.start(min(i + 1, self.n_rows))}, expected numbers from 0 up to the "
-                             f"{self.n_entries} entries, none below the one before")
-        with nogil:
-            for e in range(self.n_entries):
-                if not 0 <= integer_at(self.indices, self.index_size, e) < self.n_features:
-                    bad = e
-                    break
-        if bad >= 0:
-            for i in range(self.n_rows):
-                if self.start(i + 1) > bad:
-                    break
-            raise ValueError(f"indices[{bad}] is {integer_at(self.indices, self.index_size, bad)} (in row {i}), "
-                             f"expected a feature 0..{self.n_features - 1}")
-        return 0
-
-    cdef inline int64_t start(self, Py_ssize_t i) noexcept nogil:
-        return integer_at(self.indptr, self.pointer_size, i)
-
-    cdef inline double value(self, Py_ssize_t e) noexcept nogil:
-        if self.kind == c"B":
-            return (<const unsigned char *>self.values)[e]
-        return (<const float *>self.values)[e] if self.kind == c"f" else (<const double *>self.values)[e]
-
-    cdef void copy_entries(self, Py_ssize_t begin, Py_ssize_t end, int32_t *at, char *values,
-                           Py_ssize_t size) noexcept nogil:
-        """Entries begin..end as kernels want them: int32, and values of the compute type."""
-        cdef Py_ssize_t e
-        for e in range(begin, end):
-            at[e - begin] = <int32_t>integer_at(self.indices, self.index_size, e)
-        if size == 4:
-            for e in range(begin, end):
-                (<float *>values)[e - begin] = <float>self.value(e)
-        else:
-            for e in range(begin, end):
-                (<double *>values)[e - begin] = self.value(e)
-
-
-cdef class SparseColumns:
-    """The same entries by their features: of each, its rows in order, and the values of the compute type."""
-    cdef readonly Py_ssize_t n_rows, n_features, n_entries
-    cdef readonly Py_ssize_t nbytes
-    cdef readonly bint finite                 # is every value a number?
-    cdef Py_ssize_t size
-    cdef Scratch memory
-    cdef sparse_lines lines
-
-    def __init__(self, SparseRows rows, str dtype):
-        cdef Py_ssize_t i, e, j, n = rows.n_entries, d = rows.n_features
-        cdef int64_t *starts
-        cdef int32_t *at
-        cdef char *values
-        cdef int64_t place
-        cdef double value
-        cdef bint finite = True
-        self.n_rows, self.n_features, self.n_entries = rows.n_rows, d, n
-        self.size = 8 if dtype == "float64" else 4
-        self.nbytes = (d + 2) * sizeof(int64_t) + n * (sizeof(int32_t) + self.size)
-        self.memory = Scratch()
-        starts = <int64_t *>self.memory.take(self.nbytes, zeroed=False)
-        memset(starts, 0, (d + 2) * sizeof(int64_t))
-        values = <char *>(starts + d + 2)
-        at = <int32_t *>(values + n * self.size)
-        with nogil:
-            # starts[j + 1] is where the next entry of feature j goes, and so in the end where feature j + 1 begins
-            for e in range(n):
-                starts[integer_at(rows.indices, rows.index_size, e) + 2] += 1
-            for j in range(2, d + 2):
-                starts[j] += starts[j - 1]
-            for i in range(rows.n_rows):
-                for e in range(rows.start(i), rows.start(i + 1)):
-                    j = integer_at(rows.indices, rows.index_size, e)
-                    place = starts[j + 1]
-                    starts[j + 1] = place + 1
-                    at[place] = <int32_t>i
-                    value = rows.value(e)
-                    finite &= value - value == 0
-                    if self.size == 4:
-                        (<float *>values)[place] = <float>value
-                    else:
-                        (<double *>values)[place] = value
-        self.finite = finite
-        self.lines.starts, self.lines.at, self.lines.values, self.lines.n_lines = starts, at, values, d
-
-    def as_arrays(self):
-        """(values, rows, starts): copies, for tests and for what reads columns in Python."""
-        import numpy as np
-        cdef bint wide = self.size == 8
-        values = np.empty(self.n_entries, "f8" if wide else "f4")
-        rows, starts = np.empty(self.n_entries, "i4"), np.empty(self.n_features + 1, "i8")
-        cdef View view
-        for array, source in ((values, <uintptr_t>self.lines.values), (rows, <uintptr_t>self.lines.at),
-                              (starts, <uintptr_t>self.lines.starts)):
-            view = View(array, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-            memcpy(view.buffer.buf, <const void *><uintptr_t>source, view.buffer.len)
-        return values, rows, starts
+ctypedef struct row_span:          # rows that become dlogits at once
+    Py_ssize_t piece
+    Py_ssize_t first, n             # of the pass
+    Py_ssize_t line                 # which of the lines is the first
+    Py_ssize_t at                   # where their dlogits go
+    Py_ssize_t sums                 # the number of the first of their sums of LOSS_ROWS losses
+    double factor                   # of the gradient
 
 
 cdef class SparsePass(Team):
@@ -202,7 +46,7 @@ cdef class SparsePass(Team):
     cdef char *db
     cdef char *dlogits                        # (n_rows, ld), of all rows
     cdef char *scratches                      # one per thread
-    cdef Py_ssize_t scratch_bytes
+    cdef Py_ssize_t scratch_bytes, at_labels, at_entries
     cdef Py_ssize_t *cuts                     # n_column_pieces + 1 features
     cdef double *loss_of
     cdef int64_t *correct_of
@@ -248,18 +92,24 @@ cdef class SparsePass(Team):
         self.cuts[piece + 1] = d
 
     cdef void allocate(self) except *:
-        cdef Py_ssize_t n_sums = ceil_div(self.rows.n_rows, LOSS_ROWS) * self.n_heads
-        cdef Py_ssize_t block = round_up(SPARSE_ROWS, 32) + 32
-        self.scratch_bytes = round_up(
-            SPARSE_ROWS * self.ld * self.size + self.n_classes * block * self.size      # logits, both ways
-            + SPARSE_ROWS * (2 * sizeof(int64_t) + 2 * self.size)                       # labels, predictions, ...
-            + (SPARSE_ROWS + 1) * sizeof(int64_t) + self.most_entries * (4 + self.size) + 256, 64)
-        self.scratches = self.take(self.scratch_bytes * self.n_threads, zeroed=False)
-        self.loss_of = <double *>self.take(max(n_sums, 1) * 16)
-        self.correct_of = <int64_t *>(self.loss_of + n_sums)
+        self.allocate_scratches(self.most_entries)
+        self.allocate_sums(ceil_div(self.rows.n_rows, LOSS_ROWS) * self.n_heads)
         if self.columns is not None:
             self.dlogits = self.take(max(self.rows.n_rows, 1) * self.ld * self.size, zeroed=False)
             self.bias_of = self.take(max(self.n_row_pieces, 1) * self.n_classes * self.size)
+
+    cdef void allocate_scratches(self, Py_ssize_t most_entries) except *:
+        """Of each thread: logits, both ways; labels, predictions, factors, losses; where rows begin, their entries."""
+        cdef Py_ssize_t block = round_up(SPARSE_ROWS, 32) + 32
+        self.at_labels = round_up(SPARSE_ROWS * self.ld * self.size + self.n_classes * block * self.size, 64)
+        self.at_entries = self.at_labels + SPARSE_ROWS * (2 * sizeof(int64_t) + 2 * self.size)
+        self.scratch_bytes = round_up(
+            self.at_entries + (SPARSE_ROWS + 1) * sizeof(int64_t) + most_entries * (4 + self.size), 64)
+        self.scratches = self.take(self.scratch_bytes * self.n_threads, zeroed=False)
+
+    cdef void allocate_sums(self, Py_ssize_t n_sums) except *:
+        self.loss_of = <double *>self.take(max(n_sums, 1) * 16)
+        self.correct_of = <int64_t *>(self.loss_of + n_sums)
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
         return self.n_row_pieces if ticket >= self.n_row_pieces else 0
@@ -274,33 +124,42 @@ cdef class SparsePass(Team):
                 False, &self.gradient)
 
     cdef void row_piece(self, Py_ssize_t piece, char *scratch) noexcept nogil:
-        cdef Py_ssize_t first = piece * SPARSE_ROWS, i, h
-        cdef Py_ssize_t n = min(SPARSE_ROWS, self.rows.n_rows - first), block = round_up(SPARSE_ROWS, 32) + 32
-        cdef char *by_class = scratch + SPARSE_ROWS * self.ld * self.size
-        cdef char *rest = by_class + self.n_classes * block * self.size
-        cdef int64_t *starts = <int64_t *>(<uintptr_t>(rest + 63) & ~<uintptr_t>63)
-        cdef int64_t *labels = starts + SPARSE_ROWS + 1
-        cdef int64_t *predictions = labels + SPARSE_ROWS
-        cdef char *factors = <char *>(predictions + SPARSE_ROWS)
-        cdef char *losses = factors + SPARSE_ROWS * self.size
-        cdef char *values = losses + SPARSE_ROWS * self.size
+        cdef row_span span
         cdef sparse_lines lines
-        cdef sparse_sink sink
-        cdef int64_t begin = self.rows.start(first)
-        lines.starts, lines.n_lines = starts, n
-        for i in range(n + 1):
-            starts[i] = self.rows.start(first + i) - begin
+        cdef int64_t *starts = <int64_t *>(scratch + self.at_entries)
+        cdef char *values = <char *>(starts + SPARSE_ROWS + 1)
+        cdef int64_t begin
+        cdef Py_ssize_t i
+        span.piece, span.first = piece, piece * SPARSE_ROWS
+        span.n = min(SPARSE_ROWS, self.rows.n_rows - span.first)
+        span.line, span.at, span.sums, span.factor = 0, span.first, span.first // LOSS_ROWS, self.factor
+        begin = self.rows.start(span.first)
+        lines.starts, lines.n_lines = starts, span.n
+        for i in range(span.n + 1):
+            starts[i] = self.rows.start(span.first + i) - begin
         if self.copies:
             lines.values, lines.at = values, <int32_t *>(values + self.most_entries * self.size)
-            self.rows.copy_entries(begin, begin + starts[n], <int32_t *>lines.at, values, self.size)
+            self.rows.copy_entries(begin, begin + starts[span.n], <int32_t *>lines.at, values, self.size)
         else:
             lines.values = self.rows.values + begin * self.size
             lines.at = <const int32_t *>self.rows.indices + begin
-        sink.out, sink.ld, sink.first_line, sink.bias, sink.scale, sink.adds = scratch, self.ld, 0, self.b, self.scale, 0
+        self.from_lines(&span, &lines, scratch)
+
+    cdef void from_lines(self, const row_span *span, const sparse_lines *lines, char *scratch) noexcept nogil:
+        """Logits of some rows, then losses and dlogits, or predictions."""
+        cdef Py_ssize_t i, h, block = round_up(SPARSE_ROWS, 32) + 32, first = span.first, n = span.n
+        cdef char *by_class = scratch + SPARSE_ROWS * self.ld * self.size
+        cdef int64_t *labels = <int64_t *>(scratch + self.at_labels)
+        cdef int64_t *predictions = labels + SPARSE_ROWS
+        cdef char *factors = <char *>(predictions + SPARSE_ROWS)
+        cdef char *losses = factors + SPARSE_ROWS * self.size
+        cdef sparse_sink sink
+        sink.out, sink.ld, sink.first_line, sink.bias, sink.scale = scratch, self.ld, span.line, self.b, self.scale
+        sink.adds = 0
         if self.logits != NULL and self.y == NULL and self.predictions == NULL:
             sink.out = self.logits + first * self.logits_stride * self.size
             sink.ld = self.logits_stride
-        self.kernels.sparse_product(&lines, 0, n, self.n_classes, self.W, self.W_ld, False, &sink)
+        self.kernels.sparse_product(lines, span.line, span.line + n, self.n_classes, self.W, self.W_ld, False, &sink)
         if sink.out != scratch:
             return
         if self.logits != NULL:
@@ -314,13 +173,13 @@ cdef class SparsePass(Team):
         for i in range(n):
             labels[i] = self.y[first + i]
         for h in range(self.n_heads):
-            self.losses_of(h, first, n, by_class, block, labels, predictions, factors, losses)
+            self.losses_of(h, span, by_class, block, labels, predictions, factors, losses)
         if self.predictions != NULL:
             memcpy(self.predictions + first, predictions, n * sizeof(int64_t))
-        if self.columns is not None:
-            self.kernels.transpose(self.n_classes, n, by_class, block, self.dlogits + first * self.ld * self.size,
+        if self.dlogits != NULL:
+            self.kernels.transpose(self.n_classes, n, by_class, block, self.dlogits + span.at * self.ld * self.size,
                                    self.ld)
-            self.sum_bias(piece, n, by_class, block)
+            self.sum_bias(span.piece, n, by_class, block)
 
     cdef void sum_bias(self, Py_ssize_t piece, Py_ssize_t n, const char *by_class, Py_ssize_t block) noexcept nogil:
         cdef gradient_sink sink
@@ -330,7 +189,7 @@ cdef class SparsePass(Team):
         sink.gradient = self.bias_of + piece * self.n_classes * self.size
         self.kernels.bias_gradient(n, by_class, block, self.n_classes, &sink)
 
-    cdef void losses_of(self, Py_ssize_t head, Py_ssize_t first, Py_ssize_t n, char *by_class, Py_ssize_t block,
+    cdef void losses_of(self, Py_ssize_t head, const row_span *span, char *by_class, Py_ssize_t block,
                         int64_t *labels, int64_t *predictions, char *factors, char *losses) noexcept nogil:
         """Losses and dlogits of a head, LOSS_ROWS rows at a time."""
         cdef Py_ssize_t i, part, begin, m, k = self.n_classes // self.n_heads, sums
@@ -338,21 +197,21 @@ cdef class SparsePass(Team):
         cdef double s, loss, total
         cdef int64_t correct
         if self.weight != NULL:
-            weight = self.weight + first
+            weight = self.weight + span.first
             if self.weight_of_head != NULL:
                 weight += self.weight_of_head[head] * self.rows.n_rows
-        for i in range(n):
-            s = self.factor * (weight[i] if weight != NULL else 1.0)
+        for i in range(span.n):
+            s = span.factor * (weight[i] if weight != NULL else 1.0)
             if self.size == 4:
                 (<float *>factors)[i] = <float>s
             else:
                 (<double *>factors)[i] = s
-        for part in range(ceil_div(n, LOSS_ROWS)):
+        for part in range(ceil_div(span.n, LOSS_ROWS)):
             begin = part * LOSS_ROWS
-            m = min(LOSS_ROWS, n - begin)
+            m = min(LOSS_ROWS, span.n - begin)
             self.kernels.cross_entropy_columns(
                 m, k, by_class + (head * k * block + begin) * self.size, block, labels + begin,
-                factors + begin * self.size if self.columns is not None else NULL, losses + begin * self.size,
+                factors + begin * self.size if self.dlogits != NULL else NULL, losses + begin * self.size,
                 predictions + begin)
             total, correct = 0.0, 0
             for i in range(begin, begin + m):
@@ -362,10 +221,10 @@ cdef class SparsePass(Team):
                 total += loss
                 correct += predictions[i] == labels[i]
                 if self.losses != NULL and self.size == 4:
-                    (<float *>self.losses)[first + i] = <float>loss
+                    (<float *>self.losses)[span.first + i] = <float>loss
                 elif self.losses != NULL:
-                    (<double *>self.losses)[first + i] = loss
-            sums = (first + begin) // LOSS_ROWS * self.n_heads + head
+                    (<double *>self.losses)[span.first + i] = loss
+            sums = (span.sums + part) * self.n_heads + head
             self.loss_of[sums] = total
             self.correct_of[sums] = correct
 

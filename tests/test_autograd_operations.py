@@ -87,7 +87,8 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "clamp": (lambda x: x.clamp(0.9, 1.5), [(3, 4)]),
     "clip from below": (lambda x: x.clip(min=1.0), [(3, 4)]),
     "clip from above": (lambda x: x.clip(max=1.0), [(3, 4)]),
-    "relu": (lambda x: (x - 1) * (x > 1), [(3, 4)]),
+    "relu": (lambda x: (x - 1).relu(), [(3, 4)]),
+    "relu by hand": (lambda x: (x - 1) * (x > 1), [(3, 4)]),
     "a reader's softmax": (lambda x: x.exp() / x.exp().sum(1, keepdim=True), [(3, 4)]),
     "a reader's cross-entropy": (
         lambda x: -(x.exp() / x.exp().sum(1, keepdim=True))[range(3), [0, 3, 1]].log(),
@@ -249,6 +250,12 @@ def test_max_by_dim_gives_the_gradient_to_the_index_that_it_returns() -> None:
     assert_array_equal(indices, [1, 0])
     values.sum().backward()
     assert_array_equal(x.grad, [[0, 1, 0], [1, 0, 0]])
+
+
+def test_relu_has_no_gradient_at_zero() -> None:
+    x = cs.Parameter([-1.0, 0.0, 2.0])
+    x.relu().sum().backward()
+    assert_array_equal(x.grad, [0, 0, 1])
 
 
 def test_powers_at_zero() -> None:

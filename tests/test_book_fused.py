@@ -59,7 +59,7 @@ def replacing(owner: type, name: str) -> Callable[..., None]:
 METHODS = [
     (d2l.SoftmaxRegression, "forward"), (d2l.Classifier, "loss"), (d2l.Classifier, "accuracy"),
     (d2l.Classifier, "validation_step"), (d2l.Module, "training_step"), (d2l.Module, "plot"),
-    (d2l.Module, "configure_optimizers"), (nn.Module, "parameters"), (nn.Module, "__call__"),
+    (nn.Module, "parameters"), (nn.Module, "__call__"),
     (nn.Sequential, "forward"), (nn.Flatten, "forward"), (nn.LazyLinear, "forward"),
     (nn.Linear, "forward"), (optim.SGD, "step"), (optim.Optimizer, "zero_grad"),
     (d2l.Trainer, "fit_epoch"), (d2l.Trainer, "prepare_batch"), (d2l.Trainer, "clip_gradients"),
@@ -100,6 +100,13 @@ class Momentum(d2l.SoftmaxRegression):
         return optim.SGD(self.parameters(), self.lr, momentum=0.9)
 
 
+class OwnOptimizer(d2l.SoftmaxRegression):
+    """As the book's section 4.3 has its readers type it."""
+
+    def configure_optimizers(self) -> Any:
+        return optim.SGD(self.parameters(), lr=self.lr)
+
+
 def with_net(*layers: nn.Module) -> d2l.SoftmaxRegression:
     model = linear_model()
     model.net = nn.Sequential(*layers)
@@ -110,7 +117,8 @@ def with_net(*layers: nn.Module) -> d2l.SoftmaxRegression:
     ("model", "data", "path"),
     [
         (Louder(N_CLASSES, 0.1), Images(), "Louder.validation_step is the reader's"),
-        (Momentum(N_CLASSES, 0.1), Images(), "Momentum.configure_optimizers is the reader's"),
+        (Momentum(N_CLASSES, 0.1), Images(), "the net or the optimizer is the reader's"),
+        (OwnOptimizer(N_CLASSES, 0.1), Images(), ""),
         (linear_model(), Listed(), "the batches are the reader's"),
         (linear_model(), Images(dtype=np.float64), "the batches are the reader's"),
         (with_net(nn.Flatten(), nn.Linear(6, 3), nn.Linear(3, 3)), Images(), "the net or the opt"),

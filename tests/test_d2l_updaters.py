@@ -166,7 +166,7 @@ def test_names_that_draw() -> None:
     from matplotlib import pyplot
 
     assert d2l.plt is pyplot
-    with pytest.raises(AttributeError, match="has no attribute 'plot_'"):
+    with pytest.raises(AttributeError, match="csoftmax's d2l has no plot_: it has what"):
         d2l.plot_  # noqa: B018
     _, axes = d2l.plt.subplots()
     axes.plot([1, 10], [0.5, 5])

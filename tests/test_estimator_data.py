@@ -39,7 +39,7 @@ def test_pixels_need_no_scaling(tol: float, share: float, pixels: Any) -> None:
 def test_dtypes_are_read_as_stored(dtype: Any, pixels: Any, monkeypatch: Any) -> None:
     X, y = pixels[0][:500].astype(dtype), pixels[1][:500]
     seen = []
-    minimize = module.fit_lbfgs.__globals__["solver"].minimize
+    minimize = module.fit_full.__globals__["solver"].minimize
 
     def spy(X: Array, *args: Any, **options: Any) -> Any:
         seen.append(X)

@@ -189,7 +189,7 @@ def test_a_model_of_the_command_line_has_its_C(
     words = ["--solver", "lbfgs", "--C", 0.7 if scale < 1 else 1e-4, "--tol", "1e-9"]
     loaded = command_line(tmp_path, X, y, *words, "--dtype", "float32" if scale < 1 else "float64")
     assert pytest.approx(0.7 / 255**2 if scale < 1 else 1e-4, rel=1e-6) == loaded.C
-    assert (loaded.solver, loaded.tol, loaded.max_iter) == ("lbfgs", 1e-9, 1000)
+    assert (loaded.solver, loaded.tol, loaded.max_iter) == ("auto", 1e-9, 1000)
     assert 0 <= loaded.gap_.relative < 1e-6
     assert loaded.n_iter_[0] > 1
     theirs = LogisticRegression(C=loaded.C, solver="newton-cholesky", tol=1e-12).fit(X, y)
@@ -291,7 +291,8 @@ def test_settings_of_numpy_survive_a_file(through: str, tmp_path: Path) -> None:
         "n_threads": np.int16(1), "max_memory": np.float64(1e9),
     }  # fmt: skip
     own: dict[str, Any] = {
-        "C": np.float32(0.1), "random_state": np.int64(3), "solver": np.str_("lbfgs"),
+        "C": np.float32(0.1), "l1_ratio": np.float32(0.0), "random_state": np.int64(3),
+        "solver": np.str_("lbfgs"),
         "warm_start": np.bool_(False), "batch_size": np.uint8(64),
         "learning_rate": np.float16(0.5), "momentum": Fraction(1, 2),
         "early_stopping": np.bool_(True), "validation_fraction": np.float32(0.25),

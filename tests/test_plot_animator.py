@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,45 @@ def headless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("headless")
-def test_the_animator_is_silent_without_display_and_path() -> None:
+def test_the_animator_is_silent_without_display_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "script_uses_pyplot", lambda: False)
     animator = plot.Animator(legend=["a", "b"])
     animator.add(1, (0.1, 0.2))
     animator.add([2, 3], [None, 0.3])
     assert animator.X == [[1], [1, 3]]
     assert animator.Y == [[0.1], [0.2, 0.3]]
     assert "fig" not in vars(animator)  # nothing was drawn
+
+
+SCRIPT = """
+import matplotlib
+matplotlib.use("Agg")
+from csoftmax import d2l, d2l1
+BEFORE
+for number in range(3):
+    for make, add in ((d2l.Animator, "add"), (d2l1.ProgressBoard, "draw")):
+        picture = make()
+        for x in (1, 2):
+            getattr(picture, add)(x, x * x, *(["line"] if add == "draw" else []))
+        d2l.plt.savefig(f"{add}{number}.png")
+        line, = d2l.plt.gca().lines
+        assert (line.get_xdata() == [1, 2]).all(), (add, number)
+        d2l.plt.close()
+d2l.show_images([[[0, 1], [1, 0]]] * 3, 1, 3)
+assert len(d2l.plt.gcf().axes) == 3
+"""
+
+
+@pytest.mark.parametrize("before", ["", "d2l.plt"])
+def test_a_script_can_save_the_picture_that_was_drawn_last(before: str, tmp_path: Path) -> None:
+    """Whether it has used pyplot before or not: what it saves is not an empty figure."""
+    program = SCRIPT.replace("BEFORE", before)
+    hidden = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY"), "")
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path, env={**os.environ, **hidden}, check=True,
+    )  # fmt: skip
+    assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == 2  # the two kinds
 
 
 @pytest.mark.usefixtures("headless")

@@ -27,6 +27,11 @@ class Spellings:
         """The natural logarithm of every entry, recorded."""
         return np.log(self)
 
+    def relu(self: Any) -> Any:
+        """The entries above 0, and 0 for the others; its derivative at 0 is 0."""
+        array = self.numpy()
+        return self._made("relu", np.maximum(array, 0), lambda d: d * (array > 0), reads=(self,))
+
     def numel(self: Any) -> int:
         """The number of entries."""
         return int(self.size)

@@ -180,7 +180,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         return self._reduced("max", args, kwargs)
 
     def _extreme(self, name: str, args: Any, kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs and isinstance(args[0], (int, np.integer)):
+        if args and isinstance(args[0], (int, np.integer)) and "keepdim" not in kwargs:
             raise TypeError(
                 f"{name}({args[0]}) has two meanings: {name}(axis={args[0]}) gives the values, as "
                 f"in NumPy, and {name}(dim={args[0]}) the values and the indices"
@@ -277,6 +277,16 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         """The gradient of a `Parameter`; other arrays keep none."""
         return None
 
+    @property
+    def data(self) -> Any:
+        """The same numbers off the tape, as `detach`; assigned to, it changes a Parameter."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        _check_update(self)
+        np.copyto(plain(self), plain(value))
+
     def detach(self) -> Tensor:
         """Return the same numbers, off the tape, in the same memory."""
         detached: Tensor = plain(self).view(Tensor)
@@ -287,8 +297,10 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         array: Array = plain(self)
         return array
 
-    def backward(self) -> None:
+    def backward(self, *, retain_graph: bool = True) -> None:
         """Add the gradients of this number to ``.grad`` of the Parameters that it came from.
+
+        What was recorded is kept as long as the number is, whatever `retain_graph` says.
 
         Raises
         ------
@@ -299,7 +311,8 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         if self._node is None:
             raise RuntimeError(
                 "backward() on an array that no Parameter went into: make W and b with "
-                "csoftmax.Parameter, and compute the loss from them outside no_grad()"
+                "requires_grad=True (or csoftmax.Parameter), change them in place (W -= ...), and "
+                "compute the loss from them outside no_grad()"
             )
         if self.size != 1:
             raise RuntimeError(

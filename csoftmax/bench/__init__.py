@@ -3,8 +3,8 @@
 `work` says what is measured, `peers`, `frameworks` and `estimators` who takes part, `measure` how
 time is taken, `limits` what the machine could do at best, `run` puts these together; `experiments`
 and `processes` are what is not a race (growth, contention, start-up, memory), `solver` is whole
-fits to the optimum, `small` those of small tables, `book` the book's programs; `results` is what a
-run found, `report` and `chart` how it is told.
+fits to the optimum, `small` those of small tables, `sparse` sparse rows, `book` the book's
+programs; `results` is what a run found, `report` and `chart` how it is told.
 
 What only csoftmax's own repository needs (the README's table, the project's goals, runs of minutes,
 embeddings of sentences) is in its folder `benchmarks`, whose scripts take the JSON of a run.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Options:
         Measure fits of small tables, and nothing else.
     book : bool
         Measure the book's programs, and nothing else.
+    sparse : bool
+        Measure sparse rows, and nothing else.
+    data : path, optional
+        The folder of the tables for `sparse`; a small one is made up if there is none.
+    slow_peers : bool
+        With `sparse`, wait for peers that take minutes.
     json, chart : path, optional
         Files to write; the chart's name ends with .png, .svg or .pdf.
     compare : path, optional
@@ -71,6 +78,9 @@ class Options:
     solver: bool = False
     small: bool = False
     book: bool = False
+    sparse: bool = False
+    data: str | os.PathLike[str] | None = None
+    slow_peers: bool = False
     json: str | os.PathLike[str] | None = None
     chart: str | os.PathLike[str] | None = None
     compare: str | os.PathLike[str] | None = None
@@ -85,9 +95,13 @@ class Options:
 
         default = QUICK_ROUNDS if self.quick else ROUNDS
         rounds = check_positive(default if self.rounds is None else self.rounds, "rounds")
+        folder = None if self.data is None else Path(self.data)
+        if folder is not None and not folder.is_dir():
+            raise FileNotFoundError(f"data is {folder}, expected the folder of the tables")
         self.session: Session = Session(
-            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.small, self.book
-        )
+            chosen(self.peers), rounds, self.quick, self.only, self.solver, self.small, self.book,
+            self.sparse, folder, self.slow_peers,
+        )  # fmt: skip
         self.old: Run | None = None if self.compare is None else Run.read(self.compare)
         self.known: Run | None = None if self.from_json is None else Run.read(self.from_json)
         if not any(map(self.session.wants, names_of(self.session))):

@@ -19,6 +19,7 @@ from csoftmax.bench.results import Result, Run, describe_machine
 from csoftmax.bench.session import Session
 from csoftmax.bench.small import all_small
 from csoftmax.bench.solver import all_solver
+from csoftmax.bench.sparse import all_sparse
 from csoftmax.bench.work import Work, all_work, images
 from csoftmax.engine.calls import shuffle
 
@@ -52,10 +53,11 @@ def names_of(session: Session) -> Iterator[str]:
 
 def _steps(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
-    if session.solver or session.small or session.book:
+    if session.solver or session.small or session.book or session.sparse:
         yield from all_solver(session) if session.solver else ()
         yield from all_small(session) if session.small else ()
         yield from all_book(session) if session.book else ()
+        yield from all_sparse(session) if session.sparse else ()
         return
     for work in all_work(session.quick):
         yield work.name, functools.partial(measure, work, session)

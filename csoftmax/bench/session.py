@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from csoftmax.bench import peers
@@ -25,6 +26,9 @@ class Session:
     solver: bool = False  # measure the solver and nothing else
     small: bool = False  # measure small tables and nothing else
     book: bool = False  # measure the book's programs and nothing else
+    sparse: bool = False  # measure sparse rows and nothing else
+    data: Path | None = None  # the folder of their tables
+    slow_peers: bool = False  # wait for those that take minutes
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from csoftmax.books.objects import HyperParameters
 from csoftmax.core.checks import check_positive
 from csoftmax.draw.figure import (
+    draw_for_pyplot,
     finish,
     in_notebook,
     legend_above,
     may_open_window,
     new_figure,
+    script_uses_pyplot,
     show,
     when_the_cell_ends,
 )
@@ -151,13 +153,22 @@ class ProgressBoard(HyperParameters):
         self._is_stale = False
         is_seen = in_notebook() or may_open_window()
         if self.axes is None and is_seen:
-            self.fig = finish(new_figure(*self.figsize, window=True), None)
+            self.fig = finish(new_figure(*self.figsize, window=True, current=True), None)
             self.axes = self.fig.subplots()
         if self.axes is not None:
             self._draw(self.axes)
+        elif script_uses_pyplot():
+            self._draw_for_pyplot()
+        else:
+            draw_for_pyplot(self._draw_for_pyplot)
         if is_seen:
             self._handle = show(self.axes.figure, self._handle)
             self._next_draw = time.monotonic() + REDRAW_SECONDS
+
+    def _draw_for_pyplot(self) -> None:
+        self.fig = new_figure(*self.figsize, window=True, current=True)
+        self.axes = self.fig.subplots()
+        self._draw(self.axes)
 
     def _draw(self, axes: Any) -> None:
         axes.clear()

@@ -26,6 +26,7 @@ from csoftmax.books.fashion import (
     get_fashion_mnist_labels,
     load_data_fashion_mnist,
 )
+from csoftmax.books.names import missing
 from csoftmax.books.nn import CrossEntropyLoss
 from csoftmax.books.tensors import (
     abs,
@@ -52,6 +53,7 @@ from csoftmax.books.tensors import (
 from csoftmax.books.tools import Accumulator, Timer, accuracy, sgd
 from csoftmax.draw import Animator, show_images
 from csoftmax.draw.axes import set_axes, use_svg_display
+from csoftmax.draw.figure import pyplot
 from csoftmax.functional import cross_entropy
 
 __all__ = [
@@ -106,16 +108,14 @@ data = torch.utils.data
 def __getattr__(name: str) -> Any:
     """Import what draws when it is first asked for."""
     if name == "plt":
-        from matplotlib import pyplot
-
-        return pyplot
+        return pyplot()
     if name == "display":
         try:
             from IPython import display
         except ImportError:  # a script: there is nothing to show a picture in
             return SimpleNamespace(display=_do_nothing, clear_output=_do_nothing)
         return display
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing(__name__, name)
 
 
 def _do_nothing(*objects: object, **options: object) -> None:

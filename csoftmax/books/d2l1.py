@@ -16,6 +16,7 @@ from csoftmax.books import functional, nn, torch, torchvision, transforms
 from csoftmax.books.board import ProgressBoard
 from csoftmax.books.datamodules import DataModule, FashionMNIST
 from csoftmax.books.modules import SGD, Classifier, Module, SoftmaxRegression
+from csoftmax.books.names import missing
 from csoftmax.books.objects import HyperParameters, add_to_class
 from csoftmax.books.tensors import (
     abs,
@@ -47,6 +48,7 @@ from csoftmax.books.tensors import (
 from csoftmax.books.trainer import Trainer
 from csoftmax.draw import show_images
 from csoftmax.draw.axes import set_axes, use_svg_display
+from csoftmax.draw.figure import pyplot
 
 F = functional
 nn_Module = nn.Module
@@ -102,7 +104,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what draws when it is first asked for."""
     if name == "plt":
-        from matplotlib import pyplot
-
-        return pyplot
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return pyplot()
+    raise missing(__name__, name)

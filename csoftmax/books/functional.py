@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from csoftmax.autograd import Tensor
+from csoftmax.books.names import missing
+from csoftmax.books.tensors import log_softmax, relu, softmax
 from csoftmax.core.checks import compute_dtype
 from csoftmax.functional import softmax_cross_entropy
 
-__all__ = ["cross_entropy"]
+__all__ = ["cross_entropy", "log_softmax", "relu", "softmax"]
 
 
 def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -43,3 +45,7 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     """
     loss = softmax_cross_entropy(input, target, reduction=reduction)
     return loss if isinstance(loss, Tensor) else Tensor(loss, compute_dtype(np.asarray(input)))
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing(__name__, name)

@@ -37,21 +37,24 @@ def remember(*classes: type) -> None:
         _METHODS[own] = {name: getattr_static(own, name) for name in names}
 
 
-def replaced(thing: object, own: type) -> str:
-    """Return what of a class that was remembered is another in `thing`; "" if nothing is."""
+def replaced(thing: object, own: type, but: tuple[str, ...] = ()) -> str:
+    """Return what of a class that was remembered is another in `thing`; "" if nothing is.
+
+    Methods named in `but` may be others.
+    """
     kind = type(thing)
     if not isinstance(thing, own):
         return kind.__name__
     for name, method in _METHODS[own].items():
-        if callable(method) and name in vars(thing):
+        if name not in but and callable(method) and name in vars(thing):
             return f"{kind.__name__}.{name}"
-    return changed(kind, own)
+    return changed(kind, own, but)
 
 
-def changed(kind: type, own: type) -> str:
+def changed(kind: type, own: type, but: tuple[str, ...] = ()) -> str:
     """Return what of a class that was remembered is another in the class `kind`, as `replaced`."""
     for name, method in _METHODS[own].items():
-        if getattr_static(kind, name, None) is not method:
+        if name not in but and getattr_static(kind, name, None) is not method:
             return f"{kind.__name__}.{name}"
     return ""
 

@@ -296,7 +296,7 @@ class ImageLoader(DataLoader):
         if steps and type(steps[0]) is Resize and steps[0].keeps(*self.X.shape[1:]):
             steps.pop(0)
         if steps:
-            self.X = Pictures(self.X, Compose(steps))  # type: ignore[assignment]
+            self.X = Pictures(self.X, Compose(steps))
         if dataset.target_transform is not None:
             labels = [dataset.target_transform(label) for label in self.y.tolist()]
             self.y, self.class_names = np.array(labels, np.int64), ()

@@ -7,12 +7,14 @@ A reader's ``from torch import nn`` becomes ``from csoftmax.d2l import nn`` (sec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from csoftmax.autograd import Leaf, Parameter
 from csoftmax.books import functional, init
+from csoftmax.books.names import missing
+from csoftmax.books.tensors import relu
 from csoftmax.core.checks import check_positive, check_reduction
 from csoftmax.functional import linear
 
@@ -23,6 +25,7 @@ __all__ = [
     "Linear",
     "Module",
     "Parameter",
+    "ReLU",
     "Sequential",
     "functional",
     "init",
@@ -323,6 +326,21 @@ class CrossEntropyLoss(Module):
         return functional.cross_entropy(logits, y, reduction=self.reduction)
 
 
+class ReLU(Module):
+    """The entries above 0, and 0 for the others: for the book's next chapter.
+
+    Examples
+    --------
+    >>> from csoftmax.d2l import nn, torch
+    >>> print(nn.ReLU()(torch.tensor([-1.0, 2.0])))
+    [0. 2.]
+    """
+
+    def forward(self, X: Any) -> Any:
+        """Return ``max(X, 0)``."""
+        return relu(X)
+
+
 class UninitializedParameter(Parameter):
     """A Parameter that has no shape yet; `materialize` gives it one, and it stays the same object.
 
@@ -345,3 +363,7 @@ class UninitializedParameter(Parameter):
         """Take a shape, and be a Parameter of zeros."""
         self.resize(shape, refcheck=False)
         self.__class__ = Parameter  # type: ignore[assignment]
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing(__name__, name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.autograd import Parameter
+from csoftmax.books.names import missing
 from csoftmax.core.checks import check_learning_rate, check_not_negative
 
 __all__ = ["SGD", "Optimizer"]
@@ -119,3 +120,7 @@ class SGD(Optimizer):
                     step = values.dtype.type(self.momentum) * self._velocities[i] + step
                 self._velocities[i] = step = np.array(step)
             param -= values.dtype.type(self.lr) * step
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing(__name__, name)

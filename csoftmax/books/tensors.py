@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax import functional
 from csoftmax.autograd import Parameter, Tensor, no_grad
-from csoftmax.functional import log_softmax, softmax
 
 __all__ = [
     "Tensor",
     "abs",
+    "amax",
     "arange",
     "argmax",
     "astype",
@@ -47,6 +48,7 @@ __all__ = [
     "normal",
     "numpy",
     "ones",
+    "ones_like",
     "rand",
     "randn",
     "reduce_mean",
@@ -60,6 +62,7 @@ __all__ = [
     "to",
     "transpose",
     "zeros",
+    "zeros_like",
 ]
 
 float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -249,8 +252,28 @@ def maximum(x: Any, other: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    """Return the entries above 0, and 0 for the others."""
-    return np.maximum(as_tensor(x), 0)
+    """Return the entries above 0, and 0 for the others; its derivative at 0 is 0."""
+    return as_tensor(x).relu()
+
+
+def softmax(x: Any, dim: int = -1) -> Any:
+    """Return the probabilities along an axis, stable at any magnitude: `csoftmax.softmax`."""
+    return functional.softmax(as_tensor(x), dim)
+
+
+def log_softmax(x: Any, dim: int = -1) -> Any:
+    """Return the logarithms of `softmax`: `csoftmax.log_softmax`."""
+    return functional.log_softmax(as_tensor(x), dim)
+
+
+def zeros_like(x: Any) -> Any:
+    """Return zeros of the shape of x."""
+    return np.zeros_like(as_tensor(x))
+
+
+def ones_like(x: Any) -> Any:
+    """Return ones of the shape of x."""
+    return np.ones_like(as_tensor(x))
 
 
 def isnan(x: Any) -> Any:
@@ -292,9 +315,25 @@ def mean(x: Any, *axis: Any, **options: Any) -> Any:
 
 
 def max(x: Any, *dim: Any, **options: Any) -> Any:
-    """Return the maximum; with ``dim`` the pair (values, indices)."""
-    names = dict(zip(("dim", "keepdim"), dim, strict=False))
-    return as_tensor(x).max(**names, **options)
+    """Return the maximum; along an axis the pair (values, indices); of two tensors `maximum`.
+
+    Examples
+    --------
+    >>> from csoftmax.d2l import torch
+    >>> X = torch.tensor([[1.0, 3.0], [5.0, 2.0]])
+    >>> print(torch.max(X), torch.max(X, 1).values, torch.max(X, torch.zeros(2))[0])
+    5.0 [3. 5.] [1. 3.]
+    """
+    if dim and not isinstance(dim[0], (int, np.integer)):
+        return maximum(x, *dim, **options)
+    names = dict(zip(("dim", "keepdim"), dim, strict=False)) | options
+    spelled = {"axis": "dim", "keepdims": "keepdim"}
+    return as_tensor(x).max(**{spelled.get(name, name): value for name, value in names.items()})
+
+
+def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the maximum along axes: the values alone."""
+    return as_tensor(x).amax(axis=dim, keepdims=keepdim)
 
 
 def argmax(x: Any, axis: int | None = None, **options: Any) -> Any:

@@ -11,7 +11,8 @@ from csoftmax.cli.messages import users_mistakes
 from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, given_options, option
 from csoftmax.cli.results import make_folder, refuse_folder
 
-_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small", "book")
+_OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small", "book", "sparse", "data",
+                 "slow_peers")  # fmt: skip
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -36,6 +37,9 @@ _PICTURES = (".png", ".svg", ".pdf")
 @option("--solver", is_flag=True, help="Only whole fits to the optimum.", show_default="off")
 @option("--small", is_flag=True, help="Only fits of small tables.", show_default="off")
 @option("--book", is_flag=True, help="Only the book's programs.", show_default="off")
+@option("--sparse", is_flag=True, help="Only sparse rows.", show_default="off")
+@option("--data", type=PATH, help="Their tables' folder.", show_default="a small table, made up")
+@option("--slow-peers", is_flag=True, help="Wait for slow peers there.", show_default="off")
 @option("--json", type=PATH, help="Write the measurements here.", show_default="not written")
 @option("--chart", type=PATH, help="Draw them here (.png).", show_default="not drawn")
 @option("--compare", type=PATH, help="Tell what is slower than in this JSON.", show_default="none")
@@ -49,7 +53,9 @@ def bench(context: click.Context, /, json: Path | None, chart: Path | None, **ot
         given = given_options(context)
         for name in _OF_MEASURING:
             if name in given and "from_json" in given:
-                raise ValueError(f"--{name} and --from exclude each other: nothing is measured")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} and --from exclude each other: nothing is measured"
+                )
         if chart is not None and chart.suffix.lower() not in _PICTURES:
             raise ValueError(f"--chart is {chart}, expected a name that ends with "
                              f"{alternatives(_PICTURES)}")  # fmt: skip

@@ -23,6 +23,9 @@ class CSR:
     indices, indptr : arrays of int32 or int64, (n_entries,) and (n_rows + 1,)
         The feature of each value, and where each row begins.
     n_features : int
+    kind : str, optional
+        The kind of the dtype that the values had before they became `data`: "i" of integers, which
+        a model's scale applies to.
 
     Raises
     ------
@@ -33,8 +36,11 @@ class CSR:
 
     ndim = 2
 
-    def __init__(self, data: Array, indices: Array, indptr: Array, n_features: int) -> None:
+    def __init__(
+        self, data: Array, indices: Array, indptr: Array, n_features: int, kind: str = ""
+    ) -> None:
         self.rows = SparseRows(data, indices, indptr, n_features)
+        self.kind = kind or data.dtype.kind
         self.data, self.indices, self.indptr = data, indices, indptr
         self._columns: dict[str, SparseColumns] = {}
 
@@ -67,7 +73,7 @@ class CSR:
             if step == 1:
                 indptr = self.indptr[start : max(start, stop) + 1]
                 some = slice(int(indptr[0]), int(indptr[-1]))
-                return CSR(self.data[some], self.indices[some], indptr - indptr[0], self.shape[1])
+                return self._of(self.data[some], self.indices[some], indptr - indptr[0])
             rows = np.arange(start, stop, step)
         elif rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
@@ -76,12 +82,20 @@ class CSR:
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=indptr[1:])
         entries = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
-        return CSR(self.data[entries], self.indices[entries], indptr, self.shape[1])
+        return self._of(self.data[entries], self.indices[entries], indptr)
+
+    def _of(self, data: Array, indices: Array, indptr: Array) -> CSR:
+        return CSR(data, indices, indptr, self.shape[1], self.kind)
+
+    def times(self, factor: float, dtype: DTypeLike) -> CSR:
+        """Return the rows times a number, as floats of `dtype`."""
+        data = np.multiply(self.data, np.asarray(factor, dtype), dtype=dtype)
+        return CSR(data, self.indices, self.indptr, self.shape[1])
 
     def without(self, left_out: NDArray[np.bool_]) -> CSR:
         """Return a copy in which some rows have no entries but zeros."""
         data = np.where(np.repeat(left_out, np.diff(self.indptr)), 0, self.data)
-        return CSR(data.astype(self.dtype), self.indices, self.indptr, self.shape[1])
+        return self._of(data.astype(self.dtype), self.indices, self.indptr)
 
     def toarray(self) -> Array:
         """Return all rows with their zeros."""
@@ -90,10 +104,29 @@ class CSR:
         np.add.at(full, (numbers, self.indices), self.data)
         return full
 
+    def tocsr(self) -> Any:
+        """Return a ``scipy.sparse.csr_array`` of the same arrays."""
+        from scipy import sparse
+
+        return sparse.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
+
+    def check_finite(self, name: str = "X", error: type[ValueError] = ValueError) -> None:
+        """Raise an error that names the first entry that is NaN or infinite."""
+        if self.dtype.kind != "f" or np.isfinite(self.data).all():
+            return
+        e = int(np.isfinite(self.data).argmin())
+        i = int(np.searchsorted(self.indptr, e, side="right")) - 1
+        raise error(f"{name}[{i}, {self.indices[e]}] is {self.data[e]}, expected finite numbers")
+
 
 def is_sparse(X: object) -> bool:
     """Is this a sparse matrix: this module's, scipy's, or a pandas table of sparse columns?"""
     return isinstance(X, CSR) or hasattr(X, "tocsr") or hasattr(X, "sparse")
+
+
+def as_others_know(X: Any) -> Any:
+    """Return rows as code of others takes them: sparse ones as a ``scipy.sparse.csr_array``."""
+    return X.tocsr() if isinstance(X, CSR) else X
 
 
 def as_csr(X: Any, name: str = "X") -> CSR:
@@ -107,7 +140,11 @@ def as_csr(X: Any, name: str = "X") -> CSR:
         X = X.sparse.to_coo()
     if len(X.shape) != 2:
         raise ValueError(f"{name} has shape {X.shape}, expected (n_samples, n_features)")
-    csr = X.tocsr()
+    try:
+        _check_indices(X)
+        csr = X.tocsr()
+    except ValueError as error:
+        raise ValueError(f"{name} is no sparse matrix of shape {X.shape}: {error}") from None
     data, kind = np.asarray(csr.data), csr.data.dtype.kind
     if kind == "b":
         data = data.view(np.uint8)
@@ -119,9 +156,46 @@ def as_csr(X: Any, name: str = "X") -> CSR:
         raise TypeError(f"{name} has dtype {data.dtype}, expected bool, an integer type or floats")
     indices, indptr = _integers(csr.indices), _integers(csr.indptr)
     try:
-        return CSR(np.require(data, requirements=["C", "A"]), indices, indptr, int(csr.shape[1]))
+        return CSR(
+            np.require(data, requirements=["C", "A"]), indices, indptr, int(csr.shape[1]), kind
+        )
     except ValueError as error:
         raise ValueError(f"{name} is no sparse matrix of shape {csr.shape}: {error}") from None
+
+
+def _check_indices(X: Any) -> None:
+    """Raise ValueError for indices that would lead scipy's conversion out of bounds.
+
+    Those of csr are left to `CSR`, as scipy converts nothing then.
+    """
+    kind, (n_rows, n_columns) = getattr(X, "format", ""), X.shape
+    if kind == "coo":
+        coordinates = getattr(X, "coords", None) or (X.row, X.col)
+        for axis, (at, size) in enumerate(zip(coordinates, X.shape, strict=True)):
+            if len(at) != len(X.data):
+                raise ValueError(f"{len(X.data)} entries have {len(at)} numbers on axis {axis}")
+            bad = (at < 0) | (at >= size)
+            if bad.any():
+                e = int(bad.argmax())
+                raise ValueError(
+                    f"entry {e} has the number {at[e]} on axis {axis}, expected 0..{size - 1}"
+                )
+    elif kind == "csc":  # the rows of the transpose
+        entries = np.zeros(len(X.data), np.uint8)
+        SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_rows)
+        _check_length("indptr", X.indptr, n_columns + 1)
+    elif kind == "bsr":
+        height, width = X.blocksize
+        entries = np.zeros(len(X.data), np.uint8)
+        SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_columns // width)
+        _check_length("indptr", X.indptr, n_rows // height + 1)
+    elif kind == "csr":
+        _check_length("indptr", X.indptr, n_rows + 1)
+
+
+def _check_length(name: str, array: Array, expected: int) -> None:
+    if len(array) != expected:
+        raise ValueError(f"{name} has {len(array)} numbers, expected {expected}")
 
 
 def _integers(array: Any) -> Array:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.core.checks import widened
+from csoftmax.core.checks import Stored, widened
+from csoftmax.core.sparse import as_csr, is_sparse
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,7 +22,9 @@ class Dataset:
     ----------
     X : array, shape (n_samples, n_features) or (n_samples, height, width) or any (n_samples, ...)
         Boolean, integer, float16, float32 or float64; kept as it is, never copied. bfloat16
-        becomes float32.
+        becomes float32. Sparse matrices of scipy and pandas tables of sparse columns become
+        `csoftmax.core.sparse.CSR`: checked rows over scipy's own arrays where their format is csr;
+        ``X.tocsr()`` makes a sparse array of scipy of them again.
     y : array of integers, shape (n_samples,)
         Labels 0..n_classes-1; kept as contiguous int64.
     scale : float
@@ -51,7 +54,7 @@ class Dataset:
     Dataset('pets', X (2, 2) float64, 2 classes)
     """
 
-    X: NDArray[Any]
+    X: Stored
     y: NDArray[np.int64]
     scale: float = 1.0
     class_names: tuple[str, ...] = ()
@@ -59,7 +62,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        X = widened(np.asarray(self.X))
+        X = as_csr(self.X) if is_sparse(self.X) else widened(np.asarray(self.X))
         if X.ndim < 2:
             raise ValueError(f"X must have shape (n_samples, n_features) or more, got {X.shape}")
         if not is_numeric(X.dtype):

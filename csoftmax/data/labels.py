@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored
 from csoftmax.core.errors import DataError
 from csoftmax.core.names import is_integer_name
+from csoftmax.core.sparse import CSR
 from csoftmax.data.dataset import Dataset, is_numeric
 from csoftmax.data.text import MISSING, as_number, whole_number
 from csoftmax.rows.base import blocks, take
@@ -22,7 +24,7 @@ _BLOCK_VALUES = 1 << 20
 
 def make_dataset(
     where: str,
-    X: NDArray[Any],
+    X: Stored,
     labels: NDArray[Any],
     *,
     class_names: Sequence[str] | None = None,
@@ -36,6 +38,7 @@ def make_dataset(
 
     ``where`` and ``labels_where`` name the source of X and of the labels in messages; ``locate``
     turns the index of a sample into its place there. With ``checked`` X is known to be right.
+    Sparse bytes are counts, and get the scale 1.
     """
     if not checked:
         check_features(where, X)
@@ -45,11 +48,12 @@ def make_dataset(
         raise DataError(f"{labels_where}: expected {len(X)} labels, one per sample of X in "
                         f"{where}, got {len(values)}")  # fmt: skip
     y, names = _encode(labels_where, values, class_names, locate)
-    scale = 1 / 255 if X.dtype == np.uint8 else 1.0
+    is_pixels = X.dtype == np.uint8 and not isinstance(X, CSR)  # sparse bytes are counts
+    scale = 1 / 255 if is_pixels else 1.0
     return Dataset(X, y, scale, names, name, tuple(feature_names))
 
 
-def check_features(where: str, X: NDArray[Any]) -> None:
+def check_features(where: str, X: Stored) -> None:
     """Raise DataError unless X is (n_samples, ...), numeric, finite and not empty.
 
     Finiteness is checked block by block, so that a memory-mapped file is read, never copied.
@@ -60,8 +64,11 @@ def check_features(where: str, X: NDArray[Any]) -> None:
     if X.ndim < 2:
         raise DataError(f"{where}: expected an array (n_samples, n_features) or (n_samples, "
                         f"height, width), got shape {X.shape}")  # fmt: skip
-    if X.size == 0:
+    if 0 in X.shape:
         raise DataError(f"{where}: expected at least one sample and one feature, got {X.shape}")
+    if isinstance(X, CSR):
+        X.check_finite(f"{where}: X", DataError)
+        return
     if X.dtype.kind != "f":
         return
     for rows in blocks(len(X), _BLOCK_VALUES // math.prod(X.shape[1:])):

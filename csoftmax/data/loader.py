@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored
+from csoftmax.core.sparse import CSR
 from csoftmax.data.dataset import Dataset
 from csoftmax.engine.calls import shuffle
 from csoftmax.rows.base import blocks, take
@@ -20,12 +22,13 @@ class DataLoader:
 
     ``X_batch`` is ``scale * X[rows]`` in float32 (float64 for float64 and for integers of 32 or 64
     bits), and images ``(n, height, width)`` come as ``(n, 1, height, width)``. ``y_batch`` is
-    int64. The last batch may be short.
+    int64. The last batch may be short. Sparse rows stay sparse (`csoftmax.core.sparse.CSR`).
 
     Parameters
     ----------
     X : array, shape (n_samples, n_features) or (n_samples, height, width) or any (n_samples, ...)
-        Boolean, integer, float16, float32 or float64; not copied.
+        Boolean, integer, float16, float32 or float64; not copied. Or a sparse matrix, as in
+        `Dataset`.
     y : array of integers, shape (n_samples,)
     batch_size : int
         Samples per batch, at least 1.
@@ -65,7 +68,7 @@ class DataLoader:
 
     def __init__(
         self,
-        X: NDArray[Any],
+        X: Stored,
         y: NDArray[Any],
         batch_size: int,
         *,
@@ -146,18 +149,22 @@ class DataLoader:
         """
         return shuffle(np.arange(len(self.X)), self._random) if self.shuffle else None
 
-    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[tuple[Stored, NDArray[np.int64]]]:
         # drawn here, not at the first batch: epochs are numbered by the calls of iter()
         return self._batches(self.epoch_order())
 
     def _batches(
         self, order: NDArray[np.int64] | None
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    ) -> Iterator[tuple[Stored, NDArray[np.int64]]]:
         dtype = np.result_type(np.float32, self.X.dtype)
         shape = self.X.shape[1:]
         if len(shape) == 2:
             shape = (1, *shape)
         for batch in blocks(len(self.X), self.batch_size):
             rows = batch if order is None else order[batch]
-            X = np.multiply(take(self.X, rows), dtype.type(self.scale), dtype=dtype)
+            some = take(self.X, rows)
+            if isinstance(some, CSR):
+                yield some.times(self.scale, dtype), self.y[rows].copy()
+                continue
+            X = np.multiply(some, dtype.type(self.scale), dtype=dtype)
             yield X.reshape(len(X), *shape), self.y[rows].copy()

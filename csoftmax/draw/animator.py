@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from csoftmax.draw.figure import (
+    draw_for_pyplot,
     finish,
     in_notebook,
     integer_ticks,
     legend_above,
     may_open_window,
     new_figure,
+    script_uses_pyplot,
     show,
     write,
 )
@@ -32,7 +34,8 @@ class Animator:
     """Curves that grow while a model trains.
 
     In a notebook the picture is updated in place; elsewhere it is written to `path` if there is
-    one, shown in a window if the user's Matplotlib has one, and not drawn at all otherwise.
+    one, and shown in a window if the user's Matplotlib has one. Otherwise it is drawn only for a
+    script that uses pyplot, as its current figure: ``plt.savefig`` saves it.
     A point at a whole x (an epoch) is drawn at once; points between are drawn at most twice a
     second, so that an update per minibatch stays cheap. `flush` draws what is still missing.
 
@@ -102,7 +105,7 @@ class Animator:
     @functools.cached_property
     def fig(self) -> Figure:
         """The Matplotlib figure, made when first needed."""
-        return finish(new_figure(*self._figsize, window=True), None)
+        return finish(new_figure(*self._figsize, window=True, current=True), None)
 
     @functools.cached_property
     def axes(self) -> list[Axes]:
@@ -170,6 +173,10 @@ class Animator:
             if self.path is not None:
                 write(self.fig, self.path)
             self._handle = show(self.fig, self._handle)
+        elif script_uses_pyplot():
+            self._draw()
+        else:
+            draw_for_pyplot(self._draw)
         self._stale = False
         self._next_draw = time.monotonic() + _REDRAW_SECONDS
 

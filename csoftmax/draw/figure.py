@@ -1,7 +1,8 @@
 """Where a picture goes, and how its text fits: the plumbing behind `csoftmax.draw`.
 
-A figure is made without pyplot, so files need no display and the user's backend is not touched;
-pyplot is used only to open a window, where the user's backend has one.
+A figure is made without pyplot, so files need no display and the user's backend is not touched.
+pyplot is used to open a window, where the user's backend has one, and where a script uses it: then
+``plt.savefig`` saves the picture that was drawn last.
 """
 
 from __future__ import annotations
@@ -59,13 +60,42 @@ def may_open_window() -> bool:
     return True
 
 
-def new_figure(width: float, height: float, *, window: bool) -> Figure:
-    """An empty figure of width x height inches, in a window if wanted and possible."""
-    if window and may_open_window():
+def script_uses_pyplot() -> bool:
+    """Does a script use pyplot, so that a picture should be pyplot's current figure?"""
+    return "matplotlib.pyplot" in sys.modules and not in_notebook()
+
+
+_unseen: Callable[[], object] | None = None
+
+
+def draw_for_pyplot(draw: Callable[[], object]) -> None:
+    """Keep what draws a picture that nobody can see now: `pyplot` calls the last one."""
+    global _unseen
+    _unseen = draw
+
+
+def pyplot() -> Any:
+    """Return matplotlib.pyplot; its current figure is the picture drawn last, also if unseen."""
+    global _unseen
+    from matplotlib import pyplot
+
+    draw, _unseen = _unseen, None
+    if draw is not None and script_uses_pyplot():
+        draw()
+    return pyplot
+
+
+def new_figure(width: float, height: float, *, window: bool, current: bool = False) -> Figure:
+    """An empty figure of width x height inches, in a window if wanted and possible.
+
+    With `current`, it is the current figure of a script that uses pyplot.
+    """
+    in_use = current and script_uses_pyplot()
+    if window and (in_use or may_open_window()):
         from matplotlib import pyplot
 
         figure = pyplot.figure(figsize=(width, height), layout="constrained")
-        if getattr(figure.canvas, "required_interactive_framework", None) is not None:
+        if in_use or getattr(figure.canvas, "required_interactive_framework", None) is not None:
             return figure
         pyplot.close(figure)
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -13,9 +13,11 @@ from csoftmax.draw.figure import (
     RIGHT,
     WRONG,
     class_labels,
+    draw_for_pyplot,
     finish,
     hide_ticks,
     new_figure,
+    script_uses_pyplot,
     show,
     text_that_fits,
 )
@@ -69,7 +71,11 @@ def show_images(
     >>> axes.shape
     (6,)
     """
-    figure = new_figure(num_cols * scale, num_rows * scale, window=path is None)
+    if path is None and not script_uses_pyplot():
+        draw_for_pyplot(lambda: show_images(imgs, num_rows, num_cols, titles, scale))
+    figure = new_figure(
+        num_cols * scale, num_rows * scale, window=path is None, current=path is None
+    )
     axes: NDArray[Any] = figure.subplots(num_rows, num_cols, squeeze=False).reshape(-1)
     text = text_that_fits([str(title) for title in titles or ()], scale * 0.9)
     for i, cell in enumerate(axes):

@@ -58,6 +58,7 @@ class Step(NamedTuple):
     W_velocity: Array | None = None  # None: no momentum
     b_velocity: Array | None = None
     bias_rate: float | None = None  # None: the learning rate
+    l1: float = 0.0  # without momentum only
 
 
 class LogitTargets(NamedTuple):
@@ -171,12 +172,44 @@ def minibatches(
     batch_size: int,
     n_threads: int,
 ) -> tuple[float, int]:
-    """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates."""
+    """Update W and b after each minibatch; return the sums of `evaluate`, taken before updates.
+
+    W is class-major, for sparse rows too: they make lines of it and of its velocity, and write them
+    back at the end, which takes as long as some minibatches.
+    """
+    if type(rows.X) is CSR:
+        return _kernels.sparse_minibatches(
+            rows.X.rows, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
+            sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:6],
+            bias_rate=step.bias_rate, l1=step.l1, n_threads=n_threads,
+        )  # fmt: skip
+    if step.l1:
+        return _minibatches_with_l1(rows, parameters, targets, step, batch_size, n_threads)
     return _kernels.row_pass(
         rows.X, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
-        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:-1],
+        sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:6],
         bias_rate=step.bias_rate, n_threads=n_threads,
     )  # fmt: skip
+
+
+def _minibatches_with_l1(
+    rows: StoredRows,
+    parameters: Parameters,
+    targets: Targets,
+    step: Step,
+    batch_size: int,
+    n_threads: int,
+) -> tuple[float, int]:
+    """Go through an array one minibatch after the other: the kernel of arrays knows no L1."""
+    order = np.arange(len(rows.X)) if rows.order is None else rows.order
+    W, shrinks, rest = parameters.W, step.learning_rate * step.l1, step._replace(l1=0.0)
+    loss, n_correct = 0.0, 0
+    for start in range(0, len(order), batch_size):
+        some = StoredRows(rows.X, rows.scale, order[start : start + batch_size])
+        sums = minibatches(some, parameters, targets, rest, batch_size, n_threads)
+        loss, n_correct = loss + sums[0], n_correct + sums[1]
+        W -= np.clip(W, -shrinks, shrinks)
+    return loss, n_correct
 
 
 def linear_gradient(rows: StoredRows, dlogits: Array, dW: Array, db: Array) -> None:

@@ -223,7 +223,7 @@ class ClassRows:
         """Return how many entries these columns have together."""
         if self.columns is None:
             return int(self.n_rows) * len(features)
-        return int(np.sum(self._counts[features]))
+        return int(self._counts[features].sum())
 
     def _lines_of(self, features: NDArray[np.int32]) -> tuple[Any, NDArray[np.int32]]:
         """Return columns that coordinate descent reads, and the number of each feature's."""

@@ -7,6 +7,7 @@ parts of the rows can be added up.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -123,19 +124,25 @@ class LocalPasses:
         return None if self.weights is None else self.weights[r]
 
     def evaluate(
-        self, W: Array, b: Array, weight_of_head: NDArray[np.int64], dW: Array, db: Array
+        self,
+        W: Array | Sequence[Array],
+        b: Array,
+        weight_of_head: NDArray[np.int64],
+        dW: Array | Sequence[Array],
+        db: Array,
     ) -> Sums:
         """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
 
-        W and dW are (n_heads, n_classes, n_features), for sparse rows (n_heads, n_features,
-        n_classes), or the same flat, b and db (n_heads, n_classes), all C-contiguous and of
-        `dtype`; ``weight_of_head[h]`` is the row of weights of head h. Each head has the bits that
-        it would have alone.
+        W and dW are (n_heads, n_classes, n_features) or the same flat, b and db (n_heads,
+        n_classes), all C-contiguous and of `dtype`; ``weight_of_head[h]`` is the row of weights of
+        head h. For sparse rows W and dW have (n_features, n_classes) of each head, or the same
+        flat, and may be lists. Each head has the bits that it would have alone.
         """
         of_head = None if self.weights is None else weight_of_head
-        read, written = (
-            (self._side_by_side(W), self._side_by_side(dW)) if self.is_sparse else (W, dW)
-        )
+        read: Any = W
+        written: Any = dW
+        if self.is_sparse:
+            read, written = self._side_by_side(W), self._side_by_side(dW, is_read=False)
         losses, n_correct = calls.evaluate_heads(
             calls.StoredRows(self.rows.X, self.scale),
             calls.Parameters(read, b),
@@ -144,21 +151,26 @@ class LocalPasses:
             self.n_threads,
         )
         if self.is_sparse and len(b) > 1:
-            by_head = dW.reshape(len(b), self.n_features, self.n_classes)
-            by_head[:] = written.reshape(self.n_features, len(b), -1).swapaxes(0, 1)
+            by_head = written.reshape(self.n_features, len(b), self.n_classes)
+            for h, of_head_h in enumerate(dW):
+                of_head_h.reshape(self.n_features, self.n_classes)[:] = by_head[:, h]
         if self.target.ndim == 2:
             split = self.n_classes * self.n_features
             for h, excess in enumerate(self._soft_excess[weight_of_head]):
                 losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
-                dW[h] += excess[:split].reshape(dW[h].shape)
+                of_W = dW[h]
+                of_W += excess[:split].reshape(of_W.shape)
                 db[h] += excess[split:]
         return Sums(losses, n_correct)
 
-    def _side_by_side(self, W: Array) -> Array:
+    def _side_by_side(self, W: Array | Sequence[Array], is_read: bool = True) -> Array:
         """Return feature-major matrices of heads as one, of all their classes: a view for one."""
-        by_head = W.reshape(len(W), self.n_features, self.n_classes)
-        together: Array = by_head.swapaxes(0, 1).reshape(self.n_features, -1)
-        return together
+        if len(W) == 1:
+            return W[0].reshape(self.n_features, self.n_classes)
+        together = np.empty((self.n_features, len(W), self.n_classes), self.dtype)
+        for h, of_head in enumerate(W if is_read else ()):
+            together[:, h] = of_head.reshape(self.n_features, self.n_classes)
+        return together.reshape(self.n_features, len(W) * self.n_classes)
 
     @cached_property
     def _soft_excess(self) -> NDArray[np.float64]:

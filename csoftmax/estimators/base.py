@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
+from csoftmax.core.sparse import CSR
 from csoftmax.core.version import __version__
 from csoftmax.engine import calls
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
@@ -23,6 +24,7 @@ from csoftmax.rows.base import Stored, as_stored, blocks, take
 from csoftmax.solver.two_classes import estimator_form, softmax_form
 
 Array = NDArray[Any]
+Self = TypeVar("Self", bound="LinearSoftmax")
 _BLOCK_BYTES = 1 << 24  # of logits in float64
 
 
@@ -60,6 +62,10 @@ class VersionWarning(UserWarning):
     """
 
 
+def _parameters(X: Stored, coef: Array, intercept: Array) -> calls.Parameters:
+    return calls.Parameters(calls.weights_for(X, coef.T, intercept.dtype), intercept)
+
+
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn at the line that called the estimator, the nearest one outside this package."""
     frame, level = inspect.currentframe(), 1
@@ -78,6 +84,14 @@ def unchanged_by_failure(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def dense_coef(estimator: Any) -> Array:
+    """Return `coef_` as an array, also after `sparsify`: then in the layout that sparse X wants."""
+    coef = estimator.coef_
+    if hasattr(coef, "toarray"):
+        return np.asarray(coef.toarray(order="F"))
+    return np.asarray(coef)
 
 
 class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -108,12 +122,58 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         super().__setstate__(state)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @property
+    def selected_(self) -> NDArray[np.int64]:
+        """The features that have a weight other than 0 in some class, (n_selected,), in order."""
+        check_is_fitted(self, "coef_")
+        used: NDArray[np.int64] = np.flatnonzero((dense_coef(self) != 0).any(axis=0))
+        return used
+
+    def sparsify(self: Self) -> Self:
+        """Keep `coef_` as a ``scipy.sparse.csr_array``: less memory where most weights are 0.
+
+        Everything works as before. To predict, an array is made of it each time.
+
+        Returns
+        -------
+        self
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> X, y = [[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]], ["cat", "cat", "dog", "dog"]
+        >>> classifier = cs.SoftmaxClassifier(l1_ratio=1.0).fit(X, y).sparsify()
+        >>> classifier.coef_.nnz, classifier.selected_, classifier.predict([[0.5, 1.0]])
+        (1, array([0]), array(['cat'], dtype='<U3'))
+        """
+        from scipy import sparse
+
+        check_is_fitted(self, "coef_")
+        self.coef_ = sparse.csr_array(self.coef_)
+        return self
+
+    def densify(self: Self) -> Self:
+        """Make `coef_` an array again.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self, "coef_")
+        self.coef_ = dense_coef(self)
+        return self
+
     def decision_function(self, X: Any) -> Array:
         """Return the logits ``X @ coef_.T + intercept_``.
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
 
         Returns
         -------
@@ -128,15 +188,14 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
             No array of n_samples x n_classes is made.
         """
         X, coef, intercept, _ = self._ready(X)
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
         labels = np.empty(len(X), np.int64)
-        parameters = calls.Parameters(coef, intercept)
-        self._forward(X, parameters, calls.Sink(predictions=labels))
+        self._forward(X, _parameters(X, coef, intercept), calls.Sink(predictions=labels))
         return self.classes_[labels]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -144,7 +203,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
             Of probabilities, in the order of `classes_`, the most probable class is right.
         sample_weight : array_like (n_samples,), optional
@@ -160,7 +219,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         """
 
         def softmax(logits: Array) -> Array:
@@ -173,7 +232,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         """
 
         def log_softmax(logits: Array) -> Array:
@@ -194,27 +253,29 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Array:
         """Return a function of the logits of X, row by row, in the type of data and parameters."""
         X, coef, intercept, dtype = self._ready(X)
-        parameters, n_logits = calls.Parameters(coef, intercept), len(intercept)
+        parameters, n_logits = _parameters(X, coef, intercept), len(intercept)
         n_columns = 2 if two_columns and n_logits == 1 else n_logits
         result = np.empty((len(X), n_columns), dtype)
         for rows in blocks(len(X), _BLOCK_BYTES // (8 * n_columns)):
-            logits = np.empty((rows.stop - rows.start, n_logits))
+            logits = np.empty((rows.stop - rows.start, n_logits), intercept.dtype)
             self._forward(take(X, rows), parameters, calls.Sink(logits=logits))
             if n_columns > n_logits:
                 logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
             result[rows] = transform(logits)
         return result
 
-    def _ready(self, X: Any) -> tuple[Array, Array, Array, np.dtype[Any]]:
-        """Return checked X, parameters in float64, and the type of the results.
+    def _ready(self, X: Any) -> tuple[Stored, Array, Array, np.dtype[Any]]:
+        """Return checked X, parameters of the type to compute in, and the type of the results.
 
-        float32 sums over pixels from 0 to 255 would cost probabilities their sixth digit.
+        float32 sums over pixels from 0 to 255 would cost probabilities their sixth digit. The sums
+        of sparse rows are short, and a wide copy of their many weights would take longer.
         """
         check_is_fitted(self, "coef_")
         X = features(self, X)
-        coef, intercept = np.asarray(self.coef_), np.asarray(self.intercept_)
+        coef, intercept = dense_coef(self), np.asarray(self.intercept_)
         dtype = compute_dtype(X, coef, intercept)
-        return X, np.ascontiguousarray(coef, FLOAT64), np.array(intercept, FLOAT64), dtype
+        wide = dtype if isinstance(X, CSR) else FLOAT64
+        return X, coef.astype(wide, copy=False), np.array(intercept, wide), dtype
 
     def _where_it_ended(self, dtype: Any) -> tuple[Array, Array]:
         """Return W and b of the last fit, to go on from.
@@ -222,7 +283,9 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         A class that had no sample has an intercept from which no minibatch would bring it back: it
         begins as the least probable of the others.
         """
-        W, b = softmax_form(np.asarray(self.coef_, dtype), np.asarray(self.intercept_, dtype))
+        W, b = softmax_form(
+            dense_coef(self).astype(dtype, copy=False), np.asarray(self.intercept_, dtype)
+        )
         absent = np.isin(np.arange(len(b)), getattr(self, "_absent", []))
         if absent.any() and not absent.all():
             b[absent] = b[~absent].min()
@@ -230,6 +293,10 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             b[:] = 0  # the last fit may have had an intercept
         return W, b
 
-    def _keep(self, W: Array, b: Array) -> None:
-        """Keep one head's parameters as scikit-learn shows them."""
-        self.coef_, self.intercept_ = estimator_form(W, b)
+    def _keep(self, W: Array, b: Array, X: Stored) -> None:
+        """Keep one head's parameters as scikit-learn shows them, laid out as such rows read them.
+
+        Sparse rows read feature after feature.
+        """
+        coef, self.intercept_ = estimator_form(W, b)
+        self.coef_ = np.asarray(coef, order="F" if isinstance(X, CSR) else "C")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from csoftmax.estimators.base import (
 from csoftmax.estimators.fit import (
     ConvergenceWarning,
     FitTask,
-    fit_lbfgs,
+    fit_full,
     plan_memory,
 )
 from csoftmax.estimators.inference import StandardErrors, standard_errors
@@ -31,6 +32,8 @@ from csoftmax.estimators.inputs import (
     check_C,
     check_common_parameters,
     check_flag,
+    check_l1_ratio,
+    check_solver,
     conversion_bytes,
     in_rows,
     in_units,
@@ -45,7 +48,7 @@ from csoftmax.estimators.weights import (
     weights_of_classes,
     with_class_weights,
 )
-from csoftmax.rows.base import take
+from csoftmax.rows.base import Stored, take
 from csoftmax.solver.memory import Plan
 
 __all__ = [
@@ -64,13 +67,17 @@ class SoftmaxClassifier(MinibatchClassifier):
     """Softmax regression that reaches the optimum and says how far it is.
 
     Minimises what scikit-learn's ``LogisticRegression`` minimises:
-    ``1/S sum_i s_i loss_i + ||coef_||^2 / (2 C S)`` with ``S = sum_i s_i``, the intercept
-    unpenalised; for two classes ``coef_`` is the one row that belongs to ``classes_[1]``.
+    ``1/S sum_i s_i loss_i + (l1_ratio ||coef_||_1 + (1 - l1_ratio) / 2 ||coef_||^2) / (C S)`` with
+    ``S = sum_i s_i``, the intercept unpenalised; for two classes ``coef_`` is the one row that
+    belongs to ``classes_[1]``.
 
     Parameters
     ----------
     C : float
         Inverse strength of the penalty, > 0; ``inf`` for none.
+    l1_ratio : float
+        The share of L1 in the penalty, from 0 to 1: 0 is L2, 1 is L1, the rest the elastic net.
+        L1 leaves few features with a weight: `selected_`.
     tol : float
         "lbfgs" stops when the estimated distance to the optimum is at most `tol` times the
         objective. The gradient's largest entry must be at most `tol` too, as scikit-learn asks,
@@ -84,10 +91,12 @@ class SoftmaxClassifier(MinibatchClassifier):
         Multiplies the sample weights; "balanced" are ``S / (n_classes * S_k)``.
     random_state : int, RandomState instance or None
         Draws the order of the samples for "sgd", and the rows that early stopping holds out.
-    solver : "lbfgs" or "sgd"
-        Full passes to the optimum, or minibatches.
+    solver : "auto", "lbfgs", "newton-cd" or "sgd"
+        To the optimum by full passes without L1, or with L1 by a proximal Newton method whose
+        models are solved by coordinate descent on the weights that matter; "auto" is the one of
+        these two that suits. Or minibatches.
     max_iter : int
-        At most so many iterations ("lbfgs") or epochs ("sgd"). 0 leaves the parameters where a warm
+        At most so many iterations or epochs ("sgd"). 0 leaves the parameters where a warm
         start begins, and otherwise at 0.
     warm_start : bool
         Start `fit` from the parameters that the last one ended with. Its classes and features must
@@ -129,6 +138,8 @@ class SoftmaxClassifier(MinibatchClassifier):
     n_features_in_ : int
     feature_names_in_ : array (n_features_in_,)
         Only where X has names that are all strings.
+    selected_ : array (n_selected,) of int
+        The features that have a weight other than 0 in some class.
     history_ : dict of lists
         An entry for the start and one for each iteration; after "sgd", one for each epoch. With
         validation data also "validation_loss" and "validation_accuracy", weighted means.
@@ -140,8 +151,12 @@ class SoftmaxClassifier(MinibatchClassifier):
     -----
     X is read as it is stored: uint8, float16, float32 and float64 arrays in C order and
     memory-mapped files are not copied; arrays in other orders are, if `max_memory` allows. Other
-    numbers become float64, but for bfloat16 and int8, of which there is one copy in float32. Sparse
-    matrices are refused.
+    numbers become float64, but for bfloat16 and int8, of which there is one copy in float32.
+
+    Sparse matrices of scipy, and pandas tables of sparse columns, stay sparse: csr ones of bool,
+    uint8, float32 and float64 are read as they are, for any type of indices; gradients need one
+    more copy by columns, 8 bytes an entry in float32. Nothing is centred in memory. `coef_` then
+    lies feature after feature (``coef_.T`` is contiguous), as sparse rows read it.
 
     A pickle tells which csoftmax wrote it; another one warns (`VersionWarning`), and settings that
     the older one did not have get their defaults.
@@ -164,11 +179,12 @@ class SoftmaxClassifier(MinibatchClassifier):
         self,
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.0,
         tol: float = 1e-4,
         fit_intercept: bool = True,
         class_weight: Any = None,
         random_state: Any = None,
-        solver: str = "lbfgs",
+        solver: str = "auto",
         max_iter: int = 1000,
         warm_start: bool = False,
         batch_size: int = 256,
@@ -182,6 +198,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         verbose: int = 0,
     ) -> None:
         self.C = C
+        self.l1_ratio = l1_ratio
         self.tol = tol
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
@@ -206,7 +223,7 @@ class SoftmaxClassifier(MinibatchClassifier):
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
             Labels of any kind: strings, integers, bools. Of probabilities the classes are 0, 1,
             ...; rows must sum to 1 (within a thousandth, and are divided by the sum), a row of
@@ -224,7 +241,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         Raises
         ------
         TypeError, ValueError
-            For parameters and data that do not fit; sparse X.
+            For parameters and data that do not fit, and sparse matrices whose indices are wrong.
         MemoryBudgetError
             If `max_memory` is not enough.
 
@@ -244,7 +261,7 @@ class SoftmaxClassifier(MinibatchClassifier):
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
             The samples of `fit`.
         y : array_like (n_samples,)
         sample_weight : array_like (n_samples,), optional
@@ -262,8 +279,9 @@ class SoftmaxClassifier(MinibatchClassifier):
         Raises
         ------
         TypeError, ValueError
-            For data that do not fit; where the Hessian is singular (constant or collinear features
-            without a penalty), with the features' names.
+            For data that do not fit; with L1, whose penalty has no Hessian at 0; where the Hessian
+            is singular (constant or collinear features without a penalty), with the features'
+            names.
         MemoryBudgetError
             For more than 8,000 parameters, whose covariance is a dense matrix; or if `max_memory`
             is not enough.
@@ -294,8 +312,8 @@ class SoftmaxClassifier(MinibatchClassifier):
     def _check_parameters(self) -> None:
         check_common_parameters(self)
         check_C(self.C)
-        if self.solver not in ("lbfgs", "sgd"):
-            raise ValueError(f'solver is {self.solver!r}, expected "lbfgs" or "sgd"')
+        check_l1_ratio(self.l1_ratio, "l1_ratio")
+        check_solver(self.solver, self._l1_ratio)
         check_flag(self.warm_start, "warm_start")
         check_flag(self.early_stopping, "early_stopping")
         check_positive(self.batch_size, "batch_size")
@@ -327,22 +345,26 @@ class SoftmaxClassifier(MinibatchClassifier):
             others += monitor.n_bytes + SPLIT_BYTES * len(data.y)
         if target.ndim == 2:  # probabilities, with class weights, the solver's copy, and blocks
             others += (2 if target is data.y else 3) * target.nbytes
-            others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * data.X.size)
+            others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * math.prod(data.X.shape))
+        if target.ndim == 2 and self._l1_ratio:
+            raise ValueError("y has probabilities, expected labels where l1_ratio > 0")
         start = self._start(data, names)
-        task = FitTask(data.X, target, len(data.classes), weight, rows, float(self.C))
+        task = FitTask(
+            data.X, target, len(data.classes), weight, rows, float(self.C), l1_ratio=self._l1_ratio
+        )
         plan = self._plan(task, others)
         if self.solver == "sgd":
             fitted = self._fit_sgd(task, start, monitor, seed, plan)
         else:
-            fitted = fit_lbfgs(
+            fitted = fit_full(
                 task, start, monitor, plan, fit_intercept=self.fit_intercept, tol=self.tol,
                 max_iter=self.max_iter, n_threads=self._threads, verbose=self.verbose,
             )  # fmt: skip
             self.__dict__.pop("_descent", None)
         self.classes_, self._seen = data.classes, task.total
         mass = mass_of_classes(target, task.row_weight, task.n_classes)
-        self._absent = np.flatnonzero(mass == 0).tolist() if self.solver == "lbfgs" else []
-        self._keep(fitted.W, fitted.b)
+        self._absent = np.flatnonzero(mass == 0).tolist() if self.solver != "sgd" else []
+        self._keep(fitted.W, fitted.b, data.X)
         self.n_iter_ = np.array([fitted.n_iter], np.int32)
         self.history_, self.gap_ = fitted.history, fitted.gap
         return self
@@ -354,7 +376,7 @@ class SoftmaxClassifier(MinibatchClassifier):
             others += measuring_bytes(task.X)
         plan = plan_memory(
             budget, task.X, task.n_classes, self._threads, n_weights=int(task.is_weighted),
-            others=others, evaluates=by_minibatches,
+            others=others, l1=self._l1_ratio > 0, evaluates=by_minibatches,
         )  # fmt: skip
         as_given, task.X = task.X, in_rows(task.X, budget - plan.n_bytes)
         if self.verbose:
@@ -395,6 +417,6 @@ class SoftmaxClassifier(MinibatchClassifier):
                 )
         return W, b
 
-    def _monitor(self, X: Array, y: Array, weight: Array | None) -> Monitor:
+    def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
         patience = self.n_iter_no_change if self.early_stopping else None
         return Monitor(X, y, weight, patience, float(self.tol), self._threads)

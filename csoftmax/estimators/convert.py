@@ -17,13 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from csoftmax.core.checks import FLOAT32, FLOAT64, check_number, check_positive
 from csoftmax.core.errors import DataError
 from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_parameters
-from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax
+from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax, dense_coef
 from csoftmax.estimators.inputs import check_C
 from csoftmax.model import SoftmaxRegression
 from csoftmax.solver.two_classes import estimator_C, estimator_form, softmax_form
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="Convertible")
+LAYOUTS = ("classes", "features", "sparse")  # of coef_ in memory
 LABEL_KINDS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str,
                "O": (bool, int, float, str)}  # fmt: skip
 
@@ -37,7 +38,7 @@ def save_classifier(
 
     `SoftmaxRegression.load` reads it too: the model without the classifier around it.
     """
-    coef, intercept = np.asarray(estimator.coef_), np.asarray(estimator.intercept_)
+    coef, intercept = dense_coef(estimator), np.asarray(estimator.intercept_)
     dtype = FLOAT64 if FLOAT64 in (coef.dtype, intercept.dtype) else FLOAT32
     weight, bias = softmax_form(coef.astype(dtype), intercept.astype(dtype))
     names = getattr(estimator, "feature_names_in_", None)
@@ -47,6 +48,7 @@ def save_classifier(
         "classifier": {
             "kind": type(estimator).__name__,
             "classes": _described(estimator.classes_),
+            "layout": _layout(estimator.coef_),
             "feature_names": None if names is None else [str(name) for name in names],
             **facts,
         },
@@ -74,6 +76,9 @@ def load_classifier(
         )
     try:
         classes = _restored(facts["classes"])
+        layout = facts.get("layout", "classes")
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout {layout!r}, not one of {LAYOUTS}")
         names = facts["feature_names"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: the metadata do not fit a classifier: {error!r}") from None
@@ -87,7 +92,14 @@ def load_classifier(
     ):
         raise DataError(f"{path}: expected one feature name per column of weight")
     coef, intercept = estimator_form(weight, bias)
-    return facts, classes, coef, intercept
+    return facts, classes, np.asarray(coef, order="C" if layout == "classes" else "F"), intercept
+
+
+def _layout(coef: Any) -> str:
+    """Return how coef_ lies in memory: by classes, by features, or as a sparse array."""
+    if hasattr(coef, "toarray"):
+        return "sparse"
+    return "classes" if np.asarray(coef).flags.c_contiguous else "features"
 
 
 def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Array, Array, Array]:
@@ -112,14 +124,18 @@ def _of_model(model: SoftmaxRegression, path: Path) -> tuple[dict[str, Any], Arr
 def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
     """Return how a bare model was trained, as settings of a classifier of unscaled features.
 
-    ``coef_ = scale W``, so that ``||coef_||^2 / (2 scale^2 C) = ||W||^2 / (2 C)``. A weight decay
-    penalises the mean loss by ``weight_decay / 2 ||W||^2``: C is ``1 / (weight_decay n_samples)``
-    in the softmax's form.
+    ``coef_ = scale W``, so that ``||coef_||^2 / (2 scale^2 C) = ||W||^2 / (2 C)`` and
+    ``||coef_||_1 / (scale C) = ||W||_1 / C``. A weight decay penalises the mean loss by
+    ``weight_decay / 2 ||W||^2``: C is ``1 / (weight_decay n_samples)`` in the softmax's form.
     """
     facts, square = model.trained_with, model.scale**2
-    if facts.get("solver") == "lbfgs":
+    if facts.get("solver") in ("lbfgs", "newton-cd"):
         check_C(facts["C"])
-        settings = {"C": square * facts["C"],
+        ratio = check_number(facts.get("l1_ratio", 0.0), "l1_ratio")
+        # what multiplies ||coef_||_1 and ||coef_||^2 / 2
+        of_l1, of_l2 = ratio / model.scale, (1 - ratio) / square
+        settings = {"C": facts["C"] / (of_l1 + of_l2),
+                    "l1_ratio": of_l1 / (of_l1 + of_l2),
                     "tol": check_number(facts["tol"], "tol"),
                     "max_iter": check_positive(facts["max_iter"], "max_iter")}  # fmt: skip
     elif facts.get("solver") == "sgd":
@@ -198,13 +214,16 @@ def from_logistic_regression(classifier: Any) -> tuple[dict[str, Any], dict[str,
     }
     if isinstance(classifier, LogisticRegressionCV):
         settings["C"] = float(np.ravel(classifier.C_)[0])
+        ratio = np.ravel(getattr(classifier, "l1_ratio_", 0.0))[0]
+        settings["l1_ratio"] = float(ratio or 0.0)  # None: an older scikit-learn without L1
     else:
         unpenalised = classifier.get_params().get("penalty", "l2") is None
         settings["C"] = float("inf") if unpenalised else classifier.C
+        settings["l1_ratio"] = _l1_ratio_of(classifier)
         settings["warm_start"] = classifier.warm_start
     coef = classifier.coef_
-    coef = coef.toarray() if hasattr(coef, "toarray") else np.array(coef)
-    intercept = np.broadcast_to(np.asarray(classifier.intercept_, coef.dtype), len(coef))
+    coef = coef.copy() if hasattr(coef, "toarray") else np.array(coef)
+    intercept = np.broadcast_to(np.asarray(classifier.intercept_, coef.dtype), coef.shape[0])
     parameters = {
         "classes_": classifier.classes_,
         "coef_": coef,
@@ -217,6 +236,22 @@ def from_logistic_regression(classifier: Any) -> tuple[dict[str, Any], dict[str,
     return settings, parameters
 
 
+def _l1_ratio_of(classifier: LogisticRegression) -> float:
+    """Return the share of L1; before scikit-learn 1.8 `penalty` said whether there is any."""
+    penalty = {"l1": 1.0, "l2": 0.0}.get(classifier.get_params().get("penalty", ""))
+    return float(getattr(classifier, "l1_ratio", 0.0) or 0.0) if penalty is None else penalty
+
+
+def _with_l1(ratio: float) -> dict[str, Any]:
+    """Return the settings of a `LogisticRegression` with such a penalty."""
+    if not ratio:
+        return {}
+    settings: dict[str, Any] = {"solver": "saga", "l1_ratio": ratio}
+    if not isinstance(LogisticRegression().l1_ratio, float):  # before 1.8
+        settings["penalty"] = "elasticnet"
+    return settings
+
+
 def as_logistic_regression(estimator: Any) -> LogisticRegression:
     """Return a fitted `LogisticRegression`, its parameters in float64."""
     check_is_fitted(estimator, "coef_")
@@ -224,9 +259,10 @@ def as_logistic_regression(estimator: Any) -> LogisticRegression:
     theirs = LogisticRegression(
         C=C, fit_intercept=estimator.fit_intercept, class_weight=estimator.class_weight,
         random_state=estimator.random_state, warm_start=getattr(estimator, "warm_start", False),
+        **_with_l1(estimator.l1_ratio if math.isfinite(C) else 0.0),
     )  # fmt: skip
     theirs.classes_ = estimator.classes_
-    theirs.coef_ = np.array(estimator.coef_, np.float64)
+    theirs.coef_ = estimator.coef_.astype(np.float64)
     theirs.intercept_ = np.array(estimator.intercept_, np.float64)
     theirs.n_iter_ = np.ravel(estimator.n_iter_)[-1:].astype(np.int32)
     theirs.n_features_in_ = estimator.n_features_in_
@@ -249,7 +285,8 @@ class Convertible(LinearSoftmax):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, classes and settings to one safetensors file, whole or not at all.
 
-        Classes may be strings, integers, floats and bools. `SoftmaxRegression.load` and the command
+        Classes may be strings, integers, floats and bools; weights of 0 take room too, but a sparse
+        `coef_` is one again when it is read. `SoftmaxRegression.load` and the command
         line read the file too. Not kept: the history, a RandomState instance, SGD's velocities.
 
         Parameters
@@ -325,14 +362,14 @@ class Convertible(LinearSoftmax):
         if names is not None:
             classifier.feature_names_in_ = np.array(names, object)
         classifier.history_ = {}
-        return classifier
+        return classifier.sparsify() if facts.get("layout") == "sparse" else classifier
 
     @classmethod
     def from_sklearn(cls: type[Self], classifier: Any) -> Self:
         """Return a classifier with the parameters of a fitted ``LogisticRegression``.
 
-        Its C, fit_intercept, class_weight, random_state and warm_start are taken over; tol and
-        max_iter mean something else here.
+        Its C, l1_ratio, fit_intercept, class_weight, random_state and warm_start are taken over;
+        tol and max_iter mean something else here.
 
         Parameters
         ----------

@@ -1,11 +1,12 @@
-"""`SoftmaxClassifierCV`: C chosen by cross-validation, all folds and all C in the same passes."""
+"""`SoftmaxClassifierCV`: C and the share of L1 chosen by cross-validation, in shared passes."""
 
 from __future__ import annotations
 
-import numbers
+import math
 import os
 import sys
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,9 +20,10 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from csoftmax.core.sparse import as_others_know
 from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_failure
 from csoftmax.estimators.classifier import SoftmaxClassifier
-from csoftmax.estimators.fit import FitTask, fit_lbfgs, plan_groups, solve_heads
+from csoftmax.estimators.fit import FitTask, fit_full, plan_groups, solve_heads
 from csoftmax.estimators.folds import (
     best_for_all,
     best_for_each,
@@ -31,11 +33,11 @@ from csoftmax.estimators.folds import (
     rows_of,
     weights_of_folds,
 )
+from csoftmax.estimators.grid import grid_of
 from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
     as_bytes,
-    check_C,
     check_common_parameters,
     check_flag,
     conversion_bytes,
@@ -52,6 +54,7 @@ __all__ = ["SoftmaxClassifierCV"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
+Pairs = Sequence[tuple[float, float]]  # of a share of L1 and a C
 # The folds only choose C, so they need not come as near to their optima as the result: they stop at
 # so many times tol, or after so many iterations, as in LogisticRegressionCV. Folds that are nearly
 # separable would take far more.
@@ -59,15 +62,19 @@ FOLD_TOL, FOLD_ITERATIONS = 10, 100
 
 
 class SoftmaxClassifierCV(LinearSoftmax):
-    """Softmax regression whose C is chosen by cross-validation.
+    """Softmax regression whose C, and share of L1, are chosen by cross-validation.
 
-    All folds and all values of C are solved together, in the same passes over X. The rows that a
-    fold leaves out have the weight 0 there, so nothing of X is copied but the rows to score.
+    Without L1 all folds and all values of C are solved together, in the same passes over X. The
+    rows that a fold leaves out have the weight 0 there, so nothing of X is copied but the rows to
+    score. With L1 each fold goes from small to large C, and each fit starts where the one before it
+    ended.
 
     Parameters
     ----------
     Cs : int or array_like
         Values of C, or how many of them from 1e-4 to 1e4.
+    l1_ratios : array_like
+        Shares of L1 in the penalty, from 0 to 1, each tried with every C.
     fit_intercept : bool
         Whether there is an intercept.
     cv : int, splitter or iterable of (train, test)
@@ -80,7 +87,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         or after 100 iterations for each C.
     max_iter, class_weight, n_threads, max_memory
         As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
-        heads do not fit into `max_memory` (into a quarter of the machine's memory, if it is None),
+        fits do not go into `max_memory` at once (a quarter of the machine's memory, if it is None),
         they go in groups, from strong to weak penalties, each starting where the last one ended.
     refit : bool
         Fit the best C to all samples; else average, over the folds, the parameters and the C that
@@ -96,15 +103,16 @@ class SoftmaxClassifierCV(LinearSoftmax):
     classes_, coef_, intercept_, n_features_in_, feature_names_in_
         As in `SoftmaxClassifier`.
     C_ : float
-        The best C: the first with the highest mean score.
+    l1_ratio_ : float
+        The best of both: the first pair, C after C, with the highest mean score.
     Cs_ : array (n_cs,)
-    scores_ : array (n_folds, 1, n_cs)
-        Shaped, like the next two, as in ``LogisticRegressionCV(use_legacy_attributes=False)``,
-        whose second axis has one entry per ``l1_ratio``.
-    coefs_paths_ : array (n_folds, 1, n_cs, n_classes or 1, n_features + 1)
+    l1_ratios_ : array (n_l1_ratios,)
+    scores_ : array (n_folds, n_l1_ratios, n_cs)
+        Shaped, like the next two, as in ``LogisticRegressionCV(use_legacy_attributes=False)``.
+    coefs_paths_ : array (n_folds, n_l1_ratios, n_cs, n_classes or 1, n_features + 1)
         The last column is the intercept; without an intercept there is no such column. The
         intercept of a class that the fold does not train on is far below all others.
-    n_iter_ : array (n_folds, 1, n_cs)
+    n_iter_ : array (n_folds, n_l1_ratios, n_cs)
     history_, gap_
         Of the final fit, as in `SoftmaxClassifier`; only with `refit`.
 
@@ -126,6 +134,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         self,
         *,
         Cs: Any = 10,
+        l1_ratios: Any = (0.0,),
         fit_intercept: bool = True,
         cv: Any = 5,
         scoring: Any = None,
@@ -139,6 +148,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         verbose: int = 0,
     ) -> None:
         self.Cs = Cs
+        self.l1_ratios = l1_ratios
         self.fit_intercept = fit_intercept
         self.cv = cv
         self.scoring = scoring
@@ -152,11 +162,11 @@ class SoftmaxClassifierCV(LinearSoftmax):
         self.verbose = verbose
 
     def fit(self: Self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
-        """Choose C and fit to samples X and labels y.
+        """Choose C and the share of L1, and fit to samples X and labels y.
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         y : array_like (n_samples,)
         sample_weight : array_like (n_samples,), optional
             Weighs the samples in the fits and in the accuracy. Samples of weight 0 are as good as
@@ -172,7 +182,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Raises
         ------
         TypeError, ValueError
-            For parameters and data that do not fit; sparse X; folds without rows or without weight;
+            For parameters and data that do not fit; folds without rows or without weight;
             a scorer that fails, or is NaN for every C.
         MemoryBudgetError
             If `max_memory` is not enough.
@@ -187,7 +197,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         y : array_like (n_samples,)
         sample_weight : array_like (n_samples,), optional
         **score_params
@@ -227,7 +237,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return self.best().to_sklearn()
 
     def best(self) -> SoftmaxClassifier:
-        """Return the chosen classifier as a `SoftmaxClassifier` with ``C = C_``.
+        """Return the chosen classifier as a `SoftmaxClassifier` with ``C = C_`` and `l1_ratio_`.
 
         Examples
         --------
@@ -239,13 +249,15 @@ class SoftmaxClassifierCV(LinearSoftmax):
         """
         check_is_fitted(self, "coef_")
         names = ("fit_intercept", "class_weight", "tol", "max_iter", "n_threads", "max_memory")
-        chosen = SoftmaxClassifier(C=self.C_, **{name: getattr(self, name) for name in names})
+        chosen = SoftmaxClassifier(
+            C=self.C_, l1_ratio=self.l1_ratio_, **{name: getattr(self, name) for name in names}
+        )
         for name in ("classes_", "coef_", "intercept_", "n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(chosen, name, getattr(self, name))
         chosen.history_ = getattr(self, "history_", {})
         chosen.gap_ = getattr(self, "gap_", UNKNOWN_GAP)
-        chosen.n_iter_ = np.array([len(chosen.history_.get("passes", ()))], np.int32)
+        chosen.n_iter_ = np.array([len(chosen.history_.get("objective", ()))], np.int32)
         return chosen
 
     # ---- steps of fit --------------------------------------------------------------------------
@@ -254,7 +266,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         check_common_parameters(self)
         check_flag(self.refit, "refit")
         scorer_of(self.scoring)  # unknown names are refused before the work
-        Cs = _as_grid(self.Cs)
+        Cs, ratios = grid_of(self.Cs, self.l1_ratios)
         for_splitter, for_scorer = self._routed(sample_weight, params)
         budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
@@ -270,14 +282,16 @@ class SoftmaxClassifierCV(LinearSoftmax):
         present = classes_of_folds(weights, weight, data, self.refit)
         tests = [fold.test for fold in folds]
         del folds  # and the training rows with them: the weights tell which they are
-        held_out = max(map(len, tests)) * data.X[:1].nbytes
+        held_out = math.ceil(max(map(len, tests)) / len(data.y) * data.X.nbytes)
         n_at_once, plan = plan_groups(
-            budget, data.X, n_classes, self._threads, len(tests), len(Cs), held_out + converted
-        )
+            budget, data.X, n_classes, self._threads, len(tests), len(Cs), held_out + converted,
+            ratios.tolist(),
+        )  # fmt: skip
         data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
         if self.verbose:
+            shares = f"{len(ratios)} l1_ratios x " if len(ratios) > 1 else ""
             print(
-                f"{len(Cs)} C x {len(tests)} folds, {n_at_once} C at a time: up to "
+                f"{shares}{len(Cs)} C x {len(tests)} folds, {n_at_once} C at a time: up to "
                 f"{in_units(plan.n_bytes)} besides X",
                 file=sys.stderr,
             )
@@ -287,28 +301,41 @@ class SoftmaxClassifierCV(LinearSoftmax):
         }  # fmt: skip
         of_folds = {"tol": FOLD_TOL * float(self.tol),
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
-        W, b, iterations = solve_heads(
-            data.X, data.y, n_classes, Cs, weights, n_at_once, plan, **{**options, **of_folds}
-        )
+        solved = [
+            solve_heads(
+                data.X, data.y, n_classes, Cs, weights, n_at_once, plan, l1_ratio=ratio,
+                **{**options, **of_folds},
+            )
+            for ratio in ratios.tolist()
+        ]  # fmt: skip
+        # every C with the first share of L1, then with the next
+        W, b, iterations = (np.concatenate(parts, axis=1) for parts in zip(*solved, strict=True))
+        del solved
+        pairs = list(product(ratios.tolist(), Cs.tolist()))
         paths = self._paths(W, b)
-        scores = self._scores(data, tests, Cs, paths, given, for_scorer)
+        scores = self._scores(data, tests, pairs, paths, given, for_scorer)
         name = repr(self.scoring or "accuracy")
         if self.refit:
-            self.C_ = float(Cs[best_for_all(scores, name)])
-            task = FitTask(data.X, data.y, n_classes, weight, None, self.C_)
+            self.l1_ratio_, self.C_ = pairs[best_for_all(scores, name)]
+            task = FitTask(
+                data.X, data.y, n_classes, weight, None, self.C_, l1_ratio=self.l1_ratio_
+            )
             # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
-            fitted = fit_lbfgs(task, None, None, plan.of_one(data.X, n_classes), **options)
-            self._keep(fitted.W, fitted.b)
+            fitted = fit_full(task, None, None, plan.of_one(data.X, n_classes), **options)
+            self._keep(fitted.W, fitted.b, data.X)
             self.history_, self.gap_ = fitted.history, fitted.gap
         else:
             telling, best = best_for_each(scores, name)
-            self.C_ = float(Cs[best].mean())
-            self._keep(*mean_parameters(W[telling, best], b[telling, best], present[telling]))
+            self.l1_ratio_, self.C_ = np.mean([pairs[i] for i in best], axis=0).tolist()
+            self._keep(
+                *mean_parameters(W[telling, best], b[telling, best], present[telling]), data.X
+            )
             for stale in ("history_", "gap_"):
                 self.__dict__.pop(stale, None)
-        self.classes_, self.Cs_ = data.classes, Cs
-        self.n_iter_, self.scores_ = iterations[:, None, :], scores[:, None, :]
-        self.coefs_paths_ = paths[:, None]
+        self.classes_, self.Cs_, self.l1_ratios_ = data.classes, Cs, ratios
+        shape = (len(tests), len(ratios), len(Cs))
+        self.n_iter_, self.scores_ = iterations.reshape(shape), scores.reshape(shape)
+        self.coefs_paths_ = paths.reshape(*shape, *paths.shape[2:])
         return self
 
     def _routed(
@@ -323,46 +350,50 @@ class SoftmaxClassifierCV(LinearSoftmax):
         return {}, {} if sample_weight is None else {"sample_weight": sample_weight}
 
     def _paths(self, W: Array, b: Array) -> Array:
-        """Return the parameters of all heads, (n_folds, n_cs, n_classes or 1, n_features + 1)."""
+        """Return the parameters of all fits, (n_folds, n, n_classes or 1, n_features + 1)."""
         W, b = estimator_form(W, b)
         return np.concatenate([W, b[..., None]], axis=-1) if self.fit_intercept else W
 
     def _scores(
-        self, data: TrainingSet, tests: Sequence[Labels], Cs: Array, paths: Array,
+        self, data: TrainingSet, tests: Sequence[Labels], pairs: Pairs, paths: Array,
         sample_weight: Array | None, params: dict[str, Any],
     ) -> Array:  # fmt: skip
-        """Return the score of every fold and C, (n_folds, n_cs)."""
+        """Return the score of every fold and pair of a share of L1 and C, (n_folds, n)."""
         scores = np.empty(paths.shape[:2])
         for i, rows in enumerate(tests):
             weight = None if sample_weight is None else sample_weight[rows]
             given = {name: rows_of(value, rows, len(data.y)) for name, value in params.items()}
             test = data._replace(X=take(data.X, rows), y=data.y[rows])
-            scores[i] = self._scores_of_fold(i, test, Cs, paths[i], weight, given)
+            scores[i] = self._scores_of_fold(i, test, pairs, paths[i], weight, given)
             del test  # before the rows of the next fold are copied
         return scores
 
     def _scores_of_fold(
-        self, fold: int, test: TrainingSet, Cs: Array, paths: Array, weight: Array | None,
+        self, fold: int, test: TrainingSet, pairs: Pairs, paths: Array, weight: Array | None,
         params: dict[str, Any],
     ) -> list[float]:  # fmt: skip
-        """Return the score of every C on the test rows of a fold."""
+        """Return the score of every fit on the test rows of a fold."""
         scorer = None
         if self.scoring is not None:
             scorer = for_classes(scorer_of(self.scoring), test.classes)
         y, n_features = test.classes[test.y], test.X.shape[1]
+        rows = as_others_know(test.X)
         model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
         model.classes_, model.n_features_in_ = test.classes, n_features
         scores = []
-        for C, path in zip(Cs, paths, strict=True):
-            model.C, model.coef_ = float(C), np.ascontiguousarray(path[:, :n_features])
+        for (ratio, C), path in zip(pairs, paths, strict=True):
+            model.l1_ratio, model.C = ratio, C
+            model.coef_ = np.ascontiguousarray(path[:, :n_features])
             model.intercept_ = np.zeros(len(path), path.dtype)
             if self.fit_intercept:
                 model.intercept_[:] = path[:, n_features]
             if scorer is None:
                 scores.append(model.score(test.X, y, weight))
             else:
-                where = f"scoring {self.scoring!r} of fold {fold} at C = {model.C:g}"
-                scores.append(score_of(scorer, where, model, test.X, y, params))
+                where = f"scoring {self.scoring!r} of fold {fold} at C = {C:g}"
+                if ratio:
+                    where += f", l1_ratio = {ratio:g}"
+                scores.append(score_of(scorer, where, model, rows, y, params))
         return scores
 
 
@@ -371,16 +402,3 @@ def _not_routed(method: str, params: dict[str, Any], to: str) -> str:
         f"{method} got {', '.join(sorted(params))}, which go to {to} only with "
         "sklearn.set_config(enable_metadata_routing=True)"
     )
-
-
-def _as_grid(Cs: Any) -> Array:
-    if isinstance(Cs, numbers.Integral) and not isinstance(Cs, bool):
-        if Cs < 1:
-            raise ValueError(f"Cs is {Cs}, expected at least 1 or a list of numbers > 0")
-        return np.logspace(-4, 4, int(Cs))
-    values = list(Cs) if np.iterable(Cs) and not isinstance(Cs, str) else []
-    if not values:
-        raise ValueError(f"Cs is {Cs!r}, expected how many values of C or a list of them")
-    for i, C in enumerate(values):
-        check_C(C, f"Cs[{i}]")
-    return np.array(values, np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
-from csoftmax.core.checks import compute_dtype
+from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
-from csoftmax.estimators.monitor import Columns, Monitor
+from csoftmax.estimators.monitor import Columns, Monitor, evaluated
 from csoftmax.solver import Solution
-from csoftmax.solver.memory import Plan, head_bytes, plans, usual_pairs
+from csoftmax.solver.l1 import minimize_l1
+from csoftmax.solver.memory import Plan, head_bytes, l1_bytes, plans, usual_pairs
 from csoftmax.solver.penalty import Penalty
-from csoftmax.solver.two_classes import softmax_C
+from csoftmax.solver.two_classes import estimator_form, softmax_C
 
 Array = NDArray[Any]
 # An objective counts as at least so many nats over all samples. At the default tol the solver then
@@ -48,13 +50,14 @@ class Fitted(NamedTuple):
 class FitTask:
     """One fit: checked data, the weights of its rows, and the rows that are in use."""
 
-    X: Array
+    X: Stored
     y: Array  # labels, or a row of probabilities for each sample
     n_classes: int
     weight: Array | None
     rows: Labels | None  # None: all
     C: float  # as the estimator has it
     seen: float = 0.0  # weight of samples that came before these
+    l1_ratio: float = 0.0  # 0 where there is no penalty at all
 
     @property
     def row_weight(self) -> Array | None:
@@ -79,31 +82,33 @@ class FitTask:
 
     @property
     def penalty(self) -> float:
-        """What multiplies ``||W||^2 / 2`` in the objective."""
-        return Penalty.of(self.solver_C, self.seen + self.total).l2
+        """What multiplies ``||W||^2 / 2`` in the objective, W with a row for each class."""
+        C = float(softmax_C(self.C, self.n_classes))
+        return (1 - self.l1_ratio) * Penalty.of(C, self.seen + self.total).l2
 
     @property
-    def solver_C(self) -> float:
-        """C as the solver has it, whose W has a row for each of two classes."""
-        return float(softmax_C(self.C, self.n_classes))
+    def l1(self) -> float:
+        """What multiplies ``||W||_1``: of two classes' rows L1 leaves one, so C is not halved."""
+        return self.l1_ratio * Penalty.of(self.C, self.seen + self.total).l2
 
 
 # ---- full passes -------------------------------------------------------------------------------
 
 
 def plan_memory(
-    budget: float, X: Array, n_classes: int, n_threads: int, n_heads: int = 1,
-    n_weights: int = 0, others: float = 0, **options: bool,
+    budget: float, X: Stored, n_classes: int, n_threads: int, n_heads: int = 1,
+    n_weights: int = 0, others: float = 0, l1: bool = False, **options: bool,
 ) -> Plan:  # fmt: skip
     """Return the first of the plans of `csoftmax.solver.memory` that the budget allows.
 
-    `others` are bytes that the fit takes besides the solver. Raises MemoryBudgetError if there is
-    no such plan; the message says what the smallest one needs.
+    With `l1` there is one only. `others` are bytes that the fit takes besides the solver. Raises
+    MemoryBudgetError if there is no such plan; the message says what the smallest one needs.
     """
-    possible = [
-        plan._replace(n_bytes=plan.n_bytes + others)
-        for plan in plans(X, n_classes, n_threads, n_heads, n_weights, **options)
-    ]
+    if l1:
+        all_plans = [Plan(1, None, l1_bytes(X, n_classes, n_heads) + 8 * n_weights * len(X))]
+    else:
+        all_plans = plans(X, n_classes, n_threads, n_heads, n_weights, **options)
+    possible = [plan._replace(n_bytes=plan.n_bytes + others) for plan in all_plans]
     for plan in possible:
         if plan.n_bytes <= budget:
             return plan
@@ -115,15 +120,31 @@ def plan_memory(
     )
 
 
-def run_solver(X: Array, y: Array, n_classes: int, plan: Plan, **options: Any) -> Solution:
-    """Minimise as planned, without a warning."""
-    return solver.minimize(
-        X, y, n_classes, warns=False, preconditioner=plan.preconditioner,
-        least_nats=LEAST_NATS, **{"history_size": plan.history_size, **options},
+def run_solver(
+    X: Stored, y: Array, n_classes: int, plan: Plan, *, C: Any, l1_ratio: float = 0.0,
+    W: Array | None = None, b: Array | None = None, **options: Any,
+) -> Solution:  # fmt: skip
+    """Minimise as planned, without a warning; C is as the estimator has it.
+
+    With L1 two classes have one row of weights: that of the second class.
+    """
+    if l1_ratio == 0:
+        return solver.minimize(
+            X, y, n_classes, C=softmax_C(C, n_classes), W=W, b=b, warns=False,
+            preconditioner=plan.preconditioner, least_nats=LEAST_NATS,
+            **{"history_size": plan.history_size, **options},
+        )  # fmt: skip
+    for name in ("gradient_tol", "history_size"):
+        options.pop(name, None)
+    if n_classes == 2 and W is not None and b is not None:
+        W, b = W - W[:, :1], b - b[:, :1]
+    return minimize_l1(
+        X, y, n_classes, C=C, l1_ratio=l1_ratio, one_row=n_classes == 2, W=W, b=b, warns=False,
+        **options,
     )  # fmt: skip
 
 
-def fit_lbfgs(
+def fit_full(
     task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
     **options: Any,
 ) -> Fitted:  # fmt: skip
@@ -131,11 +152,13 @@ def fit_lbfgs(
     if start is not None:
         options["W"], options["b"] = start[0][None], start[1][None]
     solution = run_solver(
-        task.X, task.y, task.n_classes, plan, C=task.solver_C,
+        task.X, task.y, task.n_classes, plan, C=task.C, l1_ratio=task.l1_ratio,
         sample_weight=task.row_weight, callback=None if monitor is None else monitor.watch,
         gradient_tol=float(options["tol"]), **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
+    if start is not None and not options["max_iter"]:
+        fitted = fitted._replace(W=start[0], b=start[1])  # L1 moves intercepts before it counts
     if monitor is not None:
         monitor.record(fitted.history)
         if monitor.best_parameters is not None:
@@ -150,18 +173,26 @@ def fit_lbfgs(
 
 
 def plan_groups(
-    budget: float, X: Array, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int
-) -> tuple[int, Plan]:
+    budget: float, X: Stored, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int,
+    l1_ratios: Sequence[float] = (0.0,),
+) -> tuple[int, Plan]:  # fmt: skip
     """Return how many values of C to solve at a time, each for all folds, and what that takes.
 
     As many as the budget allows without a shorter history. Without a budget, groups of several
-    take a quarter of the machine's memory at most.
+    take a quarter of the machine's memory at most. With L1 all go one after the other.
     """
     limit = budget
     if math.isinf(budget):
         limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # the parameters of all heads, and the paths that are made of them
-    others += 2 * n_folds * n_Cs * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
+    n_problems = n_folds * n_Cs * len(l1_ratios)
+    others += 2 * n_problems * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
+    if any(l1_ratios):
+        with_l1 = plan_memory(
+            budget, X, n_classes, n_threads, n_folds * n_Cs, n_folds, others, l1=True
+        )
+        if all(l1_ratios):
+            return n_Cs, with_l1
     for n_at_once in range(n_Cs, 1, -1):
         try:
             plan = plan_memory(
@@ -175,7 +206,7 @@ def plan_groups(
 
 
 def solve_heads(
-    X: Array, y: Labels, n_classes: int, Cs: Array, weights: Array, n_at_once: int, plan: Plan,
+    X: Stored, y: Labels, n_classes: int, Cs: Array, weights: Array, n_at_once: int, plan: Plan,
     **options: Any,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Solve the problem of every row of weights and every C.
@@ -196,8 +227,7 @@ def solve_heads(
                 "b": np.repeat(b[:, before], len(group), axis=0),
             }
         solution = run_solver(
-            X, y, n_classes, plan, C=softmax_C(np.tile(Cs[group], n_weights), n_classes),
-            sample_weight=weights,
+            X, y, n_classes, plan, C=np.tile(Cs[group], n_weights), sample_weight=weights,
             weight_of_head=np.repeat(np.arange(n_weights), len(group)), path=True, **start,
             **options,
         )  # fmt: skip
@@ -227,8 +257,15 @@ def measure_gap(
 ) -> Gap:
     """Return how far some parameters are from the optimum at most, by one pass and no step."""
     solution = run_solver(
-        task.X, task.y, task.n_classes, plan._replace(preconditioner=None), C=task.solver_C,
-        sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0, history_size=1,
-        fit_intercept=fit_intercept, n_threads=n_threads,
+        task.X, task.y, task.n_classes, plan._replace(preconditioner=None), C=task.C,
+        l1_ratio=task.l1_ratio, sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
+        history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
-    return fitted_head(solution, 0).gap._replace(estimate=math.nan)
+    gap = fitted_head(solution, 0).gap._replace(estimate=math.nan)
+    if not task.l1_ratio:
+        return gap
+    # L1 has moved the intercepts before it proves its bound: the bound is of what they were
+    loss, _ = evaluated(task.X, task.y, task.row_weight, W, b, n_threads)
+    l1 = Penalty(task.l1_ratio / (task.C * task.total), (1 - task.l1_ratio) / (task.C * task.total))
+    objective = loss + l1.value(estimator_form(W, b)[0])
+    return gap._replace(objective=objective, bound=objective - (gap.objective - gap.bound))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit, check_cv
 from sklearn.utils import _safe_indexing
 
+from csoftmax.core.sparse import as_others_know
 from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.inputs import Labels, TrainingSet
 
@@ -46,7 +47,7 @@ def folds_of(
     else:
         splitter = check_cv(cv, data.y, classifier=True)
         if sample_weight is None or sample_weight.all() or not _only_counts(splitter):
-            pairs = splitter.split(data.X, y, **for_splitter)
+            pairs = splitter.split(as_others_know(data.X), y, **for_splitter)
         else:
             rows = np.flatnonzero(sample_weight)
             given = {name: rows_of(value, rows, n_samples) for name, value in for_splitter.items()}

@@ -14,6 +14,7 @@ from ``H^-1``.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from csoftmax import functional
 from csoftmax.engine.passes import mass_of_classes
-from csoftmax.estimators.base import LinearSoftmax
+from csoftmax.estimators.base import LinearSoftmax, dense_coef
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
     TrainingSet,
@@ -31,7 +32,7 @@ from csoftmax.estimators.inputs import (
     more_samples,
 )
 from csoftmax.estimators.weights import checked_weight, weights_of_classes, with_class_weights
-from csoftmax.rows.base import blocks, take
+from csoftmax.rows.base import blocks, filled, take
 from csoftmax.solver.two_classes import estimator_form, softmax_C, softmax_form
 
 Array = NDArray[Any]
@@ -59,6 +60,11 @@ def standard_errors(
     estimator: LinearSoftmax, X: Any, y: Any, sample_weight: Any, reference: Any
 ) -> StandardErrors:
     """Return the standard errors of a fitted `SoftmaxClassifier`; see there."""
+    if estimator.l1_ratio and math.isfinite(estimator.C):
+        raise ValueError(
+            f"l1_ratio is {estimator.l1_ratio}, expected 0 for standard errors: an L1 penalty has "
+            "no Hessian where weights are 0, and those that it chose are not chosen at random"
+        )
     data = more_samples(estimator, X, y, estimator.classes_, "y")
     given = checked_weight(sample_weight, len(data.X))
     by_class = weights_of_classes(estimator.class_weight, data.classes, data.y, given)
@@ -131,14 +137,14 @@ def _information(
     mean = np.zeros(n_features)
     if estimator.fit_intercept:
         for rows in blocks(n_samples, at_once):
-            mean += s[rows] @ take(data.X, rows).astype(np.float64)
+            mean += s[rows] @ filled(take(data.X, rows))
         mean /= s.sum()
-    coef = np.asarray(estimator.coef_, np.float64)
+    coef = dense_coef(estimator).astype(np.float64)
     W, b = softmax_form(coef, np.asarray(estimator.intercept_, np.float64) + coef @ mean)
     information = np.zeros((n_classes - 1, n_columns, n_classes - 1, n_columns))
     for rows in blocks(n_samples, at_once):
         x = np.ones((len(s[rows]), n_columns))
-        x[:, :n_features] = take(data.X, rows) - mean
+        x[:, :n_features] = filled(take(data.X, rows)) - mean
         p = functional.softmax(x[:, :n_features] @ W.T + b)
         for k in range(1, n_classes):  # with the classes 1 to k, the rest by symmetry
             curvature = -s[rows, None] * p[:, [k]] * p[:, 1 : k + 1]

@@ -11,9 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import (
+    _check_y,
+    _num_samples,
+    check_consistent_length,
+    validate_data,
+)
 
 from csoftmax.core.checks import (
+    Stored,
     as_labels_or_probabilities,
     check_number,
     check_positive,
@@ -21,11 +27,13 @@ from csoftmax.core.checks import (
     widened,
 )
 from csoftmax.core.cpus import MAX_THREADS
+from csoftmax.core.sparse import CSR, as_csr, is_sparse
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
 # The kernels read these as they are; anything else numeric becomes the first of them.
 FEATURE_DTYPES = [np.float64, np.float32, np.float16, np.uint8]
+SOLVERS = ("auto", "lbfgs", "newton-cd", "sgd")
 _BYTES = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
           "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}  # fmt: skip
 
@@ -47,7 +55,7 @@ class TrainingSet(NamedTuple):
     Where the targets are probabilities, y has a row of them for each sample, a column a class.
     """
 
-    X: Array
+    X: Stored
     classes: Array
     y: Array
 
@@ -55,12 +63,42 @@ class TrainingSet(NamedTuple):
 # ---- samples and classes -----------------------------------------------------------------------
 
 
-def features(estimator: Any, X: Any, *, reset: bool = False) -> Array:
+def features(estimator: Any, X: Any, *, reset: bool = False) -> Stored:
     """Return X as the kernels read it, checked against what the estimator was fitted on."""
+    if is_sparse(X):
+        return _sparse_features(estimator, X, reset)
     checked: Array = validate_data(
         estimator, _table(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
     )
     return checked
+
+
+def _sparse_features(estimator: Any, X: Any, reset: bool) -> CSR:
+    """Do for sparse rows what scikit-learn's checks do, without the copies that they make."""
+    validate_data(estimator, X, reset=reset, skip_check_array=True)  # names, number of features
+    rows = as_csr(X)
+    for size, what in zip(rows.shape, ("sample", "feature"), strict=True):
+        if not size:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={rows.shape}) while a minimum of 1 is "
+                f"required by {type(estimator).__name__}."
+            )
+    rows.check_finite()
+    return rows
+
+
+def _samples(estimator: Any, X: Any, y: Any, reset: bool = True) -> tuple[Stored, Array]:
+    """Return checked X and y, as many of one as of the other."""
+    if not is_sparse(X):
+        X, y = validate_data(
+            estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
+        )
+        return X, y
+    if y is None:
+        validate_data(estimator, X, None, skip_check_array=True)  # says that it is required
+    rows, y = _sparse_features(estimator, X, reset), _check_y(y, estimator=estimator)
+    check_consistent_length(rows, y)
+    return rows, y
 
 
 def training_set(estimator: Any, X: Any, y: Any, *, soft: bool = False) -> TrainingSet:
@@ -73,7 +111,7 @@ def training_set(estimator: Any, X: Any, y: Any, *, soft: bool = False) -> Train
         classes = np.arange(target.shape[1])
         X = features(estimator, X, reset=True)
         return TrainingSet(X, classes, checked_probabilities(target, X, classes, "y"))
-    X, y = validate_data(estimator, _table(X), y, dtype=FEATURE_DTYPES, accept_sparse=False)
+    X, y = _samples(estimator, X, y)
     check_classification_targets(y)
     classes = np.unique(y)
     if len(classes) < 2:
@@ -90,9 +128,7 @@ def more_samples(
     if target is not None:
         X = features(estimator, X, reset=reset)
         return TrainingSet(X, classes, checked_probabilities(target, X, classes, name))
-    X, y = validate_data(
-        estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
-    )
+    X, y = _samples(estimator, X, y, reset)
     check_classification_targets(y)
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
@@ -172,6 +208,21 @@ def check_C(C: Any, name: str = "C") -> None:
         raise ValueError(f"{name} is {C}, expected a number > 0 (inf for no penalty)")
 
 
+def check_l1_ratio(l1_ratio: Any, name: str) -> None:
+    if not 0 <= check_number(l1_ratio, name) <= 1:
+        raise ValueError(f"{name} is {l1_ratio}, expected a number from 0 to 1")
+
+
+def check_solver(solver: Any, l1_ratio: float) -> None:
+    """Refuse an unknown solver, and one that cannot minimise with or without L1."""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}, expected one of {', '.join(map(repr, SOLVERS))}")
+    if solver == ("lbfgs" if l1_ratio else "newton-cd"):
+        suits = '"auto", "newton-cd" or "sgd"' if l1_ratio else '"auto", "lbfgs" or "sgd"'
+        penalty = "with L1" if l1_ratio else "without L1 (l1_ratio is 0, or C is inf)"
+        raise ValueError(f"solver is {solver!r}, expected {suits} {penalty}")
+
+
 def check_flag(value: Any, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected True or False")
@@ -229,6 +280,11 @@ def as_bytes(max_memory: Any) -> float:
 
 def conversion_bytes(X: Any) -> int:
     """Return how much memory the copy of X takes that the checks must make, 0 for none."""
+    if is_sparse(X):
+        is_read = isinstance(X, CSR) or (
+            getattr(X, "format", "") == "csr" and X.dtype in (*FEATURE_DTYPES, np.bool_)
+        )
+        return 0 if is_read else 16 * _n_entries(X)
     if _fits_float32(X):
         return 4 * int(math.prod(X.shape))
     if isinstance(X, np.ndarray):
@@ -238,11 +294,20 @@ def conversion_bytes(X: Any) -> int:
     return 8 * math.prod(shape) if len(shape) == 2 else 0
 
 
-def in_rows(X: Array, budget: float) -> Array:
+def _n_entries(X: Any) -> int:
+    n_entries = getattr(X, "nnz", None)  # a table of pandas has them column by column
+    if n_entries is None:
+        n_entries = sum(X.iloc[:, j].sparse.npoints for j in range(X.shape[1]))
+    return int(n_entries)
+
+
+def in_rows(X: Stored, budget: float) -> Stored:
     """Return X with each row in one piece, which makes a pass twice as fast, if memory allows.
 
     A column-major array is copied once; one mapped from a file stays there.
     """
+    if isinstance(X, CSR):
+        return X
     if X.strides[1] == X.itemsize or X.shape[1] == 1 or X.nbytes > budget or _is_mapped(X):
         return X
     return np.ascontiguousarray(X)

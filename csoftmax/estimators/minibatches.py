@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from csoftmax.estimators.weights import (
     weights_of_classes,
     with_class_weights,
 )
+from csoftmax.rows.base import Stored
 from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
@@ -37,6 +39,7 @@ class MinibatchClassifier(Convertible):
     """A classifier that goes through samples in minibatches."""
 
     C: float
+    l1_ratio: float
     tol: float
     max_iter: int
     learning_rate: float | str
@@ -52,7 +55,7 @@ class MinibatchClassifier(Convertible):
 
         Parameters
         ----------
-        X : array_like (n_samples, n_features)
+        X : array_like or sparse matrix (n_samples, n_features)
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
             As in `fit`; labels and probabilities may take turns.
         classes : array_like (n_classes,)
@@ -103,11 +106,13 @@ class MinibatchClassifier(Convertible):
             elif start is not None:
                 descent.parameters = start  # a user may have set coef_
             seen = getattr(self, "_seen", 0.0)
-            task = FitTask(data.X, target, n_classes, weight, rows, float(self.C), seen)
+            task = FitTask(
+                data.X, target, n_classes, weight, rows, float(self.C), seen, self._l1_ratio
+            )
             history = one_epoch(task, descent, **self._descent_options())
             self._descent, self.classes_ = descent, data.classes
             self._seen, self._absent = seen + task.total, []
-            self._keep(*descent.parameters)
+            self._keep(*descent.parameters, data.X)
             # entries of full passes are no epochs, and epochs of now are not validated
             before = {} if first else self.history_
             if "loss" not in before:
@@ -120,6 +125,11 @@ class MinibatchClassifier(Convertible):
         return self
 
     # ---- steps -------------------------------------------------------------------------------
+
+    @property
+    def _l1_ratio(self) -> float:
+        """The share of L1 in the penalty; 0 where there is no penalty at all."""
+        return float(self.l1_ratio) if math.inf > self.C else 0.0
 
     def _check_parameters(self) -> None:
         raise NotImplementedError
@@ -181,7 +191,7 @@ class MinibatchClassifier(Convertible):
         }  # fmt: skip
 
     def _begin_descent(
-        self, X: Array, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
+        self, X: Stored, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
         seed: int,
     ) -> MinibatchDescent:  # fmt: skip
         dtype = compute_dtype(X) if start is None else start[0].dtype

@@ -15,7 +15,7 @@ from csoftmax.core.checks import check_number
 from csoftmax.data.split import stratified_rows
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
-from csoftmax.rows.base import blocks, take
+from csoftmax.rows.base import Stored, blocks, take
 from csoftmax.solver import Progress
 
 Array = NDArray[Any]
@@ -30,7 +30,7 @@ SPLIT_BYTES = 100
 class Monitor:
     """Evaluates validation data after each pass, keeps the best parameters, says when to stop."""
 
-    X: Array
+    X: Stored
     y: Array  # labels, or a row of probabilities for each sample
     weight: Array | None
     patience: int | None  # None: never stop
@@ -93,7 +93,7 @@ class Monitor:
 
 
 def evaluated(
-    X: Array, y: Array, weight: Array | None, W: Array, b: Array, n_threads: int | None
+    X: Stored, y: Array, weight: Array | None, W: Array, b: Array, n_threads: int | None
 ) -> tuple[float, float]:
     """Return the weighted means of loss and accuracy; W is (n_classes, n_features).
 
@@ -111,7 +111,7 @@ def evaluated(
 
 
 def _of_probabilities(
-    X: Array, y: Array, W: Array, b: Array, n_threads: int | None
+    X: Stored, y: Array, W: Array, b: Array, n_threads: int | None
 ) -> tuple[Array, Array]:
     """Return the loss of each row, and whether its most probable class is predicted."""
     losses, right = np.empty(len(y)), np.empty(len(y), np.bool_)
@@ -129,7 +129,7 @@ def _of_probabilities(
 
 def validation_set(
     estimator: Any, validation: Any, classes: Array, by_class: Array | None
-) -> tuple[Array, Array, Array | None]:
+) -> tuple[Stored, Array, Array | None]:
     """Return what ``fit(..., validation=...)`` is given, checked: X, targets, weights."""
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         what = type(validation).__name__

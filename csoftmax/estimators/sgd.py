@@ -2,7 +2,8 @@
 
 Features are multiplied by a power of two that brings their mean square near 1 (the kernel folds it
 in, the data stay as they are), so one learning rate suits pixels from 0 to 255 and standardised
-columns alike. A power of two rounds nothing.
+columns alike. A power of two rounds nothing. Of sparse rows, the mean square of a whole row comes
+near 1.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored
+from csoftmax.core.sparse import CSR
 from csoftmax.data import DataLoader
-from csoftmax.engine.calls import StoredRows, linear_gradient, shuffle
+from csoftmax.engine.calls import StoredRows, shuffle
+from csoftmax.engine.linear import gradients
 from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask
@@ -115,9 +119,9 @@ class MinibatchDescent:
         model, started = self.model, time.perf_counter()
         assert loader.probabilities is not None
         order, loss, n_right = loader.epoch_order(), 0.0, 0
-        W, b = model.W.T, model.b
-        dW, db = np.empty_like(W), np.empty_like(b)
+        W, b = model.W, model.b
         velocities = optimizer.velocities_of(model) or (None, None)
+        velocity = None if velocities[0] is None else velocities[0].T
         bias_rate = optimizer.lr if optimizer.bias_lr is None else optimizer.bias_lr
         for some in blocks(len(order), loader.batch_size):
             batch = order[some]
@@ -129,10 +133,12 @@ class MinibatchDescent:
             share = np.ones(len(batch)) if weight is None else weight[batch]
             loss += float(share @ losses)
             n_right += int((logits.argmax(axis=1) == loader.y[batch]).sum())
-            of_class = np.ascontiguousarray((dlogits * (share / len(batch))[:, None]).T, b.dtype)
-            linear_gradient(StoredRows(X, self.scale), of_class, dW, db)
+            dlogits = (dlogits * (share / len(batch))[:, None]).astype(b.dtype)
+            dW, db = gradients(StoredRows(X, self.scale), dlogits)
             dW += optimizer.weight_decay * W
-            _move(W, dW, velocities[0], optimizer.lr, optimizer.momentum)
+            _move(W, dW, velocity, optimizer.lr, optimizer.momentum)
+            if optimizer.l1:
+                W -= np.clip(W, -optimizer.lr * optimizer.l1, optimizer.lr * optimizer.l1)
             if bias_rate:
                 _move(b, db, velocities[1], bias_rate, optimizer.momentum)
         n = len(order)
@@ -157,7 +163,8 @@ class MinibatchDescent:
             square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
         bias_lr = None if fit_intercept else 0.0
-        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr)
+        l1 = self.scale * task.l1
+        return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr, l1=l1)
 
 
 def _move(
@@ -178,35 +185,52 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
     return weight / float((weight if rows is None else weight[rows]).mean())
 
 
-def _sampled(X: Array, rows: Labels | None) -> Array:
-    """Return some of the rows in use, at equal distances, in float64."""
+def _sampled(X: Stored, rows: Labels | None) -> Stored:
+    """Return some of the rows in use, at equal distances."""
     n = len(X) if rows is None else len(rows)
     every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
-    sample: Array = take(X, every if rows is None else rows[every]).astype(np.float64)
-    return sample
+    return take(X, every if rows is None else rows[every])
 
 
-def measuring_bytes(X: Array) -> int:
+def measuring_bytes(X: Stored) -> int:
     """Return what the sampled rows take, as they are stored and in float64."""
-    return min(len(X), _SAMPLED_ROWS) * int(X.shape[1]) * (X.itemsize + 8)
+    if isinstance(X, CSR):
+        return int(2 * X.nbytes + 24 * X.shape[1])
+    return int(min(len(X), _SAMPLED_ROWS) * X.shape[1] * (X.itemsize + 8))
 
 
-def _mean_square(X: Array, rows: Labels | None) -> float:
-    squares = _sampled(X, rows)
+def _mean_square(X: Stored, rows: Labels | None) -> float:
+    some = _sampled(X, rows)
+    if isinstance(some, CSR):  # what comes twice in a row counts as two: this is an estimate
+        return float(np.square(some.data, dtype=np.float64).sum() / max(1, math.prod(some.shape)))
+    squares = some.astype(np.float64)
     return float(np.square(squares, out=squares).mean())
 
 
-def far_from_0(X: Array, rows: Labels | None) -> str:
+def _means_and_deviations(X: Stored, rows: Labels | None) -> tuple[Array, Array]:
+    some = _sampled(X, rows)
+    if isinstance(some, CSR):
+        n, n_features = some.shape
+        values = some.data.astype(np.float64)
+        means, squares = (
+            np.bincount(some.indices, weights, n_features) / max(1, n)
+            for weights in (values, values * values)
+        )
+        return means, np.sqrt(np.maximum(squares - means * means, 0.0))
+    wide = some.astype(np.float64)
+    means = wide.mean(axis=0)
+    wide -= means
+    return means, np.sqrt(np.square(wide, out=wide).mean(axis=0))
+
+
+def far_from_0(X: Stored, rows: Labels | None) -> str:
     """Say which column is so far from 0 that minibatches hardly learn from it; "" if none is.
 
     A step of the column's weight moves all logits by about its mean, which the intercept has to
     undo. So the curvature along the two together is ``1 + mean^2 / variance`` times that across,
     and a learning rate that the one allows is too small for the other.
     """
-    some = _sampled(X, rows)
-    means = some.mean(axis=0)
-    some -= means
-    deviations = np.sqrt(np.square(some, out=some).mean(axis=0))
+    means, deviations = _means_and_deviations(X, rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviations > 1e-7 * np.abs(means), np.abs(means) / deviations, 0.0)
     j = int(ratio.argmax()) if ratio.size else 0
@@ -219,8 +243,10 @@ def far_from_0(X: Array, rows: Labels | None) -> str:
     )
 
 
-def _power_of_two_scale(X: Array, rows: Labels | None) -> float:
+def _power_of_two_scale(X: Stored, rows: Labels | None) -> float:
     square = _mean_square(X, rows)
+    if isinstance(X, CSR):  # a feature is seldom there: rows, not features, become as large as 1
+        square *= X.shape[1]
     if not 0 < square < math.inf:
         return 1.0
     return 2.0 ** -round(0.5 * math.log2(square))
@@ -310,6 +336,8 @@ def _epochs(
             )
         with np.errstate(over="ignore"):
             penalty = 0.5 * optimizer.weight_decay * float(np.square(descent.model.W).sum())
+            if optimizer.l1:
+                penalty += optimizer.l1 * float(np.abs(descent.model.W).sum())
         values = (done.loss + penalty, done.loss, done.accuracy, done.seconds)
         return dict(zip(SGD_COLUMNS, values, strict=True))
 

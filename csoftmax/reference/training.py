@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import (
     as_labels,
     as_linear,
+    as_weights,
     check_learning_rate,
     check_not_negative,
     check_number,
     check_out,
     check_positive,
 )
-from csoftmax.reference.formulas import dense, label_dlogits, label_losses, quiet, sum_of
+from csoftmax.reference.formulas import dense, label_dlogits, label_losses, quiet, sum_of, weighted
 from csoftmax.reference.of_features import logits_of
 
 Array = NDArray[Any]
@@ -38,6 +39,8 @@ def sgd_epoch(
     nesterov: bool = False,
     weight_decay: float = 0.0,
     bias_lr: float | None = None,
+    l1: float = 0.0,
+    sample_weight: ArrayLike | None = None,
     velocity: tuple[Array, Array] | None = None,
 ) -> tuple[float, float]:
     """Train one epoch of minibatch stochastic gradient descent; W and b change in place.
@@ -47,7 +50,8 @@ def sgd_epoch(
         v = momentum * v + g
         W = W - lr * (g + momentum * v if nesterov else v)
 
-    and b likewise at the rate `bias_lr`; where that is 0, b and its velocity are left alone.
+    and b likewise at the rate `bias_lr`; where that is 0, b and its velocity are left alone. Then
+    each weight moves ``lr * l1`` toward 0 and stops there.
 
     Source: D2L, sections "Softmax Regression Implementation from Scratch" and "Minibatch Stochastic
     Gradient Descent". Momentum as in Sutskever et al. 2013, with v in units of the gradient.
@@ -68,6 +72,10 @@ def sgd_epoch(
         Step size and the rule above.
     bias_lr : float, optional
         Step size of b, at least 0; `lr` if None.
+    l1 : float
+        Factor of ``sum |W|``, at least 0.
+    sample_weight : array_like (n_samples,), optional
+        Factors of the samples' losses; a batch still divides by its number of samples.
     velocity : pair of arrays like (W, b), optional
         v from the epoch before, updated in place; zeros if none are given.
 
@@ -103,15 +111,22 @@ def sgd_epoch(
     lr, momentum = check_learning_rate(lr), check_number(momentum, "momentum")
     weight_decay = check_number(weight_decay, "weight_decay")
     bias_lr = lr if bias_lr is None else check_not_negative(bias_lr, "bias_lr")
+    l1 = check_not_negative(l1, "l1")
+    if sample_weight is not None:
+        sample_weight = as_weights(sample_weight, len(rows), "sample_weight", W.dtype)
     loss, correct = 0.0, 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         X_batch, y_batch = dense(rows[batch], W.dtype), y[batch]
         logits = logits_of(X_batch, W, b, scale)
         losses, p, total = label_losses(logits, y_batch)
-        loss += sum_of(losses)
         correct += int(np.count_nonzero(logits.argmax(axis=1) == y_batch))
         dlogits = label_dlogits(p, total, y_batch)
+        if sample_weight is not None:
+            s = sample_weight[batch]
+            losses, dlogits = weighted(losses, s), weighted(dlogits, s[:, np.newaxis])
+            X_batch = np.where(s[:, np.newaxis] > 0, X_batch, 0)
+        loss += sum_of(losses)
         dlogits /= len(batch)
         dW = X_batch.T @ dlogits
         dW *= scale
@@ -126,6 +141,8 @@ def sgd_epoch(
                 v += g
                 g = g + momentum * v if nesterov else v
             parameter -= rate * g
+        if l1:
+            W[...] = np.sign(W) * np.maximum(np.abs(W) - lr * l1, 0)
     if len(order) == 0:
         return math.nan, math.nan
     return loss / len(order), correct / len(order)

@@ -42,6 +42,14 @@ def blocks(n_rows: int, at_once: int) -> Iterator[slice]:
         yield slice(start, min(start + at_once, n_rows))
 
 
+def filled(X: Stored) -> NDArray[np.float64]:
+    """Return rows in float64 with their zeros."""
+    if isinstance(X, CSR):
+        return X.times(1.0, np.float64).toarray()
+    wide: NDArray[np.float64] = X.astype(np.float64)
+    return wide
+
+
 def take(X: Stored, rows: slice | NDArray[Any]) -> Stored:
     """Return some rows: a view for a slice, a copy for numbers or a mask."""
     taken: Stored = X[rows]

@@ -125,12 +125,13 @@ class Descent:
 
     has_whole_hessian: bool
     margin: float
+    point_type: Any = Point
     most_slope_left: float
 
     def __init__(self, x: Array) -> None:
         self.trial, self.trial_gradient = x, np.empty_like(x)
         self.rounding = float(np.finfo(x.dtype).eps)
-        self.point: Point | None = None
+        self.point: Any = None
         self.stalled = False
 
     def start(self, objective: float) -> None:
@@ -145,10 +146,10 @@ class Descent:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Set what `state` returned; `steps` then goes on from there, to the same bits."""
-        x, objective, *gradients = (np.array(state[name]) for name in Point._fields)  # writable
-        self.point = Point(x, float(objective), *gradients)
+        values = [np.array(state[name]) for name in self.point_type._fields]  # writable
+        self.point = self.point_type(*(v if v.ndim else float(v) for v in values))
 
-    def _at_trial(self, objective: float) -> Point:
+    def _at_trial(self, objective: float) -> Any:
         raise NotImplementedError
 
     def steps(self) -> Generator[bool, float, None]:
@@ -158,22 +159,33 @@ class Descent:
         """
         raise NotImplementedError
 
+    def _slope(self, gradient: Array, direction: Array) -> float:
+        return float(np.dot(gradient, direction))
+
+    def _go(self, start: Array, direction: Array, step: float, x: Array) -> None:
+        """Set x to ``start + step * direction``."""
+        np.multiply(direction, step, out=x)
+        np.add(x, start, out=x)
+
     def _search(
-        self, direction: Array, x: Array, gradient: Array
+        self, direction: Array, x: Array, gradient: Array, slope: float | None = None
     ) -> Generator[bool, float, tuple[float | None, float]]:
-        """Return (step, objective); the step is None where none is good enough."""
+        """Return (step, objective); the step is None where none is good enough.
+
+        `slope` is the one at the start, if that is known.
+        """
         assert self.point is not None
         self.trial, self.trial_gradient = x, gradient
         start, start_objective = self.point.x, self.point.objective
-        slope = float(np.dot(self.point.gradient, direction))
+        if slope is None:
+            slope = self._slope(self.point.gradient, direction)
         if slope < 0:
             search = Search(start_objective, slope, self.rounding, self.most_slope_left)
             step = 1.0
             for _ in range(MAX_TRIALS):
-                np.multiply(direction, step, out=x)
-                np.add(x, start, out=x)
+                self._go(start, direction, step, x)
                 objective = yield EVALUATE
-                slope = float(np.dot(gradient, direction))
+                slope = self._slope(gradient, direction)
                 if search.accepts(step, objective, slope):
                     return step, objective
                 step = search.next(step, objective, slope)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from csoftmax.solver.descent import Descent, Point
 from csoftmax.solver.diagonal import Diagonal
 from csoftmax.solver.hessians import Curvature
+from csoftmax.solver.long import LongPoint
 from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
@@ -76,9 +77,8 @@ class Head:
     """
 
     def __init__(self, problem: Problem, index: int, least_nats: float) -> None:
-        self.index, self.penalty = index, problem.penalties[index]
-        x, objective, gradient = problem.null_point(index)
-        self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
+        self.index, self.penalty, self._problem = index, problem.penalties[index], problem
+        self._null: Point | None = None  # once somebody has asked for it
         r = int(problem.weight_of_head[index])
         self.null_loss = float(problem.null_loss[r])
         self.least_divisor = min(self.null_loss, least_nats / problem.n_counting[r])
@@ -96,9 +96,15 @@ class Head:
         self.history: dict[str, list[float]] = {name: [] for name in COLUMNS}
 
     @property
-    def point(self) -> Point:
-        started = self.descent is not None and self.descent.point is not None
-        return self.descent.point if started else self._null  # type: ignore[union-attr, return-value]
+    def point(self) -> Point | LongPoint:
+        if self.descent is not None and self.descent.point is not None:
+            self._null = None
+            of_descent: Point | LongPoint = self.descent.point
+            return of_descent
+        if self._null is None:
+            x, objective, gradient = self._problem.null_point(self.index)
+            self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
+        return self._null
 
     def distance(self) -> float:
         """Return the estimate as a share of the objective, as `tol` is meant."""

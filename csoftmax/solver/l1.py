@@ -167,6 +167,7 @@ class _Heads:
         self.numbers = {
             name: np.zeros(H) for name in ("objective", "loss", "bound", "estimate", "steepest")
         }
+        self.numbers["estimate"][:] = math.inf  # of heads that have not begun
         self.ended = ""
         self.n_iterations = 0
 
@@ -210,7 +211,9 @@ class _Heads:
                     f"{fit.estimate / fit.objective:.2%} to go",
                     file=sys.stderr,
                 )
-            answer = self.callback(self._progress(h)) if self.callback is not None else False
+            answer = (
+                self.callback(self._progress(h, newton)) if self.callback is not None else False
+            )
             return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
         if self.ended:
@@ -247,11 +250,13 @@ class _Heads:
             b[~present] = ABSENT_BIAS
             self.b[h] = b
 
-    def _progress(self, h: int) -> Progress:
+    def _progress(self, h: int, newton: ProximalNewton) -> Progress:
         running = np.zeros(len(self.fits), bool)
         running[h] = True
 
         def parameters(head: int) -> tuple[Array, Array]:
+            if head == h:
+                self._keep(h, newton)
             return self.W[head].T, self.b[head]
 
         return Progress(

@@ -134,33 +134,48 @@ class Pairs:
         if not (sy > 0 and yPy > 0 and sy * sy > 1e-14 * yPy * float(np.dot(s, s))):
             return
         Sy, YPy = self.Sg - before[0], self.YPg - before[1]
-        R_inverse, YPY = self.R_inverse, self.YPY
         slot = self.count
         if self.count == self.size:
-            slot, R_inverse, YPY = self.next, R_inverse[1:, 1:], YPY[1:, 1:]
+            slot, self.R_inverse, self.YPY = self.next, self.R_inverse[1:, 1:], self.YPY[1:, 1:]
             self.slots, Sy, YPy = self.slots[1:], Sy[1:], YPy[1:]
             self.Sg, self.YPg = self.Sg[1:], self.YPg[1:]
+        self.S[slot], self.Y[slot] = s, y
+        of_new = float(np.dot(s, new.reduced)), float(np.dot(y, new.preconditioned))
+        self._append(slot, Sy, YPy, (sy, yPy, *of_new))
+
+    def _append(
+        self, slot: int, Sy: Array, YPy: Array, of_new: tuple[float, float, float, float]
+    ) -> None:
+        """Take the pair in a slot as the last one.
+
+        Given are the products of the others with y, S y and Y P y, and ``s y, y P y, s g, y P g``.
+        """
         n = self.count = len(Sy) + 1
-        self.S[slot], self.Y[slot], self.next = s, y, (slot + 1) % self.size
-        self.slots = np.append(self.slots, slot)
-        self.Sg = np.append(self.Sg, np.dot(s, new.reduced))
-        self.YPg = np.append(self.YPg, np.dot(y, new.preconditioned))
+        sy, yPy, sg, yPg = of_new
+        self.next, self.slots = (slot + 1) % self.size, np.append(self.slots, slot)
+        self.Sg, self.YPg = np.append(self.Sg, sg), np.append(self.YPg, yPg)
+        R_inverse, YPY = self.R_inverse, self.YPY
         self.R_inverse, self.YPY, self.gamma = np.zeros((n, n)), np.empty((n, n)), sy / yPy
         self.R_inverse[:-1, :-1], self.YPY[:-1, :-1] = R_inverse, YPY
         self.R_inverse[:-1, -1], self.R_inverse[-1, -1] = R_inverse @ Sy / -sy, 1 / sy
         self.YPY[-1, :-1], self.YPY[:-1, -1], self.YPY[-1, -1] = YPy, YPy, yPy
+
+    def coefficients(self) -> tuple[Array, Array]:
+        """Return what multiplies S, and what multiplies Y before P, in a direction."""
+        gamma = self.gamma
+        w = self.R_inverse @ self.Sg
+        p = self.R_inverse.T @ (w / np.diagonal(self.R_inverse) + gamma * (self.YPY @ w - self.YPg))
+        return -p, gamma * w
 
     def direction(self, point: Point, precondition: Preconditioner) -> Array:
         """Return ``-H g`` in u, of the point that was met last."""
         n, gamma, dtype = self.count, self.gamma, self.S.dtype
         if n == 0:
             return -point.preconditioned
-        w = self.R_inverse @ self.Sg
-        p = self.R_inverse.T @ (w / np.diagonal(self.R_inverse) + gamma * (self.YPY @ w - self.YPg))
         by_slot = np.empty((2, n), dtype)
-        by_slot[:, self.slots] = gamma * w, -p
-        direction: Array = precondition(by_slot[0] @ self.Y[:n] - dtype.type(gamma) * point.reduced)
-        direction += by_slot[1] @ self.S[:n]
+        by_slot[:, self.slots] = self.coefficients()
+        direction: Array = precondition(by_slot[1] @ self.Y[:n] - dtype.type(gamma) * point.reduced)
+        direction += by_slot[0] @ self.S[:n]
         return direction
 
 

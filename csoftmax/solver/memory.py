@@ -7,7 +7,7 @@ from typing import NamedTuple
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import passes
-from csoftmax.solver import bound, diagonal, hessians, lbfgs, newton, problem, sample
+from csoftmax.solver import bound, diagonal, hessians, lbfgs, long, newton, problem, sample
 from csoftmax.solver.arguments import is_dense_enough
 from csoftmax.solver.problem import Sizes
 
@@ -17,6 +17,9 @@ from csoftmax.solver.problem import Sizes
 # - a path of 8 C over digits (1,797 rows): 142, 109 and 143;
 # - C = 1000 alone over 15,000 images: 622, 523 and 440 (no faster); over digits: 103, 126 and 189.
 HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
+# Of sparse rows at least LEAST_LONG_PAIRS: with vectors of 17 MB, 5 pairs took 2.2 s to 1e-3 of the
+# optimum where 10 took 3.1 s and 3 took 2.1 s, in 61, 64 and 66 passes (C = 100).
+LEAST_LONG_PAIRS = 5
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
 SHORTER_HISTORIES = (10, 5, 3)  # pairs, where memory does not hold the usual number
 
@@ -30,7 +33,8 @@ class Plan(NamedTuple):
 
     def of_one(self, X: Stored, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
-        usual = usual_pairs(len(X), head_bytes(X, n_classes), path=False)
+        is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+        usual = usual_pairs(len(X), head_bytes(X, n_classes), False, is_sparse)
         return self._replace(history_size=min(self.history_size, usual))
 
 
@@ -39,10 +43,11 @@ def head_bytes(X: Stored, n_classes: int) -> int:
     return int(n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
 
 
-def usual_pairs(n_rows: int, head_bytes: int, path: bool) -> int:
+def usual_pairs(n_rows: int, head_bytes: int, path: bool, is_sparse: bool = False) -> int:
     """Return how many pairs of L-BFGS a head with so many bytes of parameters usually keeps."""
     most = MOST_PAIRS_OF_PATH if path and n_rows >= LONG_PATH_ROWS else MOST_PAIRS
-    return min(max(HISTORY_BYTES // (2 * head_bytes), LEAST_PAIRS), most)
+    least = LEAST_LONG_PAIRS if is_sparse else LEAST_PAIRS
+    return min(max(HISTORY_BYTES // (2 * head_bytes), least), most)
 
 
 def plans(
@@ -55,30 +60,48 @@ def plans(
     no step is made: ``max_iter`` is 0.
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
-    is_sparse, stored_itemsize = isinstance(X, CSR), itemsize
-    if isinstance(X, CSR):
-        is_sparse = not is_dense_enough(X, n_classes)
-    else:
-        stored_itemsize = X.itemsize
+    is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+    stored_itemsize = itemsize if isinstance(X, CSR) else X.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    a_pass = passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
-    if is_sparse:
-        a_pass = passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
-    elif isinstance(X, CSR):
-        a_pass += n_rows * n_features * itemsize
-    always = problem.bytes_needed(sizes) + a_pass
+    always = float(problem.bytes_needed(sizes))
+    usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
+    numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
+    if isinstance(X, CSR) and is_sparse:
+        always += passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+        if evaluates:
+            return [Plan(1, None, always + long.bytes_needed(sizes, 1))]
+        always += diagonal.bytes_needed(sizes)
+        return [Plan(m, "auto", always + long.bytes_needed(sizes, m)) for m in numbers]
+    always += passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
+    if isinstance(X, CSR):
+        always += n_rows * n_features * itemsize  # as an array
     if evaluates:
         always += bound.bytes_needed(sizes)
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
-    usual = usual_pairs(n_rows, head_bytes(X, n_classes), path)
-    kinds = {"auto": diagonal.bytes_needed(sizes)} if is_sparse else _preconditioners(sizes)
     return [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
-        for kind, extra in kinds.items()
-        for pairs in (usual, *(m for m in SHORTER_HISTORIES if m < usual))
+        for kind, extra in _preconditioners(sizes).items()
+        for pairs in numbers
     ]
+
+
+def l1_bytes(X: Stored, n_classes: int, n_heads: int = 1) -> float:
+    """Return what `csoftmax.solver.l1.minimize_l1` takes at most.
+
+    By rows: logits, steps, probabilities and their differences from y, each for all classes. By
+    features: weights, gradients and what chooses among them. By columns: the entries of X, or all
+    columns of an array.
+    """
+    (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
+    by_rows = (n_rows + 128) * (4 * (n_classes + 16) + 8) * itemsize
+    by_weights = n_features * n_classes * ((n_heads + 5) * itemsize + 40)
+    if isinstance(X, CSR):
+        by_columns = 8 * (n_features + 2) + X.rows.n_entries * (4 + itemsize)
+    else:
+        by_columns = (n_rows + 128) * n_features * itemsize
+    return float((4 << 20) + by_rows + by_weights + by_columns)
 
 
 def _preconditioners(sizes: Sizes) -> dict[str, float]:

@@ -202,7 +202,9 @@ def minimize(
         weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     head_bytes = (problem.split + problem.n_classes) * problem.dtype.itemsize
-    pairs = history_size or usual_pairs(problem.n_rows, head_bytes, bool(path))
+    pairs = history_size or usual_pairs(
+        problem.n_rows, head_bytes, bool(path), problem.lines is not None
+    )
     steepest = math.inf if gradient_tol is None else float(gradient_tol)
     options = SolverOptions(
         float(tol), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats)

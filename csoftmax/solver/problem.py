@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.engine.lines import Lines
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.solver.penalty import Penalty
 
@@ -73,6 +74,8 @@ class Problem:
     split : int
         In a flat vector of parameters, W comes before this index and b after it. W is class-major;
         that of sparse rows is feature-major, as their kernels read it. `parameters` knows.
+    lines : Lines or None
+        How vectors are worked with for sparse rows, which have so many features.
     centre : ndarray (n_weights, n_features) or None
         For sparse rows with an intercept, what is subtracted from the features: their means. All
         vectors then hold c in the place of b, and gradients in W are at a fixed c.
@@ -112,8 +115,14 @@ class Problem:
         self.n_passes = int(fit_intercept)
         self.means = moments.feature_sums / self.totals[:, None]
         self.centre: Array | None = None
+        self.lines: Lines | None = None
+        # by head: where it was evaluated last, and ||W||^2 there
+        self._squares: dict[int, tuple[Array, float]] = {}
+        if passes.is_sparse:
+            self.lines = Lines(self.n_features, self.n_classes, passes.n_threads)
         if passes.is_sparse and fit_intercept:
-            self.centre, self.means = self.means.astype(self.dtype), np.zeros_like(self.means)
+            self.centre = np.ascontiguousarray(self.means, self.dtype)
+            self.means = np.zeros_like(self.means)
         self._evaluate_null_models(moments.mass / self.totals[:, None])
 
     def _evaluate_null_models(self, shares: NDArray[np.float64]) -> None:
@@ -129,6 +138,9 @@ class Problem:
         W = np.zeros((n, self.split), self.dtype)
         self.null_gradient, db = np.empty_like(W), np.empty((n, K), self.dtype)
         losses = self._pass(np.arange(n), W, self.null_bias, self.null_gradient, db)
+        if self.centre is not None and self.lines is not None:
+            for of_W, w, of_b, mean in zip(self.null_gradient, W, db, self.centre, strict=True):
+                self.lines.finish(of_W, w, 1.0, mean, of_b, 0.0)
         self.null_gradient /= self.totals[:, None].astype(self.dtype)
         self.null_bias_gradient = db / self.totals[:, None] * self.fit_intercept
         self.null_loss = np.array(losses) / self.totals
@@ -152,10 +164,14 @@ class Problem:
 
     def shift(self, head: int, W: Array) -> Array | float:
         """Return ``c - b``, which is ``W mean``: what centred features take from the logits."""
-        if self.centre is None:
+        return self.shift_of(int(self.weight_of_head[head]), W)
+
+    def shift_of(self, r: int, W: Array) -> Array | float:
+        """Return the same for a row of weights."""
+        if self.centre is None or self.lines is None:
             return 0.0
-        shift: Array = W @ self.centre[self.weight_of_head[head]]
-        return shift
+        by_feature = np.ascontiguousarray(W.T, self.dtype).reshape(-1)
+        return self.lines.shift(by_feature, self.centre[r]).astype(self.dtype)
 
     def null_point(self, head: int) -> tuple[Array, float, Array]:
         """Return parameters, objective and gradient of a head's null model."""
@@ -175,8 +191,10 @@ class Problem:
     def largest(self, head: int, gradient: Array) -> float:
         """Return the largest entry of a gradient in the caller's coordinates and units."""
         W, b = self.parameters(gradient)
-        if self.centre is not None:
-            W = W + b[:, None] * self.centre[self.weight_of_head[head]]
+        if self.lines is not None:
+            mean = None if self.centre is None else self.centre[self.weight_of_head[head]]
+            of_W = self.lines.largest(gradient, mean, gradient[self.split :])
+            return max(of_W / self.unit, float(np.abs(b).max()))
         return max(float(np.abs(W).max(initial=0.0)) / self.unit, float(np.abs(b).max()))
 
     # ---- passes --------------------------------------------------------------------------------
@@ -186,21 +204,15 @@ class Problem:
     ) -> list[float]:
         """Evaluate stacked heads: the weighted sums of losses and of gradients."""
         self.n_passes += 1
-        if self.centre is None:
-            return self.passes.evaluate(W, b, weight_rows, dW, db).losses
-        centre = self.centre[weight_rows]
-        b = b - np.stack([self.weights(w) @ m for w, m in zip(W, centre, strict=True)])
-        losses = self.passes.evaluate(W, b, weight_rows, dW, db).losses
-        for of_W, of_b, mean in zip(dW, db, centre, strict=True):
-            of_features = self.weights(of_W)
-            of_features -= of_b[:, None] * mean
-        return losses
+        return self.passes.evaluate(W, b, weight_rows, dW, db).losses
 
     def evaluate(
         self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]
     ) -> list[float]:
         """Return the objectives of heads at xs in one pass; gs are filled with the gradients."""
         n, K, split = len(heads), self.n_classes, self.split
+        if self.lines is not None:
+            return self._evaluate_lines(self.lines, heads, xs, gs)
         if n == 1:
             W, b = xs[0][None, :split], xs[0][None, split:]
             dW, db = gs[0][None, :split], gs[0][None, split:]
@@ -222,6 +234,35 @@ class Problem:
             objectives.append(losses[i] / total + self.penalty_at(head, x))
         return objectives
 
+    def _evaluate_lines(
+        self, lines: Lines, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]
+    ) -> list[float]:
+        """Evaluate sparse rows: what follows the pass is done in one more over the vectors."""
+        split, weight_rows = self.split, self.weight_of_head[list(heads)]
+        b, db = (np.empty((len(heads), self.n_classes), self.dtype) for _ in range(2))
+        for of_b, head, x in zip(b, heads, xs, strict=True):
+            of_b[:] = x[split:] - self.shift(head, self.weights(x[:split]))
+        W, dW = ([vector[:split] for vector in some] for some in (xs, gs))
+        self.n_passes += 1
+        losses = self.passes.evaluate(W, b, weight_rows, dW, db).losses
+        objectives = []
+        for head, loss, x, g, of_b, r in zip(heads, losses, xs, gs, db, weight_rows, strict=True):
+            total, l2 = float(self.total[head]), self.penalties[head].l2
+            mean = None if self.centre is None else self.centre[r]
+            square = lines.finish(g, x, 1.0 / total, mean, of_b, l2)
+            g[split:] = of_b * self.dtype.type(1.0 / total) if self.fit_intercept else 0
+            self._squares[head] = x, square
+            objectives.append(loss / total + (0.5 * l2 * square if l2 else 0.0))
+        return objectives
+
+    def square_of(self, lines: Lines, head: int, x: Array) -> float:
+        """Return ``||W||^2`` of a flat vector: the one of the last evaluation may be known."""
+        evaluated, square = self._squares.get(head, (None, 0.0))
+        return square if evaluated is x else lines.products([x], [(0, 0)], whole=False)[0]
+
     def penalty_at(self, head: int, x: Array) -> float:
         """Return what a flat vector costs a head."""
+        if self.lines is not None:
+            l2 = self.penalties[head].l2
+            return 0.5 * l2 * self.square_of(self.lines, head, x) if l2 else 0.0
         return self.penalties[head].value(x[: self.split])

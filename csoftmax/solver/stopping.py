@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from csoftmax.solver.bound import least_bound, lower_bound
 from csoftmax.solver.descent import Point
 from csoftmax.solver.head import Head, SolverOptions
+from csoftmax.solver.long import LongPoint
 from csoftmax.solver.problem import Problem
 
 Array = NDArray[Any]
@@ -94,7 +95,7 @@ def _first_near(head: Head, tol: float) -> int:
     return next(near, head.iterations)
 
 
-def _extrapolated(head: Head, point: Point, options: SolverOptions) -> float:
+def _extrapolated(head: Head, point: Point | LongPoint, options: SolverOptions) -> float:
     """Return how far the head is from its optimum, by the smaller of two estimates.
 
     One is the Hessian's own, corrected. The Hessian leaves out what couples the classes: where

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 def softmax_form(coef: Array, intercept: Array) -> tuple[Array, Array]:
     """Return W (n_classes, n_features) and b: two classes share the difference, half each."""
     if len(intercept) > 1:
-        return np.ascontiguousarray(coef), np.array(intercept)
+        return coef, np.array(intercept)
     halves = np.array([-0.5, 0.5], coef.dtype)
     return halves[:, None] * coef, halves * intercept
 

@@ -17,7 +17,8 @@ from csoftmax.solver.descent import NEXT, Descent, named
 from csoftmax.solver.diagonal import Diagonal, DiagonalInverse
 from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
-from csoftmax.solver.lbfgs import Lbfgs, Preconditioner
+from csoftmax.solver.lbfgs import Lbfgs
+from csoftmax.solver.long import LongLbfgs
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import Sample
 from csoftmax.solver.stopping import note_iteration, see_whether_converged
@@ -165,9 +166,10 @@ class Walk:
     def _begin(self) -> None:
         """Start the heads that wait for none, and go on with those of a checkpoint."""
         fresh = [h for h in self.heads if h.descent is None and h.index not in self.predecessor]
-        starts = self._coarse_starts(fresh) if self.starts is None else self.starts
+        coarse = self._coarse_starts(fresh) if self.starts is None else {}
         for head in fresh:
-            self._start(head, starts[head.index])
+            start = coarse.pop(head.index) if self.starts is None else self.starts[head.index]
+            self._start(head, start)
         for head in self.heads:
             if head.steps is not None and self._goes_on(head) and self._to_next_trial(head):
                 self.running.append(head)
@@ -207,9 +209,16 @@ class Walk:
     def _with_penalty_of(self, follower: Head, head: Head) -> tuple[Array, float, Array]:
         """Return a head's point as its follower sees it: only the penalty differs."""
         new, old, point = follower.penalty, head.penalty, head.point
-        W, gradient = point.x[: self.problem.split], point.gradient.copy()
+        lines, split = self.problem.lines, self.problem.split
+        if lines is not None:
+            gradient, change = point.gradient.copy(), new.l2 - old.l2
+            lines.step(gradient, point.x, change, gradient)
+            gradient[split:] = point.gradient[split:]
+            square = lines.products([point.x], [(0, 0)], whole=False)[0]
+            return point.x.copy(), point.objective + 0.5 * change * square, gradient
+        W, gradient = point.x[:split], point.gradient.copy()
         objective = point.objective - old.value(W) + new.value(W)
-        new.smooth_change_from(old).add_gradient(W, gradient[: self.problem.split])
+        new.smooth_change_from(old).add_gradient(W, gradient[:split])
         return point.x.copy(), objective, gradient
 
     def _hand_over_pairs(self, head: Head) -> None:
@@ -218,6 +227,11 @@ class Walk:
         It saves half of the passes of a sweep, and more with more pairs.
         """
         before = self.predecessor.get(head.index)
+        if before is not None and isinstance(before.descent, LongLbfgs):
+            assert isinstance(head.descent, LongLbfgs)
+            change = head.penalty.smooth_change_from(before.penalty)
+            head.descent.take_over(before.descent, change)
+            return
         if before is None or not isinstance(before.descent, Lbfgs):
             return
         assert isinstance(head.descent, Lbfgs)
@@ -248,6 +262,9 @@ class Walk:
 
     def _descent_of(self, head: Head, x: Array) -> Descent:
         """Return what steps a head from x on."""
+        if self.problem.lines is not None:
+            P, size = self._diagonal(head), self.options.history_size
+            return LongLbfgs(x, size, P, self.problem.lines)
         if not self.is_small:
             return Lbfgs(x, self.options.history_size, self._preconditioner(head))
         r = self._weights_of(head)
@@ -262,14 +279,16 @@ class Walk:
         sample = self.samples[self._weights_of(a)]
         return sample.for_penalty(a.penalty) is sample.for_penalty(b.penalty)
 
-    def _preconditioner(self, head: Head) -> Preconditioner:
+    def _diagonal(self, head: Head) -> DiagonalInverse:
+        """Return the approximate inverse Hessian of sparse rows at `preconditioned_at`."""
+        if not isinstance(head.curvature, Diagonal):
+            r, plain = self._weights_of(head), self.options.preconditioner is None
+            head.curvature = Diagonal(self.problem, r, head.preconditioned_at, plain)
+        return DiagonalInverse(head.curvature, head.penalty)
+
+    def _preconditioner(self, head: Head) -> AtNull | AtWeights:
         """Return the approximate inverse Hessian at `preconditioned_at`."""
         r = self._weights_of(head)
-        if self.problem.passes.is_sparse:
-            if not isinstance(head.curvature, Diagonal):
-                plain = self.options.preconditioner is None
-                head.curvature = Diagonal(self.problem, r, head.preconditioned_at, plain)
-            return DiagonalInverse(head.curvature, head.penalty)
         if r not in self.samples:
             self.samples[r] = Sample(self.problem, r, self.options.preconditioner)
         sample = self.samples[r].for_penalty(head.penalty)
@@ -309,23 +328,28 @@ class Walk:
         """Let a head take its next direction; False if it is stuck."""
         assert head.steps is not None
         is_due = head.iterations >= head.next_preconditioner_at
-        if isinstance(head.descent, Lbfgs) and self.options.preconditioner is not None and is_due:
+        is_due &= self.options.preconditioner is not None
+        if is_due and isinstance(head.descent, (Lbfgs, LongLbfgs)):
             head.preconditioned_at, head.curvature = head.point.x.copy(), None
             head.preconditioner_iterations = 0
-            head.descent.restart(self._preconditioner(head))
+            if isinstance(head.descent, LongLbfgs):
+                head.descent.precondition = None  # there is memory for one of them
+                head.descent.restart(self._diagonal(head))
+            else:
+                head.descent.restart(self._preconditioner(head))
             later = int(head.next_preconditioner_at * self.growth)
             head.next_preconditioner_at = max(self.first_after_start, later)
         head.stalled = next(head.steps, None) is None
         return not head.stalled
 
-    def _coarse_starts(self, heads: Sequence[Head]) -> list[Array]:
+    def _coarse_starts(self, heads: Sequence[Head]) -> dict[int, Array]:
         """Return where heads start: at the null model, or at the optimum of a small sample.
 
         The sample is taken where it is small against all rows, and the optimum is a rough one.
         """
         problem, options = self.problem, self.options
-        starts = [problem.null_point(h)[0] for h in range(problem.n_heads)]
-        if self.is_small or problem.passes.is_sparse:
+        starts = {head.index: problem.null_point(head.index)[0] for head in heads}
+        if self.is_small or problem.lines is not None:
             return starts
         for r in sorted({self._weights_of(head) for head in heads}):
             some = [head for head in heads if self._weights_of(head) == r]

@@ -21,6 +21,8 @@ enum {
     CHUNK = GRADIENT_CHUNK, /* rows */
     SPARSE_VECTORS = 8, /* of classes that a sparse line takes at once: more would read its entries no faster */
     ENTRIES_AHEAD = 16, /* entries: so far ahead the lines that they need are fetched */
+    PRODUCT_TURNS = 16, /* of four vectors, summed in the compute type before they join a total of doubles */
+    LINES_AHEAD = 4, /* lines of W: so far ahead of their step they are fetched */
     SUM_CHUNK = 64,  /* exponentials, in each lane */
     SHORT_ROW = 16,  /* vectors of a row, at most: such rows go several at once */
     LONG_ROW = 32768, /* bytes of a row, at least: L1 has no room for its exponentials too */
@@ -129,7 +131,9 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_rows.h"
 #include "products.h"
 #include "sparse.h"
+#include "sparse_updates.h"
 #include "coordinates.h"
+#include "lines.h"
 #define STORED u8
 #define S uint8_t
 #if defined(HAS_PACK_U8)
@@ -173,7 +177,9 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 #include "softmax_rows.h"
 #include "products.h"
 #include "sparse.h"
+#include "sparse_updates.h"
 #include "coordinates.h"
+#include "lines.h"
 #define STORED u8
 #define S uint8_t
 #include "floats.h"
@@ -198,9 +204,13 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
-    .sparse_product = sparse_product_##type,                                                       \
+    .sparse_product = sparse_product_##type, .sparse_step = sparse_step_##type,                    \
+    .sparse_rest = sparse_rest_##type,                                                             \
     .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
     .join_moves = join_moves_##type, .descend = descend_##type,                                    \
+    .add_multiple = add_multiple_##type, .product = product_##type,                                \
+    .solve_lines = solve_lines_##type, .finish_lines = finish_lines_##type,                        \
+    .largest_of_lines = largest_of_lines_##type, .sum_lines = sum_lines_##type,                    \
     .follow = follow_##type, .couple = couple_##type, .slopes = slopes_##type,                     \
     .largest_slopes = largest_slopes_##type,                                                       \
     .multiply_adds = multiply_adds_##type, .read_all = read_all_##type

@@ -82,6 +82,12 @@ typedef struct {
     int adds;         /* to what is there */
 } sparse_sink;
 
+/* What so many steps of SGD without a gradient do to a weight and its velocity; the weight then moves by `shrinks`
+ * toward 0. */
+typedef struct {
+    double W_of_W, W_of_velocity, velocity_of_W, velocity_of_velocity, shrinks;
+} sparse_rests;
+
 /* Rows by their classes, for solvers that keep them: all arrays but R have the rows of a class side by side, and the
  * classes ld apart, a multiple of LOGIT_ROWS; what lies beyond n_rows is 0 where it is read. */
 enum { LOGIT_ROWS = 128 };
@@ -208,6 +214,14 @@ typedef struct {
        entries: chunks of GRADIENT_CHUNK, which join a total */
     void (*sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_classes,
                            const void *M, ptrdiff_t ld, int squares, const sparse_sink *sink);
+    /* Line at[i] of sink->W (any number of lines, ld) and of sink->velocity takes a step by line i of the gradient, then
+       moves by `shrinks` toward 0. No line comes twice */
+    void (*sparse_step)(ptrdiff_t n_lines, const int32_t *at, ptrdiff_t n_classes, const void *gradient,
+                        ptrdiff_t gradient_ld, ptrdiff_t ld, const gradient_sink *sink, double shrinks);
+    /* Line at[i] of W and velocity (NULL: none) catches up on the steps that it has missed: rests[rested[i]] says what
+       they do */
+    void (*sparse_rest)(ptrdiff_t n_lines, const int32_t *at, const int32_t *rested, const sparse_rests *rests,
+                        ptrdiff_t n_classes, void *W, void *velocity, ptrdiff_t ld);
     /* coordinates.h tells what these do; logit_step and logit_entropy return sums over at most LOGIT_ROWS rows, descend
        half of the sum of curvature * (a coordinate's move)^2 */
     double (*logit_step)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, double step);
@@ -216,6 +230,15 @@ typedef struct {
     void (*join_moves)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const int64_t *classes, ptrdiff_t n_moved,
                        const void *moved, void *s);
     double (*descend)(const class_model *m);
+    /* pieces of long vectors: y += factor * x, and the sum of x * y, in order */
+    void (*add_multiple)(ptrdiff_t n, double factor, const void *x, void *y);
+    double (*product)(ptrdiff_t n, const void *x, const void *y);
+    /* vectors of lines, each of n numbers: see lines.h */
+    void (*solve_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *diagonal, double l2, const void *v, void *out);
+    void (*finish_lines)(ptrdiff_t n_lines, ptrdiff_t n, double factor, const void *mean, const void *bias, double l2,
+                         const void *x, void *g);
+    double (*largest_of_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *mean, const void *bias, const void *g);
+    void (*sum_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *factors, const void *x, void *sums);
     void (*follow)(const class_model *m);
     void (*couple)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t n, const void *delta, void *s);
     void (*slopes)(const class_model *m);
