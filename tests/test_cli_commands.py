@@ -144,9 +144,9 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            f"data label-column labels {TABLE} test-fraction solver C sweep tol max-iter epochs "
-            "batch-size lr momentum nesterov weight-decay seed threads dtype resume out quiet "
-            "no-plots",
+            f"data label-column labels {TABLE} test-fraction solver C l1-ratio sweep tol max-iter "
+            "epochs batch-size lr momentum nesterov weight-decay seed threads dtype resume out "
+            "quiet no-plots",
         ),
         ("evaluate", f"data label-column labels {TABLE} threads"),
         ("predict", f"output label-column probabilities {TABLE} threads"),

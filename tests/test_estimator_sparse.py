@@ -29,7 +29,9 @@ def counts(n: int = 150, n_features: int = 200, n_classes: int = 3) -> tuple[Any
     return sparse.csr_array(X), y
 
 
-@parametrize_with_checks([SoftmaxClassifier(l1_ratio=1.0), SoftmaxClassifier(l1_ratio=0.5, C=10)])
+@parametrize_with_checks(
+    [SoftmaxClassifier(l1_ratio=1.0, tol=1e-14), SoftmaxClassifier(l1_ratio=0.5, C=0.1, tol=1e-14)]
+)
 def test_scikit_learn_checks_with_l1(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -258,3 +260,53 @@ def test_cv_refuses(settings: dict[str, Any], message: str) -> None:
     X, y = counts(60, 10)
     with pytest.raises(ValueError, match=message):
         cs.SoftmaxClassifierCV(**settings).fit(X, y)
+
+
+# ---- minibatches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_minibatches_come_near_the_optimum(l1_ratio: float, n_classes: int) -> None:
+    X, y = counts(400, 30, n_classes)
+    settings: dict[str, Any] = {"l1_ratio": l1_ratio, "C": 0.1}
+    best = SoftmaxClassifier(**settings, tol=1e-8).fit(X, y).gap_.objective
+    sgd = SoftmaxClassifier(**settings, solver="sgd", max_iter=60, tol=1e-6, random_state=0)
+    for rows in (X, X.toarray()):
+        sgd.fit(rows, y)
+        assert best <= sgd.gap_.objective < 1.02 * best
+        assert sgd.gap_.objective - sgd.gap_.bound <= best * (1 + 1e-6)
+        if l1_ratio == 1:
+            assert len(sgd.selected_) < 30
+
+
+def test_partial_fit_takes_sparse_and_dense_in_turns() -> None:
+    X, y = counts(400, 30)
+    ours, dense = (SoftmaxClassifier(random_state=0, batch_size=16) for _ in range(2))
+    for part in range(0, 400, 100):
+        rows = slice(part, part + 100)
+        given = X[rows] if part % 200 else X[rows].toarray()
+        ours.partial_fit(given, y[rows], classes=range(3))
+        dense.partial_fit(X[rows].toarray(), y[rows], classes=range(3))
+    assert ours.score(X, y) > 0.6
+    # the scale of the coordinates is of the first samples, and the rate is measured alike
+    np.testing.assert_allclose(ours.coef_, dense.coef_, rtol=1e-5, atol=1e-7)
+
+
+def test_minibatches_of_probabilities_are_near_those_of_labels() -> None:
+    X, y = counts(200, 20)
+    T = np.eye(3)[y]
+    ours, labels = (
+        SoftmaxClassifier(solver="sgd", max_iter=5, random_state=0, tol=0.0).fit(X, target)
+        for target in (T * 0.98 + 0.02 / 3, y)
+    )
+    np.testing.assert_allclose(ours.coef_, labels.coef_, atol=0.1)
+
+
+def test_a_column_far_from_0_is_told_of_sparse_rows_too() -> None:
+    X, y = counts(200, 5)
+    far = X.toarray()
+    far[:, 2] = 1000 + far[:, 2]
+    for rows in (far, sparse.csr_array(far)):
+        with pytest.warns(UserWarning, match="column 2 of X has the mean 1000"):
+            SoftmaxClassifier(solver="sgd", max_iter=2).fit(rows, y)

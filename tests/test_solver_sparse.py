@@ -15,7 +15,7 @@ from solver_cases import InterruptedPass, objective, optimum, same_bits
 from csoftmax import _kernels
 from csoftmax.core.sparse import CSR
 from csoftmax.data import DataError
-from csoftmax.solver import ConvergenceWarning, arguments, minimize
+from csoftmax.solver import ConvergenceWarning, arguments, diagonal, minimize
 from csoftmax.solver.memory import plans
 
 Array = Any
@@ -208,6 +208,9 @@ def test_sums_that_overflow_are_named() -> None:
     X[:, 2] = -3e38
     with pytest.raises(ValueError, match="overflow float32: column 2 has values up to 3e"):
         minimize(csr(X), y, 4, scale=1.1)
+    X[:, 2] = np.where(np.arange(len(X)) % 2, 1e37, -1e37)  # the squares alone
+    with pytest.raises(ValueError, match=r"overflow float32: column 2 has values up to 1e\+37"):
+        minimize(csr(X), y, 4)
 
 
 def test_classes_features_and_rows_without_anything() -> None:
@@ -268,6 +271,30 @@ def test_every_preconditioner_comes_to_the_optimum(preconditioner: str | None) -
     ours = minimize(csr(X), y, 4, preconditioner=preconditioner, tol=1e-9)
     best = optimum(X, y, 4, 1.0)
     assert ours.objective[0] == pytest.approx(best.objective[0], rel=1e-8)
+
+
+@pytest.mark.parametrize("most", [256, 1])
+def test_many_classes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the preconditioner has less of the intercept: of its block, or the diagonal alone."""
+    monkeypatch.setattr(diagonal, "WHOLE_CLASSES", most)
+    X, y = words(400, 30, 20)
+    y[y == 7] = 8
+    ours = minimize(csr(X), y, 20, tol=1e-9)
+    best = optimum(X, y, 20, 1.0)
+    assert ours.objective[0] == pytest.approx(best.objective[0], rel=1e-8)
+    assert ours.iterations[0] < 60
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-7, 1e9, 1e17])
+def test_features_far_from_1(size: float) -> None:
+    X, y = words()
+    want = minimize(csr(X), y, 4, tol=1e-8)
+    ours = minimize(
+        csr((X * size).astype(np.float32)), y, 4, C=1 / size**2, tol=1e-6, W=np.zeros((1, 4, 40))
+    )
+    assert ours.objective[0] == pytest.approx(want.objective[0], rel=1e-5)
+    assert_allclose(ours.W * size, want.W, atol=5e-3 * np.abs(want.W).max())
+    assert_allclose(ours.b, want.b, atol=5e-3)
 
 
 def test_plans_count_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax.cli.options import table_options
+from csoftmax.core.checks import Stored
 from csoftmax.core.names import is_integer_name, listed, positions
+from csoftmax.core.sparse import CSR
 from csoftmax.data.readers.front import has_names, is_table
 from csoftmax.data.readers.table.options import TableOptions
 from csoftmax.data.text import as_number, whole_number
@@ -75,12 +76,14 @@ def tell_order(path: Path, table: dict[str, Any]) -> None:
 
 
 def check_pixels(
-    model: cs.SoftmaxRegression, X: NDArray[Any], where: str, scale: float | None = None
+    model: cs.SoftmaxRegression, X: Stored, where: str, scale: float | None = None
 ) -> None:
     """Warn where X is pixels of another kind than the model was trained on.
 
-    `scale` is that of the data that it is about to be trained on.
+    `scale` is that of the data that it is about to be trained on. Sparse rows are no pixels.
     """
+    if isinstance(X, CSR):
+        return
     if X.dtype == np.uint8 and model._scale is None and model.trained_with:
         warnings.warn(f"{where}: pixels 0..255 are scaled to 0..1, but the model was trained on "
                       "floats: right only if these were from 0 to 1", stacklevel=2)  # fmt: skip

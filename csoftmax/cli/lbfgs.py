@@ -18,19 +18,23 @@ from csoftmax import solver
 from csoftmax.cli.messages import UserError, users_mistakes
 from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
+from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
+from csoftmax.core.sparse import CSR
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import names_after, scale_of
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
+from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.solution import in_percent
 from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
+Parameters = tuple[Array, Array]  # W (n_classes, n_features) and b
 SWEPT = (-6, 5)  # powers of 10
 VALIDATION_FRACTION = 0.2
 _SGD_OPTIONS = ("epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
-_LBFGS_OPTIONS = ("C", "tol", "max_iter")
+_LBFGS_OPTIONS = ("C", "l1_ratio", "tol", "max_iter")
 
 
 class SweepRow(NamedTuple):
@@ -42,6 +46,7 @@ class SweepRow(NamedTuple):
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    n_features: int  # that have a weight in some class
     seconds: float
 
 
@@ -55,6 +60,8 @@ def refuse_options_of_the_other_solver(context: click.Context, full_passes: bool
     for name, reason in (("C", "the sweep chooses C"), ("resume", "it fits every C anew")):
         if "sweep" in given and name in given:
             raise ValueError(f"--{name} and --sweep exclude each other: {reason}")
+    if context.params["l1_ratio"] and context.params["C"] == math.inf:
+        raise ValueError("--l1-ratio needs a finite --C: inf is no penalty")
     if "sweep" in given and "solver" in given and context.params["solver"] == "sgd":
         raise ValueError("--sweep is for --solver lbfgs")
 
@@ -68,6 +75,7 @@ class LbfgsTraining:
     results: ResultsFolder
     tol: float
     max_iter: int
+    l1_ratio: float
     threads: int | None
     resumed: bool
     say: Callable[[str], None]
@@ -116,6 +124,8 @@ class LbfgsTraining:
                 )
 
         given = {} if start is None else {"W": start[0][None], "b": start[1][None]}
+        if self.l1_ratio and self.model.n_classes == 2 and start is not None:
+            given = {name: value - value[:, :1] for name, value in given.items()}
         solution = self._minimize(C, callback=tell, **given)
         objective = float(solution.objective[0])
         estimate = _share(float(solution.estimate[0]), objective)
@@ -132,8 +142,8 @@ class LbfgsTraining:
     def _remember(self, C: float, **facts: Any) -> None:
         """Keep for the model's file how it was trained."""
         self.model.trained_with = {
-            "solver": "lbfgs", "C": C, "tol": self.tol, "max_iter": self.max_iter,
-            "n_samples": len(self.data), **facts,
+            "solver": "newton-cd" if self.l1_ratio else "lbfgs", "C": C, "l1_ratio": self.l1_ratio,
+            "tol": self.tol, "max_iter": self.max_iter, "n_samples": len(self.data), **facts,
         }  # fmt: skip
 
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
@@ -144,22 +154,29 @@ class LbfgsTraining:
         weight[held] = 0.0
         judge = _Judge(self, held)
         Cs = np.logspace(*SWEPT, n_values)
-        parameters: dict[float, tuple[Array, Array]] = {}
+        parameters: dict[float, Parameters] = {}
         self.say(_SWEEP_HEAD)
+
+        def add(head: int, found: Parameters, of: solver.Progress | solver.Solution) -> None:
+            C = float(Cs[head])
+            if C in parameters:
+                return
+            parameters[C] = W, b = found[0].copy(), found[1].copy()
+            objective = float(of.objective[head])
+            above, n_features = _share(float(of.estimate[head]), objective), W.any(axis=0).sum()
+            row = SweepRow(C, objective, above, *judge(W, b), int(n_features), of.seconds)
+            self.rows.append(row)
+            self.say(_sweep_line(row))
 
         def tell(progress: solver.Progress) -> None:
             ended = ~progress.running & np.isfinite(progress.estimate)
             for head in np.flatnonzero(ended).tolist():
-                C = float(Cs[head])
-                if C in parameters:
-                    continue
-                parameters[C] = W, b = tuple(a.copy() for a in progress.parameters(head))
-                objective = float(progress.objective[head])
-                above = _share(float(progress.estimate[head]), objective)
-                self.rows.append(SweepRow(C, objective, above, *judge(W, b), progress.seconds))
-                self.say(_sweep_line(self.rows[-1]))
+                add(head, progress.parameters(head), progress)
 
-        self._minimize(Cs, sample_weight=weight, path=True, callback=tell)
+        solution = self._minimize(Cs, sample_weight=weight, path=True, callback=tell)
+        for head, status in enumerate(solution.status):  # with L1 nobody has told of the last one
+            if status in ("converged", "limit", "stalled"):
+                add(head, (solution.W[head], solution.b[head]), solution)
         if not self.rows:
             raise UserError("interrupted before the first C was done: nothing was saved", 130)
         self.rows.sort()
@@ -173,13 +190,20 @@ class LbfgsTraining:
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
         """Run the solver; what it would warn of becomes a line on stderr."""
-        X, K = self.data.X.reshape(len(self.data), -1), self.model.n_classes
+        X, K = as_features(self.data.X), self.model.n_classes
         if self.model.dtype == np.float64 and X.dtype != np.float64:
-            X = X.astype(np.float64)
-        solution = solver.minimize(
-            X, self.data.y, K, C=softmax_C(C, K), scale=self.scale, tol=self.tol,
-            max_iter=self.max_iter, n_threads=self.threads, warns=False, **options,
-        )  # fmt: skip
+            wide = np.dtype(np.float64)
+            X = X.times(1.0, wide) if isinstance(X, CSR) else X.astype(wide)
+        settings = {
+            "scale": self.scale, "tol": self.tol, "max_iter": self.max_iter,
+            "n_threads": self.threads, "warns": False, **options,
+        }  # fmt: skip
+        if self.l1_ratio:
+            solution = minimize_l1(
+                X, self.data.y, K, C=C, l1_ratio=self.l1_ratio, one_row=K == 2, **settings
+            )
+        else:
+            solution = solver.minimize(X, self.data.y, K, C=softmax_C(C, K), **settings)
         if "interrupted" in solution.status:
             self.interrupted = solution.message
         elif solution.message:
@@ -211,7 +235,7 @@ class _Judge:
 
     def __init__(self, run: LbfgsTraining, held: Array) -> None:
         self.run, self.n_held = run, len(held)
-        X, y = run.data.X.reshape(len(run.data), -1), run.data.y
+        X, y = as_features(run.data.X), run.data.y
         self.whole, self.part = (X, y), (take(X, held), y[held])
 
     def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
@@ -226,7 +250,7 @@ class _Judge:
 
 _SWEEP_HEAD = (
     f"{'C':>9}  {'objective':>10}  {'above the optimum':>17}  {'train accuracy':>14}  "
-    f"{'validation loss':>15}  {'validation accuracy':>19}  {'seconds':>8}"
+    f"{'validation loss':>15}  {'validation accuracy':>19}  {'features':>8}  {'seconds':>8}"
 )
 
 
@@ -234,7 +258,7 @@ def _sweep_line(row: SweepRow) -> str:
     return (
         f"{row.C:>9.3g}  {row.objective:>10.6f}  {_percent(row.above_optimum):>17}  "
         f"{row.train_accuracy:>14.4f}  {row.validation_loss:>15.4f}  "
-        f"{row.validation_accuracy:>19.4f}  {row.seconds:>8.2f}"
+        f"{row.validation_accuracy:>19.4f}  {row.n_features:>8}  {row.seconds:>8.2f}"
     )
 
 

@@ -19,7 +19,8 @@ model_file = argument("model_file", metavar="MODEL", type=PATH)
 data = option(
     "--data",
     type=PATH,
-    help="A folder of IDX files or of X.npy and y.npy, or an .npz, .npy, .csv, .tsv or .txt file.",
+    help="A folder of IDX files or of X.npy and y.npy, or an .npz (also a sparse matrix of scipy), "
+    ".npy, .csv, .tsv or .txt file, or one of svmlight: .svm, .libsvm.",
     show_default="Fashion-MNIST; the bundled sample of it if it cannot be had",
 )
 label_column = option(

@@ -25,6 +25,7 @@ from csoftmax.cli.inputs import (
 from csoftmax.cli.messages import users_mistakes
 from csoftmax.cli.options import model_file, of_tables, threads
 from csoftmax.cli.parsing import PATH, Command, argument, option
+from csoftmax.core.checks import Stored
 from csoftmax.core.files import write_atomically
 from csoftmax.data.readers.front import read_samples
 from csoftmax.data.readers.table.options import TableOptions
@@ -64,7 +65,7 @@ def predict(
     The class is the most probable one.
 
     MODEL is a model.safetensors file, as `train` writes it. FILE has the samples: a table, .npy,
-    .npz or IDX file.
+    .npz, svmlight or IDX file.
     """
     with users_mistakes():
         model = load_model(model_file)
@@ -77,7 +78,7 @@ def predict(
         refuse_to_overwrite(output, file, model_file)
         model.features_of(X, str(file))
         check_pixels(model, X, str(file))
-        if X.dtype == np.uint8 and model._scale is None:
+        if isinstance(X, np.ndarray) and X.dtype == np.uint8 and model._scale is None:
             model.scale = 1 / 255  # that of a data set of pixels, as `evaluate` takes it
     if output is None:
         write_predictions(sys.stdout, model, X, kept, threads, probabilities)
@@ -104,7 +105,7 @@ def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
 
 
 def write_predictions(
-    file: IO[str], model: cs.SoftmaxRegression, X: NDArray[Any], kept: NDArray[np.bool_] | None,
+    file: IO[str], model: cs.SoftmaxRegression, X: Stored, kept: NDArray[np.bool_] | None,
     threads: int | None, all_classes: bool,
 ) -> None:  # fmt: skip
     """Write a row per sample: its class, the probability of that, and if wanted of each class.
@@ -125,7 +126,7 @@ def write_predictions(
 
 
 def _predicted(
-    model: cs.SoftmaxRegression, X: NDArray[Any], threads: int | None, all_classes: bool
+    model: cs.SoftmaxRegression, X: Stored, threads: int | None, all_classes: bool
 ) -> Iterator[tuple[str, ...]]:
     names = model.class_names
     for rows in blocks(len(X), _ROWS_AT_A_TIME):

@@ -54,7 +54,7 @@ TEST_FRACTION = 0.2
     type=click.Choice(["sgd", "lbfgs"]),
     help="sgd: minibatches. lbfgs: full passes to the optimum, with a certificate of how far it "
     "is.",
-    show_default="sgd; lbfgs with --sweep",
+    show_default="sgd; lbfgs with --sweep or --l1-ratio",
 )
 @option(
     "--C",
@@ -64,6 +64,12 @@ TEST_FRACTION = 0.2
     default=1.0,
     help="For lbfgs: inverse strength of the penalty on the weights, as in scikit-learn; inf for "
     "none.",
+)
+@option(
+    "--l1-ratio",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="For lbfgs: the share of L1 in the penalty; above 0 only some features keep a weight.",
 )
 @option(
     "--sweep",
@@ -116,6 +122,7 @@ def train(
     test_fraction: float | None,
     solver: str | None,
     C: float,
+    l1_ratio: float,
     sweep: int | None,
     tol: float,
     max_iter: int,
@@ -139,7 +146,7 @@ def train(
     Ctrl-C stops, and keeps the model of the last finished epoch, or the best so far with lbfgs.
     """
     say = printer(quiet)
-    full_passes = sweep is not None or solver == "lbfgs"
+    full_passes = solver == "lbfgs" or sweep is not None or (solver is None and l1_ratio > 0)
     with users_mistakes():
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
@@ -165,7 +172,7 @@ def train(
     tell_columns(train_set, say)
     if full_passes:
         accuracy = LbfgsTraining(
-            model, train_set, results, tol, max_iter, threads, resume is not None, say
+            model, train_set, results, tol, max_iter, l1_ratio, threads, resume is not None, say
         ).finish(test_set, C, sweep, seed, not no_plots)
     else:
         accuracy = SgdTraining(

@@ -34,6 +34,7 @@ __all__ = [
     "read_npy",
     "read_npz",
     "read_parts",
+    "read_svmlight",
     "sample_folder",
     "split_dataset",
     "write_atomically",
@@ -47,6 +48,7 @@ _LAZY = {
     "readers.idx": ("read_idx", "read_idx_folder", "write_idx"),
     "readers.npy": ("open_npy", "read_npy"),
     "readers.npz": ("read_npz",),
+    "readers.svmlight": ("read_svmlight",),
     "sets.fashion": (
         "CLASS_NAMES",
         "DatasetLocation",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from csoftmax.data.readers.idx import read_idx, read_idx_folder, write_idx
     from csoftmax.data.readers.npy import open_npy, read_npy
     from csoftmax.data.readers.npz import read_npz
+    from csoftmax.data.readers.svmlight import read_svmlight
     from csoftmax.data.sets.fashion import (
         CLASS_NAMES,
         DatasetLocation,

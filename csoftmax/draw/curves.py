@@ -103,7 +103,8 @@ def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) 
     ----------
     rows : sequence
         For each C an object with the attributes ``C``, ``train_accuracy``, ``validation_accuracy``
-        and ``validation_loss`` (mean, in nats), or a mapping with these keys.
+        and ``validation_loss`` (mean, in nats), or a mapping with these keys. Where they have
+        ``n_features`` too, and it is not the same for all, it gets a picture of its own.
     path : path, optional
         File to write (.png, .svg, .pdf).
 
@@ -127,16 +128,19 @@ def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) 
     'best: C = 1, validation accuracy 0.800'
     """
     names = ("C", "train_accuracy", "validation_accuracy", "validation_loss")
-    table = [
-        [float(row[name] if isinstance(row, Mapping) else getattr(row, name)) for name in names]
-        for row in rows
-    ]
+
+    def read(row: Any, name: str, *default: float) -> float:
+        if not isinstance(row, Mapping):
+            return float(getattr(row, name, *default))
+        return default[0] if default and name not in row else float(row[name])
+
+    table = [[*(read(row, name) for name in names), read(row, "n_features", 0.0)] for row in rows]
     if not table:
         raise ValueError("rows is empty: there is nothing to draw")
-    C, train, validation, loss = np.array(sorted(table)).T
-    best = int(validation.argmax())
-    figure = new_figure(8.5, 3.4, window=path is None)
-    left, right = figure.subplots(1, 2)
+    C, train, validation, loss, n_features = np.array(sorted(table)).T
+    best, selects = int(validation.argmax()), len(set(n_features)) > 1
+    figure = new_figure(12.0 if selects else 8.5, 3.4, window=path is None)
+    left, right, *others = figure.subplots(1, 3 if selects else 2)
     marker = "o" if len(C) <= 60 else None
     for name, values, color, style in (
         ("training", train, TRAIN, "-"), ("validation", validation, VALIDATION, "--"),
@@ -148,7 +152,12 @@ def draw_sweep(rows: Sequence[Any], path: str | os.PathLike[str] | None = None) 
     )
     left.set_ylabel("accuracy")
     right.set_ylabel("mean validation loss (nats)")
-    for axes in (left, right):
+    for axes in others:
+        axes.plot(C, n_features, color=TRAIN, marker=marker, markersize=3)
+        axes.set_ylabel("features that have a weight")
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_ylim(bottom=0)
+    for axes in (left, right, *others):
         axes.axvline(C[best], color=RIGHT, linewidth=1)
         axes.set_xlim(C[0] / 1.8, C[-1] * 1.8)  # one C alone has no range of its own
         axes.set_xscale("log")
@@ -168,6 +177,7 @@ def draw_descent(
     ----------
     history : mapping
         "passes", "objective" and "estimate", as `SoftmaxClassifier` has them in ``history_``.
+        Without "passes", which L1 does not count, iterations are shown.
     path : path, optional
         File to write (.png, .svg, .pdf).
 
@@ -187,6 +197,9 @@ def draw_descent(
     >>> [axes.get_ylabel() for axes in draw_descent(history).axes]
     ['objective (nats)', 'share above the optimum']
     """
+    iterations = range(len(history.get("objective", ())))
+    history = {"passes": iterations, **history}
+    counts = "iterations" if history["passes"] is iterations else "passes over the data"
     missing = [name for name in ("passes", "objective", "estimate") if not history.get(name)]
     if missing:
         raise ValueError(f"history has no {missing[0]}: there is nothing to draw")
@@ -205,7 +218,7 @@ def draw_descent(
     left.set_ylabel("objective (nats)")
     right.set_ylabel("share above the optimum")
     for axes in (left, right):
-        axes.set_xlabel("passes over the data")
+        axes.set_xlabel(counts)
         axes.grid(alpha=0.4)
         axes.spines[["top", "right"]].set_visible(False)
     return finish(figure, path)

@@ -102,6 +102,8 @@ class ClassRows:
         is_moved = centred and self.columns is None
         self.centre = self.mean if is_moved else np.zeros_like(self.mean)
         self.largest = self._largest()
+        if isinstance(X, CSR):
+            self._counts = np.bincount(X.indices, minlength=self.n_features)
         self._slot = np.full(0 if self.columns else X.shape[1], -1, np.int32)
         self._dense = np.empty((0, ld), dtype)
 
@@ -216,6 +218,12 @@ class ClassRows:
                 np.maximum(most, block.max(axis=0, initial=0), out=most)
         most[most == 0] = 1
         return most
+
+    def count_entries(self, features: NDArray[np.int32]) -> int:
+        """Return how many entries these columns have together."""
+        if self.columns is None:
+            return int(self.n_rows) * len(features)
+        return int(self._counts[features].sum())
 
     def _lines_of(self, features: NDArray[np.int32]) -> tuple[Any, NDArray[np.int32]]:
         """Return columns that coordinate descent reads, and the number of each feature's."""

@@ -280,8 +280,8 @@ class SoftmaxClassifier(MinibatchClassifier):
         ------
         TypeError, ValueError
             For data that do not fit; with L1, whose penalty has no Hessian at 0; where the Hessian
-            is singular (constant or collinear features
-            without a penalty), with the features' names.
+            is singular (constant or collinear features without a penalty), with the features'
+            names.
         MemoryBudgetError
             For more than 8,000 parameters, whose covariance is a dense matrix; or if `max_memory`
             is not enough.

@@ -84,7 +84,12 @@ class FitTask:
     def penalty(self) -> float:
         """What multiplies ``||W||^2 / 2`` in the objective, W with a row for each class."""
         C = float(softmax_C(self.C, self.n_classes))
-        return Penalty.of(C, self.seen + self.total).l2
+        return (1 - self.l1_ratio) * Penalty.of(C, self.seen + self.total).l2
+
+    @property
+    def l1(self) -> float:
+        """What multiplies ``||W||_1``: of two classes' rows L1 leaves one, so C is not halved."""
+        return self.l1_ratio * Penalty.of(self.C, self.seen + self.total).l2
 
 
 # ---- full passes -------------------------------------------------------------------------------

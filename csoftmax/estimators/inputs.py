@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples, check_consistent_length, validate_data
+from sklearn.utils.validation import (
+    _check_y,
+    _num_samples,
+    check_consistent_length,
+    validate_data,
+)
 
 from csoftmax.core.checks import (
     Stored,
@@ -91,7 +96,7 @@ def _samples(estimator: Any, X: Any, y: Any, reset: bool = True) -> tuple[Stored
         return X, y
     if y is None:
         validate_data(estimator, X, None, skip_check_array=True)  # says that it is required
-    rows, y = _sparse_features(estimator, X, reset), validate_data(estimator, y=y)
+    rows, y = _sparse_features(estimator, X, reset), _check_y(y, estimator=estimator)
     check_consistent_length(rows, y)
     return rows, y
 

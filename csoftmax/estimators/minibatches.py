@@ -28,6 +28,7 @@ from csoftmax.estimators.weights import (
     weights_of_classes,
     with_class_weights,
 )
+from csoftmax.rows.base import Stored
 from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
@@ -190,7 +191,7 @@ class MinibatchClassifier(Convertible):
         }  # fmt: skip
 
     def _begin_descent(
-        self, X: Array, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
+        self, X: Stored, rows: Labels | None, n_classes: int, start: tuple[Array, Array] | None,
         seed: int,
     ) -> MinibatchDescent:  # fmt: skip
         dtype = compute_dtype(X) if start is None else start[0].dtype

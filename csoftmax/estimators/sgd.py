@@ -153,7 +153,7 @@ class MinibatchDescent:
         knows nothing but the frequencies pi of the classes,
         ``max_k pi_k (1 - pi_k) (1 + mean ||scale x||^2)``, plus the penalty's.
         """
-        decay = (1 - task.l1_ratio) * task.penalty * self.scale**2
+        decay = task.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
             counts = mass_of_classes(task.y, task.row_weight, n_classes)
@@ -163,8 +163,7 @@ class MinibatchDescent:
             square = 1 + task.X.shape[1] * self.scale**2 * mean_square
             learning_rate = (1 - momentum) / (spread * square + decay)
         bias_lr = None if fit_intercept else 0.0
-        # not task.penalty: of two classes, |w_1 - w_0| is |w_0| + |w_1|, as one is minus the other
-        l1 = self.scale * task.l1_ratio / (task.C * (task.seen + task.total))
+        l1 = self.scale * task.l1
         return SGD(learning_rate, momentum, weight_decay=decay, bias_lr=bias_lr, l1=l1)
 
 

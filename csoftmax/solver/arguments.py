@@ -63,8 +63,11 @@ def checked_problem(
     scale = check_number(scale, "scale")
     total = len(features) if weights is None else weights.sum(axis=1).min()
     unit = _unit_of(features, scale, Penalty.of(float(values.min()), float(total)))
+    whole_scale = scale * unit
+    if isinstance(features, CSR) and abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
+        features, whole_scale = _rescaled(features, whole_scale)
     passes = LocalPasses(
-        features, target, n_classes, weights=weights, scale=scale * unit,
+        features, target, n_classes, weights=weights, scale=whole_scale,
         n_threads=check_threads(n_threads),
     )  # fmt: skip
     return Problem(
@@ -138,6 +141,19 @@ def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
     strength = min(max(strongest.l2, 2.0**-1022), 2.0**most)
     by_penalty = 0.5 * (most - math.log2(strength))
     return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
+
+
+def _rescaled(X: CSR, scale: float) -> tuple[CSR, float]:
+    """Return X times scale, and 1; or as they are where the squares of that overflow.
+
+    The diagonal of the Hessian is made of the squares of what is stored.
+    """
+    dtype = compute_dtype(X)
+    with np.errstate(over="ignore"):
+        data = X.data.astype(dtype) * dtype.type(scale)
+        if not (np.square(data[np.isfinite(data)]) < np.finfo(dtype).max / len(X)).all():
+            return X, scale
+    return CSR(data, X.indices, X.indptr, X.shape[1]), 1.0
 
 
 def as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:

@@ -168,13 +168,17 @@ class Descent:
         np.add(x, start, out=x)
 
     def _search(
-        self, direction: Array, x: Array, gradient: Array
+        self, direction: Array, x: Array, gradient: Array, slope: float | None = None
     ) -> Generator[bool, float, tuple[float | None, float]]:
-        """Return (step, objective); the step is None where none is good enough."""
+        """Return (step, objective); the step is None where none is good enough.
+
+        `slope` is the one at the start, if that is known.
+        """
         assert self.point is not None
         self.trial, self.trial_gradient = x, gradient
         start, start_objective = self.point.x, self.point.objective
-        slope = self._slope(self.point.gradient, direction)
+        if slope is None:
+            slope = self._slope(self.point.gradient, direction)
         if slope < 0:
             search = Search(start_objective, slope, self.rounding, self.most_slope_left)
             step = 1.0

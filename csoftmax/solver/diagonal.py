@@ -3,7 +3,7 @@
 The problem centres sparse features in effect (`csoftmax.solver.problem`): for weight k of feature j
 the Hessian of the mean loss then has ``mean_i p_ik (1 - p_ik) (x_ij - mean_j)^2`` on its diagonal,
 and what couples W with c is small. The block of c alone, ``mean_i diag(p_i) - p_i p_i^T``, is kept
-whole.
+whole unless there are many classes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ LEAST_VARIANCE = 1e-5
 # Curvatures of classes, and eigenvalues of the block of c, are taken to be at least this share of
 # the largest.
 LEAST_SHARE = 1e-7
+# With more classes than this, only the diagonal of the block of c is kept: the block would cost
+# more than passes do.
+WHOLE_CLASSES = 256
 BLOCK_SIZE = 1 << 16  # numbers that are centred at a time
 
 
@@ -41,7 +44,8 @@ class Diagonal:
     """The diagonal of the Hessian of the loss at x, and its block of c; None: at the null model.
 
     With `plain`, all features have the variance 1.
-    `of_W` (n_features, n_classes) are the curvatures of the weights, `of_c` is the block.
+    `of_W` (n_features, n_classes) are the curvatures of the weights, `of_c` is the block of c or,
+    with many classes, its diagonal.
     """
 
     def __init__(self, problem: Problem, r: int, x: Array | None, plain: bool = False) -> None:
@@ -52,9 +56,10 @@ class Diagonal:
         share = np.ones(passes.n_rows) if weight is None else weight
         share = (share / problem.totals[r]).astype(dtype)
         mean = np.zeros(problem.n_features, dtype) if problem.centre is None else problem.centre[r]
+        is_whole = problem.n_classes <= WHOLE_CLASSES
         if x is None:
             p = problem.shares[r]
-            self.of_c = np.diag(p) - np.outer(p, p)
+            self.of_c = np.diag(p) - np.outer(p, p) if is_whole else p - p * p
             variances = np.ones((problem.n_features, 1), dtype)
             if not plain:
                 variances = passes.column_sums(share[:, None], squares=True)
@@ -66,13 +71,18 @@ class Diagonal:
             p = linear(passes.rows.X, W.T, b, scale=passes.scale, n_threads=passes.n_threads)
             p = softmax(p, out=p, n_threads=passes.n_threads)
             weighted = p * share[:, None]
-            self.of_c = np.diag(weighted.sum(axis=0, dtype=np.float64)) - p.T @ weighted
+            if is_whole:
+                self.of_c = np.diag(weighted.sum(axis=0, dtype=np.float64)) - p.T @ weighted
             np.subtract(1, p, out=p)
             p *= weighted
             mass = p.sum(axis=0, dtype=np.float64)
+            if not is_whole:
+                self.of_c = mass
             self.of_W = passes.column_sums(p, squares=True)
             if problem.centre is not None:
                 _centre(self.of_W, mean, mass, passes.column_sums(p))
+        if not np.isfinite(self.of_W).all():
+            passes.raise_bad_value()
         least = LEAST_SHARE * float(self.of_W.max(initial=0.0)) or 1.0
         np.maximum(self.of_W, dtype.type(least), out=self.of_W)
         self.of_W[:, ~self.present] = math.inf
@@ -89,7 +99,8 @@ def _centre(squares: Array, mean: Array, mass: Array, sums: Array | None = None)
         some = slice(begin, begin + step)
         of_mean = mean[some, None] * mass.astype(mean.dtype)
         centred = 2 * sums[some] if sums is not None else 2 * of_mean
-        centred = squares[some] - (centred - of_mean) * mean[some, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # such squares are refused later
+            centred = squares[some] - (centred - of_mean) * mean[some, None]
         np.copyto(squares[some], centred, where=centred > LEAST_VARIANCE * squares[some])
 
 
@@ -101,9 +112,23 @@ class DiagonalInverse:
 
     def __init__(self, diagonal: Diagonal, penalty: Penalty) -> None:
         self.diagonal, self.l2 = diagonal, penalty.l2
-        self.inverse_of_c = np.zeros_like(diagonal.of_c)
-        if diagonal.problem.fit_intercept:
-            some = np.ix_(diagonal.present, diagonal.present)
-            self.inverse_of_c[some] = np.linalg.pinv(
-                diagonal.of_c[some], rcond=LEAST_SHARE, hermitian=True
-            )
+        of_c, some = diagonal.of_c, diagonal.present
+        self.inverse_of_c = np.zeros_like(of_c)
+        if not diagonal.problem.fit_intercept:
+            return
+        if of_c.ndim == 1:
+            least = LEAST_SHARE * float(of_c.max()) or 1.0
+            self.inverse_of_c[some] = 1 / np.maximum(of_c[some], least)
+            return
+        both = np.ix_(some, some)
+        self.inverse_of_c[both] = np.linalg.pinv(of_c[both], rcond=LEAST_SHARE, hermitian=True)
+
+    def solve_c(self, g: Array) -> Array:
+        """Return what P makes of the intercept's part of a gradient, or of each of several."""
+        a = self.inverse_of_c
+        if a.ndim == 2:
+            whole: Array = g @ a
+            return whole
+        step: Array = a * g
+        step -= a * (step.sum(axis=-1, keepdims=True) / max(float(a.sum()), 1e-300))
+        return step

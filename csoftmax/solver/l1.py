@@ -167,6 +167,7 @@ class _Heads:
         self.numbers = {
             name: np.zeros(H) for name in ("objective", "loss", "bound", "estimate", "steepest")
         }
+        self.numbers["estimate"][:] = math.inf  # of heads that have not begun
         self.ended = ""
         self.n_iterations = 0
 

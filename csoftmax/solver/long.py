@@ -64,7 +64,7 @@ class LongPairs(Pairs):
         YPY: NDArray[np.float64] = self.lines.gram(
             self.S, self.Y, self.slots, P.diagonal.of_W, P.l2
         )
-        self.YPY = YPY + Y @ P.inverse_of_c @ Y.T
+        self.YPY = YPY + Y @ P.solve_c(Y).T
         if self.count:
             self.gamma = float(1 / (self.R_inverse[-1, -1] * self.YPY[-1, -1]))
 
@@ -91,7 +91,7 @@ class LongPairs(Pairs):
         n = len(self.slots)
         sums = self.lines.meet(self.S, self.Y, self.slots, g, P.diagonal.of_W, P.l2, **pair)
         of_c = g[self.lines.split :].astype(np.float64)
-        solved = P.inverse_of_c @ of_c
+        solved = P.solve_c(of_c)
         self.Sg = np.array(sums[1 : 1 + n]) + self._of_c(self.S, self.slots) @ of_c
         self.YPg = np.array(sums[1 + n : 1 + 2 * n]) + self._of_c(self.Y, self.slots) @ solved
         return sums[0] + float(of_c @ solved), sums[1 + 2 * n :]
@@ -114,7 +114,7 @@ class LongPairs(Pairs):
         self.S[slot, split:] = step * direction[split:]
         self.Y[slot, split:] = g[split:] - old[split:]
         s, y = self._of_c(self.S, [slot])[0], self._of_c(self.Y, [slot])[0]
-        of_c, solved = g[split:].astype(np.float64), P.inverse_of_c @ y
+        of_c, solved = g[split:].astype(np.float64), P.solve_c(y)
         pairs = ((s, y), (solved, y), (s, s), (s, of_c), (solved, of_c))
         sy, yPy, ss, sg, yPg = (a + float(u @ v) for a, (u, v) in zip(sums, pairs, strict=True))
         if not (sy > 0 and yPy > 0 and sy * sy > 1e-14 * yPy * ss):
@@ -124,15 +124,17 @@ class LongPairs(Pairs):
         self._append(slot, self.Sg - before[0], self.YPg - before[1], (sy, yPy, sg, yPg))
         return gPg
 
-    def direction_to(self, g: Array, P: DiagonalInverse, out: Array) -> None:
-        """Set out to ``-H g`` of the gradient that was met last."""
+    def direction_to(self, g: Array, P: DiagonalInverse, out: Array) -> float:
+        """Set out to ``-H g`` of the gradient that was met last; return ``-g H g``."""
         split, slots = self.lines.split, self.slots
         of_S, of_Y = self.coefficients()
-        self.lines.direction(
+        slope = self.lines.direction(
             self.S, self.Y, slots, of_S, of_Y, self.gamma, g, P.diagonal.of_W, P.l2, out
         )
-        rest = of_Y @ self._of_c(self.Y, slots) - self.gamma * g[split:].astype(np.float64)
-        out[split:] = P.inverse_of_c @ rest + of_S @ self._of_c(self.S, slots)
+        of_c = g[split:].astype(np.float64)
+        rest = of_Y @ self._of_c(self.Y, slots) - self.gamma * of_c
+        out[split:] = P.solve_c(rest) + of_S @ self._of_c(self.S, slots)
+        return slope + float(of_c @ out[split:])
 
 
 class LongLbfgs(Descent):
@@ -190,8 +192,8 @@ class LongLbfgs(Descent):
         x, gradient, direction = (np.empty_like(self.point.x) for _ in range(3))
         while True:
             assert self.precondition is not None
-            self.pairs.direction_to(self.point.gradient, self.precondition, direction)
-            step, objective = yield from self._search(direction, x, gradient)
+            slope = self.pairs.direction_to(self.point.gradient, self.precondition, direction)
+            step, objective = yield from self._search(direction, x, gradient, slope)
             if step is None:
                 if self.pairs.count == 0:
                     self.stalled = True

@@ -116,6 +116,8 @@ class Problem:
         self.means = moments.feature_sums / self.totals[:, None]
         self.centre: Array | None = None
         self.lines: Lines | None = None
+        # by head: where it was evaluated last, and ||W||^2 there
+        self._squares: dict[int, tuple[Array, float]] = {}
         if passes.is_sparse:
             self.lines = Lines(self.n_features, self.n_classes, passes.n_threads)
         if passes.is_sparse and fit_intercept:
@@ -249,12 +251,18 @@ class Problem:
             mean = None if self.centre is None else self.centre[r]
             square = lines.finish(g, x, 1.0 / total, mean, of_b, l2)
             g[split:] = of_b * self.dtype.type(1.0 / total) if self.fit_intercept else 0
+            self._squares[head] = x, square
             objectives.append(loss / total + (0.5 * l2 * square if l2 else 0.0))
         return objectives
+
+    def square_of(self, lines: Lines, head: int, x: Array) -> float:
+        """Return ``||W||^2`` of a flat vector: the one of the last evaluation may be known."""
+        evaluated, square = self._squares.get(head, (None, 0.0))
+        return square if evaluated is x else lines.products([x], [(0, 0)], whole=False)[0]
 
     def penalty_at(self, head: int, x: Array) -> float:
         """Return what a flat vector costs a head."""
         if self.lines is not None:
             l2 = self.penalties[head].l2
-            return 0.5 * l2 * self.lines.products([x], [(0, 0)], whole=False)[0] if l2 else 0.0
+            return 0.5 * l2 * self.square_of(self.lines, head, x) if l2 else 0.0
         return self.penalties[head].value(x[: self.split])

@@ -22,8 +22,12 @@ ROUNDS = 3
 # Far from the optimum the model is not worth so much.
 LAST_GAIN, ROUGH_GAIN, MOST_SWEEPS = 0.02, 0.1, 12
 # Conjugate gradients follow a sweep that gained more than this share of what the one before did.
-# They end when the slopes' square, weighed, has come down to CG_LEFT of what it was.
-SLOW, CG_STEPS, CG_LEFT = 0.2, 20, 1e-3
+# They end when the slopes' square, weighed, has come down to CG_LEFT of what it was, or after
+# CG_STEPS; a step over few entries costs little, and there are more. They are called MOST_CG times.
+SLOW, ROUGH_SLOW, CG_STEPS, CG_LEFT, MOST_CG = 0.2, 0.7, 20, 1e-3, 6
+MORE_CG_STEPS, CHEAP_ENTRIES = 180, 1 << 24
+# No logit moves further by them than this.
+MOST_LOGIT = 8.0
 # They leave alone what has less than this share of the largest curvature.
 FLAT = 1e-8
 
@@ -68,22 +72,27 @@ class Model:
         """Sweep over `classes`, `wave` of them at a time, until little is gained."""
         mass = self.rows.masses(classes, wave)
         gains: list[float] = []
-        accelerates = not (is_rough or is_far)
-        left = ROUGH_GAIN if is_rough else LAST_GAIN
-        while len(gains) < MOST_SWEEPS:
+        accelerates = 0 if is_far else MOST_CG
+        left, slow = (ROUGH_GAIN, ROUGH_SLOW) if is_rough else (LAST_GAIN, SLOW)
+        for _ in range(MOST_SWEEPS):
             gains.append(
                 self.rows.sweep(
                     self.coordinates, classes, wave, mass, (self.penalty.l1, self.penalty.l2),
                     self.bias, is_far, ROUNDS,
                 )
             )  # fmt: skip
-            self.gained += gains[-1]
-            if len(gains) > 1 and gains[-1] <= left * sum(gains):
-                return
-            if len(gains) > 1 and gains[-1] > SLOW * gains[-2] and accelerates:
+            is_done = len(gains) > 1 and gains[-1] <= left * sum(gains)
+            if is_done and not self.is_cut_short:
+                break
+            is_slow = len(gains) > 1 and gains[-1] > slow * gains[-2]
+            if accelerates and (is_slow or self.is_cut_short):
                 gains.append(self._conjugate_gradients())
-                accelerates = gains[-1] > 0
-                self.gained += gains[-1]
+                accelerates = accelerates - 1 if gains[-1] > 0 else 0
+            elif is_done:
+                break
+        else:
+            self.is_cut_short = True
+        self.gained = sum(gains)
 
     def _free(self) -> Free:
         u = self.coordinates.u
@@ -95,6 +104,7 @@ class Model:
         """Go to the minimum over the weights that are not 0; return what the model gains."""
         rows, c, bias, penalty = self.rows, self.coordinates, self.bias, self.penalty
         free = self._free()
+        self.is_cut_short = False
         u = c.u[free.at].astype(np.float64)
         sign = np.sign(u)
         slope, bias_slope = rows.slopes(free.starts, free.feature, rows.delta, rows.s)
@@ -112,7 +122,8 @@ class Model:
         D[:, rows.n_rows :] = 0
         if not len(u):
             return 0.0
-        for n in range(CG_STEPS):
+        entries = rows.count_entries(free.feature)
+        for n in range(CG_STEPS + min(MORE_CG_STEPS, CHEAP_ENTRIES // max(1, entries))):
             z = scale * r
             zb = rb if precondition_bias is None else precondition_bias @ rb
             square = float(r @ z + rb @ zb)
@@ -153,11 +164,18 @@ class Model:
         slope = slope + c.gradient[free.at].astype(np.float64)
         if bias is not None:
             bias_slope += bias.gradient
-        start, room = c.start[free.at].astype(np.float64), c.room[free.at].astype(np.float64)
-        low, high = start - room, start + room
-        for t in (1.0, 0.5, 0.25):
-            to = np.clip(u + t * step, low, high).astype(rows.dtype)
+        rows.follow(
+            free.starts, free.feature, step.astype(rows.dtype),
+            None if bias is None else step_bias, D, s,
+        )  # fmt: skip
+        whole = min(1.0, MOST_LOGIT / max(float(np.abs(D).max()), 1e-300))
+        crosses = sign * (u + step) < 0
+        first = float((u[crosses] / -step[crosses]).min(initial=1.0))
+        for t in (whole, 0.5 * whole, 0.2 * whole, min(first, whole)):
+            to = (u + t * step).astype(rows.dtype)
             to[np.sign(to) != sign] = 0
+            if t == first < 1:
+                to[crosses & (u / np.where(crosses, -step, 1.0) <= first)] = 0
             moved, moved_bias = to - u, t * step_bias
             smooth, smooth_bias = self._product(free, moved, moved_bias, D, s)
             change = slope @ moved + 0.5 * float((smooth - penalty.l2 * moved) @ moved)
@@ -166,11 +184,15 @@ class Model:
             change += penalty.value(to) - penalty.value(u)
             if change < 0:
                 c.u[free.at] = to
+                out = np.abs(to - c.start[free.at])
+                c.room[free.at] = np.maximum(c.room[free.at], out)  # sweeps go on from there
                 rows.delta += D
                 rows.s += s
                 if bias is not None:
                     bias.moved[:] += moved_bias
+                self.is_cut_short |= t < 1
                 return -float(change)
+        self.is_cut_short = True
         return 0.0
 
     def _bias_inverse(self) -> NDArray[np.float64]:

@@ -209,9 +209,16 @@ class Walk:
     def _with_penalty_of(self, follower: Head, head: Head) -> tuple[Array, float, Array]:
         """Return a head's point as its follower sees it: only the penalty differs."""
         new, old, point = follower.penalty, head.penalty, head.point
-        W, gradient = point.x[: self.problem.split], point.gradient.copy()
+        lines, split = self.problem.lines, self.problem.split
+        if lines is not None:
+            gradient, change = point.gradient.copy(), new.l2 - old.l2
+            lines.step(gradient, point.x, change, gradient)
+            gradient[split:] = point.gradient[split:]
+            square = lines.products([point.x], [(0, 0)], whole=False)[0]
+            return point.x.copy(), point.objective + 0.5 * change * square, gradient
+        W, gradient = point.x[:split], point.gradient.copy()
         objective = point.objective - old.value(W) + new.value(W)
-        new.smooth_change_from(old).add_gradient(W, gradient[: self.problem.split])
+        new.smooth_change_from(old).add_gradient(W, gradient[:split])
         return point.x.copy(), objective, gradient
 
     def _hand_over_pairs(self, head: Head) -> None:

@@ -147,7 +147,7 @@ def read_csv_features(
     >>> read_csv_features(path).shape
     (2, 2)
     """
-    X, _ = _read_samples(Path(path), TableOptions(**options), n_features, None)
+    X: NDArray[Any] = _read_samples(Path(path), TableOptions(**options), n_features, None)[0]
     return X
 
 

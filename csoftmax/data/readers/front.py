@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from csoftmax.core.checks import Stored
 from csoftmax.core.errors import DataError
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import check_features
-from csoftmax.data.readers import csv, idx, npy, npz
+from csoftmax.data.readers import csv, idx, npy, npz, svmlight
 from csoftmax.data.readers.reader import Reader, Samples
 from csoftmax.data.readers.table.options import TableOptions
 from csoftmax.data.readers.table.rows import column_means, fill_missing
 from csoftmax.data.split import split_dataset
 
 # A path is read by the first that takes it: idx takes any folder.
-READERS = (csv.READER, npy.READER, npz.READER, idx.READER)
+READERS = (csv.READER, npy.READER, npz.READER, svmlight.READER, idx.READER)
 # parameters for tables that may be given for any file
 _HARMLESS = ("label_column", "header", "delimiter", "dtype", "feature_names", "encoding")
 
@@ -35,9 +34,10 @@ def read(
     """Read a train and a test set from a path.
 
     What the path may be: a folder of IDX files; a folder with ``X.npy`` and ``y.npy`` (and
-    ``X_test.npy``, ``y_test.npy``), or the file ``X.npy``; an ``.npz`` file; a ``.csv``, ``.tsv``
-    or ``.txt`` table, plain or ``.gz``. The test set is the files' own if they have one, otherwise
-    a stratified part of the samples.
+    ``X_test.npy``, ``y_test.npy``), or the file ``X.npy``; an ``.npz`` file, also of a sparse
+    matrix that ``scipy.sparse.save_npz`` wrote; a ``.csv``, ``.tsv`` or ``.txt`` table, or a
+    ``.svm``, ``.libsvm`` or ``.svmlight`` file, plain or ``.gz``. The test set is the files' own if
+    they have one, otherwise a stratified part of the samples.
 
     Labels are encoded as 0..n_classes-1: any integers or strings are accepted, and the class names
     keep them as text, sorted (integers by value).
@@ -120,18 +120,19 @@ def read_features(
     *,
     n_features: int | None = None,
     **table: Any,
-) -> NDArray[Any]:
+) -> Stored:
     """Read samples without labels, to be predicted.
 
     What the path may be: a table (.csv, .tsv, .txt, plain or .gz), a .npy file (memory-mapped),
-    an .npz file with the array X, or an IDX file of images.
+    an .npz file with the array X or a sparse matrix of scipy, a file of svmlight or LIBSVM (.svm,
+    .libsvm, .svmlight), or an IDX file of images.
 
     Parameters
     ----------
     path : path of the file
     n_features : int, optional
-        For tables: how many features to expect. A table with one column more has labels in the
-        column that read_csv would take them from, and they are left out.
+        For tables and svmlight files: how many features to expect. A table with one column more has
+        labels in the column that read_csv would take them from, and they are left out.
     table
         For tables, the other parameters of read_csv: label_column (left out), header, delimiter,
         dtype, feature_names, drop, columns, missing, decimal, encoding. Missing values can be
@@ -140,7 +141,7 @@ def read_features(
 
     Returns
     -------
-    array, shape (n_samples, ...)
+    array, shape (n_samples, ...), or `csoftmax.core.sparse.CSR` of a sparse matrix
 
     Raises
     ------

@@ -16,8 +16,9 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.labels import make_dataset
-from csoftmax.data.readers.npy import read_header
+from csoftmax.data.readers.npy import open_npy, read_header
 from csoftmax.data.readers.reader import ClassNames, Reader, Samples
+from csoftmax.data.readers.sparse_npz import is_matrix, read_matrix
 from csoftmax.data.readers.table.options import TableOptions
 
 # names of (X, y), compared in lower case
@@ -85,6 +86,9 @@ def read_npz(
 ) -> tuple[Dataset, Dataset | None]:
     """Read an .npz file with the arrays X and y, and a test pair if there is one.
 
+    A file of ``scipy.sparse.save_npz`` is read too: the matrix is X, and y is an array of the same
+    file or the file ``y.npy`` beside it.
+
     The names, in capital or small letters: ``X``, ``y``; or ``X_train``, ``y_train``; or
     ``train_images``, ``train_labels``; and for the test pair ``X_test``, ``y_test`` or
     ``test_images``, ``test_labels``.
@@ -118,6 +122,8 @@ def read_npz(
     """
     path = Path(path)
     with _Archive(path) as archive:
+        if is_matrix(archive.keys):
+            return _with_labels(archive, class_names), None
         parts: list[Dataset] = []
         for part, names in (("train", _TRAIN_KEYS), ("test", _TEST_KEYS)):
             keys = archive.find(names)
@@ -138,6 +144,21 @@ def read_npz(
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
+def _with_labels(archive: _Archive, class_names: ClassNames) -> Dataset:
+    """Return a sparse matrix with the labels of its file, or of y.npy beside it."""
+    path = archive.path
+    X = read_matrix(str(path), archive.keys, archive.read)
+    keys, beside = archive.find((("y",), ("labels",))), path.with_name("y.npy")
+    if keys is None and not beside.exists():
+        raise DataError(f"{path}: expected labels: an array y beside the matrix, or the file "
+                        f"{beside}")  # fmt: skip
+    where = str(beside) if keys is None else f"{path}: {keys[0]}"
+    y = open_npy(beside) if keys is None else archive.read(keys[0])
+    return make_dataset(
+        str(path), X, y, class_names=class_names, labels_where=where, name=path.stem
+    )
+
+
 def _takes(path: Path) -> bool:
     return path.name.lower().endswith(".npz") and not path.is_dir()
 
@@ -151,8 +172,13 @@ def _read_parts(
 def _read_samples(
     path: Path, options: TableOptions, n_features: int | None, class_names: ClassNames
 ) -> Samples:
-    """Read the array X of an .npz file, or its test or train samples, or its only array."""
+    """Read the array X of an .npz file, or its test or train samples, or its only array.
+
+    Or a sparse matrix of scipy.
+    """
     with _Archive(path) as archive:
+        if is_matrix(archive.keys):
+            return read_matrix(str(path), archive.keys, archive.read), None
         groups = tuple((pair[0],) for pair in (_TRAIN_KEYS[0], *_TEST_KEYS, *_TRAIN_KEYS[1:]))
         keys = archive.find(groups) or tuple(archive.keys)
         if len(keys) != 1:

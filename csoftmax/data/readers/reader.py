@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import Stored
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.readers.table.options import TableOptions
 
 ClassNames: TypeAlias = "Sequence[str] | None"
 # the features, and which of a table's rows they are of (None: of all)
-Samples: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
+Samples: TypeAlias = "tuple[Stored, NDArray[np.bool_] | None]"
 
 
 class Reader(NamedTuple):
