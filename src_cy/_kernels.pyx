@@ -1,9 +1,10 @@
 # Instruction sets, buffers, scratch; the .pxi files hold the threads and the two passes. What happens in registers is
 # in simd/; README.md is the map, and says what each word means.
 #
-# Two kinds of pass, both cut into pieces of work that a team of threads takes in order:
+# Kinds of pass, all cut into pieces of work that a team of threads takes in order:
 #   RowPass      X -> logits -> softmax -> loss, predictions, dlogits -> gradient or SGD update
 #   SoftmaxPass  logits -> softmax, log_softmax, or cross-entropy with its gradient
+#   SparsePass   as RowPass, of sparse rows and W by features; SparseEpoch: its SGD updates
 # The callers have checked their arrays; the checks here are only what memory safety needs. A pass holds the buffers of
 # its arrays, so a helper thread that starts late finds them alive.
 from _thread import start_new_thread

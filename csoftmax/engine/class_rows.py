@@ -222,7 +222,7 @@ class ClassRows:
     def count_entries(self, features: NDArray[np.int32]) -> int:
         """Return how many entries these columns have together."""
         if self.columns is None:
-            return self.n_rows * len(features)
+            return int(self.n_rows) * len(features)
         return int(self._counts[features].sum())
 
     def _lines_of(self, features: NDArray[np.int32]) -> tuple[Any, NDArray[np.int32]]:
