@@ -59,6 +59,12 @@ class CSR:
     def __len__(self) -> int:
         return self.rows.n_rows
 
+    def __repr__(self) -> str:
+        return f"CSR({self.shape}, {self.dtype}, {self.rows.n_entries} entries)"
+
+    def __reduce__(self) -> tuple[type[CSR], tuple[Array, Array, Array, int, str]]:
+        return CSR, (self.data, self.indices, self.indptr, self.shape[1], self.kind)
+
     def columns(self, dtype: DTypeLike) -> SparseColumns:
         """Return the entries by their features, for gradients; made once for each float type."""
         name = np.dtype(dtype).name
