@@ -202,7 +202,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
     "below 0": (broken("indptr", 1, -3), r"indptr\[1\] is -3"),
     "begin": (broken("indptr", 0, 1), r"indptr\[0\] is 1"),
     "end": (broken("indptr", N, N_ENTRIES + 1), "indptr"),
-    "csc": (broken_csc, r"indices\[2\] is 30"),
+    "csc": (broken_csc, r"indices\[2\] is 30 \(in column 0\), expected a row 0\.\.29"),
     "coo": (broken_coo, "entry 3 has the number -1 on axis 0, expected 0..29"),
     "bsr": (broken_bsr, r"indices\[1\] is 4"),
     "lengths": (shorter, "entries but indices has"),

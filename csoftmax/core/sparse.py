@@ -188,7 +188,11 @@ def _check_indices(X: Any) -> None:
                 )
     elif kind == "csc":  # the rows of the transpose
         entries = np.zeros(len(X.data), np.uint8)
-        SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_rows)
+        try:
+            SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_rows)
+        except ValueError as error:
+            told = str(error).replace("in row", "in column").replace("a feature", "a row")
+            raise ValueError(told) from None
         _check_length("indptr", X.indptr, n_columns + 1)
     elif kind == "bsr":
         height, width = X.blocksize
