@@ -38,6 +38,8 @@ WAVE, WAVE_SHARE = 8, 5
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
 # The line search takes a step that gains this share of what the slope promises.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# A distance of so many roundings of the objective is none: sums over the rows have as many.
+ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
 # promises no more than PATH_LEFT of the objective.
 PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
@@ -309,7 +311,7 @@ class ProximalNewton:
         """
         fit = self.fit
         gained = max(self.null_loss - fit.objective, self.value)
-        told_apart = max(MOST_UNGAINED * gained, self.rounding * fit.objective)
+        told_apart = max(MOST_UNGAINED * gained, ROUNDINGS * self.rounding * fit.objective)
         return fit.estimate <= tol * fit.objective and fit.estimate <= told_apart
 
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
