@@ -101,7 +101,7 @@ def test_any_corruption_is_refused_or_right() -> None:
     assert 200 < check_corruptions(500, 0) < 500
 
 
-@pytest.mark.slow  # 100,000 of them, for a run under the sanitizers
+@pytest.mark.exhaustive  # 100,000 of them: the gate runs them under the sanitizers
 @pytest.mark.parametrize("seed", range(10))
 def test_very_many_corruptions_are_refused_or_right(seed: int) -> None:
     assert check_corruptions(10_000, 1 + seed) > 4_000
