@@ -17,9 +17,9 @@ cdef inline int64_t integer_at(const char *items, Py_ssize_t size, Py_ssize_t i)
 cdef class SparseRows:
     """Rows by their entries, as scipy.sparse.csr_array has them, checked: what kernels may follow.
 
-    values (n_entries,) uint8, float32 or float64; indices (n_entries,) and indptr (n_rows + 1,) int32 or int64. Features
-    of a row may come in any order and several times. The arrays are not copied; who writes into indices or indptr later
-    makes the kernels read foreign memory.
+    values (n_entries,) uint8, float32 or float64; indices (n_entries,) and indptr (n_rows + 1,) int32 or int64.
+    Features of a row may come in any order and several times. The arrays are not copied; who writes into indices or
+    indptr later makes the kernels read foreign memory.
     """
     cdef readonly Py_ssize_t n_rows, n_features, n_entries
     cdef readonly object arrays               # (values, indices, indptr), kept alive

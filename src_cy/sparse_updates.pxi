@@ -1,8 +1,8 @@
 # Minibatches of sparse rows: SGD that touches only the features of a batch. Included by _kernels.pyx.
 #
 # A pass works on feature-major lines of W (and of its velocity), which it makes from W and writes back at the end. Each
-# batch is copied first: its entries row by row, and the same entries by feature. The features of a batch are numbered as
-# they come: that number is their slot. Weight decay, momentum and the L1 penalty move also the features that a batch
+# batch is copied first: its entries row by row, and the same entries by feature. The features of a batch are numbered
+# as they come: that number is their slot. Weight decay, momentum and the L1 penalty move also the features that a batch
 # does not have: such a feature rests. How many batches it has rested says what it has missed (sparse_rests), and it
 # catches up when a batch has it again, and at the end.
 #
@@ -72,7 +72,8 @@ cdef class SparseEpoch(SparsePass):
         self.n_sums_of_batch = ceil_div(self.batch_rows, LOSS_ROWS)
         self.n_tickets = 2 * self.n_turns + 1 + self.n_batches * self.round_size()
         cdef double seconds = (
-            all_entries * (COPIED_ENTRY + SPARSE_ENTRY + SPARSE_CLASS * k) + LOGIT * n_epoch * k + TURNED_WEIGHT * d * k)
+            all_entries * (COPIED_ENTRY + SPARSE_ENTRY + SPARSE_CLASS * k) + LOGIT * n_epoch * k
+            + TURNED_WEIGHT * d * k)
         self.n_threads = threads_that_pay(
             n_threads, self.n_row_pieces + 1, max(self.n_column_pieces, self.n_row_pieces), seconds,
             (3 if self.n_rests > 0 else 2) * self.n_batches)
@@ -221,9 +222,10 @@ cdef class SparseEpoch(SparsePass):
 
     cdef inline void fetch_row(self, Py_ssize_t row) noexcept nogil:
         cdef Py_ssize_t begin = self.rows.start(row), at
+        cdef Py_ssize_t value_size = 1 if self.rows.kind == c"B" else 4 if self.rows.kind == c"f" else 8
         for at in range(0, min(self.rows.start(row + 1) - begin, 64) * self.rows.index_size, 64):
             prefetch(self.rows.indices + begin * self.rows.index_size + at)
-            prefetch(self.rows.values + begin * (1 if self.rows.kind == c"B" else 4 if self.rows.kind == c"f" else 8) + at)
+            prefetch(self.rows.values + begin * value_size + at)
 
     cdef inline void number_features(self, Py_ssize_t t, sparse_batch *batch, Py_ssize_t begin, Py_ssize_t end,
                                      int64_t *counts, bint counted) noexcept nogil:
@@ -304,8 +306,8 @@ cdef class SparseEpoch(SparsePass):
                     prefetch(<char *>self.W_sink.W + batch.features[i] * self.W_ld * self.size + k)
             self.kernels.sparse_product(&batch.by_slot, slot, slot + n, self.n_classes, self.dlogits, self.ld, False,
                                         &sink)
-            self.kernels.sparse_step(n, batch.features + slot, self.n_classes, scratch, self.ld, self.W_ld, &self.W_sink,
-                                     self.shrinks)
+            self.kernels.sparse_step(
+                n, batch.features + slot, self.n_classes, scratch, self.ld, self.W_ld, &self.W_sink, self.shrinks)
             slot += n
         if piece == 0 and self.b_sink.learning_rate != 0:
             self.kernels.add_partials(self.bias_of, self.n_classes, ceil_div(batch.n_rows, SPARSE_ROWS), 0,
@@ -327,8 +329,8 @@ def sparse_minibatches(SparseRows rows, W, b, double scale, *, y, sgd, Py_ssize_
     """Go through sparse rows in `order`; return (sum of losses, number predicted right), each before its update.
 
     W (n_classes, n_features) and b (n_classes,) contiguous, float32 or float64, are updated after every `batch_rows`
-    rows, as `row_pass` does: sgd = (learning_rate, momentum, nesterov, weight_decay, velocity of W, velocity of b). Then
-    every weight moves by `learning_rate` times `l1` toward 0, which it does not cross; without momentum only.
+    rows, as `row_pass` does: sgd = (learning_rate, momentum, nesterov, weight_decay, velocity of W, velocity of b).
+    Then every weight moves by `learning_rate` times `l1` toward 0, which it does not cross; without momentum only.
     """
     import numpy as np
     cdef SparseEpoch p = SparseEpoch()

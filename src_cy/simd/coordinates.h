@@ -14,7 +14,7 @@ static double FN(logit_step)(const logit_rows *rows, ptrdiff_t begin, ptrdiff_t 
     for (ptrdiff_t k = 0; k < n_classes; k++) {
         const T *z = (const T *)rows->Z + k * ld + begin, *d = (const T *)rows->delta + k * ld + begin;
         for (ptrdiff_t i = 0; i < n; i += LANES)
-            FN(store)(P + k * ld + i, step ? VOP(fma)(t, FN(load)(d + i), FN(load)(z + i)) : FN(load)(z + i));
+            FN(store)(P + k * ld + i, step != 0 ? VOP(fma)(t, FN(load)(d + i), FN(load)(z + i)) : FN(load)(z + i));
     }
     for (ptrdiff_t i = 0; i < n; i++)
         ones[i] = 1;
