@@ -149,7 +149,7 @@ def test_recorded_results_cannot_change_behind_the_tape() -> None:
         W[0] *= 2
     assert W[0, 0] == 2
     total = np.zeros(len(y))
-    with pytest.raises(ValueError, match="out is given but the operation is recorded"):
+    with pytest.raises(ValueError, match="written into another array"):
         total += losses
     free = losses.detach().copy()
     free *= 2

@@ -10,7 +10,7 @@ import pytest
 
 from csoftmax.bench import Options, measure, sparse
 from csoftmax.bench.measure import WrongResultError
-from csoftmax.bench.run import names_of
+from csoftmax.bench.run import describe, names_of
 from csoftmax.bench.session import Session
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
@@ -39,6 +39,8 @@ def test_sparse_measures_sparse_rows_and_nothing_else(tmp_path: Path) -> None:
     assert all(name.startswith("sparse/") for name in made_up + real)
     assert all("made-up" in name or "memory" in name for name in made_up)
     assert {name.split()[1] for name in real if "pass" in name} == set(sparse.NAMES)
+    told = describe(Options(sparse=True, peers="none").session).machine["dataset"]
+    assert told == "a small sparse table, made up"
     with pytest.raises(FileNotFoundError, match="expected the folder of the tables"):
         Options(sparse=True, data=tmp_path / "nowhere")
 

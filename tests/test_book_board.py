@@ -108,6 +108,8 @@ def test_a_board_draws_on_the_axes_of_a_given_figure() -> None:
 class Notebook:
     """What a notebook gives: a place to show pictures, and a call when a cell ends."""
 
+    version_info = (8, 30)  # which Matplotlib asks for
+
     def __init__(self) -> None:
         self.shown: list[Any] = []
         self.calls: list[Any] = []

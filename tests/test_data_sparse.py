@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def test_a_data_set_keeps_rows_sparse(form: str) -> None:
     assert (len(data), data.n_features, data.n_classes) == (7, 5, 3)
     assert repr(data) == "Dataset('', X (7, 5) float32, 3 classes)"
     np.testing.assert_array_equal(data.X.tocsr().toarray(), X.toarray())
+    assert repr(data.X) == "CSR((7, 5), float32, 11 entries)"
+    copy = pickle.loads(pickle.dumps(cs.Dataset(X.astype(np.int16), Y)))
+    assert copy.X.kind == "i"
+    np.testing.assert_array_equal(copy.X.toarray(), X.toarray())
     if form == "csr":
         assert np.shares_memory(data.X.data, X.data)
     with pytest.raises(ValueError, match="X has 7 samples but y has 6 labels"):

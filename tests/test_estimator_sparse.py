@@ -182,6 +182,16 @@ def test_probabilities_and_standard_errors() -> None:
         SoftmaxClassifier(l1_ratio=0.5).fit(X, y).standard_errors(X, y)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", ["sparse", "dense"])
+def test_where_no_feature_is_worth_a_weight_nothing_is_warned_of(form: str) -> None:
+    random = np.random.default_rng(0)
+    X = sparse.csr_array(random.random((500, 300)) * (random.random((500, 300)) < 0.05))
+    y = random.integers(0, 3, 500)
+    fitted = SoftmaxClassifier(l1_ratio=1.0, C=0.1).fit(X if form == "sparse" else X.toarray(), y)
+    assert len(fitted.selected_) == 0
+
+
 @pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
 def test_any_number_of_threads_gives_the_same_bits(l1_ratio: float) -> None:
     X, y = counts(2000, 500)

@@ -112,7 +112,7 @@ def test_one_row_is_logistic_regression() -> None:
         assert solution.b[0, 0] == 0
         assert solution.objective[0] == pytest.approx(true.objective, rel=1e-10)
         np.testing.assert_allclose(solution.W[0, 1], true.W[:, 1] - true.W[:, 0], atol=1e-5)
-        both = minimize_l1(X, y, 2, l1_ratio=ratio, tol=1e-12)
+        both = minimize_l1(X, y, 2, l1_ratio=ratio, tol=1e-12, warns=False)
         if ratio == 1:  # |w| either way: the softmax has many optima, with the same difference
             assert both.objective[0] == pytest.approx(true.objective, rel=1e-10)
         else:
@@ -130,6 +130,46 @@ def test_the_limits_of_l1_ratio() -> None:
     assert nearly_l1.objective[0] == pytest.approx(l1.objective[0], rel=1e-8)
     assert ((nearly_l1.W != 0) == (l1.W != 0)).all()
     assert (l1.W == 0).any()
+
+
+def correlated(dtype: Any = np.float64) -> tuple[Array, Array]:
+    """Rows of features that say much the same, of different sizes and means."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 20)) + 0.1 * rng.normal(size=(300, 20))
+    y = np.argmax(X[:, :3] + 0.5 * rng.gumbel(size=(300, 3)), axis=1)
+    return (X * np.logspace(-1, 2, 20) + np.logspace(2, -1, 20)).astype(dtype), y
+
+
+@pytest.mark.parametrize("C", [0.1, 1000.0])
+def test_correlated_features_of_any_size(C: float) -> None:
+    X, y = correlated()
+    close = minimize_l1(X, y, 3, C=C, tol=1e-7)
+    assert close.converged[0]
+    at = judge(X, y, close, C, 1.0)
+    largest = np.abs(X - X.mean(axis=0)).max(axis=0)
+    slopes = np.where(
+        at.W == 0, np.maximum(np.abs(at.dW) - 1 / (C * 300), 0),
+        np.abs(at.dW + np.sign(at.W) / (C * 300)),
+    )  # fmt: skip
+    assert (slopes / largest[:, None]).max() < 1e-5
+    for tol in (1e-2, 1e-3, 1e-4):
+        rough = minimize_l1(X, y, 3, C=C, tol=tol)
+        away = rough.objective[0] / close.objective[0] - 1
+        assert away <= 4 * tol
+        assert away <= 5 * rough.estimate[0] / close.objective[0] + 1e-12
+
+
+def test_many_features_of_few_rows() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = rng.normal(size=(60, 2000))
+    X[:, :5] += 2 * np.eye(3)[y] @ rng.normal(size=(3, 5))
+    few = minimize_l1(X.astype(np.float32), y, 3, C=0.5, tol=1e-5)
+    assert few.converged[0]
+    assert 0 < np.count_nonzero(few.W) < 60
+    at = judge(X.astype(np.float32).astype(float), y, few, 0.5, 1.0)
+    assert at.objective == pytest.approx(few.objective[0], rel=1e-5)
+    assert violation(at, 1 / (0.5 * 60), 0) < 1e-3 / (0.5 * 60) + 1e-5
 
 
 def test_a_strong_penalty_keeps_all_weights_0() -> None:

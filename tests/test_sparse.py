@@ -202,7 +202,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
     "below 0": (broken("indptr", 1, -3), r"indptr\[1\] is -3"),
     "begin": (broken("indptr", 0, 1), r"indptr\[0\] is 1"),
     "end": (broken("indptr", N, N_ENTRIES + 1), "indptr"),
-    "csc": (broken_csc, r"indices\[2\] is 30"),
+    "csc": (broken_csc, r"indices\[2\] is 30 \(in column 0\), expected a row 0\.\.29"),
     "coo": (broken_coo, "entry 3 has the number -1 on axis 0, expected 0..29"),
     "bsr": (broken_bsr, r"indices\[1\] is 4"),
     "lengths": (shorter, "entries but indices has"),
@@ -230,82 +230,6 @@ def test_hostile_matrices_are_refused_with_the_place(name: str) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             use(make())
-
-
-def corrupt(random: np.random.Generator, form: str) -> tuple[Any, bool]:
-    """Return a matrix in which one to three numbers are others, and whether it is still one."""
-    X = getattr(sparse, f"{form}_array")(table(("uint8", "float32")[int(random.integers(2))]))
-    if form == "coo":
-        parts = {"row": X.coords[0], "col": X.coords[1]}
-    else:
-        index = (np.int32, np.int64)[int(random.integers(2))]
-        X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-        parts = {"indices": X.indices, "indptr": X.indptr}
-    for _ in range(int(random.integers(1, 4))):
-        part = list(parts.values())[int(random.integers(2))]
-        limits = np.iinfo(part.dtype)
-        near = [-1, 0, 1, D - 1, D, N - 1, N, N_ENTRIES, N_ENTRIES + 1, limits.max, limits.min]
-        at = int(random.integers(len(part)))
-        values = [*near, int(part[at]) + 1, int(part[at]) - 1]
-        part[at] = min(max(random.choice(values), limits.min), limits.max)
-    if form == "coo":
-        sizes = zip(parts.values(), (N, D), strict=True)
-        good = all((part >= 0).all() and (part < size).all() for part, size in sizes)
-    else:
-        minor = D if form == "csr" else N
-        starts = X.indptr.astype(np.float64)
-        good = bool(((X.indices >= 0) & (X.indices < minor)).all())
-        good &= starts[0] == 0 and starts[-1] == N_ENTRIES and bool((np.diff(starts) >= 0).all())
-    return X, good
-
-
-def as_filled(X: Any, form: str) -> Array:
-    """Return what a good matrix says, written down entry by entry."""
-    full = np.zeros((N, D))
-    if form == "coo":
-        np.add.at(full, (X.coords[0], X.coords[1]), X.data)
-        return full
-    majors = np.repeat(np.arange(len(X.indptr) - 1), np.diff(X.indptr))
-    places = (majors, X.indices) if form == "csr" else (X.indices, majors)
-    np.add.at(full, places, X.data)
-    return full
-
-
-def check_corruptions(n: int, seed: int) -> int:
-    """Corrupt n matrices; each is refused, or right. Return how many were refused."""
-    random, n_refused = np.random.default_rng(seed), 0
-    W, b = random.normal(size=(D, K)), np.zeros(K)
-    fitted = SoftmaxClassifier().fit(table(), Y)
-    for _ in range(n):
-        form = ("csr", "csr", "csc", "coo")[int(random.integers(4))]
-        X, good = corrupt(random, form)
-        try:
-            logits = cs.linear(X, W, b)
-        except ValueError:
-            assert not good
-            n_refused += 1
-            with pytest.raises(ValueError, match="X is no sparse matrix"):
-                fitted.predict(X)
-            continue
-        assert good
-        full = as_filled(X, form)
-        if X.dtype == np.uint8 and form != "csr":
-            full = np.minimum(full, 255)  # none adds up to more
-        np.testing.assert_allclose(logits, full @ W, atol=1e-4)
-        dW = cs.linear_cross_entropy_grad(X, W, b, Y)[1]
-        expected = cs.linear_cross_entropy_grad(full, W, b, Y)[1]
-        np.testing.assert_allclose(dW, expected, atol=1e-5)
-    return n_refused
-
-
-def test_any_corruption_is_refused_or_right() -> None:
-    assert 200 < check_corruptions(500, 0) < 500
-
-
-@pytest.mark.slow  # 100,000 of them, for a run under the sanitizers
-@pytest.mark.parametrize("seed", range(10))
-def test_very_many_corruptions_are_refused_or_right(seed: int) -> None:
-    assert check_corruptions(10_000, 1 + seed) > 4_000
 
 
 def test_rows_of_ours_go_everywhere_too() -> None:

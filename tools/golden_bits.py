@@ -89,6 +89,20 @@ def epochs_of_doubles(n_threads: int) -> Run:
     return epochs(loader, 50, "float64", optimizer, n_threads)
 
 
+def epochs_of_sparse_rows(n_threads: int) -> Run:
+    X, y = sparse_rows("float32", 1000, 300, 10)
+    loader = cs.DataLoader(X, y, 64, shuffle=True, seed=7)
+    optimizer = cs.SGD(lr=0.05, momentum=0.9, weight_decay=1e-3)
+    return epochs(loader, 300, "float32", optimizer, n_threads)
+
+
+def epochs_with_l1(n_threads: int) -> Run:
+    X, y = sparse_rows("float64", 500, 200, 10)
+    loader = cs.DataLoader(X, y, 50, shuffle=True, seed=7)
+    optimizer = cs.SGD(lr=0.1, weight_decay=1e-3, l1=1e-3)
+    return epochs(loader, 200, "float64", optimizer, n_threads)
+
+
 def a_pass(
     X: Any, y: Array, n_classes: int, dtype: str, n_threads: int, weighted: bool = False
 ) -> Run:
@@ -260,6 +274,8 @@ RUNS: tuple[Callable[[int], Run], ...] = (
     epochs_of_bytes,
     epochs_of_floats,
     epochs_of_doubles,
+    epochs_of_sparse_rows,
+    epochs_with_l1,
     pass_of_bytes,
     pass_of_halves,
     pass_of_floats,

@@ -13,19 +13,22 @@ Comparisons and ``argmax`` have no gradient. Any other operation gives its resul
 ``backward()`` through it raises an error that names the operation and its line.
 
 `tape` holds what was recorded and goes back through it, `derivatives` the formulas, `tensor` the
-arrays that remember, `parameter` those to be learned; `spellings` and `arguments` speak the book's
-tensor library.
+arrays that remember, `parameter` what is learned, `updates` what may be changed in place;
+`spellings` and `arguments` speak the book's tensor library.
+
+What leaves the tape is off it: ``numpy.asarray(W)``, ``float(l)``, and libraries that take arrays
+apart by themselves (scipy, pandas, scikit-learn). Arrays that are no Tensors, and labels, must not
+change between a computation and its ``backward()``.
 """
 
 from csoftmax.autograd.parameter import Parameter
-from csoftmax.autograd.tape import Leaf, Node, no_grad, node_of
+from csoftmax.autograd.tape import Leaf, Node, is_recorded, no_grad, node_of
 from csoftmax.autograd.tensor import (
     Tensor,
-    is_recorded,
     record,
-    refuse_out,
     without_derivative,
 )
+from csoftmax.autograd.updates import refuse_out
 
 __all__ = [
     "Leaf",

@@ -43,7 +43,7 @@ BINARY: dict[np.ufunc, tuple[Callable[[Array, Array, Any, Any], Array], ...]] = 
     np.power: (
         # where y is 0 the power is the constant 1, also at x = 0
         lambda d, z, x, y: np.where(np.equal(y, 0), 0, d * y * np.power(x, y - 1)),
-        lambda d, z, x, y: d * np.where(z == 0, 0, z * np.log(x)),
+        lambda d, z, x, y: d * np.where((z == 0) | ((x == 0) & (y >= 0)), 0, z * np.log(x)),
     ),
     np.maximum: (
         lambda d, z, x, y: d * (np.greater(x, y) + np.equal(x, y) / 2),

@@ -60,6 +60,9 @@ class Parameter(Tensor):
     def __reduce__(self) -> Any:
         return Parameter, (plain(self), self.dtype)
 
+    def __copy__(self) -> Parameter:
+        return Parameter(self, self.dtype)
+
     def __deepcopy__(self, memo: Any) -> Parameter:
         return Parameter(self, self.dtype)
 
@@ -76,6 +79,8 @@ class Parameter(Tensor):
             self._node.grad = None
             return
         gradient = np.array(as_array(value, "grad"), self.dtype)
+        if gradient.ndim == 0:
+            gradient = np.full_like(plain(self), gradient)
         if gradient.shape != self.shape:
             raise ValueError(f"grad has shape {gradient.shape}, expected {self.shape}")
         self._node.grad = gradient.view(Tensor)

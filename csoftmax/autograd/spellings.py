@@ -50,8 +50,9 @@ class Spellings:
 
     def view(self: Any, *shape: Any, **kwargs: Any) -> Any:
         """Reshape, if it is called with numbers; otherwise ndarray.view."""
-        if shape and all(isinstance(n, (int, np.integer)) for n in shape):
-            return self.reshape(shape)
+        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        if shape and all(isinstance(n, (int, np.integer)) for n in sizes):
+            return self.reshape(sizes)
         return np.ndarray.view(self, *shape, **kwargs)
 
     def unsqueeze(self: Any, dim: int) -> Any:

@@ -64,6 +64,7 @@ class Node:
     # Parameters whose values `backward` reads, with the number of updates that they had then
     reads: Sequence[tuple[Leaf, int]] = ()
     problem: str = ""  # why no gradient goes through
+    memory: Leaf | None = None  # the Parameter in whose memory the result lies, as W.T does
 
 
 @dataclass(eq=False)
@@ -119,6 +120,17 @@ def at_the_readers_line(operation: str) -> np.errstate:
 def node_of(array: object) -> Node | Leaf | None:
     """Return what made `array`: an operation, the Leaf of a Parameter, None for other arrays."""
     return getattr(array, "_node", None)
+
+
+def is_recorded(array: object) -> bool:
+    """Does a gradient that arrives here have anywhere to go, and is it wanted?"""
+    return node_of(array) is not None and is_recording()
+
+
+def leaf_of(array: object) -> Leaf | None:
+    """Return the Leaf of the Parameter in whose memory an array lies; None for other arrays."""
+    node = node_of(array)
+    return node.memory if isinstance(node, Node) else node
 
 
 def go_back(last: Node | Leaf, gradient: Array) -> dict[Leaf, Array]:

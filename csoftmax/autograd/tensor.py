@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from csoftmax.autograd.arguments import along, each, numpys_names
+from csoftmax.autograd.arguments import Extreme, along, as_method, each, items_of, numpys_names
 from csoftmax.autograd.derivatives import (
     OVERFLOW,
     READ_NO_INPUT,
@@ -26,20 +27,20 @@ from csoftmax.autograd.tape import (
     Node,
     at_the_readers_line,
     go_back,
+    is_recorded,
     is_recording,
+    leaf_of,
     node_of,
     unrecorded,
 )
+from csoftmax.autograd.updates import check_update, refuse_out
 from csoftmax.engine.linear import matmul
 
 Array = NDArray[Any]
 
-
-class Extreme(NamedTuple):
-    """What ``max(dim=...)`` returns: the values, and where along the axis they stand."""
-
-    values: Tensor
-    indices: Tensor
+MAY_MOVE = "fcO"  # kinds of results that may depend on a Parameter smoothly
+CHANGE_THE_FIRST = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}
+_one_at_a_time = Lock()  # threads that add to the same gradients
 
 
 class Tensor(Spellings, np.ndarray[Any, Any]):
@@ -71,6 +72,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
     """
 
     _node: Node | Leaf | None
+    __array_priority__ = 10.0  # so that an ordinary array's X.dot(W) returns a Tensor
 
     def __new__(cls, data: ArrayLike, dtype: DTypeLike | None = None) -> Tensor:
         return np.array(data, dtype).view(cls)
@@ -79,7 +81,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         # Here arrive the results of methods that are not defined below, such as cumsum.
         made_of = node_of(source)
         self._node = None
-        if made_of is not None and self.dtype.kind == "f" and is_recording():
+        if made_of is not None and self.dtype.kind in MAY_MOVE and is_recording():
             self._node = unrecorded("an array method")
 
     # ------------------------------------------------------------ NumPy's functions and operators
@@ -87,6 +89,14 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
+        kwargs = each(plain, kwargs)
+        lists = [x for x in inputs if isinstance(x, (list, tuple))]
+        if lists:
+            if any(map(is_recorded, items_of(*lists))):
+                arrays = [np.asarray(each(plain, x)) for x in inputs]
+                result = getattr(ufunc, method)(*arrays, **kwargs)
+                return spread(result, f"numpy.{ufunc.__name__} of a list", items_of(*inputs))
+            inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
         arrays = [plain(x) for x in inputs]
         if out is not None or method == "at":
             return _updated(ufunc, method, inputs, arrays, out, kwargs)
@@ -98,9 +108,9 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         else:
             result = getattr(ufunc, method)(*arrays, **kwargs)
         if not isinstance(result, (np.ndarray, np.generic)):
-            return result if result is NotImplemented else _spread(result, ufunc.__name__, inputs)
+            return result if result is NotImplemented else spread(result, ufunc.__name__, inputs)
         formulas = derivatives_of(ufunc) if method == "__call__" and not kwargs else None
-        if formulas is None:
+        if formulas is None or result.dtype.kind in "cO":
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             return without_derivative(result, f"numpy.{name}", inputs)
 
@@ -118,18 +128,19 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         return record(z, ufunc.__name__, inputs, backward, reads=reads)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        same = _METHODS.get(func)
-        if same is not None and args and isinstance(args[0], Tensor) and "out" not in kwargs:
-            if same in ("max", "min", "amax"):
-                kwargs = {**dict(zip(("axis",), args[1:], strict=False)), **kwargs}
-                args = args[:1]
-            return getattr(args[0], same)(*args[1:], **kwargs)
-        result = func(*each(plain, args), **each(plain, kwargs))
-        inputs: list[Any] = []
-        each(inputs.append, (args, kwargs))
+        method = as_method(func, args, kwargs)
+        if method is not None and isinstance(args[0], Tensor):
+            name, positional, named = method
+            return getattr(args[0], name)(*positional, **named)
+        inputs = items_of(args, kwargs)
+        if func in CHANGE_THE_FIRST:
+            check_update(args[0], *items_of(args[1:], kwargs))
+        elif kwargs.get("out") is not None:
+            check_update(kwargs["out"], *inputs)
+        result = super().__array_function__(func, types, each(plain, args), each(plain, kwargs))
         if func in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
             return result.view(Tensor)
-        return _spread(result, f"numpy.{func.__name__}", inputs)
+        return spread(result, f"numpy.{func.__name__}", inputs)
 
     def __repr__(self) -> str:
         # by NumPy's own, entries would be printed as if they were float64: they are Tensors
@@ -144,9 +155,17 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
     def __pow__(self, exponent: Any, modulo: None = None) -> Any:
         return np.power(self, exponent)  # NumPy's own takes another ufunc for some exponents
 
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.item(), digits)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        if self.ndim:
+            raise TypeError("a Tensor of one axis or more has no hash, as NumPy's arrays have none")
+        return hash(self.item())
+
     def __setitem__(self, index: Any, value: Any) -> None:
-        _check_update(self)
-        super().__setitem__(each(plain, index), plain(value))
+        check_update(self, *items_of(value))
+        plain(self)[each(plain, index)] = each(plain, value)
 
     def __getitem__(self, index: Any) -> Any:
         return self._made("indexing", *picked(plain(self), each(plain, index)))
@@ -157,7 +176,9 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         self, name: str, result: Any, backward: Callable[[Array], Array], reads: Sequence[Any] = ()
     ) -> Any:
         """Return the result of an operation on this array alone."""
-        return record(np.asarray(result), name, (self,), lambda d: (backward(d),), reads=reads)
+        result, leaf = np.asarray(result), leaf_of(self)
+        memory = leaf if leaf is not None and np.may_share_memory(result, self) else None
+        return record(result, name, (self,), lambda d: (backward(d),), reads=reads, memory=memory)
 
     def sum(self, *args: Any, **kwargs: Any) -> Any:
         """Sum, as ndarray.sum, recorded."""
@@ -201,7 +222,8 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         if len(args) == 2 and isinstance(args[1], bool):  # sum(1, True)
             args, kwargs = args[:1], {**kwargs, "keepdims": args[1]}
         if len(args) > 1 or not kwargs.keys() <= {"axis", "keepdims"}:
-            result = np.asarray(getattr(plain(self), name)(*args, **kwargs))
+            refuse_out(kwargs.get("out"), self)
+            result = np.asarray(getattr(plain(self), name)(*args, **each(plain, kwargs)))
             return without_derivative(result, f"{name} with dtype, out or where", (self,))
         axis = args[0] if args else kwargs.get("axis")
         made = reduced(name, plain(self), axis, bool(kwargs.get("keepdims")))
@@ -212,18 +234,19 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         kwargs = numpys_names({"axis": axis, **kwargs} if axis is not None else kwargs)
         return np.asarray(plain(self).argmax(**kwargs)).view(Tensor)
 
-    def reshape(self, *shape: Any, **kwargs: Any) -> Any:
+    def reshape(self, *shape: Any, order: Any = "C", **kwargs: Any) -> Any:
         """Reshape, as ndarray.reshape, recorded."""
-        result = plain(self).reshape(*shape, **kwargs)
-        return self._made("reshape", result, lambda d: d.reshape(self.shape, **kwargs))
+        array = plain(self)
+        if order in ("A", "K"):  # as it lies in memory
+            order = "F" if array.flags.fnc else "C"
+        result = array.reshape(*shape, order=order, **kwargs)
+        return self._made("reshape", result, lambda d: d.reshape(array.shape, order=order))
 
     def ravel(self, order: Any = "C") -> Any:
         """Reshape to one axis, recorded."""
         return self.reshape(-1, order=order)
 
-    def flatten(self, order: Any = "C") -> Any:
-        """Reshape to one axis, as `ravel`."""
-        return self.reshape(-1, order=order)
+    flatten = ravel
 
     def squeeze(self, *axis: Any, **kwargs: Any) -> Any:
         """Drop axes of one entry, as ndarray.squeeze, recorded."""
@@ -245,7 +268,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
         """Convert, as ndarray.astype; among floats recorded."""
         result = plain(self).astype(dtype, *args, **kwargs)
         if result.dtype.kind != "f":
-            return result.view(Tensor)
+            return without_derivative(result, f"astype({result.dtype})", (self,))
         return self._made("astype", result, lambda d: d.astype(self.dtype))
 
     def copy(self, order: Any = "C") -> Any:
@@ -254,16 +277,26 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
 
     def clip(self, min: Any = None, max: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Limit to [min, max], as ndarray.clip; recorded: no gradient where it is beyond."""
-        if kwargs or is_recorded(min) or is_recorded(max):
-            result = plain(self).clip(plain(min), plain(max), **kwargs)
-            return without_derivative(result, "clip with such limits", (self, min, max))
+        if kwargs or any(map(is_recorded, items_of(min, max))):
+            refuse_out(kwargs.get("out"), self, min, max)
+            result = plain(self).clip(plain(min), plain(max), **each(plain, kwargs))
+            return without_derivative(result, "clip with such limits", (self, *items_of(min, max)))
         return self._made("clip", *clipped(plain(self), plain(min), plain(max)), reads=(self,))
 
     clamp = clip
 
-    def dot(self, other: Any) -> Any:  # type: ignore[override]
+    amin = min
+
+    def dot(self, other: Any, out: Any = None) -> Any:
         """Product of vectors and matrices, as ``@``."""
-        return np.matmul(self, other)
+        refuse_out(out, self, other)
+        if out is None and self.ndim and 1 <= np.ndim(other) <= 2:
+            return np.matmul(self, other)
+        if out is None and not (self.ndim and np.ndim(other)):
+            return np.multiply(self, other)
+        return without_derivative(
+            np.dot(plain(self), plain(other), plain(out)), "dot of more axes", (self, other)
+        )
 
     # ------------------------------------------------------------ the book's tensor library
 
@@ -284,7 +317,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
 
     @data.setter
     def data(self, value: Any) -> None:
-        _check_update(self)
+        check_update(self, value)
         np.copyto(plain(self), plain(value))
 
     def detach(self) -> Tensor:
@@ -319,20 +352,17 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
                 f"backward() needs a single number, this has shape {self.shape}: "
                 "call .sum().backward() or .mean().backward()"
             )
-        for leaf, gradient in go_back(self._node, np.ones(self.shape, self.dtype)).items():
-            # a new array: other leaves may have been sent the same one
-            total = np.array(gradient) if leaf.grad is None else plain(leaf.grad) + gradient
-            leaf.grad = total.view(Tensor)
+        gradients = go_back(self._node, np.ones(self.shape, self.dtype))
+        with _one_at_a_time:
+            for leaf, gradient in gradients.items():
+                # a new array: other leaves may have been sent the same one
+                total = np.array(gradient) if leaf.grad is None else plain(leaf.grad) + gradient
+                leaf.grad = total.view(Tensor)
 
 
 def plain(x: Any) -> Any:
     """Return a Tensor as an ordinary array in the same memory, and anything else as it is."""
     return np.ndarray.view(x, np.ndarray) if isinstance(x, Tensor) else x
-
-
-def is_recorded(array: object) -> bool:
-    """Does a gradient that arrives here have anywhere to go, and is it wanted?"""
-    return node_of(array) is not None and is_recording()
 
 
 def record(
@@ -343,6 +373,7 @@ def record(
     *,
     reads: Sequence[Any] = (),
     problem: Node | None = None,
+    memory: Leaf | None = None,
 ) -> Any:
     """Return `result` with the operation that made it, if a gradient may go back through it.
 
@@ -351,22 +382,18 @@ def record(
     """
     if not any(isinstance(x, Tensor) for x in inputs):
         return result
-    tensor = np.asarray(result).view(Tensor)
-    if tensor.dtype.kind == "f" and any(map(is_recorded, inputs)):
-        nodes = [node_of(x) for x in reads]
-        updates = tuple((node, node.updates) for node in nodes if isinstance(node, Leaf))
-        tensor._node = problem or Node(name, tuple(inputs), backward, updates)
-        tensor.flags.writeable = problem is not None  # through that one, no gradient goes anyway
+    array = np.asarray(result)
+    recorded = array.dtype.kind in MAY_MOVE and any(map(is_recorded, inputs))
+    if array.dtype.kind == "O" and not recorded:
+        return result
+    tensor = array.view(Tensor)
+    if recorded:
+        leaves = (leaf_of(x) for x in reads)
+        updates = tuple((leaf, leaf.updates) for leaf in leaves if leaf is not None)
+        tensor._node = problem or Node(name, tuple(inputs), backward, updates, memory=memory)
+        if problem is None:  # through a problem no gradient goes anyway
+            tensor.flags.writeable = False
     return tensor
-
-
-def refuse_out(out: Array | None, *inputs: object) -> None:
-    """Refuse `out` where the operation is recorded, because backward needs a result of its own."""
-    if out is not None and any(map(is_recorded, inputs)):
-        raise ValueError(
-            "out is given but the operation is recorded for backward, which keeps its own result: "
-            "leave out away, or compute inside no_grad()"
-        )
 
 
 def without_derivative(result: Any, name: str, inputs: Sequence[Any]) -> Any:
@@ -376,12 +403,13 @@ def without_derivative(result: Any, name: str, inputs: Sequence[Any]) -> Any:
     return record(result, name, inputs, None, problem=unrecorded(name))
 
 
-def _spread(result: Any, name: str, inputs: Sequence[Any]) -> Any:
+def spread(result: Any, name: str, inputs: Sequence[Any]) -> Any:
     """Return what an unrecorded function returned, its arrays without derivatives."""
-    if isinstance(result, (np.ndarray, np.floating)):
-        return without_derivative(np.asarray(result), name, inputs)
-    if isinstance(result, (list, tuple)) and type(result) in (list, tuple):
-        return type(result)(_spread(item, name, inputs) for item in result)
+    if isinstance(result, (np.ndarray, np.inexact)):
+        return without_derivative(result, name, inputs)
+    if isinstance(result, (list, tuple)):
+        items = (spread(item, name, inputs) for item in result)
+        return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
     return result
 
 
@@ -389,32 +417,25 @@ def _updated(ufunc: np.ufunc, method: str, inputs: Any, arrays: Any, out: Any, k
     """Run an operation in place or into `out`: of a Parameter, or of what is not recorded."""
     targets = inputs[:1] if method == "at" else out
     for target in targets:
-        _check_update(target)
-        if node_of(target) is None:
-            refuse_out(target, *inputs)
+        check_update(target, *inputs)
     if method == "at":
         return ufunc.at(*arrays, **kwargs)
     getattr(ufunc, method)(*arrays, out=tuple(map(plain, out)), **kwargs)
     return out[0] if len(out) == 1 else out
 
 
-def _check_update(target: Any) -> None:
-    """Refuse an update of a recorded array; count that of a Parameter."""
-    node = node_of(target)
-    if isinstance(node, Leaf):
-        node.updates += 1
-    elif node is not None and not node.problem:
-        raise ValueError(
-            "this array was computed from a Parameter and is read-only, because backward() would "
-            "not know of the update: write x = x * 2 for x *= 2, change a copy off the tape, "
-            "x.detach().copy(), or, to update a part of a Parameter, do it inside no_grad()"
-        )
+def _method_in_place(name: str) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        check_update(self, *items_of(args, kwargs))
+        return getattr(np.ndarray, name)(self, *each(plain, args), **each(plain, kwargs))
+
+    return method
 
 
 def _method_without_derivative(name: str) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = getattr(plain(self), name)(*args, **kwargs)
-        return _spread(result, name, (self, args, kwargs))
+        result = getattr(plain(self), name)(*each(plain, args), **each(plain, kwargs))
+        return spread(result, name, (self, *items_of(args, kwargs)))
 
     return method
 
@@ -422,10 +443,5 @@ def _method_without_derivative(name: str) -> Callable[..., Any]:
 for _name in ("cumprod", "cumsum", "diagonal", "prod", "repeat", "round", "std", "swapaxes", "take",
               "trace", "var"):  # fmt: skip
     setattr(Tensor, _name, _method_without_derivative(_name))
-
-# NumPy's function -> the method that does the same
-_METHODS = {
-    getattr(np, name): name
-    for name in ("sum", "mean", "max", "min", "amax", "reshape", "ravel", "squeeze", "transpose",
-                 "clip", "copy", "argmax", "dot")
-}  # fmt: skip
+for _name in ("fill", "partition", "put", "sort"):
+    setattr(Tensor, _name, _method_in_place(_name))

@@ -69,6 +69,9 @@ def describe(session: Session) -> Run:
     """Return a run that knows its machine, and no results yet."""
     X, _, name = images(session.quick)
     dataset = f"{name}, {len(X):,} x {X.shape[1]} uint8"
+    if session.sparse:
+        real = session.data is not None and not session.quick
+        dataset = f"sparse tables of {session.data}" if real else "a small sparse table, made up"
     return Run(describe_machine(session.threads, dataset, session.rounds))
 
 

@@ -137,6 +137,8 @@ def _expected(kind: click.ParamType[Any]) -> str:
     if isinstance(kind, click.IntRange):
         return f"an integer >= {kind.min}"
     if isinstance(kind, click.FloatRange):
+        if kind.max is not None:
+            return f"a number from {kind.min:g} to {kind.max:g}"
         return f"a number > {kind.min:g}"
     if kind is click.FLOAT:
         return "a number"

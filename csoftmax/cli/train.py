@@ -68,6 +68,7 @@ TEST_FRACTION = 0.2
 @option(
     "--l1-ratio",
     type=click.FloatRange(0, 1),
+    metavar="FLOAT",
     default=0.0,
     help="For lbfgs: the share of L1 in the penalty; above 0 only some features keep a weight.",
 )

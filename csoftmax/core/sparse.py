@@ -59,6 +59,12 @@ class CSR:
     def __len__(self) -> int:
         return self.rows.n_rows
 
+    def __repr__(self) -> str:
+        return f"CSR({self.shape}, {self.dtype}, {self.rows.n_entries} entries)"
+
+    def __reduce__(self) -> tuple[type[CSR], tuple[Array, Array, Array, int, str]]:
+        return CSR, (self.data, self.indices, self.indptr, self.shape[1], self.kind)
+
     def columns(self, dtype: DTypeLike) -> SparseColumns:
         """Return the entries by their features, for gradients; made once for each float type."""
         name = np.dtype(dtype).name
@@ -182,7 +188,11 @@ def _check_indices(X: Any) -> None:
                 )
     elif kind == "csc":  # the rows of the transpose
         entries = np.zeros(len(X.data), np.uint8)
-        SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_rows)
+        try:
+            SparseRows(entries, _integers(X.indices), _integers(X.indptr), n_rows)
+        except ValueError as error:
+            told = str(error).replace("in row", "in column").replace("a feature", "a row")
+            raise ValueError(told) from None
         _check_length("indptr", X.indptr, n_columns + 1)
     elif kind == "bsr":
         height, width = X.blocksize

@@ -151,7 +151,7 @@ def linear_cross_entropy(
         raise ValueError('out is given but reduction is not "none": there is no array to return')
     total, _ = args.run(losses=losses)
     loss: float | Array = args.reduced(total) if losses is None else placed(losses, place)
-    loss = without_derivative(loss, "linear_cross_entropy", (X, W, b))
+    loss = without_derivative(loss, "linear_cross_entropy", (X, W, b, y, sample_weight))
     return loss
 
 

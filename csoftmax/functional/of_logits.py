@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csoftmax.autograd import Node, is_recorded, node_of, record, refuse_out
+from csoftmax.autograd import Node, is_recorded, node_of, record, refuse_out, without_derivative
 from csoftmax.core.checks import as_array, as_labels, as_logits, check_out, compute_dtype
 from csoftmax.functional.arguments import cross_entropy_pass, placed, softmax_along_axis
 
@@ -64,7 +64,7 @@ def softmax(
         return (probs * (dprobs - (probs * dprobs).sum(axis=axis, keepdims=True)),)
 
     name = SOFTMAX_OF_ROWS if axis == logits.ndim - 1 == 1 else "softmax"
-    return record(probs, name, (x,), backward)  # type: ignore[no-any-return]
+    return record(probs, name, (x,), backward, reads=(x,))  # type: ignore[no-any-return]
 
 
 def log_softmax(
@@ -155,7 +155,12 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
     refuse_out(out, probs)
     rows = np.arange(len(p))
     node = node_of(probs)
-    if isinstance(node, Node) and node.name == SOFTMAX_OF_ROWS:
+    # its logits say the same as long as nobody has changed them
+    if (
+        isinstance(node, Node)
+        and node.name == SOFTMAX_OF_ROWS
+        and all(leaf.updates == updates for leaf, updates in node.reads)
+    ):
         logits = node.inputs[0]
         losses = softmax_cross_entropy(
             np.asarray(logits), labels, reduction="none", ignore_index=-1, out=out
@@ -176,7 +181,7 @@ def cross_entropy(probs: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
         dprobs[rows, labels] = -dlosses / p[rows, labels]
         return (dprobs,)
 
-    return record(losses, "cross_entropy", (probs,), backward)  # type: ignore[no-any-return]
+    return record(losses, "cross_entropy", (probs,), backward, reads=(probs,))  # type: ignore[no-any-return]
 
 
 def softmax_cross_entropy(
@@ -247,6 +252,9 @@ def softmax_cross_entropy(
         out, None, recorded,
     )  # fmt: skip
 
+    if is_recorded(y) or is_recorded(weight):
+        name = "softmax_cross_entropy by y or weight"
+        return without_derivative(loss, name, (logits, y, weight))  # type: ignore[no-any-return]
     if not recorded:
         return record(loss, "softmax_cross_entropy", (logits,), None)  # type: ignore[no-any-return]
 

@@ -38,6 +38,8 @@ WAVE, WAVE_SHARE = 8, 5
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
 # The line search takes a step that gains this share of what the slope promises.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# A distance of so many roundings of the objective is none: sums over the rows have as many.
+ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
 # promises no more than PATH_LEFT of the objective.
 PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
@@ -49,6 +51,9 @@ MOST_BIAS_CLASSES = 256
 # nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
 # minimisation has left. Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
+# Where a model was left early, the iterations are taken to go on: a gain is at most this share of
+# the one before it.
+MOST_SLOWER = 0.95
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 
 
@@ -111,6 +116,9 @@ class ProximalNewton:
         self.null_gradient = self.null_slopes if fit_intercept else None
         self.counts = np.zeros(rows.n_classes, rows.dtype)
         self.counts[free] = 1
+        # classes whose weights can move alike without a change: all that have a probability
+        whole = len(free) == rows.n_classes
+        self.alike = free[self.present[free] | (not fit_intercept)] if whole else free[:0]
 
     def start(self, penalty: Penalty, W: Array, c: NDArray[np.float64]) -> None:
         """Begin a fit at W (n_features, n_classes) and c, which it will change."""
@@ -125,13 +133,39 @@ class ProximalNewton:
         self.is_far, self.promised = False, 0.0
 
     def _begin(self, penalty: Penalty, fit: Fit) -> None:
-        self.penalty, self.fit, self.box = penalty, fit, BOX
+        self.penalty, self.fit, self.box, self.last_gain = penalty, fit, BOX, 0.0
         self.value = penalty.value(self.weights())
 
     def weights(self) -> Array:
         """Return those that are not 0."""
         weights: Array = self.fit.W.reshape(-1)[self.fit.support]
         return weights
+
+    def recentre(self) -> None:
+        """Move a feature's weights of all classes alike where that makes the penalty less.
+
+        The loss does not change, and coordinates that move one at a time would take long for it.
+        """
+        fit, classes = self.fit, self.alike
+        if len(classes) < 2:
+            return
+        features, counts = np.unique(fit.support // self.rows.n_classes, return_counts=True)
+        features = features[2 * counts > len(classes)]
+        if not len(features):
+            return
+        at = np.ix_(features, classes)
+        U = fit.W[at].astype(np.float64)
+        ordered, middle = np.sort(U, axis=1), len(classes) // 2
+        shifts = (ordered[:, middle], ordered[:, (len(classes) - 1) // 2], U.mean(axis=1))
+        moved = np.array([U, *(U - shift[:, None] for shift in shifts)])
+        l1, l2 = self.penalty.l1, self.penalty.l2
+        values = l1 * np.abs(moved).sum(axis=2) + l2 / 2 * np.square(moved).sum(axis=2)
+        values[0] *= 1 - 4 * self.rounding  # a shift is to gain more than rounding
+        least = values.argmin(axis=0)
+        if least.any():
+            fit.W[at] = moved[least, np.arange(len(features))]
+            fit.support = np.flatnonzero(fit.W)
+            self.value = self.penalty.value(self.weights())
 
     def approach(self) -> None:
         """Come near from the null model, by way of stronger penalties.
@@ -192,6 +226,7 @@ class ProximalNewton:
 
     def slopes(self, most: int) -> Slopes:
         """Move the intercepts, `most` times at most; return the slopes there."""
+        self.recentre()
         g = self.solve_bias(most)
         return Slopes(self.rows, self.penalty, self.counts, g, self.null_gradient)
 
@@ -249,6 +284,11 @@ class ProximalNewton:
         fit.estimate = DOUBT * self.promised
         if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
             fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
+            fit.estimate += model.left
+        if is_rough or model.is_cut_short:  # iterations may go on to gain as they have
+            slower = min(gained / self.last_gain, MOST_SLOWER) if self.last_gain else MOST_SLOWER
+            fit.estimate = max(fit.estimate, gained * slower / (1 - slower))
+        self.last_gain = gained
         self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
         fit.W.reshape(-1)[places] = moved
@@ -271,7 +311,7 @@ class ProximalNewton:
         """
         fit = self.fit
         gained = max(self.null_loss - fit.objective, self.value)
-        told_apart = max(MOST_UNGAINED * gained, self.rounding * fit.objective)
+        told_apart = max(MOST_UNGAINED * gained, ROUNDINGS * self.rounding * fit.objective)
         return fit.estimate <= tol * fit.objective and fit.estimate <= told_apart
 
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:

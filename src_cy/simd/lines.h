@@ -47,11 +47,35 @@ INLINE T FN(sum_of)(V v)
     return total;
 }
 
+/* Lines shorter than a vector: all lines together where an element needs no other, then line by line. (Zen 4, L-BFGS's
+ * products of five pairs of 4,000,000 numbers: 30 ms instead of 68 with 2 classes, 24 instead of 27 with 10.) */
+INLINE void FN(solve_short_lines)(ptrdiff_t n_lines, ptrdiff_t n, const T *diagonal, V ridge, const T *v, T *out)
+{
+    for (ptrdiff_t i = 0; i < n_lines * n; i += LANES) {
+        const ptrdiff_t m = n_lines * n - i < LANES ? n_lines * n - i : LANES;
+        FN(store_first)(out + i, 1 / (FN(load_first)(diagonal + i, m, 0) + ridge), m);
+    }
+    for (ptrdiff_t j = 0; j < n_lines; j++, v += n, out += n) {
+        T sum = 0, whole = 0;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            sum += out[k] * v[k];
+            whole += out[k];
+        }
+        const T mean = whole > 0 ? sum / whole : 0;
+        for (ptrdiff_t k = 0; k < n; k++)
+            out[k] *= v[k] - mean;
+    }
+}
+
 /* out = a v - a (sum a v) / (sum a) in each line of n, with a = 1 / (diagonal + l2): the inverse of that diagonal among
  * lines that sum to 0. out may not be v. */
 static void FN(solve_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *diagonal, double l2, const void *v_, void *out_)
 {
     const V ridge = FN(all)((T)l2);
+    if (n < LANES) {
+        FN(solve_short_lines)(n_lines, n, (const T *)diagonal, ridge, (const T *)v_, (T *)out_);
+        return;
+    }
     for (ptrdiff_t j = 0; j < n_lines; j++) {
         const T *d = (const T *)diagonal + j * n, *v = (const T *)v_ + j * n;
         T *out = (T *)out_ + j * n;
@@ -80,7 +104,13 @@ static void FN(finish_lines)(ptrdiff_t n_lines, ptrdiff_t n, double factor, cons
     for (ptrdiff_t j = 0; j < n_lines; j++) {
         const T *x = (const T *)x_ + j * n;
         T *g = (T *)g_ + j * n;
-        const V of_j = FN(all)(mean ? -((const T *)mean)[j] : 0);
+        const T minus_mean = mean ? -((const T *)mean)[j] : 0;
+        if (n < LANES) {
+            for (ptrdiff_t k = 0; k < n; k++)
+                g[k] = (T)factor * (g[k] + minus_mean * ((const T *)bias)[k]) + (T)l2 * x[k];
+            continue;
+        }
+        const V of_j = FN(all)(minus_mean);
         for (ptrdiff_t k = 0; k < n; k += LANES) {
             const ptrdiff_t m = n - k < LANES ? n - k : LANES;
             const V centred = VOP(fma)(of_j, FN(load_first)((const T *)bias + k, m, 0), FN(load_first)(g + k, m, 0));
@@ -112,6 +142,12 @@ static double FN(largest_of_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *m
 /* sums[k] += sum_j factors[j] x[j][k] */
 static void FN(sum_lines)(ptrdiff_t n_lines, ptrdiff_t n, const void *factors, const void *x, void *sums)
 {
-    for (ptrdiff_t j = 0; j < n_lines; j++)
-        FN(add_multiple)(n, (double)((const T *)factors)[j], (const T *)x + j * n, sums);
+    for (ptrdiff_t j = 0; j < n_lines; j++) {
+        const T factor = ((const T *)factors)[j], *line = (const T *)x + j * n;
+        if (n < LANES)
+            for (ptrdiff_t k = 0; k < n; k++)
+                ((T *)sums)[k] += factor * line[k];
+        else
+            FN(add_multiple)(n, (double)factor, line, sums);
+    }
 }
