@@ -201,6 +201,11 @@ def test_a_replaced_function_goes_step_by_step(
     assert fused.layer_of(net) is None  # as the second edition asks
 
 
+def test_sparse_rows_are_not_read_as_an_array() -> None:
+    rows = cs.core.sparse.as_csr(pytest.importorskip("scipy.sparse").csr_array(np.eye(3)))
+    assert not fused.reads(cs.DataLoader(rows, np.arange(3), 2))
+
+
 class Rolled(d2l.DataModule):
     """Pictures that a transform makes at random, or csoftmax's own alone."""
 

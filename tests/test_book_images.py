@@ -310,5 +310,9 @@ def test_what_a_loader_refuses() -> None:
     for transform in (None, transforms.Resize(8)):
         with pytest.raises(TypeError, match=r"give it transform=transforms\.ToTensor\(\)"):
             data.DataLoader(fashion(transform), 2)
+    for label, error in ((0.5, TypeError), ([0, 1], ValueError), (-1, ValueError)):
+        dataset = fashion(transforms.ToTensor(), target_transform=lambda _, label=label: label)
+        with pytest.raises(error, match=r"^y"):
+            data.DataLoader(dataset, 2)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         data.DataLoader(fashion(transforms.ToTensor()), 0)

@@ -104,10 +104,10 @@ def reads(loader: object) -> bool:
     own = ImageLoader if isinstance(loader, ImageLoader) else DataLoader
     if not isinstance(loader, DataLoader) or replaced(loader, own):
         return False
-    if not isinstance(loader.X, np.ndarray):
-        if not isinstance(loader.X, Pictures) or not loader.X.same_each_time:
-            return False  # sparse rows, or pictures that the reader's steps make
-    return loader.X.dtype in (np.uint8, np.float16, np.float32)
+    # sparse rows are no array, and pictures that a reader's steps make may be others each time
+    kept = isinstance(loader.X, Pictures) and loader.X.same_each_time
+    is_array = kept or isinstance(loader.X, np.ndarray)
+    return is_array and loader.X.dtype in (np.uint8, np.float16, np.float32)
 
 
 def layer_of(net: object) -> nn.Linear | None:

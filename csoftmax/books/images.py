@@ -260,7 +260,8 @@ class ImageLoader(DataLoader):
     ------
     TypeError, ValueError
         A data set of another kind, with an item of its own or without a transform to tensors; a
-        batch_size below 1; pictures that a transform makes of several shapes or dtypes.
+        batch_size below 1; pictures that a transform makes of several shapes or dtypes; labels that
+        are no integers of 0 or more.
 
     Notes
     -----
@@ -324,7 +325,7 @@ class ImageLoader(DataLoader):
             self.X = pictures
         if dataset.target_transform is not None:
             labels = [dataset.target_transform(label) for label in self.y.tolist()]
-            self.y, self.class_names = np.array(labels, np.int64), ()
+            self.y, self.class_names = Dataset(dataset.dataset.X, labels).y, ()  # type: ignore[arg-type]
 
     def epoch_order(self) -> NDArray[np.int64] | None:
         """Draw the order of the samples in the next epoch, as ``torch.manual_seed`` says."""
