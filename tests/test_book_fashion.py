@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from PIL import Image
 
 import csoftmax as cs
 from csoftmax import d2l1 as d2l
@@ -58,7 +59,7 @@ def test_images_are_resized_when_they_are_asked_for() -> None:
 
 
 def test_a_resize_that_changes_nothing_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.Resize, "__call__", None)
+    monkeypatch.setattr(Image.Image, "resize", None)
     data = d2l.FashionMNIST()
     assert data.val_dataloader().X is TEST.X
 

@@ -12,7 +12,9 @@ from numpy.testing import assert_allclose
 
 import csoftmax as cs
 from csoftmax import d2l1 as d2l
-from csoftmax.books import fused, nn, optim
+from csoftmax.books import functional, fused, nn, optim
+from csoftmax.d2l1 import torch, torchvision, transforms
+from csoftmax.data import sample_folder
 
 
 def stepwise(model: Any) -> Any:
@@ -105,6 +107,130 @@ class OwnOptimizer(d2l.SoftmaxRegression):
 
     def configure_optimizers(self) -> Any:
         return optim.SGD(self.parameters(), lr=self.lr)
+
+
+def kept_elsewhere(owner: type, *names: str) -> type:
+    """Return a subclass that keeps some attributes of its objects in another place."""
+
+    def as_property(name: str) -> property:
+        def read(self: Any) -> Any:
+            return vars(self)[f"_{name}_"]
+
+        return property(read, lambda self, value: vars(self).__setitem__(f"_{name}_", value))
+
+    return type("Own", (owner,), {name: as_property(name) for name in names})
+
+
+class OfOneSGD(d2l.SoftmaxRegression):
+    """The optimizer is of a class of the reader's."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__(N_CLASSES, 0.5)
+        self.kind = kind
+
+    def configure_optimizers(self) -> Any:
+        return self.kind(self.parameters(), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        *((optim.SGD, name) for name in ("params", "lr", "momentum", "weight_decay")),
+        *((cs.DataLoader, name) for name in ("X", "y", "batch_size", "scale", "shuffle")),
+        *((nn.Linear, name) for name in ("weight", "bias", "in_features", "out_features")),
+        *((d2l.Trainer, name) for name in ("train_batch_idx", "epoch", "model", "max_epochs")),
+        *((d2l.SoftmaxRegression, name) for name in ("net", "board", "plot_train_per_epoch")),
+        *((d2l.ProgressBoard, name) for name in ("data", "note")),
+    ],
+)
+def test_a_property_in_the_place_of_an_attribute_goes_step_by_step(owner: type, name: str) -> None:
+    own = kept_elsewhere(owner, name)
+    model, data, trainer = linear_model(), Images(), d2l.Trainer(max_epochs=1)
+    if owner is optim.SGD:
+        model = OfOneSGD(own)
+    elif owner is cs.DataLoader:
+        loader = own(*data.arrays(True), 16, scale=1 / 255)
+        data.train_dataloader = lambda: loader  # type: ignore[method-assign]
+    elif owner is nn.Linear:
+        model.net = nn.Sequential(nn.Flatten(), own(6, N_CLASSES))
+    elif owner is d2l.Trainer:
+        trainer = own(max_epochs=1)
+    elif owner is d2l.SoftmaxRegression:
+        model = own(N_CLASSES, 0.5)
+    else:
+        model.board = own()
+    if name in ("weight", "bias"):  # which the layer's parameters() does not find then
+        assert fused.layer_of(model.net) is None
+        return
+    trainer.fit(model, data)
+    assert trainer.path.startswith("step by step: ")
+
+
+def test_a_reader_s_way_to_attributes_goes_step_by_step() -> None:
+    seen = []
+
+    class Watched(optim.SGD):
+        def __getattribute__(self, name: str) -> Any:
+            seen.append(name)
+            return super().__getattribute__(name)
+
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.fit(OfOneSGD(Watched), Images())
+    assert trainer.path.startswith("step by step: ")
+    assert seen.count("step") == 5
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (functional, "cross_entropy"),
+        (functional, "softmax_cross_entropy"),
+        (nn, "linear"),
+    ],
+)
+def test_a_replaced_function_goes_step_by_step(
+    module: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = getattr(module, name), []
+    monkeypatch.setattr(module, name, lambda *args, **kw: calls.append(0) or before(*args, **kw))
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.fit(linear_model(), Images())
+    assert trainer.path == f"step by step: {module.__name__}.{name} is the reader's"
+    assert len(calls) == 5 + 2  # batches to train and to validate on
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, N_CLASSES))
+    assert fused.layer_of(net) is None  # as the second edition asks
+
+
+def test_sparse_rows_are_not_read_as_an_array() -> None:
+    rows = cs.core.sparse.as_csr(pytest.importorskip("scipy.sparse").csr_array(np.eye(3)))
+    assert not fused.reads(cs.DataLoader(rows, np.arange(3), 2))
+
+
+class Rolled(d2l.DataModule):
+    """Pictures that a transform makes at random, or csoftmax's own alone."""
+
+    def __init__(self, *steps: Any) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def get_dataloader(self, train: bool) -> Any:
+        images = torchvision.datasets.MNIST(
+            sample_folder(), train, transforms.Compose([*self.steps, transforms.ToTensor()])
+        )
+        return torch.utils.data.DataLoader(images, 500)
+
+
+@pytest.mark.parametrize(
+    ("step", "path"),
+    [
+        (lambda picture: np.roll(picture, np.random.randint(2), 0), "step by step: the batches ar"),
+        (transforms.Resize(10), "fused"),
+    ],
+)
+def test_pictures_of_a_reader_s_transform_go_step_by_step(step: Any, path: str) -> None:
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.fit(d2l.SoftmaxRegression(10, 0.1), Rolled(step))
+    assert trainer.path.startswith(path)
 
 
 def with_net(*layers: nn.Module) -> d2l.SoftmaxRegression:

@@ -38,14 +38,14 @@ def fashion(transform: Any = None, **options: Any) -> Any:
 
 
 class Counted:
-    """A transform that counts its pictures."""
+    """A function that counts its calls."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.n = inner, 0
 
-    def __call__(self, picture: Any) -> Any:
+    def __call__(self, arguments: Any) -> Any:
         self.n += 1
-        return self.inner(picture)
+        return self.inner(*arguments)
 
 
 # ---------------------------------------------------------------- data sets
@@ -188,11 +188,11 @@ def test_orders_are_new_and_come_again_with_the_seed() -> None:
     assert sorted(orders[1]) == sorted(TRAIN.y)
 
 
-def test_pictures_are_resized_when_they_are_asked_for() -> None:
-    resize = Counted(transforms.Resize((8, 10)))
-    loader = data.DataLoader(
-        fashion(transforms.Compose([resize, transforms.ToTensor()]), train=False), 50, shuffle=True
-    )
+def test_pictures_are_resized_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    resize = Counted(Image.Image.resize)
+    monkeypatch.setattr(Image.Image, "resize", lambda *args: resize(args))
+    trans = transforms.Compose([transforms.Resize((8, 10)), transforms.ToTensor()])
+    loader = data.DataLoader(fashion(trans, train=False), 50, shuffle=True)
     assert resize.n == 1  # which told the shape
     assert (len(loader), resize.n) == (20, 1)
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_pictures_are_resized_when_they_are_asked_for() -> None:
     order = loader.epoch_order()
     assert order is not None
     assert_array_equal(y, TEST.y[order[:50]])
-    picture = Image.fromarray(TEST.X[order[0]]).resize((10, 8), Image.Resampling.BILINEAR)
+    picture = resize.inner(Image.fromarray(TEST.X[order[0]]), (10, 8), Image.Resampling.BILINEAR)
     assert_array_equal(X[0, 0], np.asarray(picture) * np.float32(1 / 255))
 
     model = cs.SoftmaxRegression(80, 10, seed=0)
@@ -214,13 +214,13 @@ def test_pictures_are_resized_when_they_are_asked_for() -> None:
 
 
 def test_pictures_are_indexed_as_an_array() -> None:
-    made = Pictures(TEST.X[:9], transforms.Resize(7))
+    made = Pictures(TEST.X[:9], [transforms.Resize(7)])
     whole = np.asarray(made)
-    again = Pictures(TEST.X[:9], transforms.Resize(7))
+    again = Pictures(TEST.X[:9], [transforms.Resize(7)])
     assert (again.shape, again.dtype, again.ndim, len(again)) == ((9, 7, 7), np.uint8, 3, 9)
     for rows in (3, slice(2, 5), slice(4, 4), np.array([8, 1]), np.arange(9) > 6):
         assert_array_equal(again[rows], whole[rows])
-    assert Pictures(TEST.X[:0], transforms.Resize(7)).shape == (0, 28, 28)
+    assert Pictures(TEST.X[:0], [transforms.Resize(7)]).shape == (0, 28, 28)
 
 
 def test_a_loader_does_what_a_reader_s_own_transform_does() -> None:
@@ -234,11 +234,85 @@ def test_a_loader_does_what_a_reader_s_own_transform_does() -> None:
     assert cs.evaluate(cs.SoftmaxRegression(784, 2, seed=0), loader).n_samples == 6000
 
 
+class Inverted(transforms.ToTensor):
+    def __call__(self, picture: Any) -> Any:
+        return 1 - super().__call__(picture)
+
+
+class Twice(transforms.Compose):
+    def __call__(self, picture: Any) -> Any:
+        return 2 * super().__call__(picture)
+
+
+class Upright(transforms.Resize):
+    def __call__(self, picture: Any) -> Any:
+        return super().__call__(np.asarray(picture).T)
+
+
+def composed(*steps: Any) -> Any:
+    return transforms.Compose([*steps, transforms.ToTensor()])
+
+
+OWN_TRANSFORMS = [
+    Inverted(), Twice([transforms.ToTensor()]), composed(Upright((8, 6))),
+    composed(lambda picture: np.asarray(picture) / 255.0),
+    composed(lambda picture: np.asarray(picture) > 100),
+    composed(lambda picture: np.stack([picture] * 3, -1)),
+    composed(transforms.ToTensor()),
+    composed(transforms.Resize(28), lambda picture: picture.rotate(90)),
+    composed(transforms.Resize((7, 5)), transforms.Compose([transforms.Resize(9)])),
+    transforms.Compose([transforms.ToTensor(), lambda X: X[0]]),
+    transforms.Compose([transforms.ToTensor(), lambda X: (255 * X).type(torch.int32)]),
+    lambda picture: np.asarray(picture)[None] / 255,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("trans", OWN_TRANSFORMS)
+def test_a_batch_has_the_items_of_the_data_set(trans: Any) -> None:
+    dataset = fashion(trans, train=False)
+    X, _ = next(iter(data.DataLoader(dataset, 3)))
+    items = [dataset[i][0] for i in range(3)]
+    assert (X.shape, X.dtype) == ((3, *items[0].shape), items[0].dtype)
+    assert_array_equal(X, items)
+
+
+def test_a_replaced_step_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms.ToTensor, "__call__", lambda self, picture: torch.zeros(1, 2, 2))
+    X, _ = next(iter(data.DataLoader(fashion(transforms.ToTensor()), 3)))
+    assert_array_equal(X, np.zeros((3, 1, 2, 2)))
+
+
+def test_random_pictures_are_new_each_time() -> None:
+    """Also after compiled code has read them all at once."""
+    trans = composed(lambda picture: np.roll(picture, np.random.randint(28), 0))
+    loader = data.DataLoader(fashion(trans, train=False), 1000)
+    seen = [np.array(next(iter(loader))[0])]
+    cs.evaluate(cs.SoftmaxRegression(784, 10, seed=0), loader)
+    seen.append(np.array(next(iter(loader))[0]))
+    assert np.mean(seen[0] == seen[1]) < 0.9
+    assert not np.array_equal(np.asarray(loader.X), np.asarray(loader.X))
+
+
+def test_pictures_of_several_shapes_are_no_batch() -> None:
+    sizes = iter([(1, 28), (28, 28), (1, 28)])
+    trans = composed(lambda picture: np.asarray(picture)[: next(sizes)[0]])
+    loader = data.DataLoader(fashion(trans), 2)
+    with pytest.raises(ValueError, match=r"picture of shape \(1, 28, 28\) .*expected \(1, 1, 28\)"):
+        next(iter(loader))
+
+
 def test_what_a_loader_refuses() -> None:
+    own = type("Own", (FashionMNIST,), {"__getitem__": lambda self, i: (torch.zeros(1), 0)})
+    with pytest.raises(TypeError, match="dataset is a Own with its own __getitem__, which a load"):
+        data.DataLoader(own(transform=transforms.ToTensor(), download=True), 2)
     with pytest.raises(TypeError, match="dataset is a list, expected one of torchvision"):
         data.DataLoader([1, 2], 2)
     for transform in (None, transforms.Resize(8)):
         with pytest.raises(TypeError, match=r"give it transform=transforms\.ToTensor\(\)"):
             data.DataLoader(fashion(transform), 2)
+    for label, error in ((0.5, TypeError), ([0, 1], ValueError), (-1, ValueError)):
+        dataset = fashion(transforms.ToTensor(), target_transform=lambda _, label=label: label)
+        with pytest.raises(error, match=r"^y"):
+            data.DataLoader(dataset, 2)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         data.DataLoader(fashion(transforms.ToTensor()), 0)

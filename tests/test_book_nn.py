@@ -204,16 +204,24 @@ def test_a_step_is_an_update_that_the_tape_knows_of() -> None:
         loss.backward()
 
 
-def test_sgd_leaves_a_parameter_without_a_gradient() -> None:
-    W, b = cs.Parameter([1.0]), cs.Parameter([1.0])
+def test_sgd_moves_nothing_where_a_parameter_has_no_gradient() -> None:
+    W, b = cs.Parameter([1.0]), cs.Parameter([1.0, 1.0])
     trainer = optim.SGD([W, b], lr=0.5)
     W.grad = np.ones(1, np.float32)
-    trainer.step()
-    assert (W[0], b[0]) == (0.5, 1.0)
+    with pytest.raises(
+        RuntimeError, match=r"params\[1\] of shape \(2,\) has no .*no recorded oper"
+    ):
+        trainer.step()
+    assert_array_equal(W, [1])
     trainer.zero_grad()
     assert W.grad is None
     with pytest.raises(RuntimeError, match="no parameter has a gradient"):
         trainer.step()
+
+
+def copied_outside_the_tape() -> Any:
+    with cs.no_grad():
+        return cs.Parameter([0.0]).view()
 
 
 @pytest.mark.parametrize(
@@ -231,6 +239,8 @@ def test_sgd_leaves_a_parameter_without_a_gradient() -> None:
         (lambda: optim.SGD([], lr=0.1), ValueError, "params is empty"),
         (lambda: optim.SGD(cs.Parameter([0.0]), lr=0.1), TypeError, "expected a list of them"),
         (lambda: optim.SGD([np.zeros(3)], lr=0.1), TypeError, r"params\[0\] is a ndarray"),
+        (lambda: optim.SGD([cs.Parameter([0.0]).view()], lr=1), TypeError, r"\[0\] is a copy or a"),
+        (lambda: optim.SGD([copied_outside_the_tape()], lr=1), TypeError, r"\[0\] is a copy or a"),
         (lambda: optim.SGD([cs.Parameter([0.0])], lr=0), ValueError, "lr is 0"),
         (lambda: optim.SGD([cs.Parameter([0.0])], lr=1, momentum=1), ValueError, "momentum is 1"),
         (lambda: optim.Optimizer([cs.Parameter([0.0])]).step(), NotImplementedError, "no step"),

@@ -29,8 +29,14 @@ def test_sgd_steps_and_zeroes() -> None:
 @pytest.mark.parametrize(
     ("second", "batch_size", "error", "message"),
     [
-        (np.zeros(3), 4, TypeError, "params has a ndarray, expected csoftmax.Parameter"),
-        (cs.Parameter([1.0]), 4, RuntimeError, r"no gradient yet: call backward\(\)"),
+        (np.zeros(3), 4, TypeError, r"params\[1\] is a ndarray, expected a csoftmax.Parameter"),
+        (cs.Parameter([1.0]).view(), 4, TypeError, r"params\[1\] is a copy or a view"),
+        (
+            cs.Parameter([1.0]),
+            4,
+            RuntimeError,
+            r"params\[1\] of shape \(1,\) has no .*no recorded op",
+        ),
         (None, 0, ValueError, "batch_size is 0"),
     ],
 )
@@ -44,6 +50,11 @@ def test_a_refused_sgd_changes_nothing(
         d2l.sgd(params, 0.1, batch_size)
     assert_array_equal(first, [1.0, 2.0])
     assert_array_equal(first.grad, [1.0, 1.0])
+
+
+def test_sgd_before_backward() -> None:
+    with pytest.raises(RuntimeError, match=r"no parameter has a gradient: call backward\(\)"):
+        d2l.sgd([cs.Parameter([1.0]), cs.Parameter([1.0])], 0.1, 1)
 
 
 @pytest.mark.parametrize("lr", [0, -0.1, float("nan"), float("inf")])

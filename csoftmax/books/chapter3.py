@@ -36,7 +36,7 @@ Loss: TypeAlias = "Callable[[Array, Array], Array]"
 Batches: TypeAlias = "Iterable[tuple[Array, Array]]"
 Updater: TypeAlias = "Callable[[int], object] | Optimizer | training.SGD"
 
-fused.remember(nn.CrossEntropyLoss)
+fused.remember(nn.CrossEntropyLoss, "reduction")
 
 
 def evaluate_accuracy(net: Net, data_iter: Batches) -> float:

@@ -3,10 +3,11 @@
 A net ``Sequential(Flatten(), Linear(...))``, cross-entropy of its logits, plain minibatch SGD and a
 `csoftmax.data.DataLoader` are what `csoftmax.training` runs: batches are gathered from the images
 as stored, and no Python runs between them. `layer_of`, `rate_of` and `reads` say whether a net, an
-optimizer and batches are that, and not where the reader replaced one of their methods; `train` and
-`evaluate` run batches. The weights come to the same numbers as step by step, to
-rounding. The current edition's `Trainer` uses this for stretches of an epoch, and the second
-edition's ``train_epoch_ch3`` for a whole one: ``train(layer, lr, loader, loader.epoch_order())``.
+optimizer and batches are that, and not where the reader replaced one of their methods, attributes
+or functions; `train` and `evaluate` run batches. The weights come to the same numbers as step by
+step, to rounding. The current edition's `Trainer` uses this for stretches of an epoch, and the
+second edition's ``train_epoch_ch3`` for a whole one: ``train(layer, lr, loader,
+loader.epoch_order())``.
 """
 
 from __future__ import annotations
@@ -17,24 +18,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.books import nn, optim
-from csoftmax.books.images import ImageLoader
+from csoftmax.books import functional, nn, optim
+from csoftmax.books.images import ImageLoader, Pictures
 from csoftmax.core.checks import as_labels, check_threads
 from csoftmax.data import DataLoader
 from csoftmax.engine import calls
 from csoftmax.rows.base import as_stored
 
-__all__ = ["evaluate", "layer_of", "rate_of", "reads", "remember", "replaced", "train"]
+__all__ = [
+    "evaluate",
+    "layer_of",
+    "rate_of",
+    "reads",
+    "remember",
+    "replaced",
+    "replaced_function",
+    "train",
+]
 
-_STEPS = ("__call__", "__getitem__", "__iter__", "__len__")
+_STEPS = (
+    "__call__", "__getattribute__", "__getitem__", "__iter__", "__len__", "__setattr__"
+)  # fmt: skip
 _METHODS: dict[type, dict[str, Any]] = {}
+# what the steps call that is no method
+_FUNCTIONS = {
+    (module, name): vars(module)[name]
+    for module, name in (
+        (functional, "cross_entropy"), (functional, "softmax_cross_entropy"), (nn, "linear"),
+    )
+}  # fmt: skip
 
 
-def remember(*classes: type) -> None:
-    """Keep the methods that classes have now, so that `replaced` can tell what a reader changed."""
-    for own in classes:
-        names = [name for name in dir(own) if name in _STEPS or not name.startswith("__")]
-        _METHODS[own] = {name: getattr_static(own, name) for name in names}
+def remember(own: type, *attributes: str) -> None:
+    """Keep the methods that a class has now, so that `replaced` can tell what a reader changed.
+
+    `attributes` are those of its objects that the fused path reads or sets: no class has them, but
+    a property of a reader's class would take their place.
+    """
+    names = [name for name in dir(own) if name in _STEPS or not name.startswith("__")]
+    found = {name: getattr_static(own, name) for name in names}
+    _METHODS[own] = {**dict.fromkeys(attributes), **found}
+
+
+def replaced_function() -> str:
+    """Return which function of the layers and losses is another by now; "" if none is."""
+    for (module, name), function in _FUNCTIONS.items():
+        if vars(module).get(name) is not function:
+            return f"{module.__name__}.{name}"
+    return ""
 
 
 def replaced(thing: object, own: type, but: tuple[str, ...] = ()) -> str:
@@ -59,7 +90,13 @@ def changed(kind: type, own: type, but: tuple[str, ...] = ()) -> str:
     return ""
 
 
-remember(DataLoader, ImageLoader, nn.Sequential, nn.Flatten, nn.Linear, nn.LazyLinear, optim.SGD)
+for _loader in (DataLoader, ImageLoader):
+    remember(_loader, "X", "y", "batch_size", "scale", "shuffle")
+remember(nn.Sequential)
+remember(nn.Flatten)
+for _layer in (nn.Linear, nn.LazyLinear):
+    remember(_layer, "weight", "bias", "in_features", "out_features")
+remember(optim.SGD, "params", "lr", "momentum", "weight_decay")
 
 
 def reads(loader: object) -> bool:
@@ -67,12 +104,20 @@ def reads(loader: object) -> bool:
     own = ImageLoader if isinstance(loader, ImageLoader) else DataLoader
     if not isinstance(loader, DataLoader) or replaced(loader, own):
         return False
-    return loader.X.dtype in (np.uint8, np.float16, np.float32)
+    # sparse rows are no array, and pictures that a reader's steps make may be others each time
+    kept = isinstance(loader.X, Pictures) and loader.X.same_each_time
+    is_array = kept or isinstance(loader.X, np.ndarray)
+    return is_array and loader.X.dtype in (np.uint8, np.float16, np.float32)
 
 
 def layer_of(net: object) -> nn.Linear | None:
     """Return the one layer of ``Sequential(Flatten(), Linear(...))``."""
-    if replaced(net, nn.Sequential) or not isinstance(net, nn.Sequential) or len(net) != 2:
+    if (
+        replaced_function()
+        or replaced(net, nn.Sequential)
+        or not isinstance(net, nn.Sequential)
+        or len(net) != 2
+    ):
         return None
     flatten, layer = net
     if replaced(flatten, nn.Flatten) or not isinstance(layer, nn.Linear) or layer.bias is None:

@@ -2,7 +2,8 @@
 
 A data set keeps the pixels as they are stored. A transform is applied when a picture is asked for,
 so a loader resizes each minibatch as it comes; only compiled training and evaluation, which read
-one array, resize all pictures, once.
+one array, make all pictures at once. They are kept where csoftmax's own steps made them: what a
+reader's step makes may be another picture each time.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.books.tensors import from_numpy
-from csoftmax.books.transforms import Compose, Resize, ToTensor, Transform, steps_of
+from csoftmax.books.transforms import Resize, ToTensor, Transform, is_own, steps_of
 from csoftmax.core.errors import DataNotFoundError
 from csoftmax.data import DataLoader, Dataset, dataset_locations, fashion_mnist, read
+from csoftmax.rows.base import blocks
 
 Array = NDArray[Any]
 __all__ = ["KMNIST", "MNIST", "FashionMNIST", "ImageLoader"]
@@ -186,17 +188,19 @@ class FashionMNIST(MNIST):
 
 
 class Pictures:
-    """The pictures of a data set after a transform, made when they are asked for.
+    """The pictures of a data set after some steps, made when they are asked for.
 
     It stands for an array (n, ...): a minibatch is indexed out of it, and `numpy.asarray` makes all
-    pictures, once.
+    pictures. `same_each_time` tells whether csoftmax knows that the steps make the same ones again.
     """
 
-    def __init__(self, images: Array, transform: Transform) -> None:
-        self._images, self._transform = images, transform
+    def __init__(self, images: Array, steps: list[Transform]) -> None:
+        self._images, self._steps = images, steps
         self._all: Array | None = None
+        self.same_each_time = all(is_own(step, Resize) or is_own(step, ToTensor) for step in steps)
         # one picture tells the shape of all; of no images there is none to ask
-        first = self._made(images[0]) if len(images) else images
+        made = self._made(images[0]) if len(images) else images
+        first, self.is_of_arrays = np.asarray(made), isinstance(made, np.ndarray)
         self.shape = (len(images), *first.shape) if len(images) else images.shape
         self.dtype, self.ndim = first.dtype, len(self.shape)
 
@@ -205,23 +209,33 @@ class Pictures:
 
     def __getitem__(self, rows: Any) -> Array:
         if self._all is not None:
-            made: Array = self._all[rows]
-            return made
+            kept: Array = self._all[rows]
+            return kept
         images = self._images[rows]
         if images.ndim < self._images.ndim:
-            return self._made(images)
+            return np.asarray(self._made(images))
         pictures = np.empty((len(images), *self.shape[1:]), self.dtype)
         for i, image in enumerate(images):
-            pictures[i] = self._made(image)
+            picture = np.asarray(self._made(image))
+            if picture.shape != self.shape[1:] or picture.dtype != self.dtype:
+                raise ValueError(
+                    f"transform makes a picture of shape {picture.shape} and {picture.dtype}, "
+                    f"expected {self.shape[1:]} and {self.dtype} as of the first"
+                )
+            pictures[i] = picture
         return pictures
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if self._all is None:
-            self._all = self[:]
-        return np.asarray(self._all, dtype)
+        pictures = self[:]
+        if self.same_each_time:
+            self._all = pictures
+        return np.asarray(pictures, dtype)
 
-    def _made(self, image: Array) -> Array:
-        return np.asarray(self._transform(image))
+    def _made(self, image: Array) -> Any:
+        picture: Any = image
+        for step in self._steps:
+            picture = step(picture)
+        return picture
 
 
 # ---------------------------------------------------------------- the loader
@@ -233,7 +247,8 @@ class ImageLoader(DataLoader):
     Parameters
     ----------
     dataset : FashionMNIST, MNIST, KMNIST or csoftmax.Dataset
-        With a `transform` that ends in `ToTensor`, unless it is a `csoftmax.Dataset`.
+        With a `transform` to tensors, such as `ToTensor`, unless it is a `csoftmax.Dataset`; a
+        batch has what `transform` makes of each picture.
     batch_size : int
         Samples per batch, at least 1; the last batch may be short.
     shuffle : bool
@@ -244,7 +259,9 @@ class ImageLoader(DataLoader):
     Raises
     ------
     TypeError, ValueError
-        A data set of another kind or without a transform to tensors, a batch_size below 1.
+        A data set of another kind, with an item of its own or without a transform to tensors; a
+        batch_size below 1; pictures that a transform makes of several shapes or dtypes; labels that
+        are no integers of 0 or more.
 
     Notes
     -----
@@ -280,32 +297,50 @@ class ImageLoader(DataLoader):
             class_names=stored.class_names, feature_names=stored.feature_names,
         )  # fmt: skip
         if isinstance(dataset, MNIST):
-            self._transform(dataset)
+            self._take(dataset)
 
-    def _transform(self, dataset: MNIST) -> None:
+    def _take(self, dataset: MNIST) -> None:
         """Take what the data set does to pictures and labels."""
-        steps = steps_of(dataset.transform)
-        if not any(isinstance(step, ToTensor) for step in steps):
-            raise TypeError(
-                "dataset has pictures, expected tensors: give it transform=transforms.ToTensor()"
-            )
-        if isinstance(steps[-1], ToTensor):
+        for name in ("__getitem__", "__len__"):
+            if getattr(type(dataset), name) is not getattr(MNIST, name):
+                raise TypeError(
+                    f"dataset is a {type(dataset).__name__} with its own {name}, which a loader "
+                    "does not call: expected what it does in transform or target_transform"
+                )
+        steps = [] if dataset.transform is None else steps_of(dataset.transform)
+        if steps and is_own(steps[-1], ToTensor) and all(is_own(s, Resize) for s in steps[:-1]):
             steps.pop()  # X stays bytes, and the scale makes the numbers
+            if steps and cast(Resize, steps[0]).keeps(*self.X.shape[1:]):
+                steps.pop(0)
+            if steps:
+                self.X = Pictures(self.X, steps)
         else:
             self.scale = 1.0
-        if steps and type(steps[0]) is Resize and steps[0].keeps(*self.X.shape[1:]):
-            steps.pop(0)
-        if steps:
-            self.X = Pictures(self.X, Compose(steps))
+            pictures = Pictures(self.X, steps)
+            if not steps or not pictures.is_of_arrays:
+                raise TypeError(
+                    "dataset has pictures, expected tensors: give it "
+                    "transform=transforms.ToTensor()"
+                )
+            self.X = pictures
         if dataset.target_transform is not None:
             labels = [dataset.target_transform(label) for label in self.y.tolist()]
-            self.y, self.class_names = np.array(labels, np.int64), ()
+            self.y, self.class_names = Dataset(dataset.dataset.X, labels).y, ()  # type: ignore[arg-type]
 
     def epoch_order(self) -> NDArray[np.int64] | None:
         """Draw the order of the samples in the next epoch, as ``torch.manual_seed`` says."""
         if self.shuffle:
             self._random = np.random.default_rng(np.random.randint(2**31))
         return super().epoch_order()
+
+    def _batches(self, order: NDArray[np.int64] | None) -> Iterator[tuple[Any, Any]]:
+        if not isinstance(self.X, Pictures) or self.X.same_each_time:
+            yield from super()._batches(order)
+            return
+        # what the reader's steps make is right as it is, of any shape and dtype
+        for batch in blocks(len(self.X), self.batch_size):
+            rows = batch if order is None else order[batch]
+            yield self.X[rows], self.y[rows].copy()
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return ((from_numpy(X), from_numpy(y)) for X, y in super().__iter__())

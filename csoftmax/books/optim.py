@@ -8,11 +8,43 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.autograd import Parameter
+from csoftmax.autograd import Leaf, Parameter, node_of
 from csoftmax.books.names import missing
 from csoftmax.core.checks import check_learning_rate, check_not_negative
 
 __all__ = ["SGD", "Optimizer"]
+
+
+def checked(params: Iterable[Parameter]) -> list[Parameter]:
+    """Return Parameters in a list; refuse what has no gradient of its own."""
+    if isinstance(params, Parameter):
+        raise TypeError("params is a Parameter, expected a list of them: [W, b]")
+    listed = list(params)
+    for i, param in enumerate(listed):
+        if not isinstance(param, Parameter):
+            raise TypeError(
+                f"params[{i}] is a {type(param).__name__}, expected a csoftmax.Parameter"
+            )
+        if not isinstance(node_of(param), Leaf):
+            raise TypeError(
+                f"params[{i}] is a copy or a view of a Parameter, which gets no gradient: expected "
+                "the Parameter itself, or a new one, as copy.deepcopy makes it"
+            )
+    return listed
+
+
+def check_gradients(params: list[Parameter]) -> None:
+    """Refuse to move some parameters where a loss does not reach them all."""
+    without = [i for i, param in enumerate(params) if param.grad is None]
+    if not without:
+        return
+    if len(without) == len(params):
+        raise RuntimeError("no parameter has a gradient: call backward() on the loss first")
+    i = without[0]
+    raise RuntimeError(
+        f"params[{i}] of shape {params[i].shape} has no gradient, though others have: no recorded "
+        "operation leads from it to the loss"
+    )
 
 
 class Optimizer:
@@ -26,18 +58,13 @@ class Optimizer:
     Raises
     ------
     TypeError
-        Something else than Parameters.
+        Something else than Parameters, or a copy or a view of one, which gets no gradient.
     ValueError
         No parameters at all.
     """
 
     def __init__(self, params: Iterable[Parameter]) -> None:
-        if isinstance(params, Parameter):
-            raise TypeError("params is a Parameter, expected a list of them: [W, b]")
-        self.params = list(params)
-        for i, param in enumerate(self.params):
-            if not isinstance(param, Parameter):
-                raise TypeError(f"params[{i}] is a {type(param).__name__}, expected a Parameter")
+        self.params = checked(params)
         if not self.params:
             raise ValueError("params is empty, expected at least one Parameter")
 
@@ -72,7 +99,8 @@ class SGD(Optimizer):
     TypeError, ValueError
         For anything else.
     RuntimeError
-        `step` before any ``backward``.
+        `step` before any ``backward``, or where the loss does not depend on each parameter; then
+        nothing is moved.
 
     Examples
     --------
@@ -106,12 +134,9 @@ class SGD(Optimizer):
         self._velocities: dict[int, NDArray[Any]] = {}
 
     def step(self) -> None:
-        """Move each parameter that has a gradient."""
-        if all(param.grad is None for param in self.params):
-            raise RuntimeError("no parameter has a gradient: call backward() on the loss first")
+        """Move each parameter."""
+        check_gradients(self.params)
         for i, param in enumerate(self.params):
-            if param.grad is None:
-                continue
             values, step = np.asarray(param), np.asarray(param.grad)
             if self.weight_decay:
                 step = step + values.dtype.type(self.weight_decay) * values

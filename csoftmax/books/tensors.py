@@ -297,7 +297,9 @@ def matmul(x: Any, other: Any) -> Any:
 
 
 def sum(x: Any, *axis: Any, **options: Any) -> Any:
-    """Return the sum, of all entries or along ``dim``; ``keepdim=True`` keeps the axis.
+    """Return the sum, of all entries or along ``dim``, one axis or a list of them.
+
+    ``keepdim=True`` keeps the axes.
 
     Examples
     --------
@@ -333,7 +335,7 @@ def max(x: Any, *dim: Any, **options: Any) -> Any:
 
 def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the maximum along axes: the values alone."""
-    return as_tensor(x).amax(axis=dim, keepdims=keepdim)
+    return as_tensor(x).amax(axis=_as_numpys(dim), keepdims=keepdim)
 
 
 def argmax(x: Any, axis: int | None = None, **options: Any) -> Any:
@@ -341,8 +343,8 @@ def argmax(x: Any, axis: int | None = None, **options: Any) -> Any:
     return as_tensor(x).argmax(axis, **options)
 
 
-def logsumexp(x: Any, dim: int, keepdim: bool = False) -> Any:
-    """Return ``log(sum(exp(x)))`` along an axis, computed without overflow.
+def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
+    """Return ``log(sum(exp(x)))`` along an axis or several, computed without overflow.
 
     Examples
     --------
@@ -350,7 +352,7 @@ def logsumexp(x: Any, dim: int, keepdim: bool = False) -> Any:
     >>> print(torch.logsumexp(torch.tensor([[1000.0, 1000.0]]), 1).round(2))
     [1000.69]
     """
-    x = as_tensor(x)
+    x, dim = as_tensor(x), _as_numpys(dim)
     largest = np.asarray(x).max(axis=dim, keepdims=True)
     largest[~np.isfinite(largest)] = 0  # where all is -inf, or something inf or NaN
     with np.errstate(all="ignore"):  # inf and NaN are results here
@@ -362,7 +364,14 @@ def _axes(axis: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
     """Return the positional axis of a sum; ``sum(X, 1, True)`` names keepdim by its place."""
     if len(axis) > 1:
         (options["keepdim"],) = axis[1:]
-    return axis[:1]
+    for name in options.keys() & {"axis", "dim"}:
+        options[name] = _as_numpys(options[name])
+    return tuple(map(_as_numpys, axis[:1]))
+
+
+def _as_numpys(dim: Any) -> Any:
+    """Return one axis or several as NumPy takes them; an empty list means all axes."""
+    return (tuple(dim) or None) if isinstance(dim, (list, tuple)) else dim
 
 
 # ---------------------------------------------------------------- the book's names for methods

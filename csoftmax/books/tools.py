@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from csoftmax.autograd import Parameter
+from csoftmax.books.optim import check_gradients, checked
 from csoftmax.core.checks import check_learning_rate, check_positive
 
 
@@ -120,7 +121,8 @@ def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     Raises
     ------
     TypeError, RuntimeError
-        Something that is no Parameter, or has no gradient yet; then nothing is updated.
+        Something that is no Parameter, or has no gradient: before any ``backward``, or because the
+        loss does not depend on it; then nothing is updated.
     ValueError
         A learning rate or a batch size that is not above 0.
 
@@ -135,13 +137,9 @@ def sgd(params: Iterable[Parameter], lr: float, batch_size: int) -> None:
     [-0.1  0.1] [0. 0.]
     """
     step = check_learning_rate(lr) / check_positive(batch_size, "batch_size")
-    updates = []
-    for param in params:
-        if not isinstance(param, Parameter):
-            raise TypeError(f"params has a {type(param).__name__}, expected csoftmax.Parameter")
-        if param.grad is None:
-            raise RuntimeError("a parameter has no gradient yet: call backward() on the loss first")
-        updates.append((param, param.grad))
-    for param, grad in updates:
+    listed = checked(params)
+    check_gradients(listed)
+    for param in listed:
+        grad = param.grad
         param -= np.asarray(step * grad, param.dtype)
         grad[...] = 0

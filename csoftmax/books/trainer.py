@@ -166,6 +166,7 @@ class Trainer(HyperParameters):
             fused.replaced(model, SoftmaxRegression, but=("configure_optimizers",))
             or fused.replaced(self, Trainer)
             or fused.replaced(model.board, ProgressBoard)
+            or fused.replaced_function()
         )
         if other:
             return f"{other} is the reader's"
@@ -224,4 +225,10 @@ def _order(loader: Any) -> Any:
     return np.arange(len(loader.y)) if order is None else order
 
 
-fused.remember(ProgressBoard, SoftmaxRegression, Trainer)
+fused.remember(ProgressBoard, "data", "display", "note", "xlabel", "xlim")
+fused.remember(SoftmaxRegression, "board", "net", "plot_train_per_epoch", "plot_valid_per_epoch")
+fused.remember(
+    Trainer, "epoch", "gradient_clip_val", "max_epochs", "model", "num_train_batches",
+    "num_val_batches", "optim", "train_batch_idx", "train_dataloader", "val_batch_idx",
+    "val_dataloader",
+)  # fmt: skip

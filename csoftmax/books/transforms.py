@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import getattr_static
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -119,8 +120,16 @@ def check_size(size: int | Sequence[int], name: str) -> tuple[int, ...]:
     return tuple(check_positive(side, name) for side in sides)
 
 
-def steps_of(transform: Transform | None) -> list[Transform]:
+_CALLS: dict[type, Any] = {kind: kind.__call__ for kind in (Compose, Resize, ToTensor)}
+
+
+def is_own(step: object, kind: type) -> bool:
+    """Is this a `Compose`, `Resize` or `ToTensor` as csoftmax has it, and none of the reader's?"""
+    return type(step) is kind and getattr_static(kind, "__call__") is _CALLS[kind]
+
+
+def steps_of(transform: Transform) -> list[Transform]:
     """Return the single steps of a transform."""
-    if isinstance(transform, Compose):
+    if isinstance(transform, Compose) and is_own(transform, Compose):
         return [step for part in transform.transforms for step in steps_of(part)]
-    return [] if transform is None else [transform]
+    return [transform]
