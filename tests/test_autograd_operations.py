@@ -55,6 +55,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "sum of rows, kept": (lambda x: x.sum(1, keepdim=True), [(3, 4)]),
     "sum by dim": (lambda x: x.sum(dim=-1), [(2, 3, 4)]),
     "sum of two axes": (lambda x: x.sum((0, 2)), [(2, 3, 4)]),
+    "sum of a list of axes": (lambda x: x.sum(dim=[0, 1]), [(2, 3, 4)]),
     "mean": (lambda x: x.mean(), [(3, 4)]),
     "mean of rows": (lambda x: x.mean(1), [(3, 4)]),
     "mean of columns, kept": (lambda x: x.mean(dim=0, keepdim=True), [(3, 4)]),

@@ -226,6 +226,7 @@ class Tensor(Spellings, np.ndarray[Any, Any]):
             result = np.asarray(getattr(plain(self), name)(*args, **each(plain, kwargs)))
             return without_derivative(result, f"{name} with dtype, out or where", (self,))
         axis = args[0] if args else kwargs.get("axis")
+        axis = tuple(axis) if isinstance(axis, list) else axis
         made = reduced(name, plain(self), axis, bool(kwargs.get("keepdims")))
         return self._made(name, *made, reads=(self,) if name in ("max", "min") else ())
 
