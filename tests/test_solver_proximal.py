@@ -152,11 +152,27 @@ def test_correlated_features_of_any_size(C: float) -> None:
         np.abs(at.dW + np.sign(at.W) / (C * 300)),
     )  # fmt: skip
     assert (slopes / largest[:, None]).max() < 1e-5
-    for tol in (1e-2, 1e-3, 1e-4):
-        rough = minimize_l1(X, y, 3, C=C, tol=tol)
-        away = rough.objective[0] / close.objective[0] - 1
-        assert away <= 4 * tol
-        assert away <= 5 * rough.estimate[0] / close.objective[0] + 1e-12
+
+
+TOO_LOW = pytest.mark.xfail(strict=True, reason="the estimate of L1 is four times too low here")
+
+
+@pytest.mark.parametrize(
+    ("C", "tol"),
+    [
+        (0.1, 1e-2), (0.1, 1e-3), (0.1, 1e-4), pytest.param(1.0, 1e-2, marks=TOO_LOW),
+        (1.0, 1e-3), (1.0, 1e-4), (1000.0, 1e-2), (1000.0, 1e-3),
+        pytest.param(1000.0, 1e-4, marks=TOO_LOW),
+    ],
+)  # fmt: skip
+def test_the_estimate_of_correlated_features(C: float, tol: float) -> None:
+    """A stop by the estimate is near what it says."""
+    X, y = correlated()
+    close = minimize_l1(X, y, 3, C=C, tol=1e-7)
+    rough = minimize_l1(X, y, 3, C=C, tol=tol)
+    away = rough.objective[0] / close.objective[0] - 1
+    assert away <= 1.5 * tol
+    assert away <= 3 * rough.estimate[0] / close.objective[0] + 1e-12
 
 
 def test_many_features_of_few_rows() -> None:
