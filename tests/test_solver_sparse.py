@@ -245,16 +245,27 @@ def test_constant_and_duplicated_features_and_one_row() -> None:
 def test_the_bound_holds_where_the_solver_stops(C: float) -> None:
     X, y = words(200, 60, 5)
     best = optimum(X, y, 5, C).objective[0]
-    for tol in (1e-2, 1e-3):
+    for tol in (0.1, 1e-2, 1e-3):
         solution = minimize(csr(X), y, 5, C=C, tol=tol)
         distance = solution.objective[0] - best
         assert -1e-12 <= distance <= solution.bound[0]
-        assert distance <= tol * best
+        if tol < 0.1:
+            assert distance <= tol * best
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for n in (1, 3, 10):
             early = minimize(csr(X), y, 5, C=C, tol=0, max_iter=n)
             assert early.objective[0] - best <= early.bound[0]
+
+
+TOO_LOW = pytest.mark.xfail(strict=True, reason="far from the optimum the estimate is too low")
+
+
+@pytest.mark.parametrize("C", [0.1, 10.0, pytest.param(1000.0, marks=TOO_LOW)])
+def test_a_rough_stop_is_as_near_as_it_says(C: float) -> None:
+    X, y = words(200, 60, 5)
+    rough, best = minimize(csr(X), y, 5, C=C, tol=0.1), optimum(X, y, 5, C)
+    assert rough.objective[0] <= 1.1 * best.objective[0]
 
 
 def test_small_tables_become_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
