@@ -182,6 +182,8 @@ def test_blas_has_one_thread_while_the_solver_walks(monkeypatch: pytest.MonkeyPa
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Problem, "evaluate", spy)
+    # made anew, it knows the BLAS that scipy may have loaded in a test before
+    monkeypatch.setattr("csoftmax.solver.walk._blas", None)
     X, y = table()
     with threadpool_limits(2, "blas"):
         if {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"} != {2}:

@@ -187,7 +187,23 @@ def bytes_needed(parameter_bytes: int, n_pairs: int) -> int:
     return parameter_bytes * (2 * n_pairs + 18)
 
 
-class Lbfgs(Descent):
+class PairsDescent(Descent):
+    """A descent that goes by pairs of steps and gradients: they are part of its state."""
+
+    pairs: Any
+
+    def state(self) -> dict[str, Array]:
+        state = super().state()
+        if state:
+            state |= {f"pairs.{name}": array for name, array in self.pairs.state().items()}
+        return state
+
+    def restore(self, state: dict[str, Array]) -> None:
+        super().restore(state)
+        self.pairs.restore(named("pairs.", state))
+
+
+class Lbfgs(PairsDescent):
     """Preconditioned L-BFGS."""
 
     # most_slope_left is Nocedal and Wright's for quasi-Newton methods
@@ -203,16 +219,6 @@ class Lbfgs(Descent):
         return Point(
             self.trial, objective, self.trial_gradient, reduced, self.precondition(reduced)
         )
-
-    def state(self) -> dict[str, Array]:
-        state = super().state()
-        if state:
-            state |= {f"pairs.{name}": array for name, array in self.pairs.state().items()}
-        return state
-
-    def restore(self, state: dict[str, Array]) -> None:
-        super().restore(state)
-        self.pairs.restore(named("pairs.", state))
 
     def restart(self, precondition: Preconditioner) -> None:
         """Go on with another preconditioner in the same coordinates; where `steps` said NEXT."""

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.lines import Lines
-from csoftmax.solver.descent import NEXT, Descent, named
+from csoftmax.solver.descent import NEXT
 from csoftmax.solver.diagonal import DiagonalInverse
-from csoftmax.solver.lbfgs import Pairs
+from csoftmax.solver.lbfgs import Pairs, PairsDescent
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Sizes
 
@@ -137,7 +137,7 @@ class LongPairs(Pairs):
         return slope + float(of_c @ out[split:])
 
 
-class LongLbfgs(Descent):
+class LongLbfgs(PairsDescent):
     """Preconditioned L-BFGS of long vectors."""
 
     has_whole_hessian, margin, most_slope_left = False, 10.0, 0.9
@@ -155,16 +155,6 @@ class LongLbfgs(Descent):
         assert self.precondition is not None
         gPg, _ = self.pairs.meet_gradient(self.trial_gradient, self.precondition)
         return LongPoint(self.trial, objective, self.trial_gradient, 0.5 * gPg)
-
-    def state(self) -> dict[str, Array]:
-        state = super().state()
-        if state:
-            state |= {f"pairs.{name}": array for name, array in self.pairs.state().items()}
-        return state
-
-    def restore(self, state: dict[str, Array]) -> None:
-        super().restore(state)
-        self.pairs.restore(named("pairs.", state))
 
     def restart(self, precondition: DiagonalInverse) -> None:
         """Go on with another preconditioner; where `steps` said NEXT."""
