@@ -22,6 +22,7 @@ __all__ = [
     "DataNotFoundError",
     "Dataset",
     "DatasetLocation",
+    "Shards",
     "dataset_locations",
     "fashion_mnist",
     "fashion_mnist_sample",
@@ -57,6 +58,7 @@ _LAZY = {
         "fashion_mnist_sample",
         "sample_folder",
     ),
+    "shards": ("Shards",),
 }
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
         fashion_mnist_sample,
         sample_folder,
     )
+    from csoftmax.data.shards import Shards
 else:
 
     def __getattr__(name: str) -> Any:
