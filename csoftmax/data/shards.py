@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from csoftmax.core.checks import Stored, as_array
 from csoftmax.core.errors import DataError
 from csoftmax.core.sparse import CSR
+from csoftmax.data.readers.parts import functions
 from csoftmax.data.readers.parts.files import Stamp
 from csoftmax.data.readers.parts.formats import find, open_files, open_vectors
 from csoftmax.data.readers.parts.part import Column, Part, Read, Wanted, check_count
@@ -148,7 +149,7 @@ class Shards:
 
 
 def shards(
-    source: Paths,
+    source: Paths | Sequence[tuple[int, functions.Function]],
     *,
     labels: Paths | ArrayLike | None = None,
     weights: Paths | ArrayLike | None = None,
@@ -203,14 +204,23 @@ def shards(
     """
     as_dtype = None if dtype is None else _checked_dtype(dtype)
     columns = X if X is None or isinstance(X, str) else tuple(X)
-    parts = list(open_files(find(source, "source"), Wanted(columns, y, weight, as_dtype)))
+    wanted = Wanted(columns, y, weight, as_dtype)
+    given: Any = source
+    if functions.are_functions(given):
+        parts = list(functions.open_parts(given, wanted))
+    else:
+        parts = list(open_files(find(given, "source"), wanted))
+    if not parts:
+        raise DataError(f"source: {source!r:.100} has no rows of X")
+    width = next((part.n_features for part in parts if part.n_features), 0)
+    parts = [part if part.n_features or part.n_rows else _of_width(part, width) for part in parts]
     parts = [_readable(s, part, as_dtype) for s, part in enumerate(parts)]
     _check_same(parts)
-    for name, given in (("labels", labels), ("weights", weights)):
-        if given is not None:
+    for name, beside in (("labels", labels), ("weights", weights)):
+        if beside is not None:
             if any(getattr(part, name) for part in parts):
                 raise ValueError(f"{name} are given, but the files of source have {name} too")
-            parts = _with_column(parts, name, given)
+            parts = _with_column(parts, name, beside)
     return Shards(parts)
 
 
@@ -244,6 +254,15 @@ def _readable(s: int, part: Part, dtype: np.dtype[Any] | None) -> Part:
     if dtype == part.dtype and part.dtype.isnative:
         return part
     return replace(part, dtype=dtype, read=partial(_converted, where, part.read, dtype))
+
+
+def _of_width(part: Part, width: int) -> Part:
+    """Return a part without rows as one of so many features: no list tells how many it has."""
+    return replace(part, n_features=width, read=partial(_no_rows, width, part.dtype))
+
+
+def _no_rows(n_features: int, dtype: np.dtype[Any], start: int, stop: int) -> Array:
+    return np.empty((0, n_features), dtype)
 
 
 def _converted(where: str, read: Read, dtype: np.dtype[Any], start: int, stop: int) -> Stored:

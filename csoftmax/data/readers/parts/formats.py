@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,19 @@ from csoftmax.data.readers.parts.npy import check_vector, open_array
 from csoftmax.data.readers.parts.part import Part, Wanted
 
 # The module that opens files of an ending; it is imported when the first such file is opened.
-FORMATS = {".npy": "npy"}
+FORMATS = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+    ".parquet": "parquet", ".pq": "parquet",
+    ".tar": "tar",
+    ".svm": "svmlight", ".libsvm": "svmlight", ".svmlight": "svmlight",
+    ".svm.gz": "svmlight", ".libsvm.gz": "svmlight", ".svmlight.gz": "svmlight",
+}  # fmt: skip
+
+# Hugging Face's `datasets` writes the first of these into a folder of data sets, the second where
+# it was told to save one, the third where it keeps one for itself.
+_SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
 
 
 def find(source: Any, name: str) -> list[Path]:
@@ -41,6 +54,8 @@ def _matching(pattern: str, name: str) -> list[Path]:
     path = Path(pattern)
     if path.is_file() or (path.is_dir() and (path / "X.npy").exists()):
         return [path]
+    if path.is_dir() and any((path / each).exists() for each in _SAVED):
+        return _saved_by_datasets(path)
     if path.is_dir():
         found = [each for each in path.iterdir() if suffix_of(each) in FORMATS]
     else:
@@ -48,6 +63,27 @@ def _matching(pattern: str, name: str) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"{name}: no file matches {pattern!r}{_what_is_there(path)}")
     return sorted(found, key=natural)
+
+
+def _saved_by_datasets(folder: Path) -> list[Path]:
+    """Return the Arrow files of a folder that Hugging Face's `datasets` wrote."""
+    for name in _SAVED:
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            told = json.loads(path.read_bytes())
+            if name == "dataset_dict.json":
+                splits = " or ".join(repr(f"{folder}/{split}") for split in told["splits"])
+                raise DataError(f"{folder}: it holds several data sets: say {splits}")
+            if name == "state.json":
+                return [folder / each["filename"] for each in told["_data_files"]]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: expected what `datasets` writes: {error!r}") from error
+    found = sorted(folder.glob("*.arrow"), key=natural)
+    if not found:
+        raise DataError(f"{folder}: expected .arrow files beside dataset_info.json, got none")
+    return found
 
 
 def _what_is_there(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import Stored
 from csoftmax.core.errors import DataError
 from csoftmax.data.readers.parts.files import Stamp
+from csoftmax.data.text import whole_number
 
 Read = Callable[[int, int], Stored]
 Column = Callable[[int, int], NDArray[Any]]
@@ -59,3 +60,11 @@ def check_count(what: str, got: int, name: str, n_rows: int) -> None:
     """Raise DataError unless there are as many labels, or weights, as rows."""
     if got != n_rows:
         raise DataError(f"{what}: expected {n_rows} values, one for each row of {name}, got {got}")
+
+
+def numbers_or_texts(texts: Sequence[str]) -> NDArray[Any]:
+    """Return labels that are texts as integers of 64 bits, where all of them are such."""
+    numbers = [whole_number(text.removeprefix("+").removesuffix(".0")) for text in texts]
+    if None in numbers or any(abs(number or 0) >= 2**63 for number in numbers):
+        return np.array(texts, np.str_)
+    return np.array(numbers, np.int64)
