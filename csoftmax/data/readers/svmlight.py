@@ -24,7 +24,7 @@ _LINES_AT_A_TIME = 4096  # as text: as numbers they take a tenth of that
 _MOST_FEATURES = 2**31 - 1
 
 
-class Lines(NamedTuple):
+class SvmlightLines(NamedTuple):
     """Some lines as numbers; indices as they are written."""
 
     labels: list[str]  # empty where a line has none
@@ -109,7 +109,9 @@ def _read_samples(
     return _read(path, options, n_features)[0], None
 
 
-def _read(path: Path, options: TableOptions, n_features: int | None) -> tuple[CSR, Lines, int]:
+def _read(
+    path: Path, options: TableOptions, n_features: int | None
+) -> tuple[CSR, SvmlightLines, int]:
     """Return the rows, what else the lines say, and the index of the first feature."""
     rows = read_numbers(path, options)
     first = int(not (rows.indices == 0).any())
@@ -122,14 +124,14 @@ def _read(path: Path, options: TableOptions, n_features: int | None) -> tuple[CS
     return as_rows(path, rows, first, n_features), rows, first
 
 
-def read_numbers(path: Path, options: TableOptions) -> Lines:
+def read_numbers(path: Path, options: TableOptions) -> SvmlightLines:
     """Return what the lines of a file say, with indices as they are written."""
     dtype = np.float64 if np.dtype(options.dtype) == np.float64 else np.float32
     lines = read_lines(path, options.encoding)
     return _joined([_numbers(path, some, dtype) for some in _blocks(lines)])
 
 
-def as_rows(path: Path, rows: Lines, first: int, n_features: int) -> CSR:
+def as_rows(path: Path, rows: SvmlightLines, first: int, n_features: int) -> CSR:
     """Return lines as sparse rows; raise DataError for an index beyond so many from the first."""
     bad = (rows.indices < first) | (rows.indices - first >= n_features)
     if bad.any():
@@ -151,8 +153,8 @@ def _blocks(lines: Iterable[Line]) -> Iterable[list[Line]]:
         yield block
 
 
-def _joined(blocks: list[Lines]) -> Lines:
-    return Lines(
+def _joined(blocks: list[SvmlightLines]) -> SvmlightLines:
+    return SvmlightLines(
         [label for block in blocks for label in block.labels],
         [number for block in blocks for number in block.numbers],
         [count for block in blocks for count in block.counts],
@@ -161,7 +163,7 @@ def _joined(blocks: list[Lines]) -> Lines:
     )
 
 
-def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> Lines:
+def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> SvmlightLines:
     labels: list[str] = []
     numbers: list[int] = []
     counts: list[int] = []
@@ -183,7 +185,7 @@ def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> Lines:
         i = int(np.searchsorted(np.cumsum(counts), at, side="right"))
         raise DataError(f"{path}: line {numbers[i]}: expected index:value, got "
                         f"{pairs[at]!r:.60}") from None  # fmt: skip
-    return Lines(labels, numbers, counts, indices, values.astype(dtype))
+    return SvmlightLines(labels, numbers, counts, indices, values.astype(dtype))
 
 
 def _is_pair(cell: str) -> bool:

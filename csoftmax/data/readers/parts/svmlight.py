@@ -14,7 +14,7 @@ from csoftmax.core.errors import DataError
 from csoftmax.core.sparse import CSR
 from csoftmax.data.readers.parts.files import Kept, Stamp, stamp_of
 from csoftmax.data.readers.parts.part import Part, Wanted, numbers_or_texts
-from csoftmax.data.readers.svmlight import Lines, as_rows, read_numbers
+from csoftmax.data.readers.svmlight import SvmlightLines, as_rows, read_numbers
 from csoftmax.data.readers.table.options import TableOptions
 
 Array = NDArray[Any]
@@ -83,7 +83,7 @@ class SvmlightRows:
         return _File(rows, labels if self.is_text else numbers_or_texts(lines.labels))
 
 
-def _check_labels(path: Path, lines: Lines) -> None:
+def _check_labels(path: Path, lines: SvmlightLines) -> None:
     for label, number in zip(lines.labels, lines.numbers, strict=True):
         if "," in label or (not label and any(lines.labels)):
             raise DataError(f"{path}: line {number}: expected one label before the features, got "
