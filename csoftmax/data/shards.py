@@ -18,6 +18,7 @@ from csoftmax.data.readers.parts import functions
 from csoftmax.data.readers.parts.files import Stamp
 from csoftmax.data.readers.parts.formats import find, open_files, open_vectors
 from csoftmax.data.readers.parts.part import Column, Part, Read, Wanted, check_count
+from csoftmax.data.shard_cache import cached
 from csoftmax.data.shard_labels import encoded
 from csoftmax.rows.shards import Shard, ShardRows
 
@@ -157,6 +158,7 @@ def shards(
     y: str | None = None,
     weight: str | None = None,
     dtype: DTypeLike | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Shards:
     """Open many files as one data set that need not fit in memory.
 
@@ -175,6 +177,10 @@ def shards(
     dtype : {"uint8", "float16", "float32", "float64"}, optional
         Convert the features on reading: where shards differ, or have a type that no pass reads as
         it is. Of a column of bytes it says what the bytes are.
+    cache : path of a folder, optional
+        Write what takes longer to decode than to use (lists of Parquet, many columns, compressed
+        files, text) into this folder, once, as files that are mapped. A progress bar tells how
+        much it is. The same files are found there by their names, sizes and times.
 
     Returns
     -------
@@ -216,6 +222,8 @@ def shards(
     parts = [part if part.n_features or part.n_rows else _of_width(part, width) for part in parts]
     parts = [_readable(s, part, as_dtype) for s, part in enumerate(parts)]
     _check_same(parts)
+    if cache is not None:
+        parts = cached(parts, cache, repr((columns, y, weight, as_dtype)))
     for name, beside in (("labels", labels), ("weights", weights)):
         if beside is not None:
             if any(getattr(part, name) for part in parts):

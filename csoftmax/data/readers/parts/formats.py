@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from csoftmax.core.errors import DataError
+from csoftmax.data.readers.parts.arrays import check_vector, open_array
+from csoftmax.data.readers.parts.csr import is_matrix
 from csoftmax.data.readers.parts.files import MappedArray, suffix_of
-from csoftmax.data.readers.parts.npy import check_vector, open_array
 from csoftmax.data.readers.parts.part import Part, Wanted
 
 # The module that opens files of an ending; it is imported when the first such file is opened.
@@ -52,7 +53,7 @@ def natural(path: Path) -> list[Any]:
 
 def _matching(pattern: str, name: str) -> list[Path]:
     path = Path(pattern)
-    if path.is_file() or (path.is_dir() and (path / "X.npy").exists()):
+    if path.is_file() or _holds_arrays(path):
         return [path]
     if path.is_dir() and any((path / each).exists() for each in _SAVED):
         return _saved_by_datasets(path)
@@ -63,6 +64,10 @@ def _matching(pattern: str, name: str) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"{name}: no file matches {pattern!r}{_what_is_there(path)}")
     return sorted(found, key=natural)
+
+
+def _holds_arrays(path: Path) -> bool:
+    return (path / "X.npy").exists() or is_matrix(path)
 
 
 def _saved_by_datasets(folder: Path) -> list[Path]:
@@ -113,7 +118,7 @@ def open_files(paths: Sequence[Path], wanted: Wanted) -> Iterator[Part]:
 
 def _format_of(path: Path) -> str:
     if path.is_dir():
-        if (path / "X.npy").exists():
+        if _holds_arrays(path):
             return "npy"
         raise DataError(f"{path}: expected a folder with X.npy and y.npy")
     suffix = suffix_of(path)

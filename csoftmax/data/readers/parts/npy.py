@@ -1,16 +1,18 @@
-"""Shards that are .npy files, or folders with X.npy and y.npy: maps of the files."""
+"""Shards that are .npy files, or folders with X.npy and y.npy, or with a sparse matrix: maps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from csoftmax.core.errors import DataError
-from csoftmax.data.readers.npy import read_header
-from csoftmax.data.readers.parts.files import MappedArray, Stamp, stamp_of
+from csoftmax.data.readers.parts import csr
+from csoftmax.data.readers.parts.arrays import check_vector, open_array
+from csoftmax.data.readers.parts.files import MappedArray
 from csoftmax.data.readers.parts.part import Part, Wanted, check_count
 
 
@@ -21,37 +23,15 @@ def open_parts(paths: Sequence[Path], wanted: Wanted) -> Iterator[Part]:
         if not path.is_dir():
             yield part_of(path.name, open_array(path))
             continue
-        arrays = {
+        beside = {
             name: open_array(path / f"{name}.npy")
-            for name in ("X", "y", "weight")
+            for name in ("y", "weight")
             if (path / f"{name}.npy").exists()
         }
-        yield part_of(path.name, **arrays)
-
-
-def open_array(path: Path) -> MappedArray:
-    """Return a .npy file as an array that is mapped when it is read.
-
-    Raises DataError for a broken header, pickled objects, or a size that is not the declared one.
-    """
-    stamp = stamp_of(path)
-    with open(path, "rb") as file:
-        return declared_array(str(path), file, stamp, 0, stamp.size)
-
-
-def declared_array(where: str, file: object, stamp: Stamp, begin: int, end: int) -> MappedArray:
-    """Return the array that a .npy header declares, of a file that is at its byte `begin`.
-
-    Its data must end at byte `end`.
-    """
-    header = read_header(where, file)  # type: ignore[arg-type]
-    at = file.tell()  # type: ignore[attr-defined]
-    if end - at != header.n_bytes:
-        raise DataError(f"{where}: byte {at - begin}: expected {header}, got {end - at} bytes")
-    order = header.shape[::-1] if header.order == "C" else header.shape
-    steps = [header.dtype.itemsize * math.prod(order[:i]) for i in range(len(order))]
-    strides = tuple(reversed(steps)) if header.order == "C" else tuple(steps)
-    return MappedArray(stamp, at, header.shape, header.dtype, strides)
+        if csr.is_matrix(path):
+            yield _sparse_part(path, **beside)
+        else:
+            yield part_of(path.name, open_array(path / "X.npy"), **beside)
 
 
 def part_of(
@@ -61,20 +41,28 @@ def part_of(
     if len(X.shape) < 2:
         raise DataError(f"{X.stamp.path}: expected an array (n_rows, n_features) or (n_rows, "
                         f"height, width), got shape {X.shape}")  # fmt: skip
-    stamps = [X.stamp]
+    n_features, dtype = math.prod(X.shape[1:]), np.dtype(X.dtype)
+    part = Part(name, X.shape[0], n_features, dtype, X.read, stamps=(X.stamp,))
+    return _with_columns(part, X.stamp.path, y, weight)
+
+
+def _sparse_part(
+    folder: Path, y: MappedArray | None = None, weight: MappedArray | None = None
+) -> Part:
+    matrix, n_rows, arrays = csr.open_matrix(folder)
+    part = Part(
+        folder.name, n_rows, matrix.n_features, np.dtype(matrix.data.dtype), matrix.read,
+        stamps=tuple(array.stamp for array in arrays), is_sparse=True,
+    )  # fmt: skip
+    return _with_columns(part, str(folder), y, weight)
+
+
+def _with_columns(part: Part, of: str, y: MappedArray | None, weight: MappedArray | None) -> Part:
+    stamps = [*part.stamps]
     for array in (y, weight):
         if array is not None:
             check_vector(array, array.stamp.path)
-            check_count(array.stamp.path, array.shape[0], X.stamp.path, X.shape[0])
+            check_count(array.stamp.path, array.shape[0], of, part.n_rows)
             stamps.append(array.stamp)
     labels, weights = (None if array is None else array.read for array in (y, weight))
-    return Part(
-        name, X.shape[0], math.prod(X.shape[1:]), np.dtype(X.dtype), X.read, labels, weights,
-        tuple(dict.fromkeys(stamps)),
-    )  # fmt: skip
-
-
-def check_vector(array: MappedArray, where: str) -> None:
-    """Raise DataError unless an array of labels or weights has one dimension."""
-    if len(array.shape) != 1:
-        raise DataError(f"{where}: expected one value for each row, got shape {array.shape}")
+    return replace(part, labels=labels, weights=weights, stamps=tuple(dict.fromkeys(stamps)))

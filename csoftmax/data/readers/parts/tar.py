@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.names import listed
+from csoftmax.data.readers.parts.arrays import declared_array
 from csoftmax.data.readers.parts.files import Kept, MappedArray, Stamp, mapped, stamp_of
-from csoftmax.data.readers.parts.npy import declared_array, part_of
+from csoftmax.data.readers.parts.npy import part_of
 from csoftmax.data.readers.parts.part import Part, Wanted, numbers_or_texts
 
 Array = NDArray[Any]
