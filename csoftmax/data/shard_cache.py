@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.core.files import write_atomically
+from csoftmax.core.files import write_npy, write_npy_blocks
 from csoftmax.core.sparse import CSR
 from csoftmax.data.readers.parts import npy
 from csoftmax.data.readers.parts.part import Part, Wanted
@@ -91,11 +91,11 @@ def _write(part: Part, folder: Path, tell: Callable[[int], Any]) -> None:
         _write_sparse(part, folder, tell)
     else:
         shape = (part.n_rows, part.n_features)
-        write_array(folder / "X.npy", shape, part.dtype, _rows(part, tell))
+        write_npy_blocks(folder / "X.npy", shape, part.dtype, _rows(part, tell))
     for name, column in (("y", part.labels), ("weight", part.weights)):
         if column is not None:
             values = [column(some.start, some.stop) for some in blocks(part.n_rows, 1 << 20)]
-            save(folder / f"{name}.npy", np.concatenate(values))
+            write_npy(folder / f"{name}.npy", np.concatenate(values))
 
 
 def _rows(part: Part, tell: Callable[[int], Any]) -> Iterator[Any]:
@@ -118,23 +118,4 @@ def _write_sparse(part: Part, folder: Path, tell: Callable[[int], Any]) -> None:
         "shape": np.array([part.n_rows, part.n_features]),
     }
     for name, array in arrays.items():
-        save(folder / f"{name}.npy", array)
-
-
-def save(path: Path, array: Array) -> None:
-    """Write an array as a .npy file, all of it or nothing."""
-    write_array(path, array.shape, array.dtype, [array])
-
-
-def write_array(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows: Iterator[Array] | list[Array]
-) -> None:
-    """Write a .npy file of rows that come block by block, all of it or nothing."""
-
-    def write(file: Any) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
-        for block in rows:
-            file.write(np.ascontiguousarray(block, dtype).reshape(-1).data)
-
-    write_atomically(path, write)
+        write_npy(folder / f"{name}.npy", array)

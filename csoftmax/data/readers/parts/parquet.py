@@ -72,7 +72,7 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
 
 def _open_file(stamp: Stamp) -> Any:
     stamp.check()
-    return pyarrow().parquet.ParquetFile(stamp.path, memory_map=False, pre_buffer=False)
+    return pyarrow().parquet.ParquetFile(stamp.path, memory_map=True, pre_buffer=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,155 @@
+"""Predictions for shards, block by block: in memory, or into a file of .npy or Parquet."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.core.checks import as_features
+from csoftmax.core.errors import DataError
+from csoftmax.core.files import write_atomically, write_npy_blocks
+from csoftmax.core.sparse import CSR
+from csoftmax.data.readers.npy import open_npy
+from csoftmax.data.readers.parts.columns import pyarrow
+from csoftmax.data.shards import Shards
+from csoftmax.rows.base import Stored
+from csoftmax.rows.memory import MemoryRows
+from csoftmax.rows.shards import ShardRows
+
+Array = NDArray[Any]
+Paths = str | os.PathLike[str]
+_ROWS = 8192  # at a time
+_BYTES = 1 << 26  # of the predictions for them, at most, where they have many classes
+
+
+def comes_in_blocks(X: Any, out: Any) -> bool:
+    """Are the predictions to be made block by block?"""
+    return out is not None or isinstance(X, Shards)
+
+
+def by_blocks(
+    predict: Callable[[Any], Array], X: Any, out: Paths | None, names: tuple[str, ...]
+) -> Any:
+    """Return what `predict` says of all rows, or write it to a file.
+
+    Parameters
+    ----------
+    predict : function
+        From some rows to an array with an entry or a row for each.
+    X : Shards, array_like or sparse matrix
+    out : path, optional
+        A .npy file, of which a map is returned, or a .parquet file, whose path is.
+    names : sequence of str
+        Of the columns in Parquet.
+
+    Raises
+    ------
+    ValueError
+        For rows that `predict` refuses: their shard and row are named; for another kind of file.
+    """
+    rows = X.rows if isinstance(X, Shards) else MemoryRows(as_features(X))
+    if not rows.n_rows:
+        raise ValueError(f"X has {rows.n_rows} rows, expected at least one")
+    blocks = _predictions(predict, rows, len(names))
+    first = next(blocks)
+    if out is None:
+        result = np.empty((rows.n_rows, *first.shape[1:]), first.dtype)
+        done = 0
+        for block in _again(first, blocks):
+            result[done : done + len(block)] = block
+            done += len(block)
+        return result
+    path, all_blocks = Path(out), _again(first, blocks)
+    if path.suffix == ".npy":
+        write_npy_blocks(path, (rows.n_rows, *first.shape[1:]), first.dtype, all_blocks)
+        return open_npy(path)
+    if path.suffix not in (".parquet", ".pq"):
+        raise ValueError(f"out is {str(out)!r}, expected a file .npy or .parquet")
+    write_parquet(path, all_blocks, names)
+    return path
+
+
+def write_parquet(path: Paths, blocks: Iterator[Array], names: tuple[str, ...]) -> None:
+    """Write blocks of rows as a Parquet file, a column each, all of it or nothing."""
+    pa = pyarrow()
+    if len(set(names)) < len(names):
+        raise ValueError(f"names are {names}, expected no two the same")
+
+    def write(file: Any) -> None:
+        writer = None
+        for block in blocks:
+            columns = block[:, None] if block.ndim == 1 else block
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns.T]
+            table = pa.table(dict(zip(names, arrays, strict=True)))
+            if writer is None:
+                writer = pa.parquet.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+
+    write_atomically(path, write)
+
+
+def _again(first: Array, blocks: Iterator[Array]) -> Iterator[Array]:
+    yield first
+    yield from blocks
+
+
+def _predictions(
+    predict: Callable[[Any], Array], rows: MemoryRows | ShardRows, n_columns: int
+) -> Iterator[Array]:
+    at_once = max(1, min(_ROWS, _BYTES // (8 * max(n_columns, 1))))
+    for some, block in rows.blocks(at_once):
+        with _of_rows(rows, some, block):
+            predictions = predict(block)
+        yield predictions
+
+
+@contextmanager
+def _of_rows(rows: MemoryRows | ShardRows, some: slice, block: Stored) -> Iterator[None]:
+    """Say in errors of which rows they are; the names of features are not told for each block."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            yield
+    except ValueError as error:
+        _raise_bad_value(rows, some.start, block)
+        raise ValueError(f"rows {some.start} to {some.stop} of X: {error}") from error
+
+
+def _raise_bad_value(rows: MemoryRows | ShardRows, start: int, block: Stored) -> None:
+    """Raise DataError for the first value of the rows that is not finite, if there is one."""
+    if isinstance(block, CSR):
+        bad = np.flatnonzero(~np.isfinite(block.data))[:1]
+        at = [(np.searchsorted(block.indptr, e, side="right") - 1, block.indices[e]) for e in bad]
+        values = block.data[bad]
+    else:
+        at = [(i, j) for i, j in np.argwhere(~np.isfinite(block))[:1].tolist()]
+        values = np.array([block[i, j] for i, j in at])
+    for (i, j), value in zip(at, values, strict=True):
+        row = start + int(i)
+        place = rows.place(row) if isinstance(rows, ShardRows) else f"row {row} of X"
+        raise DataError(f"{place}: feature {j} is {value}, expected a finite number")
+
+
+def labels_in(shards: Shards, y: Any, sample_weight: Any, classes: Array) -> tuple[Array, Any]:
+    """Return the labels and the weights that shards have, to be compared with predictions.
+
+    Raises ValueError for others beside them, DataError for a label that is not one of the classes.
+    """
+    for name, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise ValueError(f"{name} is given, but shards have their own: open them with "
+                             "labels= and weights=, or y= and weight=")  # fmt: skip
+    known, codes = shards.encoded(classes)
+    if shards.has_weights:
+        parts = [s.weights(0, s.n_rows) for s in shards.rows.shards if s.weights is not None]
+        sample_weight = np.concatenate(parts)
+    return known[codes], sample_weight
