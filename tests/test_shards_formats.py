@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from shard_cases import FORMATS, table
+from shard_cases import FORMATS, arrow_table, table, write_arrow
 
+import csoftmax as cs
 from csoftmax.core.sparse import CSR
 from csoftmax.rows.base import filled
 
@@ -52,10 +53,30 @@ def test_the_same_rows_in_any_format(name: str, dtype: Any, tmp_path: Path) -> N
                                   "arrow list stream", "arrow bytes file"])  # fmt: skip
 def test_rows_are_views_where_the_format_allows(name: str, tmp_path: Path) -> None:
     data = FORMATS[name](tmp_path, *table())
-    assert not any(part.is_slow for part in data.parts if part.n_rows)
     block = data.rows.shards[0].read(0, 2)
     assert not block.flags.writeable
     owner = block
     while isinstance(owner, np.ndarray):
         owner = owner.base
     assert owner is not None
+
+
+@pytest.mark.parametrize(
+    ("at_once", "is_slow"), [(1000, True), (10_000, True), (8192, False), (16384, False)]
+)
+def test_arrow_batches_that_cut_blocks_are_copied(
+    at_once: int, is_slow: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    X = np.zeros((40_000, 2), np.uint8)
+    table = arrow_table(X, np.zeros(len(X), np.uint8), "fixed")
+    write_arrow(tmp_path / "a.arrow", table, "file", at_once)
+    assert cs.shards(tmp_path / "a.arrow", y="y").parts[0].is_slow == is_slow
+
+
+def test_names_of_features_are_those_of_columns(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    X, y = table()
+    wide = FORMATS["parquet wide snappy"](tmp_path, X, y)
+    assert wide.feature_names == ("x0", "x1", "x2", "x3")
+    assert all(part.feature_names is wide.feature_names for part in wide.parts)

@@ -54,7 +54,7 @@ def _key(part: Part, how: str) -> str:
 def _from_folder(part: Part, folder: Path) -> Part:
     """Return a part that reads what was written, under the name and with the stamps of its file."""
     (found,) = npy.open_parts([folder], Wanted())
-    return replace(found, name=part.name, stamps=part.stamps)
+    return replace(found, name=part.name, stamps=part.stamps, feature_names=part.feature_names)
 
 
 def _bytes_of(part: Part) -> int:

@@ -88,6 +88,11 @@ class Shards:
         return self.parts[0].is_sparse
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns, where each is a feature."""
+        return self.parts[0].feature_names
+
+    @property
     def has_labels(self) -> bool:
         return self.parts[0].labels is not None
 

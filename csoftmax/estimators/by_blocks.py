@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import as_features
 from csoftmax.core.errors import DataError
-from csoftmax.core.files import write_atomically, write_npy_blocks
+from csoftmax.core.files import write_npy_blocks
 from csoftmax.core.sparse import CSR
+from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.npy import open_npy
-from csoftmax.data.readers.parts.columns import pyarrow
 from csoftmax.data.shards import Shards
 from csoftmax.rows.base import Stored
 from csoftmax.rows.memory import MemoryRows
@@ -72,29 +72,15 @@ def by_blocks(
         return open_npy(path)
     if path.suffix not in (".parquet", ".pq"):
         raise ValueError(f"out is {str(out)!r}, expected a file .npy or .parquet")
-    write_parquet(path, all_blocks, names)
+    if len(set(names)) < len(names):
+        raise ValueError(f"the classes {names} have the same names, expected no two")
+    write_parquet(path, (_columns(block, names) for block in all_blocks))
     return path
 
 
-def write_parquet(path: Paths, blocks: Iterator[Array], names: tuple[str, ...]) -> None:
-    """Write blocks of rows as a Parquet file, a column each, all of it or nothing."""
-    pa = pyarrow()
-    if len(set(names)) < len(names):
-        raise ValueError(f"names are {names}, expected no two the same")
-
-    def write(file: Any) -> None:
-        writer = None
-        for block in blocks:
-            columns = block[:, None] if block.ndim == 1 else block
-            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns.T]
-            table = pa.table(dict(zip(names, arrays, strict=True)))
-            if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-
-    write_atomically(path, write)
+def _columns(block: Array, names: tuple[str, ...]) -> dict[str, Array]:
+    columns = block[:, None] if block.ndim == 1 else block
+    return dict(zip(names, map(np.ascontiguousarray, columns.T), strict=True))
 
 
 def _again(first: Array, blocks: Iterator[Array]) -> Iterator[Array]:

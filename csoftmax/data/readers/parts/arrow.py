@@ -29,6 +29,7 @@ from csoftmax.data.readers.parts.part import Part, Wanted
 
 Array = NDArray[Any]
 _MAGIC = b"ARROW1\0\0"
+_BLOCK_ROWS = 8192  # of a pass
 _MOST_FILES = 64  # open at a time, with the views of all their batches
 _MOST_DECODED = 2  # batches that are kept after decoding: those at the ends of a block
 
@@ -56,7 +57,7 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     if starts[-1]:
         of_rows = OpenFile(stamp, columns.X)
         batch = of_rows.batch(first)
-        is_slow = columns.is_wide or not of_rows.holds(batch)
+        is_slow = columns.is_wide or not of_rows.holds(batch) or _is_cut_small(starts)
         width = rows_of(batch, columns, str(path), 0, wanted.dtype).shape[1]
 
     def reader(names: tuple[str, ...], dtype: np.dtype[Any], width: int | None) -> ArrowColumns:
@@ -70,8 +71,15 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     )
     return Part(
         path.name, int(starts[-1]), width, dtype, reader(columns.X, dtype, width).read, labels,
-        weights, (stamp,), is_slow=is_slow,
+        weights, (stamp,), is_slow=is_slow, feature_names=columns.X if columns.is_wide else (),
     )  # fmt: skip
+
+
+def _is_cut_small(starts: NDArray[np.int64]) -> bool:
+    """Do batches end within more than a quarter of the blocks of a pass? These are copied then."""
+    ends = starts[1:-1]
+    cut = np.unique(ends[ends % _BLOCK_ROWS != 0] // _BLOCK_ROWS)
+    return 4 * len(cut) > int(starts[-1]) // _BLOCK_ROWS + 1
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ class Columns(NamedTuple):
     is_wide: bool  # is each column a feature?
 
 
+_names: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+
 def choose(path: str, schema: Any, wanted: Wanted) -> Columns:
     """Return the columns that are asked for.
 
@@ -82,7 +85,8 @@ def choose(path: str, schema: Any, wanted: Wanted) -> Columns:
     if len(names) > 1 and not is_wide:
         raise DataError(f"{path}: X is {len(names)} columns, of which {names[0]!r} has "
                         f"{kinds[names[0]]!s:.60}: expected numbers")  # fmt: skip
-    return Columns(tuple(names), wanted.y, wanted.weight, is_wide)
+    # one tuple for all shards: it is pickled once
+    return Columns(_names.setdefault(names, names), wanted.y, wanted.weight, is_wide)
 
 
 def _default_columns(path: str, kinds: dict[str, Any], wanted: Wanted) -> tuple[str, ...]:

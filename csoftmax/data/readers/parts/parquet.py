@@ -67,6 +67,7 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     return Part(
         path.name, int(starts[-1]), width, dtype, reader(columns.X, dtype, width).read, labels,
         weights, (stamp,), is_slow=not is_bytes or bool(codecs - {"UNCOMPRESSED"}),
+        feature_names=columns.X if columns.is_wide else (),
     )  # fmt: skip
 
 

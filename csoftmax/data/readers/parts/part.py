@@ -47,7 +47,8 @@ class Part:
     weights: Column | None = None
     stamps: tuple[Stamp, ...] = ()
     is_sparse: bool = False
-    is_slow: bool = False  # is more time spent on decoding than a pass takes?
+    is_slow: bool = False  # does decoding or copying take as long as much of a pass?
+    feature_names: tuple[str, ...] = ()  # of columns of which each is a feature
 
     @property
     def kind(self) -> str:
