@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.units import SumTree, n_chunks
+from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.memory import MemoryRows
 
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
-# So many rows are summed in float32 before their sum joins a total in float64. With 1,024 the means
-# of 60,000 rows of pixels were right to 7e-8, with 4,096 to 8e-8, and no faster.
-SUM_ROWS = 1024
 # Below so many bytes of X the caller alone is as fast as threads, which take 0.3 ms to start.
 ALONE_BYTES = 1 << 24
 # What each thread of a pass takes for the parts of X and W that it multiplies.
@@ -138,6 +136,32 @@ class LocalPasses:
         head h. For sparse rows W and dW have (n_features, n_classes) of each head, or the same
         flat, and may be lists. Each head has the bits that it would have alone.
         """
+        if self.is_sparse or n_chunks(self.n_rows) < 2:
+            sums = self._evaluate_at_once(W, b, weight_of_head, dW, db)
+        else:
+            arrays: Any = W, dW
+            here = Evaluation(arrays[0], b, weight_of_head, self.scale, self.n_threads)
+            tree = here.tree(n_chunks(self.n_rows))
+            n_correct = here.add(tree, self.rows.X, self.y, self.weights, (arrays[1], db))
+            sums = Sums(here.finish(tree, arrays[1], db), n_correct.tolist())
+        if self.target.ndim == 2:
+            split = self.n_classes * self.n_features
+            for h, excess in enumerate(self._soft_excess[weight_of_head]):
+                sums.losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
+                of_W = dW[h]
+                of_W += excess[:split].reshape(of_W.shape)
+                db[h] += excess[split:]
+        return sums
+
+    def _evaluate_at_once(
+        self,
+        W: Array | Sequence[Array],
+        b: Array,
+        weight_of_head: NDArray[np.int64],
+        dW: Array | Sequence[Array],
+        db: Array,
+    ) -> Sums:
+        """Do the same for rows that are one chunk, and for sparse ones; targets are labels."""
         of_head = None if self.weights is None else weight_of_head
         read: Any = W
         written: Any = dW
@@ -154,13 +178,6 @@ class LocalPasses:
             by_head = written.reshape(self.n_features, len(b), self.n_classes)
             for h, of_head_h in enumerate(dW):
                 of_head_h.reshape(self.n_features, self.n_classes)[:] = by_head[:, h]
-        if self.target.ndim == 2:
-            split = self.n_classes * self.n_features
-            for h, excess in enumerate(self._soft_excess[weight_of_head]):
-                losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
-                of_W = dW[h]
-                of_W += excess[:split].reshape(of_W.shape)
-                db[h] += excess[split:]
         return Sums(losses, n_correct)
 
     def _side_by_side(self, W: Array | Sequence[Array], is_read: bool = True) -> Array:
@@ -225,42 +242,16 @@ class LocalPasses:
         return Moments(totals, n_counting, np.array(mass), sums)
 
     def _feature_sums(self) -> NDArray[np.float64]:
-        """Sum the weighted rows: gradients whose dlogits are the weights, block by block.
-
-        Each row of weights has a gradient of its own, so that its bits do not depend on the others.
-        """
+        """Sum the weighted rows."""
         if isinstance(self.rows.X, CSR):
             of_rows = np.ones((self.n_rows, 1)) if self.weights is None else self.weights.T
             wide: NDArray[np.float64] = self.column_sums(of_rows).T.astype(np.float64)
             return wide
-        sums = np.zeros((self.n_weights, self.n_features))
-
-        def sum_of(some: slice) -> Array:
-            block = self.rows.take(some)
-            dW, db = np.empty_like(sums, self.dtype), np.empty(1, self.dtype)
-            for r, total in enumerate(dW):
-                weight = self.weight(r)
-                weight = np.ones(len(block)) if weight is None else weight[some]
-                dlogits = weight[None].astype(self.dtype)
-                calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, total[None], db)
-                counting = weight > 0
-                if not (counting.all() or np.isfinite(total).all()):
-                    # a row that does not count may hold anything, and 0 times NaN is NaN
-                    finite = np.where(counting[:, None], block, 0).astype(block.dtype)
-                    calls.linear_gradient(
-                        calls.StoredRows(finite, self.scale), dlogits, total[None], db
-                    )
-            return dW
-
-        parts = blocks(self.n_rows, SUM_ROWS)
-        if self.n_threads == 1 or self.rows.X.nbytes < ALONE_BYTES:
-            for part in map(sum_of, parts):
-                sums += part
-            return sums
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            for part in pool.map(sum_of, parts):
-                sums += part
-        return sums
+        tree = SumTree(n_chunks(self.n_rows), self.n_weights * self.n_features)
+        alone = self.rows.X.nbytes < ALONE_BYTES
+        with mapping_of(1 if alone else self.n_threads) as mapping:
+            add_feature_sums(tree, self.rows.X, self.weights, self.scale, self.dtype, mapping)
+        return tree.total().reshape(self.n_weights, self.n_features)
 
     def column_sums(self, factors: Array, squares: bool = False) -> Array:
         """Return ``scale X^T factors`` of sparse rows; with `squares`, of the squares of scale X.
