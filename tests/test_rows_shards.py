@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from csoftmax.core.errors import DataError
 from csoftmax.core.sparse import CSR, as_csr
 from csoftmax.rows import shards as of_shards
 from csoftmax.rows.base import filled
@@ -97,3 +98,19 @@ def test_fingerprint_sees_names_sizes_times_and_the_rows_at_the_ends() -> None:
     ]  # fmt: skip
     assert in_parts(X.copy()).fingerprint() == rows.fingerprint()
     assert len({rows.fingerprint(), *(each.fingerprint() for each in changed)}) == 7
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_value_that_is_not_finite_is_named(is_sparse: bool) -> None:
+    bad = X.copy()
+    bad[8, 1] = np.inf
+    given: Any = bad
+    if is_sparse:
+        given = as_csr(pytest.importorskip("scipy.sparse").csr_array(bad))
+    rows = in_parts(given)
+    message = r"shard 3: row 2 \(row 8 of all\): feature 1 is inf, expected a finite number"
+    rows.check_finite(0, given[:8])
+    for start in (0, 4, 8):
+        with pytest.raises(DataError, match=message):
+            rows.check_finite(start, given[start:])
+    rows.check_finite(0, np.zeros((2, 3), np.uint8))

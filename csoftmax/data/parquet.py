@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from csoftmax.core.files import write_atomically
@@ -18,13 +19,12 @@ def write_parquet(path: str | os.PathLike[str], blocks: Iterable[Mapping[str, An
     pa = pyarrow()
 
     def write(file: Any) -> None:
-        writer = None
-        for block in blocks:
-            table = pa.table({name: pa.array(column) for name, column in block.items()})
-            if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
+        with ExitStack() as stack:  # a writer that fails is closed while its file is open
+            writer = None
+            for block in blocks:
+                table = pa.table({name: pa.array(column) for name, column in block.items()})
+                if writer is None:
+                    writer = stack.enter_context(pa.parquet.ParquetWriter(file, table.schema))
+                writer.write_table(table)
 
     write_atomically(path, write)

@@ -101,6 +101,11 @@ class Shards:
         return self.parts[0].weights is not None
 
     @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Path, size and time of change of the files."""
+        return tuple(dict.fromkeys(stamp for part in self.parts for stamp in part.stamps))
+
+    @property
     def classes(self) -> Array:
         """The labels that occur, sorted; they are all read once, at the first use."""
         return self._encoded[0]

@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.checks import as_features
-from csoftmax.core.errors import DataError
 from csoftmax.core.files import write_npy_blocks
-from csoftmax.core.sparse import CSR
 from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.npy import open_npy
 from csoftmax.data.shards import Shards
@@ -106,23 +104,9 @@ def _of_rows(rows: MemoryRows | ShardRows, some: slice, block: Stored) -> Iterat
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             yield
     except ValueError as error:
-        _raise_bad_value(rows, some.start, block)
+        if isinstance(rows, ShardRows):
+            rows.check_finite(some.start, block)
         raise ValueError(f"rows {some.start} to {some.stop} of X: {error}") from error
-
-
-def _raise_bad_value(rows: MemoryRows | ShardRows, start: int, block: Stored) -> None:
-    """Raise DataError for the first value of the rows that is not finite, if there is one."""
-    if isinstance(block, CSR):
-        bad = np.flatnonzero(~np.isfinite(block.data))[:1]
-        at = [(np.searchsorted(block.indptr, e, side="right") - 1, block.indices[e]) for e in bad]
-        values = block.data[bad]
-    else:
-        at = [(i, j) for i, j in np.argwhere(~np.isfinite(block))[:1].tolist()]
-        values = np.array([block[i, j] for i, j in at])
-    for (i, j), value in zip(at, values, strict=True):
-        row = start + int(i)
-        place = rows.place(row) if isinstance(rows, ShardRows) else f"row {row} of X"
-        raise DataError(f"{place}: feature {j} is {value}, expected a finite number")
 
 
 def labels_in(shards: Shards, y: Any, sample_weight: Any, classes: Array) -> tuple[Array, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.errors import DataError
 from csoftmax.core.sparse import CSR
 from csoftmax.rows.base import Stored, blocks, stacked
 
@@ -125,6 +126,28 @@ class ShardRows:
         """Return where a row is, for messages: its shard, its number there and that of all."""
         s = self.shard_of(row)
         return f"{self.shards[s].name}: row {row - self.starts[s]} (row {row} of all)"
+
+    def check_finite(self, start: int, block: Stored) -> None:
+        """Raise DataError for the first value of a block, whose first row is `start`, that is none.
+
+        That is NaN or infinity; its shard, row and feature are named.
+        """
+        if block.dtype.kind != "f":
+            return
+        values = block.data if isinstance(block, CSR) else block
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        if isinstance(block, CSR):
+            e = int(finite.argmin())
+            i, j = int(np.searchsorted(block.indptr, e, side="right")) - 1, int(block.indices[e])
+            value = values[e]
+        else:
+            i, j = map(int, np.argwhere(~finite)[0])
+            value = values[i, j]
+        raise DataError(
+            f"{self.place(start + i)}: feature {j} is {value}, expected a finite number"
+        )
 
     def fingerprint(self) -> bytes:
         """Return a digest of the shards' names, lengths, sizes and times, and of a few rows."""

@@ -55,7 +55,7 @@ def _matching(pattern: str, name: str) -> list[Path]:
     path = Path(pattern)
     if path.is_file() or _holds_arrays(path):
         return [path]
-    if path.is_dir() and any((path / each).exists() for each in _SAVED):
+    if path.is_dir() and is_saved_by_datasets(path):
         return _saved_by_datasets(path)
     if path.is_dir():
         found = [each for each in path.iterdir() if suffix_of(each) in FORMATS]
@@ -68,6 +68,11 @@ def _matching(pattern: str, name: str) -> list[Path]:
 
 def _holds_arrays(path: Path) -> bool:
     return (path / "X.npy").exists() or is_matrix(path)
+
+
+def is_saved_by_datasets(folder: Path) -> bool:
+    """Did Hugging Face's `datasets` write this folder?"""
+    return any((folder / each).exists() for each in _SAVED)
 
 
 def _saved_by_datasets(folder: Path) -> list[Path]:
