@@ -154,15 +154,11 @@ def test_correlated_features_of_any_size(C: float) -> None:
     assert (slopes / largest[:, None]).max() < 1e-5
 
 
-TOO_LOW = pytest.mark.xfail(strict=True, reason="the estimate of L1 is four times too low here")
-
-
 @pytest.mark.parametrize(
     ("C", "tol"),
     [
-        (0.1, 1e-2), (0.1, 1e-3), (0.1, 1e-4), pytest.param(1.0, 1e-2, marks=TOO_LOW),
-        (1.0, 1e-3), (1.0, 1e-4), (1000.0, 1e-2), (1000.0, 1e-3),
-        pytest.param(1000.0, 1e-4, marks=TOO_LOW),
+        (0.1, 1e-2), (0.1, 1e-3), (0.1, 1e-4), (1.0, 1e-2),
+        (1.0, 1e-3), (1.0, 1e-4), (1000.0, 1e-2), (1000.0, 1e-3), (1000.0, 1e-4),
     ],
 )  # fmt: skip
 def test_the_estimate_of_correlated_features(C: float, tol: float) -> None:

@@ -288,6 +288,8 @@ class ProximalNewton:
         if is_rough or model.is_cut_short:  # iterations may go on to gain as they have
             slower = min(gained / self.last_gain, MOST_SLOWER) if self.last_gain else MOST_SLOWER
             fit.estimate = max(fit.estimate, gained * slower / (1 - slower))
+        if is_rough:  # sweeps that come slowly to the minimum look as if there were little to gain
+            fit.estimate = max(fit.estimate, DOUBT * ROUGH * (loss + value))
         self.last_gain = gained
         self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
