@@ -52,8 +52,9 @@ MOST_BIAS_CLASSES = 256
 # minimisation has left. Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 # Where a model was left early, the iterations are taken to go on: a gain is at most this share of
-# the one before it.
-MOST_SLOWER = 0.95
+# the one before it. Where conjugate gradients were cut short, gains are uneven: two together count,
+# and the slowest of the last LOOKED_BACK.
+MOST_SLOWER, LOOKED_BACK = 0.95, 3
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 
 
@@ -133,7 +134,8 @@ class ProximalNewton:
         self.is_far, self.promised = False, 0.0
 
     def _begin(self, penalty: Penalty, fit: Fit) -> None:
-        self.penalty, self.fit, self.box, self.last_gain = penalty, fit, BOX, 0.0
+        self.penalty, self.fit, self.box = penalty, fit, BOX
+        self.gains: list[float] = []  # of the iterations
         self.value = penalty.value(self.weights())
 
     def weights(self) -> Array:
@@ -285,12 +287,11 @@ class ProximalNewton:
         if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
             fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
             fit.estimate += model.left
+        self.gains.append(gained)
         if is_rough or model.is_cut_short:  # iterations may go on to gain as they have
-            slower = min(gained / self.last_gain, MOST_SLOWER) if self.last_gain else MOST_SLOWER
-            fit.estimate = max(fit.estimate, gained * slower / (1 - slower))
+            fit.estimate = max(fit.estimate, self._left_of_gains(model.is_cut_short))
         if is_rough:  # sweeps that come slowly to the minimum look as if there were little to gain
             fit.estimate = max(fit.estimate, DOUBT * ROUGH * (loss + value))
-        self.last_gain = gained
         self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
         fit.W.reshape(-1)[places] = moved
@@ -299,11 +300,32 @@ class ProximalNewton:
             fit.c += t * bias.moved
         self.loss, self.value = loss, value
 
+    def _left_of_gains(self, are_uneven: bool) -> float:
+        """Return what iterations are still to gain, if they go on as they have."""
+        gains = np.array(self.gains[-1 - LOOKED_BACK :])
+        if len(gains) < 2:
+            return float(gains[-1] * MOST_SLOWER / (1 - MOST_SLOWER))
+        ratios = np.minimum(gains[1:] / gains[:-1], MOST_SLOWER)
+        left = float(gains[-1] * ratios[-1] / (1 - ratios[-1]))
+        if are_uneven:
+            slowest = float(ratios.max())
+            left = max(left, min(1.0, slowest / (1 - slowest)) * float(gains[-2:].sum()))
+        return left
+
     def evaluate(self) -> None:
         """Compute the objective anew, from W and c: logits that were added up have rounding."""
         self.value = self.penalty.value(self.weights())
         self.loss = self.rows.set_logits(self.fit.W, self.fit.c)
         self.fit.objective = self.loss + self.value
+
+    def times_too_low(self) -> float:
+        """Return by how much the worst of the estimates so far was too low, as is known now.
+
+        What has been gained since then is at most the distance that it was to be.
+        """
+        objectives, said = (np.array(self.fit.history[name]) for name in ("objective", "estimate"))
+        gained = (objectives - self.fit.objective)[said > 0]
+        return float((gained / said[said > 0]).max(initial=1.0))
 
     def is_near(self, tol: float) -> bool:
         """Say whether the fit has converged.
@@ -325,6 +347,7 @@ class ProximalNewton:
             fit.lower = max(fit.lower, slopes.lower_bound())
             fit.steepest = slopes.steepest(fit.W, fit.support)
             fit.objective = self.loss + self.value
+            fit.estimate *= self.times_too_low()
             fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
             for name, number in (
                 ("objective", fit.objective),

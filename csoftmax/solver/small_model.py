@@ -49,7 +49,7 @@ class Quadratic(NamedTuple):
 def is_small(rows: ClassRows, n_weights: int) -> bool:
     """Say whether the Hessian of so many weights costs little."""
     n = n_weights + rows.n_classes
-    return n * n * max(rows.n_rows, n) <= MULTIPLICATIONS and n * rows.n_rows <= MOST_NUMBERS
+    return bool(n * n * max(rows.n_rows, n) <= MULTIPLICATIONS and n * rows.n_rows <= MOST_NUMBERS)
 
 
 class Hessian:
@@ -76,10 +76,10 @@ class Hessian:
         places = (feature.astype(np.int64) * K + of_class).tolist()
         new = np.array([i for i, place in enumerate(places) if place not in self.known], np.int64)
         if len(new):
-            for at, i in enumerate(new, start=len(self.H)):
-                self.known[places[i]] = at
+            for i in new.tolist():
+                self.known[places[i]] = len(self.known) + K
             distinct, line = np.unique(feature[new], return_inverse=True)
-            self._add(of_class[new], self.rows.lines(distinct)[line])
+            self._add(of_class[new], self.rows.lines(distinct.astype(np.int64))[line])
         at = np.array([self.known[place] for place in places] + list(range(K)), np.int64)
         H: Array = self.H[np.ix_(at, at)]
         return H
@@ -117,7 +117,7 @@ def minimum(model: Quadratic) -> tuple[Array, bool]:
         step[some] = -np.linalg.solve(H, (model.slopes(v) + model.l1 * sign)[some])
         crosses = (v + step) * sign < 0
         at_0 = np.where(crosses, v / np.where(crosses, -step, 1.0), np.inf)
-        falls = False
+        falls, t = False, 1.0
         for t in (*PARTS, float(at_0.min())) if crosses.any() else PARTS[:1]:
             to = np.where(at_0 <= t, 0.0, v + t * step)
             new = model.value(to)
@@ -125,7 +125,7 @@ def minimum(model: Quadratic) -> tuple[Array, bool]:
                 v, value, falls = to, new, True
                 break
         hit = (v == 0) & (sign != 0)
-        if falls and hit.any():
+        if falls and (t < 1 or hit.any()):  # the others are not at their minimum yet
             moves[hit], sign[hit] = False, 0.0
             continue
         slopes = np.where(moves | left_out, 0.0, model.slopes(v))
