@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive, compute_dtype
 from csoftmax.engine.class_rows import Array, ClassRows
+from csoftmax.engine.passes import ABSENT_BIAS
 from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
-from csoftmax.solver.problem import ABSENT_BIAS
 from csoftmax.solver.proximal import Fit, ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
@@ -57,8 +57,8 @@ def minimize_l1(
     X : array_like or sparse matrix (n_samples, n_features)
         Sparse rows are read as they are. Of an array the columns whose weights move are copied in
         the compute type.
-    y : array_like (n_samples,)
-        Integer labels 0..n_classes-1.
+    y : array_like (n_samples,) or (n_samples, n_classes)
+        Integer labels 0..n_classes-1, or probabilities whose rows sum to 1.
     n_classes : int
         Number of classes.
     C : float or array_like (n_heads,)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import (
     Stored,
     as_features,
-    as_labels,
+    as_labels_or_probabilities,
     check_number,
     check_positive,
     check_threads,
@@ -30,6 +30,8 @@ class L1Problem:
 
     Attributes
     ----------
+    y : ndarray
+        Labels, or a row of probabilities for each row of X.
     penalties : list of Penalty
         One for each head, of ``scale * W``.
     weights : float64 array (n_weights, n_rows) or None
@@ -39,7 +41,7 @@ class L1Problem:
     """
 
     X: Stored
-    y: NDArray[np.int64]
+    y: Array
     n_classes: int
     penalties: list[Penalty]
     scale: float
@@ -83,7 +85,7 @@ def checked_l1_problem(
     features = as_features(X)
     n = len(features)
     n_classes = check_positive(n_classes, "n_classes")
-    labels = as_labels(y, n, n_classes)
+    target = as_labels_or_probabilities(y, n, n_classes)
     weights = as_weight_rows(sample_weight, n)
     values, of_head = as_heads(C, weight_of_head, weights)
     ratio = check_number(l1_ratio, "l1_ratio")
@@ -107,7 +109,7 @@ def checked_l1_problem(
         for c, S in zip(values, totals[of_head], strict=True)
     ]
     return L1Problem(
-        as_stored(features, compute_dtype(features)), labels, n_classes, penalties, float(scale),
+        as_stored(features, compute_dtype(features)), target, n_classes, penalties, float(scale),
         weights, of_head, bool(fit_intercept),
         np.array([1]) if one_row else np.arange(n_classes), check_threads(n_threads),
     )  # fmt: skip

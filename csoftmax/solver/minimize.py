@@ -82,7 +82,7 @@ def minimize(
     l1_ratio : float
         The share of L1 in the penalty, 0 to 1. Above 0 it is ``1/(C_h S) (l1_ratio ||W||_1 +
         (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises; C is finite,
-        y are labels, and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`,
+        and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`,
         `history_size` and `preconditioner` are not used, and there is no checkpoint.
     scale : float
         Multiplies X; the penalty is on W as it multiplies ``scale * X``.
