@@ -308,8 +308,6 @@ def test_refusals() -> None:
         minimize_l1(X, y + 3, 3)
     with pytest.raises(ValueError, match=r"l1_ratio is 1\.5, expected a number from 0 to 1"):
         minimize(X, y, 3, l1_ratio=1.5)
-    with pytest.raises(ValueError, match="checkpoint is given"):
-        minimize(X, y, 3, l1_ratio=1.0, checkpoint="here")
 
 
 def test_minimize_passes_l1_on(capsys: pytest.CaptureFixture[str]) -> None:
