@@ -56,6 +56,9 @@ MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 # and the slowest of the last LOOKED_BACK.
 MOST_SLOWER, LOOKED_BACK = 0.95, 3
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
+# Fields of a fit, and of what makes it, that a checkpoint saves as one number each.
+FIT_NUMBERS = ("objective", "lower", "estimate", "iterations", "steepest")
+NUMBERS = ("loss", "value", "box", "is_far", "promised")
 
 
 @dataclass
@@ -91,6 +94,19 @@ class Fit:
     status: str = ""
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
+    def state(self) -> dict[str, Array]:
+        """Return all but W and c."""
+        state = {name: np.array(getattr(self, name)) for name in FIT_NUMBERS}
+        state["status"] = np.frombuffer(self.status.encode(), np.uint8)
+        return state | {f"history.{name}": np.array(self.history[name]) for name in COLUMNS}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Set what `state` returned."""
+        for name in FIT_NUMBERS:
+            setattr(self, name, state[name].item())
+        self.status = state["status"].tobytes().decode()
+        self.history = {name: state[f"history.{name}"].tolist() for name in COLUMNS}
+
 
 class ProximalNewton:
     """Minimises the objective of rows and of one penalty after the other.
@@ -101,10 +117,16 @@ class ProximalNewton:
     free : int64 array
         The classes whose weights may move. The others' stay 0.
     fit_intercept : bool
+
+    Attributes
+    ----------
+    is_changing : bool
+        Whether the fit is between two points that `run` reports; `state` is then of neither.
     """
 
     penalty: Penalty
     fit: Fit
+    is_changing = True
 
     def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
         self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
@@ -134,9 +156,33 @@ class ProximalNewton:
         self.is_far, self.promised = False, 0.0
 
     def _begin(self, penalty: Penalty, fit: Fit) -> None:
-        self.penalty, self.fit, self.box = penalty, fit, BOX
-        self.gains: list[float] = []  # of the iterations
+        self.penalty, self.fit, self.box, self.is_changing = penalty, fit, BOX, True
+        self.gains: list[float] = []  # of the last iterations
         self.value = penalty.value(self.weights())
+
+    def state(self) -> dict[str, Array]:
+        """Return where `run` has reported the fit: what `restore` goes on from.
+
+        Z is not quite what W and c give: it has the rounding of the steps that led there.
+        """
+        fit, state = self.fit, {name: np.array(getattr(self, name)) for name in NUMBERS}
+        state |= {"Z": self.rows.Z, "c": fit.c, "support": fit.support, "weights": self.weights()}
+        return state | {"gains": np.array(self.gains)} | fit.state()
+
+    def restore(self, penalty: Penalty, state: dict[str, Array]) -> None:
+        """Set what `state` returned."""
+        rows = self.rows
+        W = np.zeros((rows.n_features, rows.n_classes), rows.dtype)
+        W.reshape(-1)[state["support"]] = state["weights"]
+        rows.Z[:] = state["Z"]
+        rows.step(0.0)
+        self._begin(penalty, Fit(W, state["c"], state["support"]))
+        self.fit.restore(state)
+        if self.fit.status != "stalled":  # what ended it otherwise is asked anew
+            self.fit.status = ""
+        for name in NUMBERS:
+            setattr(self, name, state[name].item())
+        self.gains, self.is_changing = state["gains"].tolist(), False
 
     def weights(self) -> Array:
         """Return those that are not 0."""
@@ -229,7 +275,9 @@ class ProximalNewton:
     def slopes(self, most: int) -> Slopes:
         """Move the intercepts, `most` times at most; return the slopes there."""
         self.recentre()
-        g = self.solve_bias(most)
+        return self._slopes_at(self.solve_bias(most))
+
+    def _slopes_at(self, g: NDArray[np.float64]) -> Slopes:
         return Slopes(self.rows, self.penalty, self.counts, g, self.null_gradient)
 
     def coordinates(self, slopes: Slopes) -> tuple[Coordinates, NDArray[np.int64]]:
@@ -267,6 +315,7 @@ class ProximalNewton:
         if bias is not None:
             slope += float(g @ bias.moved)
         t, old = 1.0, self.loss + self.value
+        self.is_changing = True
         self.promised = -slope
         while True:
             loss = rows.step(t)
@@ -287,7 +336,7 @@ class ProximalNewton:
         if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
             fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
             fit.estimate += model.left
-        self.gains.append(gained)
+        self.gains = [*self.gains[-LOOKED_BACK:], gained]
         if is_rough or model.is_cut_short:  # iterations may go on to gain as they have
             fit.estimate = max(fit.estimate, self._left_of_gains(model.is_cut_short))
         if is_rough:  # sweeps that come slowly to the minimum look as if there were little to gain
@@ -302,7 +351,7 @@ class ProximalNewton:
 
     def _left_of_gains(self, are_uneven: bool) -> float:
         """Return what iterations are still to gain, if they go on as they have."""
-        gains = np.array(self.gains[-1 - LOOKED_BACK :])
+        gains = np.array(self.gains)
         if len(gains) < 2:
             return float(gains[-1] * MOST_SLOWER / (1 - MOST_SLOWER))
         ratios = np.minimum(gains[1:] / gains[:-1], MOST_SLOWER)
@@ -340,23 +389,13 @@ class ProximalNewton:
 
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
         """Go on until the estimate, or what is proved, is below tol * objective."""
-        fit, began = self.fit, time.perf_counter()
-        self.approach()
+        fit, began = self.fit, time.perf_counter() - sum(self.fit.history["seconds"][-1:])
+        if self.is_changing:
+            self.approach()
+            slopes = self._note(began)
+        else:  # restored
+            slopes = self._slopes_at(self.solve_bias(0))
         while True:
-            slopes = self.slopes(2)
-            fit.lower = max(fit.lower, slopes.lower_bound())
-            fit.steepest = slopes.steepest(fit.W, fit.support)
-            fit.objective = self.loss + self.value
-            fit.estimate *= self.times_too_low()
-            fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
-            for name, number in (
-                ("objective", fit.objective),
-                ("bound", fit.objective - fit.lower),
-                ("estimate", fit.estimate),
-                ("selected", float(len(fit.support))),
-                ("seconds", time.perf_counter() - began),
-            ):
-                fit.history[name].append(number)
             if report is not None and report(fit):
                 fit.status = "callback"
             elif self.is_near(tol):
@@ -367,3 +406,23 @@ class ProximalNewton:
                 return fit
             self.step(slopes)
             fit.iterations += 1
+            slopes = self._note(began)
+
+    def _note(self, began: float) -> Slopes:
+        """Note in the fit where it is; return the slopes there."""
+        fit, slopes = self.fit, self.slopes(2)
+        fit.lower = max(fit.lower, slopes.lower_bound())
+        fit.steepest = slopes.steepest(fit.W, fit.support)
+        fit.objective = self.loss + self.value
+        fit.estimate *= self.times_too_low()
+        fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
+        for name, number in (
+            ("objective", fit.objective),
+            ("bound", fit.objective - fit.lower),
+            ("estimate", fit.estimate),
+            ("selected", float(len(fit.support))),
+            ("seconds", time.perf_counter() - began),
+        ):
+            fit.history[name].append(number)
+        self.is_changing = False
+        return slopes
