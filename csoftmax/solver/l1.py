@@ -21,8 +21,9 @@ from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.engine.passes import ABSENT_BIAS
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.descent import named
+from csoftmax.solver.l1_fit import Fit
 from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
-from csoftmax.solver.proximal import Fit, ProximalNewton
+from csoftmax.solver.proximal import ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
 
