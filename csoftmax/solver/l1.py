@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,8 @@ from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
 from csoftmax.solver.proximal import Fit, ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
+
+NOTHING = np.zeros((0, 0))  # for weights that are kept elsewhere
 
 
 def minimize_l1(
@@ -279,6 +282,7 @@ class _Heads:
         newton.evaluate()
         self._show(h, newton)
         self._keep(h, newton)
+        self.fits[h] = replace(newton.fit, W=NOTHING)
         self.done.add(h)
         self.tols[h] = self.tol
 
@@ -304,12 +308,11 @@ class _Heads:
     def restore(self, state: dict[str, Array]) -> None:
         """Set what `state` returned, before the heads are run."""
         self.begun = int(state["now"]), named("now.", state)
-        nothing = np.zeros((0, 0))
         for h in range(len(self.fits)):
             of_head = named(f"{h}.", state)
             if not of_head:
                 continue
-            fit = self.fits[h] = Fit(nothing, np.zeros(0), of_head["support"])
+            fit = self.fits[h] = Fit(NOTHING, np.zeros(0), of_head["support"])
             fit.restore(of_head)
             self.W[h].reshape(-1)[of_head["support"]] = of_head["W"]
             self.b[h] = of_head["b"]

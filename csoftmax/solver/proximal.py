@@ -383,6 +383,7 @@ class ProximalNewton:
                 return fit
             self.step(slopes)
             fit.iterations += 1
+            del slopes  # before there are new ones
             slopes = self._note(began)
 
     def _note(self, began: float) -> Slopes:
