@@ -211,27 +211,33 @@ class _Heads:
         self.ended = ""
 
     def run(self) -> None:
+        for r in sorted(set(self.problem.weight_of_head.tolist())):
+            self._run_row(r)
+            self.current = None  # makes room for other rows
+
+    def _run_row(self, r: int) -> None:
+        """Solve the heads of a row of weights."""
         problem = self.problem
-        for r in sorted(set(problem.weight_of_head.tolist())):
-            heads = np.flatnonzero(problem.weight_of_head == r)
-            if self.done.issuperset(heads.tolist()):
+        heads = np.flatnonzero(problem.weight_of_head == r)
+        if self.done.issuperset(heads.tolist()):
+            return
+        strengths = [problem.penalties[h].strength for h in heads]
+        rows = problem.rows(r)
+        newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
+        for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]].tolist()):
+            if h in self.done:
                 continue
-            strengths = [problem.penalties[h].strength for h in heads]
-            rows = problem.rows(r)
-            newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
-            for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]].tolist()):
-                if h in self.done:
-                    continue
-                if self.begun is not None and self.begun[0] == h:
-                    newton.restore(problem.penalties[h], self.begun[1])
-                elif self.fits[h] is not None:  # it had ended, but not as tol and max_iter ask
-                    ended_at = self.W.transpose(0, 2, 1), self.b
-                    newton.start(problem.penalties[h], *self._start_of(h, rows, *ended_at))
-                elif n > 0 and self.path:
-                    newton.go_on(problem.penalties[h])
-                else:
-                    newton.start(problem.penalties[h], *self._start_of(h, rows, *self.starts))
-                self._run(h, newton)
+            if self.begun is not None and self.begun[0] == h:
+                newton.restore(problem.penalties[h], self.begun[1])
+                self.begun = None
+            elif self.fits[h] is not None:  # it had ended, but not as tol and max_iter ask
+                ended_at = self.W.transpose(0, 2, 1), self.b
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *ended_at))
+            elif n > 0 and self.path:
+                newton.go_on(problem.penalties[h])
+            else:
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *self.starts))
+            self._run(h, newton)
 
     def _start_of(
         self, h: int, rows: ClassRows, given_W: Array | None, given_b: Array | None

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.quadratic import Model
-from csoftmax.solver.slopes import Slopes
+from csoftmax.solver.slopes import Slopes, in_blocks
 from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
@@ -58,6 +58,11 @@ COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit'
 # Fields of a fit, and of what makes it, that a checkpoint saves as one number each.
 FIT_NUMBERS = ("objective", "lower", "estimate", "iterations", "steepest")
 NUMBERS = ("loss", "value", "box", "last_gain", "is_far", "promised")
+
+
+def wave_of(n_classes: int) -> int:
+    """Return how many classes are descended side by side."""
+    return max(1, min(WAVE, n_classes // WAVE_SHARE))
 
 
 @dataclass
@@ -130,7 +135,7 @@ class ProximalNewton:
     def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
         self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
-        self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
+        self.wave = wave_of(len(free))
         self.rounding = float(np.finfo(rows.dtype).eps)
         c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
         self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), c)
@@ -198,11 +203,16 @@ class ProximalNewton:
             return
         features, counts = np.unique(fit.support // self.rows.n_classes, return_counts=True)
         features = features[2 * counts > len(classes)]
-        if not len(features):
-            return
+        moved = [self._recentre(some, classes) for some in in_blocks(features, len(classes))]
+        if any(moved):
+            fit.support = np.flatnonzero(fit.W)
+            self.value = self.penalty.value(self.weights())
+
+    def _recentre(self, features: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+        fit, middle = self.fit, len(classes) // 2
         at = np.ix_(features, classes)
         U = fit.W[at].astype(np.float64)
-        ordered, middle = np.sort(U, axis=1), len(classes) // 2
+        ordered = np.sort(U, axis=1)
         shifts = (ordered[:, middle], ordered[:, (len(classes) - 1) // 2], U.mean(axis=1))
         moved = np.array([U, *(U - shift[:, None] for shift in shifts)])
         l1, l2 = self.penalty.l1, self.penalty.l2
@@ -211,8 +221,7 @@ class ProximalNewton:
         least = values.argmin(axis=0)
         if least.any():
             fit.W[at] = moved[least, np.arange(len(features))]
-            fit.support = np.flatnonzero(fit.W)
-            self.value = self.penalty.value(self.weights())
+        return bool(least.any())
 
     def approach(self) -> None:
         """Come near from the null model, by way of stronger penalties.

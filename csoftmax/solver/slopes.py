@@ -22,6 +22,12 @@ GROWTH, LEAST_NEW = 1.0, 20
 AT_ONCE = 1 << 17
 
 
+def in_blocks(features: NDArray[np.int64], n_classes: int) -> Iterator[NDArray[np.int64]]:
+    """Cut features into parts, each with few weights."""
+    for some in blocks(len(features), AT_ONCE // n_classes):
+        yield features[some]
+
+
 class Slopes:
     """The slopes at the probabilities that rows have.
 
@@ -84,14 +90,10 @@ class Slopes:
         fitting = 1.0 if largest <= penalty.l1 else penalty.l1 / largest * (1 - rounding)
         best = max(0.0, rows.entropy(fitting, self.mix, self.v))
         if penalty.l2 and fitting < 1:
-            features = self._blocks(np.flatnonzero(self.most_dual > penalty.l1))
+            features = in_blocks(np.flatnonzero(self.most_dual > penalty.l1), rows.n_classes)
             conjugate = sum(penalty.conjugate(self._dual_slopes(some)) for some in features)
             best = max(best, rows.entropy(1.0, self.mix, self.v) - conjugate)
         return best
-
-    def _blocks(self, features: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        for some in blocks(len(features), AT_ONCE // self.rows.n_classes):
-            yield features[some]
 
     def _held(self, W: Array, features: NDArray[np.int64]) -> Array:
         """Return the sizes of the slopes in weights that are 0 and may move; 0 for the others."""
@@ -116,14 +118,16 @@ class Slopes:
         l1, l2 = self.penalty.l1, self.penalty.l2
         u = W.reshape(-1)[support]
         missing = np.abs(self.G.reshape(-1)[support] + l2 * u + l1 * np.sign(u))
-        held = max((self._held(W, some).max() for some in self._blocks(self.steep)), default=0.0)
+        held = max(
+            (self._held(W, some).max() for some in in_blocks(self.steep, W.shape[1])), default=0.0
+        )
         return max(float(missing.max(initial=0.0)), float(held) - l1)
 
     def working_set(self, W: Array, support: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of the weights that are to move."""
         most = max(int(GROWTH * len(support)), LEAST_NEW * int(self.counts.sum()))
         places, sizes = [support[:0]], [self.G[:0, 0]]
-        for features in self._blocks(self.steep):
+        for features in in_blocks(self.steep, W.shape[1]):
             held = self._held(W, features)
             row, of_class = np.nonzero(held > self.penalty.l1)
             places.append(features[row] * W.shape[1] + of_class)
