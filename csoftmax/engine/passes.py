@@ -19,12 +19,13 @@ from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
 from csoftmax.engine.units import SumTree, n_chunks
-from csoftmax.rows.base import as_stored, take
+from csoftmax.rows.base import as_stored, blocks, take
 from csoftmax.rows.memory import MemoryRows
 
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
+BLOCK_ROWS = 1 << 20  # of labels and weights that are looked through at a time
 # Below so many bytes of X the caller alone is as fast as threads, which take 0.3 ms to start.
 ALONE_BYTES = 1 << 24
 # What each thread of a pass takes for the parts of X and W that it multiplies.
@@ -39,6 +40,9 @@ def bytes_needed(
 ) -> int:
     """Return what a pass over rows takes, at most; `parameter_bytes` are those of all heads."""
     partial_gradients = 8 * parameter_bytes if parameter_bytes <= n_heads << 19 else 0
+    levels = n_chunks(n_rows).bit_length()
+    if levels > 1:  # the tree, its sum, and more partial gradients at a time
+        partial_gradients += 2 * (levels + 2) * parameter_bytes + (2 << 20)
     logits = 16 * min(n_rows, 512) * n_heads * n_classes
     return (4 << 20) + logits + (n_threads - 1) * PANEL_BYTES + partial_gradients
 
@@ -294,10 +298,8 @@ class LocalPasses:
         They keep that row of weights only. X is not copied where all rows are taken.
         """
         weight = self.weight(weight_row)
-        rows = np.arange(self.n_rows) if weight is None else np.flatnonzero(weight)
-        if len(rows) > n:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
-        X = self.rows.X if len(rows) == self.n_rows else self.rows.take(rows)
+        rows = drawn(self.n_rows, weight, n, seed)
+        X = self.rows.X if isinstance(rows, slice) else self.rows.take(rows)
         return LocalPasses(
             X, self.target[rows], self.n_classes,
             weights=None if weight is None else weight[None, rows],
@@ -308,16 +310,46 @@ class LocalPasses:
         """Return a digest of the rows, the targets, the weights and the scale."""
         digest = hashlib.blake2b(self.rows.fingerprint(), digest_size=16)
         digest.update(f"{self.n_classes} {self.scale!r} {self.target.shape}".encode())
-        for array in (self.target, self.weights):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).reshape(-1).data)
+        for some in blocks(self.n_rows, BLOCK_ROWS):
+            of_rows: Array = np.ascontiguousarray(self.target[some])
+            digest.update((of_rows.astype(np.int64) if of_rows.ndim == 1 else of_rows).data)
+        if self.weights is not None:
+            digest.update(np.ascontiguousarray(self.weights).reshape(-1).data)
         return digest.digest()
+
+
+def drawn(n_rows: int, weight: Array | None, n: int, seed: int) -> slice | NDArray[np.int64]:
+    """Return at most n of the rows of weight > 0, drawn at random, in order; a slice for all rows.
+
+    Nothing is made that has a number for each row.
+    """
+    n_counting = n_rows if weight is None else int(np.count_nonzero(weight))
+    if n_counting == n_rows <= n:
+        return slice(None)
+    ranks = np.arange(min(n, n_counting))
+    if n_counting > n:
+        ranks = np.sort(np.random.default_rng(seed).choice(n_counting, n, replace=False))
+    if n_counting == n_rows:
+        return ranks
+    assert weight is not None
+    rows, before = [], 0
+    for some in blocks(n_rows, BLOCK_ROWS):
+        counting = np.flatnonzero(weight[some])
+        first, end = np.searchsorted(ranks, (before, before + len(counting)))
+        rows.append(some.start + counting[ranks[first:end] - before])
+        before += len(counting)
+    return np.concatenate(rows)
 
 
 def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
     """Return how much weight each class has, by labels or by rows of probabilities."""
     if target.ndim == 1:
-        return np.bincount(target, weight, n_classes).astype(np.float64)
+        if weight is not None:
+            return np.bincount(target, weight, n_classes).astype(np.float64)
+        counts = np.zeros(n_classes, np.int64)
+        for some in blocks(len(target), BLOCK_ROWS):  # each becomes int64
+            counts += np.bincount(target[some], minlength=n_classes)
+        return counts.astype(np.float64)
     mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
     return mass
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
-from csoftmax.engine import passes
+from csoftmax.engine import chunks, passes
 from csoftmax.engine.class_rows import PADDED_TO
 from csoftmax.solver import (
     bound,
@@ -121,7 +121,7 @@ def l1_bytes(
     by_weights = (3 + n_heads + soft) * d * K * itemsize
     selected = max(LEAST_SELECTED, (1 - l1_ratio) ** 4 / 4)
     by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
-    by_classes = 8 * K * (6 * K + 5 * passes.SUM_ROWS * soft)
+    by_classes = 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
     if isinstance(X, CSR):
         n_entries = X.rows.n_entries
         by_columns = 24 * d + n_entries * (4 + itemsize)
@@ -129,7 +129,7 @@ def l1_bytes(
     else:
         by_columns = ld * d * itemsize
         by_weights += (16 + itemsize) * d * K
-        before = min(n, passes.SUM_ROWS) * d * 2 * itemsize - by_columns
+        before = min(n, chunks.SUM_ROWS) * d * 2 * itemsize - by_columns
     some = X.nbytes if n_weights else 0  # the rows that count
     return float((2 << 20) + by_rows + by_columns + by_classes + max(by_weights, before) + some)
 
