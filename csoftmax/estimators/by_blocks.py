@@ -109,15 +109,20 @@ def _of_rows(rows: MemoryRows | ShardRows, some: slice, block: Stored) -> Iterat
         raise ValueError(f"rows {some.start} to {some.stop} of X: {error}") from error
 
 
+def alone(y: Any, sample_weight: Any) -> None:
+    """Raise ValueError for labels and weights beside shards, which have their own."""
+    for name, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise ValueError(f"{name} is given, but shards have their own: open them with "
+                             "labels= and weights=, or y= and weight=")  # fmt: skip
+
+
 def labels_in(shards: Shards, y: Any, sample_weight: Any, classes: Array) -> tuple[Array, Any]:
     """Return the labels and the weights that shards have, to be compared with predictions.
 
     Raises ValueError for others beside them, DataError for a label that is not one of the classes.
     """
-    for name, given in (("y", y), ("sample_weight", sample_weight)):
-        if given is not None:
-            raise ValueError(f"{name} is given, but shards have their own: open them with "
-                             "labels= and weights=, or y= and weight=")  # fmt: skip
+    alone(y, sample_weight)
     known, codes = shards.encoded(classes)
     if shards.has_weights:
         parts = [s.weights(0, s.n_rows) for s in shards.rows.shards if s.weights is not None]
