@@ -16,8 +16,11 @@ from shard_cases import FORMATS, arrow_table, table, write_npy, write_parquet
 
 import csoftmax as cs
 from csoftmax.cli import main
+from csoftmax.cli.train_shards import hold_out
 
 pytest.importorskip("sklearn")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*its gradient is still steep")
 
 X, Y = table()
 NAMES = np.array(["cat", "dog", "eel"])
@@ -138,3 +141,80 @@ def test_parquet_has_no_room_for_rows_left_out_and_for_two_columns_of_a_name(
         code=2,
     )
     assert "a class has the name of another column" in said
+
+
+# ---- train -------------------------------------------------------------------------------------
+
+SGD = ["--epochs", 3, "--batch-size", 2]
+
+
+@pytest.mark.parametrize("name", ["parquet wide snappy", "parquet bytes none", "Hugging Face"])
+def test_train_on_columns_and_predict_with_the_model(
+    name: str, tmp_path: Path, capsys: Capture
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    FORMATS[name](data, X, Y)
+    given = data if name == "Hugging Face" else f"{data}/*.parquet"
+    options = ["--dtype", "float32"] if "bytes" in name else []
+    if "wide" in name:
+        options += ["--columns", "x0,x1,x2,x3", "--cache", tmp_path / "cache"]
+    said = run(
+        capsys, "train", "--data", given, "--label-column", "y", "--out", out, *SGD, *options
+    )
+    assert "train on Shards(" in said
+    assert "epoch 3: train loss" in said
+    accuracy = float(said.split("test accuracy ")[1].split(";")[0])
+    classifier = cs.SoftmaxClassifier.load(out / "model.safetensors")
+    assert (out / "history.csv").read_text().count("\n") == 4
+    assert accuracy in {round(k / n, 4) for n in (3, 5, 7) for k in range(n + 1)}
+    rows = list(
+        csv.DictReader(io.StringIO(run(capsys, "predict", out / "model.safetensors", given)))
+    )
+    assert [row["label"] for row in rows] == [
+        str(label) for label in classifier.predict(cs.shards([(15, rows_of_x)]))
+    ]
+    assert (tmp_path / "cache").exists() == ("wide" in name)
+
+
+def rows_of_x(start: int, stop: int) -> Any:
+    return X[start:stop]
+
+
+def test_train_on_files_of_rows_and_of_labels(tmp_path: Path, capsys: Capture) -> None:
+    names, label_names = write_npy(tmp_path, X, Y)
+    out = tmp_path / "run"
+    words = ["train", "--data", names, "--label-files", label_names, "--out", out, *SGD]
+    run(capsys, *words, "--weight-decay", 0.1, "--quiet")
+    model = cs.SoftmaxRegression.load(out / "model.safetensors")
+    assert model.class_names == ("0", "1", "2")
+    assert model.trained_with["shards"] == {"X": None, "dtype": None}
+    np.save(tmp_path / "one.npy", X[:5])
+    np.save(tmp_path / "labels.npy", Y[:5])
+    words[2:5] = [f"{tmp_path}/on*.npy", "--label-files", tmp_path / "labels.npy"]
+    assert "test on the same rows: there is one shard" in run(capsys, *words)
+
+
+def test_shards_held_out_are_some_of_those_with_rows(tmp_path: Path) -> None:
+    data = cs.shards(write_npy(tmp_path, X, Y)[0])
+    train, test = hold_out(data, 0.2, 0)
+    assert test is not None
+    assert (train.n_shards, test.n_shards) == (2, 1)  # of three with rows
+    names = {part.name for part in (*train.parts, *test.parts)}
+    assert names == {"x-8.npy", "x-10.npy", "x-11.npy"}
+    assert hold_out(data, 0.9, 1)[0].n_shards == 1
+    assert hold_out(data[:2], 0.2, 0)[1] is None  # the second one has no rows
+
+
+def test_mistakes_of_train_on_shards(tmp_path: Path, capsys: Capture) -> None:
+    names, _ = write_npy(tmp_path, X, Y)
+    for words, message in [
+        (["--data", names], "has no labels: name their column by --label-column, or their files"),
+        (["--data", names, "--sweep", 3], "--sweep is not for data in many files"),
+        (["--data", names, "--header"], "--header is for text tables"),
+        (["--data", names, "--test-fraction", 2, "--label-files", f"{tmp_path}/y-*.npy"],
+         "--test-fraction must be between 0 and 1, got 2.0"),
+        (["--data", tmp_path, "--label-files", "x"], "--label-files is for data in many files"),
+        (["--data", f"{tmp_path}/z*.npy"], "no file matches"),
+    ]:  # fmt: skip
+        assert message in run(capsys, "train", *words, "--out", tmp_path / "run", code=2)

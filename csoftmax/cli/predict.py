@@ -77,7 +77,7 @@ def predict(
     if are_shards(file):
         with users_mistakes():
             model = load_model(model_file)
-            data = open_shards(file, given, model)
+            data, _ = open_shards(file, given, model)
             refuse_to_overwrite(output, model_file, *(Path(s.path) for s in data.stamps))
             check_features(model, data, str(file))
         _write(output, model, finite_blocks(data), None, threads, probabilities)

@@ -40,10 +40,11 @@ def open_shards(
     dtype: str | None = None,
     label_files: str | None = None,
     cache: Path | None = None,
-) -> Shards:
+) -> tuple[Shards, dict[str, Any]]:
     """Open shards as the command line says, and as the model was trained on them.
 
-    Raises ValueError for options of text tables.
+    Returns the shards, and how they were opened, for the model's file. Raises ValueError for
+    options of text tables.
     """
     for name, value in given.items():
         if value is not None and name not in _OPTIONS:
@@ -53,13 +54,16 @@ def open_shards(
     columns = before.get("X")
     if given.get("columns") is not None:
         columns = [name.strip() for name in next(csv.reader([given["columns"]]), [])]
+    how = {"X": columns, "dtype": dtype or before.get("dtype")}
     try:
-        return cs.shards(
-            str(path), labels=label_files, X=columns, y=given.get("label_column"),
-            dtype=dtype or before.get("dtype"), cache=cache,
-        )  # fmt: skip
+        data = cs.shards(
+            str(path), labels=label_files, y=given.get("label_column"), cache=cache, **how
+        )
     except ImportError as error:
         raise ValueError(str(error)) from error
+    if data.feature_names:  # whoever predicts has other columns beside them
+        how["X"] = list(data.feature_names)
+    return data, how
 
 
 def check_features(model: cs.SoftmaxRegression, data: Shards, where: str) -> None:
