@@ -132,6 +132,25 @@ class Shards:
         """
         return self._encoded if classes is None else encoded(self.rows, np.asarray(classes))
 
+    def weights(self) -> NDArray[np.float64] | None:
+        """Return the weight of each row, (n_rows,); None where shards have none.
+
+        Raises DataError for a weight that is not finite or below 0: names its shard and row.
+        """
+        if not self.has_weights:
+            return None
+        weights = np.empty(self.n_rows)
+        for part, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
+            assert part.weights is not None
+            here = weights[start : start + part.n_rows]
+            here[:] = part.weights(0, part.n_rows)
+            bad = ~((here >= 0) & (here < np.inf))
+            if bad.any():
+                i = int(bad.argmax())
+                raise DataError(f"{self.rows.place(start + i)}: the weight is {here[i]}, expected "
+                                "a finite number >= 0")  # fmt: skip
+        return weights
+
     @cached_property
     def _encoded(self) -> tuple[Array, Array]:
         return encoded(self.rows)

@@ -18,14 +18,20 @@ from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.targets import (
+    Moments,
+    digest_targets,
+    drawn,
+    moments_of_targets,
+)
+from csoftmax.engine.targets import mass_of_classes as mass_of_classes
 from csoftmax.engine.units import SumTree, n_chunks
-from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.memory import MemoryRows
 
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
-BLOCK_ROWS = 1 << 20  # of labels and weights that are looked through at a time
 # Below so many bytes of X the caller alone is as fast as threads, which take 0.3 ms to start.
 ALONE_BYTES = 1 << 24
 # What each thread of a pass takes for the parts of X and W that it multiplies.
@@ -66,13 +72,14 @@ class Sums(NamedTuple):
     n_correct: list[int]  # rows predicted right, whatever they weigh
 
 
-class Moments(NamedTuple):
-    """Sums over the rows that do not depend on the parameters; row r is of row r of weights."""
+class NullSums(NamedTuple):
+    """Sums over the rows at W = 0, a head for each row of weights."""
 
-    totals: NDArray[np.float64]  # (n_weights,) sums of the weights
-    n_counting: NDArray[np.int64]  # (n_weights,) how many rows have a weight > 0
-    mass: NDArray[np.float64]  # (n_weights, n_classes) `mass_of_classes`
-    feature_sums: NDArray[np.float64]  # (n_weights, n_features) of the weighted rows ``scale * x``
+    feature_sums: NDArray[np.float64]  # (n_weights, n_features), 0 if not asked for
+    losses: list[float]
+    dW: Array  # as `LocalPasses.evaluate` gives it
+    db: Array
+    n_passes: int  # over the rows, for all that
 
 
 class LocalPasses:
@@ -238,15 +245,25 @@ class LocalPasses:
 
         The sums of the features take a pass over the rows; without `of_features` they are 0.
         """
-        n = self.n_weights
-        totals, n_counting = np.full(n, float(self.n_rows)), np.full(n, self.n_rows)
-        if self.weights is not None:
-            totals, n_counting = self.weights.sum(axis=1), np.count_nonzero(self.weights, axis=1)
-        mass = [mass_of_classes(self.target, self.weight(r), self.n_classes) for r in range(n)]
-        sums = self._feature_sums() if of_features else np.zeros((n, self.n_features))
+        moments = moments_of_targets(self.target, self.weights, self.n_classes)
+        sums = self._feature_sums() if of_features else np.zeros((self.n_weights, self.n_features))
         if not np.isfinite(sums).all():
             self.raise_bad_value()
-        return Moments(totals, n_counting, np.array(mass), sums)
+        return moments._replace(feature_sums=sums)
+
+    def null_sums(self, b: Array, of_features: bool) -> NullSums:
+        """Return the sums at W = 0, a head for each row of weights, and those of the features.
+
+        ValueError with the value of X that makes one of them not finite.
+        """
+        n = self.n_weights
+        features = self.moments(of_features).feature_sums
+        W = np.zeros((n, self.n_classes * self.n_features), self.dtype)
+        dW, db = np.empty_like(W), np.empty_like(b)
+        losses = self.evaluate(W, b, np.arange(n), dW, db).losses
+        if not all(np.isfinite(array).all() for array in (losses, dW)):
+            self.raise_bad_value()
+        return NullSums(features, losses, dW, db, 1 + of_features)
 
     def _feature_sums(self) -> NDArray[np.float64]:
         """Sum the weighted rows."""
@@ -289,8 +306,7 @@ class LocalPasses:
                 i, j = (int(index) for index in np.argwhere(bad)[0])
                 raise ValueError(f"X[{numbers[i]}, {j}] is {block[i, j]}, expected finite numbers")
             np.maximum(largest, np.abs(block).max(axis=0, initial=0), out=largest)
-        j = int(largest.argmax())
-        raise ValueError(_overflow(self.dtype, j, float(largest[j])))
+        raise_overflow(self.dtype, largest)
 
     def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:
         """Return at most n of the rows that a row of weights counts, drawn at random, in order.
@@ -309,49 +325,14 @@ class LocalPasses:
     def fingerprint(self) -> bytes:
         """Return a digest of the rows, the targets, the weights and the scale."""
         digest = hashlib.blake2b(self.rows.fingerprint(), digest_size=16)
-        digest.update(f"{self.n_classes} {self.scale!r} {self.target.shape}".encode())
-        for some in blocks(self.n_rows, BLOCK_ROWS):
-            of_rows: Array = np.ascontiguousarray(self.target[some])
-            digest.update((of_rows.astype(np.int64) if of_rows.ndim == 1 else of_rows).data)
-        if self.weights is not None:
-            digest.update(np.ascontiguousarray(self.weights).reshape(-1).data)
+        digest_targets(digest, self.target, self.weights, self.n_classes, self.scale)
         return digest.digest()
 
 
-def drawn(n_rows: int, weight: Array | None, n: int, seed: int) -> slice | NDArray[np.int64]:
-    """Return at most n of the rows of weight > 0, drawn at random, in order; a slice for all rows.
-
-    Nothing is made that has a number for each row.
-    """
-    n_counting = n_rows if weight is None else int(np.count_nonzero(weight))
-    if n_counting == n_rows <= n:
-        return slice(None)
-    ranks = np.arange(min(n, n_counting))
-    if n_counting > n:
-        ranks = np.sort(np.random.default_rng(seed).choice(n_counting, n, replace=False))
-    if n_counting == n_rows:
-        return ranks
-    assert weight is not None
-    rows, before = [], 0
-    for some in blocks(n_rows, BLOCK_ROWS):
-        counting = np.flatnonzero(weight[some])
-        first, end = np.searchsorted(ranks, (before, before + len(counting)))
-        rows.append(some.start + counting[ranks[first:end] - before])
-        before += len(counting)
-    return np.concatenate(rows)
-
-
-def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
-    """Return how much weight each class has, by labels or by rows of probabilities."""
-    if target.ndim == 1:
-        if weight is not None:
-            return np.bincount(target, weight, n_classes).astype(np.float64)
-        counts = np.zeros(n_classes, np.int64)
-        for some in blocks(len(target), BLOCK_ROWS):  # each becomes int64
-            counts += np.bincount(target[some], minlength=n_classes)
-        return counts.astype(np.float64)
-    mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
-    return mass
+def raise_overflow(dtype: np.dtype[Any], largest: Array) -> None:
+    """Raise ValueError for the column of which sums are too large, by the columns' values."""
+    j = int(largest.argmax())
+    raise ValueError(_overflow(dtype, j, float(largest[j])))
 
 
 def _overflow(dtype: np.dtype[Any], column: int, largest: float) -> str:

@@ -66,6 +66,13 @@ class ShardRows:
         np.cumsum([shard.n_rows for shard in self.shards], out=self.starts[1:])
         self.n_rows = int(self.starts[-1])
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.n_rows, self.n_features
+
+    def __len__(self) -> int:
+        return self.n_rows
+
     def blocks(self, at_once: int) -> Iterator[tuple[slice, Stored]]:
         """Yield the slice and the rows of each block of `at_once` (at least 1) rows.
 
