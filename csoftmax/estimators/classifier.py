@@ -25,6 +25,7 @@ from csoftmax.estimators.fit import (
     fit_full,
     plan_memory,
 )
+from csoftmax.estimators.full_shards import fit_shards_by_passes
 from csoftmax.estimators.inference import StandardErrors, standard_errors
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
@@ -256,6 +257,9 @@ class SoftmaxClassifier(MinibatchClassifier):
             self._check_parameters()
             if isinstance(X, Shards) and self.solver == "sgd":
                 return self._fit_shards_by_minibatches(X, y, sample_weight, validation)
+            if isinstance(X, Shards):
+                fit_shards_by_passes(self, X, y, sample_weight, validation)
+                return self
             return self._fit(X, y, sample_weight, validation)
 
     def standard_errors(

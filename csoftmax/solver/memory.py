@@ -8,6 +8,7 @@ from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import chunks, passes
 from csoftmax.engine.class_rows import PADDED_TO
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
     diagonal,
@@ -66,7 +67,7 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool, is_sparse: bool = Fals
 
 
 def plans(
-    X: Stored, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
+    X: Stored | ShardRows, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
     path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
     """Return the plans that there are, the best first; the first one that fits is chosen.
@@ -76,11 +77,12 @@ def plans(
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
     is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
-    stored_itemsize = itemsize if isinstance(X, CSR) else X.itemsize
+    stored_itemsize = itemsize if isinstance(X, CSR) else X.dtype.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    always = float(problem.bytes_needed(sizes))
+    of_shards = isinstance(X, ShardRows)
+    always = float(problem.bytes_needed(sizes, of_shards))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if isinstance(X, CSR) and is_sparse:

@@ -50,12 +50,15 @@ class Sizes(NamedTuple):
         return max(1, self.n_weights)
 
 
-def bytes_needed(sizes: Sizes) -> int:
+def bytes_needed(sizes: Sizes, of_shards: bool = False) -> int:
     """Return what labels and weights of the rows take, checked, and with a sample drawn of them.
 
     A fit of 1,000,000 rows took 17 bytes a row without weights and 35 with them; 24 and 48 are
     allowed for.
     """
+    if of_shards:  # whose labels are of the smallest type that holds the classes
+        small = np.min_scalar_type(sizes.n_classes - 1).itemsize
+        return sizes.n_rows * (small + 24 * sizes.n_weights)
     return 24 * sizes.n_rows * (1 + sizes.n_weights)
 
 
