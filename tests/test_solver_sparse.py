@@ -259,7 +259,7 @@ def test_the_bound_holds_where_the_solver_stops(C: float) -> None:
 
 
 @pytest.mark.parametrize("tol", [0.5, 0.1, 0.03])
-@pytest.mark.parametrize("C", [0.1, 10.0, 1000.0, 10_000.0])
+@pytest.mark.parametrize("C", [0.1, 10.0, 100.0, 1000.0])
 def test_a_rough_stop_is_as_near_as_it_says(C: float, tol: float) -> None:
     X, y = words(200, 60, 5)
     rough, best = minimize(csr(X), y, 5, C=C, tol=tol), optimum(X, y, 5, C)
