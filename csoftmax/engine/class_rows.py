@@ -297,6 +297,21 @@ class ClassRows:
             self._is_copied[new] = True
         return self._dense, features
 
+    def lines(self, features: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return some (centred) features of all rows, a line for each."""
+        if isinstance(self.X, CSR):
+            slot = np.full(self.n_features, -1)
+            slot[features] = np.arange(len(features))
+            of_entry = slot[self.X.indices]
+            wanted = np.flatnonzero(of_entry >= 0)
+            rows = np.searchsorted(self.X.indptr, wanted, side="right") - 1
+            lines = np.zeros((len(features), self.n_rows))
+            np.add.at(lines, (of_entry[wanted], rows), self.X.data[wanted])
+            return lines
+        dense, slots = self._lines_of(features.astype(np.int32))
+        some: NDArray[np.float64] = dense[slots, : self.n_rows].astype(np.float64)
+        return some
+
     def largest_slopes(
         self, G: Array, counts: Array, dual: tuple[Array, Array | None, Array, float] | None
     ) -> tuple[Array, Array]:

@@ -22,8 +22,9 @@ from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.engine.passes import ABSENT_BIAS
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.descent import named
+from csoftmax.solver.l1_fit import Fit
 from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
-from csoftmax.solver.proximal import Fit, ProximalNewton
+from csoftmax.solver.proximal import ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
 
@@ -345,6 +346,7 @@ class _Heads:
         """Note W and b of a head as its caller wants them."""
         fit, rows, problem = newton.fit, newton.rows, self.problem
         weights = newton.weights() / rows.dtype.type(problem.scale)
+        self.W[h] = 0
         self.W[h].reshape(-1)[fit.support] = weights
         if problem.fit_intercept:
             b, present = fit.c - rows.at_centre(fit.W), rows.shares > 0

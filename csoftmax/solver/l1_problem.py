@@ -103,7 +103,7 @@ def checked_l1_problem(
     if not 0 < ratio <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
     if np.isinf(values).any():
-        raise ValueError("C is inf, expected finite numbers where l1_ratio > 0")
+        raise ValueError("C has inf, expected finite numbers, or inf for every head")
     if not check_number(scale, "scale") > 0:
         raise ValueError(f"scale is {scale}, expected a number > 0")
     if one_row and n_classes != 2:

@@ -81,7 +81,8 @@ def minimize(
         Inverse strength of the penalty, > 0; inf for none.
     l1_ratio : float
         The share of L1 in the penalty, 0 to 1. Above 0 it is ``1/(C_h S) (l1_ratio ||W||_1 +
-        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises; C is finite,
+        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises. Where every C
+        is inf there is no penalty, and it does not matter. Otherwise C is finite,
         and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`, `history_size` and
         `preconditioner` are not used.
     scale : float
@@ -173,7 +174,9 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
-    if check_number(l1_ratio, "l1_ratio") != 0:
+    if not 0 <= check_number(l1_ratio, "l1_ratio") <= 1:
+        raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
+    if l1_ratio != 0 and not _are_inf(C):
         return minimize_l1(
             X, y, n_classes, C=C, l1_ratio=l1_ratio, scale=scale, sample_weight=sample_weight,
             weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
@@ -213,6 +216,13 @@ def minimize(
     if warns and solution.message:
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
     return solution
+
+
+def _are_inf(C: float | ArrayLike) -> bool:
+    try:
+        return bool((np.asarray(C, np.float64) == math.inf).all())
+    except (TypeError, ValueError):  # no numbers, which is said later
+        return False
 
 
 def _run(
