@@ -331,3 +331,20 @@ def test_no_array_of_the_rows_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CSR, "toarray", refuse)
     monkeypatch.setattr(_kernels, "row_pass", refuse)
     assert minimize(csr(X), y, 4).converged.all()
+
+
+def test_an_array_is_made_of_small_tables_and_of_filled_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arguments, "DENSE_BYTES", 1 << 24)
+
+    def rows(n: int, n_features: int, every: int) -> CSR:
+        columns = np.arange(0, n * n_features, every)
+        starts = np.searchsorted(columns, n_features * np.arange(n + 1))
+        return CSR(np.ones(len(columns), np.float32), columns % n_features, starts, n_features)
+
+    assert arguments.is_dense_enough(rows(200, 5, 50), 3)
+    assert not arguments.is_dense_enough(rows(5000, 100, 50), 10)
+    assert arguments.is_dense_enough(rows(5000, 100, 3), 10)
+    assert not arguments.is_dense_enough(rows(5000, 200, 3), 10)
+    assert not arguments.is_dense_enough(rows(50_000, 100, 3), 10)
