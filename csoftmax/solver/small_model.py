@@ -6,6 +6,7 @@ whenever a weight reaches 0. Where the Hessian is small, its factors go to the m
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,14 @@ def is_small(rows: ClassRows, n_weights: int) -> bool:
     """Say whether the Hessian of so many weights costs little."""
     n = n_weights + rows.n_classes
     return bool(n * n * max(rows.n_rows, n) <= MULTIPLICATIONS and n * rows.n_rows <= MOST_NUMBERS)
+
+
+def bytes_needed(n_rows: int, n_weights: int, n_classes: int) -> int:
+    """Return what the Hessian of the most weights that are few takes."""
+    few = min(n_weights, n_rows * n_classes) + n_classes
+    most = min(few, MOST_NUMBERS // n_rows, math.isqrt(MULTIPLICATIONS // n_rows))
+    most = min(most, round(MULTIPLICATIONS ** (1 / 3)))
+    return int(25 * n_rows * most + 24 * most * most)
 
 
 class Hessian:
