@@ -39,6 +39,7 @@ from csoftmax.functional import (
 )
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import History, Metrics
+from csoftmax.slices import train_slices
 from csoftmax.training import SGD, evaluate, train
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_grad",
     "train",
+    "train_slices",
 ]
 
 
