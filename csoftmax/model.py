@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,22 @@ class SoftmaxRegression:
         n_classes = self.n_classes if order is None else len(order)
         labels = as_labels(y, n_samples, n_classes, name=f"{name}.y")
         return reordered(labels, order, class_names, wanted or self.class_names, name)
+
+    def copy(self) -> SoftmaxRegression:
+        """Return a model of its own with the same parameters, names and facts.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> model = cs.SoftmaxRegression(2, 2)
+        >>> twin = model.copy()
+        >>> model.b = [1, 2]
+        >>> twin.b
+        array([0., 0.], dtype=float32)
+        """
+        twin = copy(self)
+        twin._weight, twin._bias = self._weight.copy(), self._bias.copy()
+        return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.

@@ -110,7 +110,7 @@ def test_an_interrupted_run_takes_the_old_pictures_away(
             raise KeyboardInterrupt
         return evaluate(*args)
 
-    monkeypatch.setattr(cs.training, "_evaluate", interrupted)
+    monkeypatch.setattr(cs.training, "evaluate_epoch", interrupted)
     words = command("train", "--data", table, "--label-column", "kind", "--out", out)
     assert main(words) == 130
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv"}
