@@ -112,6 +112,9 @@ class _Part(DataLoader):
 
     rows: NDArray[np.int64]
 
+    def __init__(self, loader: DataLoader) -> None:
+        vars(self).update(vars(loader))
+
     def epoch_order(self) -> NDArray[np.int64]:
         return self.rows
 
@@ -125,10 +128,7 @@ def _slices(
     optimizer: SGD,
     n_threads: int | None,
 ) -> Iterator[Slice]:
-    part = _Part(
-        loader.X, loader.y, loader.batch_size, scale=loader.scale, class_names=loader.class_names,
-        feature_names=loader.feature_names,
-    )  # fmt: skip
+    part = _Part(loader)
     for epoch in range(1, epochs + 1):
         order = _order(loader)
         n, before = len(order), model.trained_with
@@ -141,7 +141,7 @@ def _slices(
             if seen < n:
                 yield Slice(epoch, epoch - 1 + seen / n, *done)
         whole = sums._replace(loss=sums.loss / n, accuracy=sums.accuracy / n)
-        after = None if held is None else evaluate_epoch(model, held, n_threads=n_threads)
+        after = None if held is None else evaluate_epoch(model, held, None, n_threads)
         yield Slice(epoch, float(epoch), *done, whole, after)
 
 

@@ -206,7 +206,7 @@ def train(
                 epoch = _epoch(model, loader, optimizer, None, n_threads)
                 after = None
                 if held is not None:
-                    after = evaluate_epoch(model, held, n_threads=n_threads)
+                    after = evaluate_epoch(model, held, None, n_threads)
                 history.add(epoch, after)
             except BaseException:
                 if len(history) == finished:

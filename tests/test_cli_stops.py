@@ -74,7 +74,7 @@ def test_ctrl_c_at_other_times(
 def test_an_epoch_that_was_interrupted_is_not_in_the_history(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validate, calls = training._evaluate, []
+    validate, calls = training.evaluate_epoch, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)

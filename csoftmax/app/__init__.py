@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 from csoftmax.app.data import Data, Source
 from csoftmax.app.page import PORT, Page
-from csoftmax.app.session import Session
+from csoftmax.app.session import PageSession
 from csoftmax.data import Dataset
 from csoftmax.model import SoftmaxRegression
 
@@ -79,4 +79,4 @@ def serve(
             raise TypeError(f"{name} is a {type(part).__name__}, expected a Dataset")
     whole = test if train is None else train
     data = Data(whole, test, Source(whole.name or "own data", "train, test = ..., ..."))
-    Page(Session(data, model, is_own=True), port=port).show(open_browser)
+    Page(PageSession(data, model, is_own=True), port=port).show(open_browser)

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from csoftmax.app.data import Data
-from csoftmax.app.job import Run
+from csoftmax.app.job import Training
 from csoftmax.app.settings import DEFAULTS, grid
 
 _TEXTS = {
@@ -34,7 +34,7 @@ _TEXTS = {
 }
 
 
-def code_of(data: Data, run: Run | None, lang: str) -> dict[str, str]:
+def code_of(data: Data, run: Training | None, lang: str) -> dict[str, str]:
     """Return {"python", "shell"}: programs that give the same bits as the run."""
     texts = _TEXTS.get(lang, _TEXTS["en"])
     kind = "sgd" if run is None else run.kind

@@ -11,7 +11,7 @@ from typing import Any
 import csoftmax as cs
 from csoftmax.app.job import Job
 from csoftmax.app.safety import Refusal
-from csoftmax.app.session import Session, View
+from csoftmax.app.session import PageSession, View
 
 _DRAWING = threading.Lock()  # Matplotlib draws one picture at a time
 _PASSES: tuple[str, ...] = ("pass", "objective", "estimate", "loss")
@@ -23,7 +23,7 @@ def model_file(view: View) -> bytes:
     return _written("model.safetensors", view.model.save)
 
 
-def history_csv(session: Session) -> bytes:
+def history_csv(session: PageSession) -> bytes:
     """Return the figures of the run as a table: of epochs, of passes, or of each C."""
     job = _job(session)
     if job.run_.kind == "sgd":
@@ -35,7 +35,7 @@ def history_csv(session: Session) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def curves_png(session: Session) -> bytes:
+def curves_png(session: PageSession) -> bytes:
     from csoftmax import draw
 
     job = _job(session)
@@ -72,7 +72,7 @@ def weights_png(view: View) -> bytes:
     return _drawn(lambda path: draw.draw_weights(view.model.W, shape, names, path))
 
 
-def _job(session: Session) -> Job:
+def _job(session: PageSession) -> Job:
     if session.job is None:
         raise Refusal(409, "nothing has been trained yet: start a training first")
     return session.job

@@ -22,7 +22,7 @@ Show = Callable[[cs.SoftmaxRegression, bool], None]  # the model; at once, or wh
 
 
 @dataclass
-class Run:
+class Training:
     """A run as the page sees it: its settings, where it is, and all its figures so far."""
 
     kind: str
@@ -125,14 +125,14 @@ class Control:
         return goes_on
 
 
-Tell = Callable[[Run, str, Any], None]
+Tell = Callable[[Training, str, Any], None]
 
 
 class Job(threading.Thread):
     """One run. It alone changes its model; others see what it shows them."""
 
     def __init__(
-        self, run: Run, data: Data, model: cs.SoftmaxRegression, tell: Tell, show: Show
+        self, run: Training, data: Data, model: cs.SoftmaxRegression, tell: Tell, show: Show
     ) -> None:
         super().__init__(name="csoftmax run", daemon=True)
         self.run_, self.data, self.model = run, data, model

@@ -18,7 +18,7 @@ import uvicorn
 
 from csoftmax.app.safety import LOOPBACK, Guard
 from csoftmax.app.server import App
-from csoftmax.app.session import Session
+from csoftmax.app.session import PageSession
 
 PORT = 8765
 _GRACE = 1  # seconds for requests that are being answered
@@ -36,7 +36,7 @@ class Page:
     """
 
     def __init__(
-        self, session: Session, *, host: str = "127.0.0.1", port: int = PORT,
+        self, session: PageSession, *, host: str = "127.0.0.1", port: int = PORT,
         to_network: bool = False, token: str | None = None,
     ) -> None:  # fmt: skip
         if host not in LOOPBACK and not to_network:

@@ -23,7 +23,7 @@ from csoftmax.app.code import code_of
 from csoftmax.app.data import TEST_SHARE, finite, name_of_upload, suffix_of
 from csoftmax.app.log import event_text
 from csoftmax.app.safety import Json, Refusal, read_body, small_body
-from csoftmax.app.session import SHOWN_EVERY, Session
+from csoftmax.app.session import SHOWN_EVERY, PageSession
 from csoftmax.data import prepare_picture
 
 STATIC = Path(__file__).parent / "static"
@@ -35,7 +35,7 @@ Answer = Callable[[Request], Any]
 class App:
     """The application of one session. `closing` ends its streams."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: PageSession) -> None:
         self.session = session
         self.closing = False
         get, post = self._get, self._post

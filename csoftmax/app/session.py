@@ -18,7 +18,7 @@ import numpy as np
 import csoftmax as cs
 from csoftmax.app import data as sets
 from csoftmax.app.data import Data
-from csoftmax.app.job import Job, Run
+from csoftmax.app.job import Job, Training
 from csoftmax.app.log import Log
 from csoftmax.app.safety import Refusal
 from csoftmax.app.settings import SLOWEST, checked
@@ -35,7 +35,7 @@ class View(NamedTuple):
     data: Data
 
 
-class Session:
+class PageSession:
     """The one session of the program, whatever number of pages is open."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Session:
     # ---- what is told --------------------------------------------------------------------------
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> Training | None:
         return None if self._job is None else self._job.run_
 
     @property
@@ -100,7 +100,7 @@ class Session:
 
     # ---- what a job tells ----------------------------------------------------------------------
 
-    def _tell(self, run: Run, event: str, row: Any) -> None:
+    def _tell(self, run: Training, event: str, row: Any) -> None:
         with self._lock:
             run.add(event, row)
             if event == "status" and not run.is_going_on:
@@ -136,7 +136,7 @@ class Session:
             if not settings.get("resume"):
                 model = self.data.fresh_model(settings["seed"])
             x_end = settings["epochs"] if kind == "sgd" else settings["max_iter"]
-            run = Run(kind, settings, settings.pop("pace"), x_end)
+            run = Training(kind, settings, settings.pop("pace"), x_end)
             job = self._job = Job(run, self.data, model, self._tell, self._show)
             self._view_of(model.copy(), self.data)
             self.log.add("run", run.described())

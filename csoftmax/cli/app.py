@@ -53,7 +53,7 @@ def app(
     """
     try:
         from csoftmax.app.page import Page
-        from csoftmax.app.session import Session
+        from csoftmax.app.session import PageSession
     except ImportError as error:
         raise UserError(str(error)) from None
     with users_mistakes():
@@ -62,7 +62,7 @@ def app(
         saved = None if model is None else load_model(model)
         known = _data(data, test_fraction, saved, given)
         page = Page(
-            Session(known, saved, is_own=data is not None), host=host, port=port,
+            PageSession(known, saved, is_own=data is not None), host=host, port=port,
             to_network=open_to_network,
         )  # fmt: skip
     page.show(not no_browser)
