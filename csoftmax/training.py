@@ -38,6 +38,7 @@ from csoftmax.labelled import (
     check_same_images,
     names_after,
     scale_of,
+    take_facts,
 )
 from csoftmax.model import SoftmaxRegression, is_integer
 from csoftmax.results import Epoch, History, Metrics
@@ -273,7 +274,7 @@ def _epoch(
     started = time.perf_counter()
     if is_integer(features):
         model.scale = scale
-    model.class_names, model.feature_names = names_after(model, loader)
+    take_facts(model, loader)
     model.trained_with = _settings(model, optimizer, batch_size, n_samples)
     loss, n_correct = calls.minibatches(
         calls.StoredRows(as_stored(features, model.dtype), scale, order),
@@ -310,10 +311,12 @@ def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
     """Return what makes the model and its velocities again what they are now."""
     state = [model.W, model.b, *(optimizer.velocities_of(model) or ())]
     before = [array.copy() for array in state]
-    facts = model._scale, model._class_names, model._feature_names, model.trained_with
+    names = "_scale", "_class_names", "_feature_names", "_recipe", "trained_with"
+    facts = [(name, getattr(model, name)) for name in names]
 
     def undo() -> None:
-        model._scale, model._class_names, model._feature_names, model.trained_with = facts
+        for name, fact in facts:
+            setattr(model, name, fact)
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
 
