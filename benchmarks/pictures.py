@@ -19,6 +19,7 @@ import csoftmax as cs
 from csoftmax.data import PictureRecipe, prepare_picture
 
 Pixels = NDArray[np.uint8]
+TRIMMED = "the data set's rule: longest side 28, the box"
 CANVAS, SMALLEST, LARGEST = 280, 100, 220  # pixels: a side of the canvas, of an image on it
 
 
@@ -66,15 +67,10 @@ def ways(recipe: PictureRecipe) -> dict[str, Callable[[Pixels], Pixels]]:
     mnist = replace(recipe, side=20, centre="mass")
     return {
         "the canvas shrunk as it is": shrunk,
-        "white paper, trimmed but not inverted": lambda canvas: (
-            255 - prepare_picture(canvas, recipe).pixels
-        ),
         "MNIST's rule: longest side 20, centre of mass": lambda canvas: (
             prepare_picture(canvas, mnist).pixels
         ),
-        "the data set's rule: longest side 28, the box": lambda canvas: (
-            prepare_picture(canvas, recipe).pixels
-        ),
+        TRIMMED: lambda canvas: prepare_picture(canvas, recipe).pixels,
         "the same of white paper": lambda canvas: prepare_picture(255 - canvas, recipe).pixels,
         "the same of a photo of white paper": lambda canvas: (
             prepare_picture(photo(canvas, random), recipe).pixels
@@ -91,6 +87,7 @@ def accuracies(model: cs.SoftmaxRegression, test: cs.Dataset, n_images: int) -> 
     prepared = {"as they are in the set": images}
     for name, way in ways(recipe).items():
         prepared[name] = np.stack([way(canvas) for canvas in pasted])
+    prepared["white paper, trimmed but not inverted"] = 255 - prepared[TRIMMED]
     return {name: float((model.predict(X) == labels).mean()) for name, X in prepared.items()}
 
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Grey = NDArray[np.float32]
+Array = NDArray[Any]
 
 _MOST = (
     1024  # larger pictures are shrunk first: the things in them have far more pixels than needed
@@ -121,7 +120,7 @@ def check_recipe(recipe: object, n_features: int) -> None:
 class PreparedPicture(NamedTuple):
     """What `prepare_picture` made of a picture, and what it met on the way."""
 
-    pixels: Pixels  # (height, width), as the data set has them
+    pixels: NDArray[np.uint8]  # (height, width), as the data set has them
     inverted: bool  # the things were dark on a bright ground and the data set's are not; or so
     empty: bool  # nothing stood out from the ground
 
@@ -137,7 +136,7 @@ def prepare_picture(picture: NDArray[Any], recipe: PictureRecipe) -> PreparedPic
     Parameters
     ----------
     picture : array of uint8, shape (height, width), (height, width, 3) or (height, width, 4)
-        Grey; red, green, blue; or these and opacity. Colours become their luma, and what is
+        Array; red, green, blue; or these and opacity. Colours become their luma, and what is
         transparent becomes ground: white around dark things, black around bright ones.
     recipe : PictureRecipe
         That of a data set or of a model trained on one: ``model.recipe``.
@@ -199,7 +198,7 @@ def prepare_picture(picture: NDArray[Any], recipe: PictureRecipe) -> PreparedPic
     return PreparedPicture(pixels, inverted, box is None)
 
 
-def _checked(picture: NDArray[Any]) -> Pixels:
+def _checked(picture: NDArray[Any]) -> NDArray[np.uint8]:
     array = np.asarray(picture)
     if array.dtype != np.uint8:
         raise TypeError(f"picture has dtype {array.dtype}, expected uint8")
@@ -213,7 +212,7 @@ def _checked(picture: NDArray[Any]) -> Pixels:
     return array
 
 
-def _grey(picture: Pixels) -> Grey:
+def _grey(picture: NDArray[np.uint8]) -> Array:
     """Return the luma of a picture, shrunk if it is large; what is transparent becomes ground."""
     image = _pillow().fromarray(np.ascontiguousarray(picture))
     factor = math.ceil(max(image.size) / _MOST)
@@ -235,13 +234,13 @@ def _pillow() -> Any:
     return Image
 
 
-def _without_margin(grey: Grey) -> Grey:
+def _without_margin(grey: Array) -> Array:
     """Return a picture without its outermost pixels: scanners and screenshots leave lines there."""
     margin = int(_MARGIN * min(grey.shape))
     return grey[margin : len(grey) - margin, margin : grey.shape[1] - margin]
 
 
-def _ground(grey: Grey, tries: int) -> tuple[Grey, float]:
+def _ground(grey: Array, tries: int) -> tuple[Array, float]:
     """Return how bright the ground is at each pixel, and the standard deviation of its noise.
 
     It is the plane that most of the border agrees with, because light falls off over a sheet of
@@ -266,9 +265,7 @@ def _ground(grey: Grey, tries: int) -> tuple[Grey, float]:
     return np.clip(ground, 0, 255).astype(np.float32), noise
 
 
-def _plane(
-    places: NDArray[np.float64], values: NDArray[np.float64], tries: int
-) -> NDArray[np.float64]:
+def _plane(places: Array, values: Array, tries: int) -> Array:
     """Return the coefficients of the plane that most values lie near: 1, down, across."""
     counts = np.convolve(np.bincount((values / 8).astype(int), minlength=32), [1, 2, 1], "same")
     flat = np.array([8.0 * counts.argmax() + 4, 0, 0])
@@ -280,14 +277,14 @@ def _plane(
     sloped = np.linalg.solve(places[threes], values[threes][..., None])[..., 0]
     planes = np.vstack([flat, sloped[np.abs(sloped[:, 1:]).sum(axis=1) < _STEEPEST]])
     agree = (np.abs(values[:, None] - places @ planes.T) <= _AGREES).sum(axis=0)
-    plane: NDArray[np.float64] = planes[agree.argmax()]  # of equals the first, the flat one
+    plane: Array = planes[agree.argmax()]  # of equals the first, the flat one
     for _ in range(3):
         near = np.abs(values - places @ plane) <= 2 * _AGREES
         plane = np.linalg.lstsq(places[near], values[near], rcond=None)[0]
     return plane
 
 
-def _strength(grey: Grey, ground: Grey, threshold: float) -> tuple[Grey, bool]:
+def _strength(grey: Array, ground: Array, threshold: float) -> tuple[Array, bool]:
     """Return how much pixels stand out, the ground as 0, and whether it is to the dark side.
 
     White or black, what the thing is nearer to than the ground is, becomes 255.
@@ -300,7 +297,7 @@ def _strength(grey: Grey, ground: Grey, threshold: float) -> tuple[Grey, bool]:
     return differs * (255 / np.maximum(255 - ground, 1)), False
 
 
-def _box(strength: Grey, threshold: float) -> tuple[slice, slice] | None:
+def _box(strength: Array, threshold: float) -> tuple[slice, slice] | None:
     """Return the rows and columns of the thing, without specks; None if nothing stands out."""
     stands_out = np.where(strength > threshold, strength, 0)
     height, width = strength.shape
@@ -318,7 +315,7 @@ def _box(strength: Grey, threshold: float) -> tuple[slice, slice] | None:
     return _extent(is_thing.any(axis=1)), _extent(is_thing.any(axis=0))
 
 
-def _parts(cells: Grey) -> list[list[int]]:
+def _parts(cells: Array) -> list[list[int]]:
     """Return the cells that are not 0, counted row by row, in groups of those that touch."""
     width = cells.shape[1]
     rim = (
@@ -338,12 +335,12 @@ def _parts(cells: Grey) -> list[list[int]]:
     return parts
 
 
-def _extent(is_there: NDArray[np.bool_]) -> slice:
+def _extent(is_there: Array) -> slice:
     there = np.flatnonzero(is_there)
     return slice(int(there[0]), int(there[-1]) + 1)
 
 
-def _placed(thing: Grey, recipe: PictureRecipe) -> Grey:
+def _placed(thing: Array, recipe: PictureRecipe) -> Array:
     """Return a trimmed thing scaled and put where the recipe has it."""
     factor = min(
         recipe.side / max(thing.shape),
