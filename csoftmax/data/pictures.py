@@ -191,11 +191,11 @@ def prepare_picture(picture: NDArray[Any], recipe: PictureRecipe) -> PreparedPic
         pixels = strength
     else:
         pixels = grey  # bit by bit: a picture out of such a data set needs nothing
-    pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    stored: Array = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
     if not recipe.dark_ground:
-        pixels = 255 - pixels
+        stored = 255 - stored
     inverted = box is not None and is_dark == recipe.dark_ground
-    return PreparedPicture(pixels, inverted, box is None)
+    return PreparedPicture(stored, inverted, box is None)
 
 
 def _checked(picture: NDArray[Any]) -> NDArray[np.uint8]:
@@ -218,7 +218,7 @@ def _grey(picture: NDArray[np.uint8]) -> Array:
     factor = math.ceil(max(image.size) / _MOST)
     if factor > 1:
         image = image.reduce((min(factor, image.width), min(factor, image.height)))
-    grey = np.asarray(image.convert("L"), np.float32)
+    grey: Array = np.asarray(image.convert("L"), np.float32)
     if image.mode == "RGBA":
         opacity = np.asarray(image.getchannel("A"), np.float32) / 255
         behind = 0 if (grey * opacity).sum() > 127.5 * opacity.sum() else 255
@@ -335,7 +335,7 @@ def _parts(cells: Array) -> list[list[int]]:
     return parts
 
 
-def _extent(is_there: Array) -> slice:
+def _extent(is_there: Any) -> slice:
     there = np.flatnonzero(is_there)
     return slice(int(there[0]), int(there[-1]) + 1)
 
