@@ -32,6 +32,8 @@ export const send = (path, file, headers = {}) =>
 
 let hiding = 0;
 
+$("#toast").addEventListener("click", () => { $("#toast").className = "toast"; });
+
 /** Show a sentence for a while; an error is shown longer, and read out at once. */
 export function say(sentence, bad = false) {
   const toast = $("#toast");
@@ -39,7 +41,7 @@ export function say(sentence, bad = false) {
   toast.className = bad ? "toast bad shown" : "toast shown";
   toast.textContent = sentence;
   clearTimeout(hiding);
-  hiding = setTimeout(() => { toast.className = "toast"; toast.textContent = ""; }, bad ? 12000 : 4000);
+  hiding = setTimeout(() => { toast.className = "toast"; toast.textContent = ""; }, bad ? 9000 : 3500);
 }
 
 /** Run what a person asked for; a refusal is told to them. Returns its value, or null. */
@@ -49,7 +51,7 @@ export async function tell(work) {
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     const lead = t(`refused.${error.status}`);
-    say(lead.startsWith("refused.") ? error.message : `${lead} ${error.message}`, true);
+    say(lead.startsWith("refused.") ? error.message : lead + error.message, true);
     return null;
   }
 }

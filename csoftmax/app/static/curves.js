@@ -67,14 +67,16 @@ class Chart {
       : {time: false, range: [0, run.kind === "sgd" ? run.x_end : null]};
     if (run.kind === "lbfgs") x.range = (u, low, high) => [0, Math.max(5, high ?? 0)];
     const tick = spec.unit === percent ? (v) => percent(v, 0) : short;
+    const decades = {splits: (u, at, low, high) => powersOfTen(low, high)};
+    const whole = {incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]};
     return {
       width: Math.max(200, this.plot.clientWidth), height: 200, padding: [10, 10, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "csoftmax"}, drag: {x: false, y: false}, points: {size: 8}},
-      scales: {x, y: spec.log ? {distr: 3} : {range: (u, low, high) => padded(low, high, spec)}},
+      scales: {x, y: spec.log ? {distr: 3, range: (u, low, high) => aroundDecades(low, high)} : {range: (u, low, high) => padded(low, high, spec)}},
       axes: [
-        {...axis, size: 28, values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v)))},
-        {...axis, size: 52, values: (u, ticks) => ticks.map((v) => (v === null ? "" : tick(v)))},
+        {...axis, size: 28, ...(spec.logX ? decades : whole), values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v)))},
+        {...axis, size: 52, ...(spec.log ? decades : {}), values: (u, ticks) => ticks.map((v) => (v === null ? "" : tick(v)))},
       ],
       series: [{}, ...spec.series.map(([, colour, marked]) => ({
         stroke: css(colour), width: marked ? 2.25 : 1.5, spanGaps: true,
@@ -117,6 +119,21 @@ function sweepRange(run) {
   const low = Math.min(...Cs);
   const high = Math.max(...Cs);
   return Cs.length > 1 ? [low / 1.2, high * 1.2] : (u, a, b) => [(a ?? 1) / 2, (b ?? 1) * 2];
+}
+
+/** The powers of ten in a range, every second or third of them where there are many. */
+function powersOfTen(low, high) {
+  const first = Math.ceil(Math.log10(low) - 1e-9);
+  const last = Math.floor(Math.log10(high) + 1e-9);
+  const by = Math.max(1, Math.ceil((last - first) / 5));
+  const out = [];
+  for (let e = first; e <= last; e += by) out.push(10 ** e);
+  return out;
+}
+
+function aroundDecades(low, high) {
+  if (!(low > 0)) return [1e-6, 1];
+  return [10 ** Math.floor(Math.log10(low) - 0.05), 10 ** Math.ceil(Math.log10(high) + 0.05)];
 }
 
 function padded(low, high, spec) {

@@ -36,15 +36,20 @@ const MINUS = "\u2212";
 const known = (x) => typeof x === "number" && Number.isFinite(x);
 
 export const fixed = (x, digits = 3) => (known(x) ? x.toFixed(digits).replace("-", MINUS) : "–");
-export const percent = (x, digits = 1) => (known(x) ? `${(100 * x).toFixed(digits)} %` : "–");
+export const percent = (x, digits = 1) => (known(x) ? `${(100 * x).toFixed(digits)}${language() === "zh" ? "" : " "}%` : "–");
 export const count = (n) => n.toLocaleString(language() === "zh" ? "zh-CN" : "en");
 
-/** Three digits, or a power of ten where it is very small or large. */
+/** A whole power of ten, set as 10⁻⁴. */
+const power = (exponent) => `10${String(exponent).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)])}`;
+
+/** Three digits, with a power of ten where it is very small or large. */
 export function short(x) {
   if (!known(x)) return "–";
   const size = Math.abs(x);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) {
-    return x.toExponential(1).replace("e-", `e${MINUS}`).replace("e+", "e").replace(/^-/, MINUS);
+    const [digits, exponent] = x.toExponential(1).split("e");
+    const ten = power(Number(exponent));
+    return Number(digits) === 1 ? ten : `${digits.replace("-", MINUS)} × ${ten}`;
   }
   return String(Number(x.toPrecision(3))).replace("-", MINUS);
 }

@@ -53,6 +53,7 @@ function show() {
     const {height, width} = state.data.picture;
     paintGrey($("#sees"), new Uint8Array(height * width));
   }
+  $("#try .to-why").hidden = !found;
   document.body.dataset.predicted = first < 0 ? "" : names[first];
   bars($("#bars"), found ? found.probabilities : null, found?.label ?? null);
   const note = !found ? null : found.note ? t(`note.${found.note}`) : found.inverted ? t("note.inverted")

@@ -60,7 +60,7 @@ function loss(answer) {
   return el("li", {}, el("p", {}, maths("l = −log ŷ_y"), el("span", {className: "soft", textContent: ` ${t("formula.loss")}`})),
     given ? null : el("p", {className: "soft", textContent: t("formula.noloss")}),
     ...labels.map((j) => el("p", {className: "worked"}, `${t(given ? "formula.is" : "formula.if", name(j))} `,
-      maths(`−log ${fixed(answer.probabilities[j], 4)} = ${fixed(given ? answer.loss : -Math.log(answer.probabilities[j]), 3)}`))));
+      maths(`−log ${short(answer.probabilities[j])} = ${fixed(given ? answer.loss : -Math.log(answer.probabilities[j]), 3)}`))));
 }
 
 /** The three steps as a list, with the numbers of an answer of /why or /predict. */

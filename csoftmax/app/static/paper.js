@@ -133,8 +133,6 @@ function ring(point) {
 function pointers() {
   paper.addEventListener("pointerdown", (event) => {
     if (event.button > 0) return;
-    event.preventDefault();
-    paper.focus({preventScroll: true});
     paper.setPointerCapture(event.pointerId);
     const point = where(event);
     put(point);

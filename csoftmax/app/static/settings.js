@@ -17,13 +17,15 @@ const FIELDS = {
     more: [["l1_ratio", 0, 0, 1], ["max_iter", 1000, 1, 1e6, true]],
   },
   sweep: {
-    first: [["C_from", 1e-6, 0, Infinity], ["C_to", 1e5, 0, Infinity], ["C_number", 12, 2, 100, true]],
-    more: [["l1_ratio", 0, 0, 1]],
+    first: [["C_from", 1e-4, 0, Infinity], ["C_to", 10, 0, Infinity], ["C_number", 11, 2, 100, true]],
+    more: [["tol", 1e-3, 0, 1], ["l1_ratio", 0, 0, 1]],
   },
 };
 
 let kind = "sgd";
 const kept = {sgd: {}, lbfgs: {}, sweep: {}};  // what a person has typed, by kind
+
+const plain = (x) => (typeof x === "number" && x > 0 && x < 1e-4 ? x.toExponential() : String(x));
 
 function field([name, first, least, most, whole]) {
   const id = `set-${name}`;
@@ -33,7 +35,7 @@ function field([name, first, least, most, whole]) {
   const isSwitch = typeof first === "boolean";
   const input = isSwitch
     ? el("input", {type: "checkbox", id, checked: value})
-    : el("input", {type: "number", id, value: String(value), min: String(least), step: whole ? "1" : "any",
+    : el("input", {type: "number", id, value: plain(value), min: String(least), step: whole ? "1" : "any",
       max: most === Infinity ? null : String(most), inputMode: "decimal", required: true});
   input.setAttribute("aria-describedby", `${id}-hint`);
   input.addEventListener("input", () => {
@@ -91,10 +93,10 @@ export function settings() {
     return null;
   }
   if (kind !== "sweep") return {kind, ...out};
-  const {C_from: low, C_to: high, C_number: n, l1_ratio} = out;
-  if (low === 1e-6 && high === 1e5) return {kind, Cs: n, l1_ratio};  // the values of the command line
+  const {C_from: low, C_to: high, C_number: n, tol, l1_ratio} = out;
+  if (low === 1e-6 && high === 1e5) return {kind, Cs: n, tol, l1_ratio};  // the values of the command line
   const Cs = Array.from({length: n}, (_, i) => Number((low * (high / low) ** (i / (n - 1))).toPrecision(4)));
-  return {kind, Cs: [...new Set(Cs)].sort((a, b) => a - b), l1_ratio};
+  return {kind, Cs: [...new Set(Cs)].sort((a, b) => a - b), tol, l1_ratio};
 }
 
 /** One line of what is set, for a phone's width. */

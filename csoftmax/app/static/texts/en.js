@@ -8,7 +8,7 @@ export default {
   "theme": "Switch between light and dark",
   "close": "Close",
 
-  "transport.label": "Training", "progress": "Progress of the training",
+  "transport.label": "Training controls", "progress": "Progress of the training",
   "start": "Start training", "again": "Train again", "pause": "Pause", "resume": "Resume",
   "step": "One step", "step.hint": "One step: train a little and pause",
   "stop": "Stop", "stop.hint": "Stop: end this training, keep what it has learnt",
@@ -43,7 +43,7 @@ export default {
   "kind.lbfgs.hint": "L-BFGS: each pass reads all examples; it ends close to the best weights and says how close.",
   "kind.sweep.hint": "Train to the optimum for many C. The one that does best on a fifth of the training data, held out, is kept.",
   "more": "More settings",
-  "field.epochs": "Epochs", "field.epochs.hint": "Times through the training data",
+  "field.epochs": "Epochs", "field.epochs.hint": "Times through the data",
   "field.lr": "Learning rate", "field.lr.hint": "How far each step goes",
   "field.batch_size": "Batch size", "field.batch_size.hint": "Examples for each step",
   "field.momentum": "Momentum", "field.momentum.hint": "Share of the last step that is kept",
@@ -67,7 +67,7 @@ export default {
   "hello.table": "Softmax regression gives each class one weight per feature. A row is multiplied by them and summed up: the class with the largest sum wins. Training finds the weights.",
   "hello.steps": ["Press “Start training”: it takes a few seconds.", "Watch the curves, and the weights below them.", "Draw a piece of clothing, even while it learns."],
   "hello.steps.table": ["Press “Start training”: it takes a few seconds.", "Watch the curves, and the strongest features below them.", "Look at single rows: what the model says, and why."],
-  "curve.accuracy": "Accuracy", "curve.accuracy.hint": "Share of examples put rightly",
+  "curve.accuracy": "Accuracy", "curve.accuracy.hint": "Share of examples named rightly",
   "curve.loss": "Loss", "curve.loss.hint": "Surprise at the right class",
   "curve.objective": "Objective", "curve.objective.hint": "Loss plus penalty: what is made as small as can be",
   "curve.estimate": "Distance to the optimum", "curve.estimate.hint": "Estimated; each line is a factor of ten",
@@ -75,7 +75,7 @@ export default {
   "curve.sweep.loss": "Loss against C", "curve.sweep.loss.hint": "Lower is better",
   "curve.selected": "Features in use", "curve.selected.hint": "With a weight that is not 0",
   "series.train": "Training", "series.test": "Test", "series.held": "Held out", "series.objective": "Objective", "series.estimate": "Distance", "series.selected": "Features",
-  "weights": "Weights", "weights.hint": "One picture for each class: where bright pixels speak for it, and where against it.",
+  "weights": "Weights", "weights.hint": "One picture for each class: bright pixels on blue speak for it, on orange against it.",
   "weights.of": (name) => `Weights of ${name}`, "weights.more": (n) => `and ${n} more classes`,
   "features": "Features that speak most", "features.hint": "The largest weights of one class. A feature's weight counts as many times as its value is large.",
   "for": "for it", "against": "against it", "none": "None.",
@@ -134,5 +134,5 @@ export default {
 
   "gone.title": "The program has ended.", "gone": "Start it again in the terminal and open the address that it prints:",
   "error.gone": "The program does not answer.", "error.status": (status) => `The program refused (${status}).`,
-  "refused.403": "Not allowed.", "refused.409": "Not now.", "refused.413": "Too large.", "refused.415": "Not a picture.", "refused.422": "That does not fit.",
+  "refused.403": "Not allowed: ", "refused.409": "Not now: ", "refused.413": "Too large: ", "refused.415": "Not a picture: ", "refused.422": "That does not fit: ",
 };

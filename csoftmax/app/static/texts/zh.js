@@ -9,7 +9,7 @@ export default {
   "theme": "切换浅色与深色",
   "close": "关闭",
 
-  "transport.label": "训练", "progress": "训练进度",
+  "transport.label": "训练控制", "progress": "训练进度",
   "start": "开始训练", "again": "重新训练", "pause": "暂停", "resume": "继续",
   "step": "走一步", "step.hint": "走一步：训练一小段后暂停",
   "stop": "停止", "stop.hint": "停止：结束这次训练，保留已学到的权重",
@@ -76,7 +76,7 @@ export default {
   "curve.sweep.loss": "损失随C的变化", "curve.sweep.loss.hint": "越低越好",
   "curve.selected": "用到的特征", "curve.selected.hint": "权重不为0的特征个数",
   "series.train": "训练", "series.test": "测试", "series.held": "验证", "series.objective": "目标函数", "series.estimate": "差距", "series.selected": "特征",
-  "weights": "权重", "weights.hint": "每个类别一张图：亮的像素落在哪里支持它，落在哪里反对它。",
+  "weights": "权重", "weights.hint": "每个类别一张图：亮像素落在蓝色处支持它，落在橙色处反对它。",
   "weights.of": (name) => `${name}的权重`, "weights.more": (n) => `另有${n}个类别`,
   "features": "最有分量的特征", "features.hint": "某一类别最大的权重。特征的值越大，它的权重就越起作用。",
   "for": "支持", "against": "反对", "none": "无。",
@@ -120,7 +120,7 @@ export default {
   "shot.right": (label, predicted, p) => `${label}，判断正确，概率${p}`, "shot.wrong": (label, predicted, p) => `${label}，被当成${predicted}，概率${p}`,
   "classes.title": "逐类看", "classes.hint": "查准率：判为此类的样本中有多少确实是。查全率：此类样本中有多少被找出。",
   "classes.class": "类别", "classes.precision": "查准率", "classes.recall": "查全率", "classes.n": "样本数",
-  "calibration": "它的百分比可信吗？", "calibration.hint": "它给出80 %的那些，真有80 %正确吗？落在虚线上就是；低于虚线，就是过于自信。",
+  "calibration": "它的百分比可信吗？", "calibration.hint": "它给出80%的那些，真有80%正确吗？落在虚线上就是；低于虚线，就是过于自信。",
   "calibration.x": "模型给出的概率", "calibration.y": "纵轴：正确的比例。圆点越大，样本越多。",
   "calibration.label": (bins) => `可靠性图：${bins}`, "calibration.bin": (p, share, n) => `给出${p}，${n}个中正确${share}`,
 
@@ -135,5 +135,5 @@ export default {
 
   "gone.title": "程序已经结束。", "gone": "请在终端里重新启动，并打开它显示的网址：",
   "error.gone": "程序没有应答。", "error.status": (status) => `程序拒绝了请求（${status}）。`,
-  "refused.403": "不允许。", "refused.409": "现在不行。", "refused.413": "太大了。", "refused.415": "这不是图片。", "refused.422": "不合要求。",
+  "refused.403": "不允许：", "refused.409": "现在不行：", "refused.413": "太大了：", "refused.415": "这不是图片：", "refused.422": "不合要求：",
 };
