@@ -70,12 +70,12 @@ class Chart {
     const decades = {splits: (u, at, low, high) => powersOfTen(low, high)};
     const whole = {incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]};
     return {
-      width: Math.max(200, this.plot.clientWidth), height: 200, padding: [10, 10, 0, 0],
+      width: Math.max(200, this.plot.clientWidth), height: 200, padding: [10, 16, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "csoftmax"}, drag: {x: false, y: false}, points: {size: 8}},
       scales: {x, y: spec.log ? {distr: 3, range: (u, low, high) => aroundDecades(low, high)} : {range: (u, low, high) => padded(low, high, spec)}},
       axes: [
-        {...axis, size: 28, ...(spec.logX ? decades : whole), values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v)))},
+        {...axis, size: 28, space: 36, ...(spec.logX ? decades : whole), values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v)))},
         {...axis, size: 52, ...(spec.log ? decades : {}), values: (u, ticks) => ticks.map((v) => (v === null ? "" : tick(v)))},
       ],
       series: [{}, ...spec.series.map(([, colour, marked]) => ({

@@ -42,7 +42,7 @@ function line(from, to) {
   }
 }
 
-/** Fill what is enclosed around a point, soft edges included. */
+/** Fill what is enclosed around a point, and the soft edge of its outline. */
 function fill({x, y}) {
   const {width, height} = paper;
   const image = ink.getImageData(0, 0, width, height);
@@ -63,6 +63,15 @@ function fill({x, y}) {
     if (column < width - 1) todo.push(i + 1);
     todo.push(i - width, i + width);
   }
+  const between = (i) => level(i) > Math.min(of, grey) && level(i) < Math.max(of, grey);
+  const edge = [];
+  for (let i = 0; i < seen.length; i++) {
+    if (!seen[i]) continue;
+    for (const by of [-2 * width, -width, -2, -1, 1, 2, width, 2 * width]) {
+      if (i + by >= 0 && i + by < seen.length && !seen[i + by] && between(i + by)) edge.push(i + by);
+    }
+  }
+  for (const i of edge) pixels[i] = value;
   seen.forEach((is, i) => { if (is) pixels[i] = value; });
   ink.putImageData(image, 0, 0);
 }

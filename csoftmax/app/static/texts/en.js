@@ -67,7 +67,7 @@ export default {
   "hello.table": "Softmax regression gives each class one weight per feature. A row is multiplied by them and summed up: the class with the largest sum wins. Training finds the weights.",
   "hello.steps": ["Press “Start training”: it takes a few seconds.", "Watch the curves, and the weights below them.", "Draw a piece of clothing, even while it learns."],
   "hello.steps.table": ["Press “Start training”: it takes a few seconds.", "Watch the curves, and the strongest features below them.", "Look at single rows: what the model says, and why."],
-  "curve.accuracy": "Accuracy", "curve.accuracy.hint": "Share of examples named rightly",
+  "curve.accuracy": "Accuracy", "curve.accuracy.hint": "Share of examples it gets right",
   "curve.loss": "Loss", "curve.loss.hint": "Surprise at the right class",
   "curve.objective": "Objective", "curve.objective.hint": "Loss plus penalty: what is made as small as can be",
   "curve.estimate": "Distance to the optimum", "curve.estimate.hint": "Estimated; each line is a factor of ten",

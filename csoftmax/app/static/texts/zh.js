@@ -19,7 +19,7 @@ export default {
   "status.paused": "已暂停", "status.done": "完成", "status.done.in": (s) => `完成，用时${s}秒`, "status.stopped": "已停止", "status.failed": "出错",
   "said.done": (p) => `训练完成，测试精度${p}。`,
   "number.epoch": "迭代周期", "number.loss": "训练损失", "number.train": "训练精度", "number.test": "测试精度",
-  "number.pass": "遍历轮数", "number.objective": "目标函数", "number.estimate": "离最优解", "number.C": "C的个数", "number.best": "最佳C",
+  "number.pass": "遍历轮数", "number.objective": "目标函数", "number.estimate": "距最优解", "number.C": "C的个数", "number.best": "最佳C",
 
   "setup": "设置",
   "summary.sgd": (s) => `${s.epochs}个迭代周期，学习率${s.lr}`,
