@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,6 +103,7 @@ class Stream:
             headers["Last-Event-ID"] = str(after)
         self._connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=PATIENCE)
         self._connection.request("GET", "/events", headers=headers)
+        self._socket = self._connection.sock
         self._answer = self._connection.getresponse()
         assert self._answer.status == 200
         self.events: list[Event] = []
@@ -138,8 +141,9 @@ class Stream:
                     if wanted(event):
                         return event
                 n = len(self.events)
-                assert self.is_open, self.events[-3:]
-                assert self._changed.wait(PATIENCE), self.events[-3:]
+                names = [event.name for event in self.events[-9:]]
+                assert self.is_open, names
+                assert self._changed.wait(PATIENCE), names
 
     def named(self, *names: str) -> list[Event]:
         return [event for event in self.events if event.name in names]
@@ -149,10 +153,11 @@ class Stream:
         assert not self.is_open
 
     def close(self) -> None:
-        if self._connection.sock is not None:
-            self._connection.sock.close()
-        self._answer.close()
+        with contextlib.suppress(OSError):  # it has been closed by the server
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(PATIENCE)
+        self._answer.close()
+        self._connection.close()
 
 
 @contextmanager
@@ -161,7 +166,7 @@ def served(
 ) -> Iterator[tuple[Page, Client]]:
     """A page on a free port, with one client; the sample of Fashion-MNIST if no data are given."""
     session = PageSession(data or sets.known(sets.SAMPLE), model, is_own=data is not None)
-    with Page(session, port=0, **options) as page:
+    with Page(session, **{"port": 0, **options}) as page:
         yield page, Client(page.port, page.token)
 
 

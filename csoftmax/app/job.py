@@ -192,10 +192,15 @@ def run_slices(job: Job) -> bool:
                 "epoch": part.epoch, "train_loss": whole.loss, "train_accuracy": whole.accuracy,
                 "test_loss": after.loss, "test_accuracy": after.accuracy,
             })  # fmt: skip
-            if not math.isfinite(whole.loss):
-                raise ValueError("training diverged: try a smaller learning rate, or features "
-                                 "scaled to about -1..1")  # fmt: skip
-            if part.epoch == settings["epochs"]:
+            is_last = part.epoch == settings["epochs"]
+            # at the end as the command line: worse than guessing is not what training is for
+            most = 2 * math.log(job.model.n_classes) if is_last else math.inf
+            if not whole.loss < most:
+                raise ValueError(
+                    f"training diverged: the loss is {whole.loss:.4g} nats; try a smaller learning "
+                    "rate, or features scaled to about -1..1"
+                )
+            if is_last:
                 return True
         if not job.control.go_on():
             return False

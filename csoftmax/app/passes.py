@@ -13,7 +13,7 @@ from csoftmax import solver
 from csoftmax.app.job import Job
 from csoftmax.core.checks import as_features
 from csoftmax.data.split import held_out_rows
-from csoftmax.labelled import names_after, scale_of
+from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
 from csoftmax.solver.l1 import minimize_l1
@@ -87,8 +87,7 @@ class _Fit:
         self.l1_ratio: float = job.run_.settings["l1_ratio"]
         if is_integer(self.data.X):
             self.model.scale = self.scale
-        names = names_after(self.model, self.data)
-        self.model.class_names, self.model.feature_names = names
+        take_facts(self.model, self.data)
 
     def to_optimum(self, C: float, start: tuple[Array, Array] | None = None) -> bool:
         """Minimise for one C, telling of each pass; False if it was stopped."""

@@ -22,7 +22,7 @@ from csoftmax.app import downloads, look, pictures, why
 from csoftmax.app.code import code_of
 from csoftmax.app.data import TEST_SHARE, finite, name_of_upload, suffix_of
 from csoftmax.app.log import event_text
-from csoftmax.app.safety import Json, Refusal, read_body, small_body
+from csoftmax.app.safety import Json, Refusal, drain, read_body, small_body
 from csoftmax.app.session import SHOWN_EVERY, PageSession
 from csoftmax.data import prepare_picture
 
@@ -70,8 +70,8 @@ class App:
                 post("/model", self.model),
             ],
             exception_handlers={
-                Refusal: _refused, ValueError: _refused, TypeError: _refused, KeyError: _refused,
-                MemoryError: _refused, HTTPException: _refused, Exception: _refused,
+                Refusal: _refused, ValueError: _refused, MemoryError: _refused,
+                HTTPException: _refused, Exception: _refused,
             },
         )  # fmt: skip
 
@@ -194,6 +194,11 @@ class App:
         self, request: Request, suffix: str, most: int, read: Callable[[Path], Any]
     ) -> Any:
         """Keep a body as a file of our own naming while it is read."""
+        try:
+            self.session.refuse_while_running()
+        except Refusal:
+            await drain(request.receive)
+            raise
         with tempfile.TemporaryDirectory(dir=self.session.folder.name) as folder:
             path = Path(folder) / f"upload{suffix}"
             with open(path, "wb") as file:
@@ -239,7 +244,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         sentence = "there is no such page" if error.status_code == 404 else error.detail
         return Json({"error": sentence}, error.status_code, error.headers)
-    if isinstance(error, (ValueError, TypeError)):
+    if isinstance(error, ValueError):
         return Json({"error": str(error)}, 422)
     if isinstance(error, MemoryError):
         return Json({"error": "there is not enough memory for this"}, 413)

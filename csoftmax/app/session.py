@@ -126,12 +126,12 @@ class PageSession:
         ------
         Refusal
             While another one goes on.
-        ValueError, TypeError
+        ValueError
             For settings that do not fit.
         """
         kind, settings = checked(given)
         with self._lock:
-            self._refuse_while_running()
+            self.refuse_while_running()
             model = self.view.model.copy()
             if not settings.get("resume"):
                 model = self.data.fresh_model(settings["seed"])
@@ -168,7 +168,7 @@ class PageSession:
         """Stop the run and forget it and its model."""
         self.stop()
         with self._lock:
-            self._refuse_while_running()
+            self.refuse_while_running()
             seed = 0 if self.run is None else self.run.settings["seed"]
             self._job = None
             self._view_of(self.data.fresh_model(seed), self.data)
@@ -182,14 +182,15 @@ class PageSession:
             job.control.stop()
             job.join(_PATIENCE)
 
-    def _refuse_while_running(self) -> None:
+    def refuse_while_running(self) -> None:
+        """Raise Refusal while a run goes on: it uses the data and the model."""
         if self.run is not None and self.run.is_going_on:
             raise Refusal(409, "a training is running: stop it first")
 
     def choose(self, name: Any) -> dict[str, Any]:
         """Take other data, of those that need no upload."""
         with self._lock:
-            self._refuse_while_running()
+            self.refuse_while_running()
         if name == sets.START and self._own is not None:
             return self._take(self._own)
         return self._take(sets.known(name))
@@ -200,7 +201,7 @@ class PageSession:
 
     def _take(self, data: Data) -> dict[str, Any]:
         with self._lock:
-            self._refuse_while_running()
+            self.refuse_while_running()
             self.data, self._job = data, None
             self._view_of(data.fresh_model(0), data)
             described = self._described_data()
@@ -218,7 +219,7 @@ class PageSession:
         if not np.isfinite(model.W).all() or not (model.b < np.inf).all():
             raise ValueError("the model has weights that are not finite: its training diverged")
         with self._lock:
-            self._refuse_while_running()
+            self.refuse_while_running()
             self.data, self._job = self.data.for_model(model), None
             self._view_of(model, self.data)
             self.log.add("run", None)

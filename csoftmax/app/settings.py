@@ -32,7 +32,7 @@ def checked(given: Any) -> tuple[str, dict[str, Any]]:
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         For a setting that is unknown or out of its range: the message names it.
     """
     if not isinstance(given, dict):
@@ -88,7 +88,7 @@ def _one(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, expected true or false")
         return value
-    return finite(value, name, -math.inf, math.inf)  # the optimizer says what it takes
+    return finite(value, name, -1e300, 1e300)  # the optimizer says what it takes
 
 
 def _C(value: Any) -> float:
