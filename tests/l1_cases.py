@@ -34,16 +34,20 @@ def l1_table(n: int = 120, f: int = 8, k: int = 3, seed: int = 0) -> tuple[Array
 def judged(
     X: Array, y: Array, W: Array, b: Array, l1: float, l2: float, weight: Array | None = None
 ) -> Judged:
-    """Evaluate ``1/S sum_i s_i loss_i + l1 ||W||_1 + l2 / 2 ||W||^2``, written down in float64."""
+    """Evaluate ``1/S sum_i s_i loss_i + l1 ||W||_1 + l2 / 2 ||W||^2``, written down in float64.
+
+    y are labels, or a row of probabilities for each row of X.
+    """
     s = np.ones(len(y)) if weight is None else np.asarray(weight, float)
     s = s / s.sum()
     logits = X @ W + b
     logits -= logits.max(axis=1, keepdims=True)
     p = np.exp(logits)
     total = p.sum(axis=1)
-    losses = np.log(total) - logits[np.arange(len(y)), y]
+    target = np.eye(len(b))[y] if y.ndim == 1 else y
+    losses = np.log(total) - (target * logits).sum(axis=1)
     p /= total[:, None]
-    p[np.arange(len(y)), y] -= 1
+    p -= target
     p *= s[:, None]
     value = float(s @ losses) + l1 * np.abs(W).sum() + l2 / 2 * (W**2).sum()
     return Judged(W, b, value, X.T @ p, p.sum(axis=0))

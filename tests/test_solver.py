@@ -12,9 +12,10 @@ from solver_cases import objective, optimum, same_bits, table
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import csoftmax as cs
+from csoftmax.engine.passes import ABSENT_BIAS
 from csoftmax.solver import minimize
 from csoftmax.solver.arguments import checked_problem
-from csoftmax.solver.problem import ABSENT_BIAS, Problem
+from csoftmax.solver.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -1,4 +1,4 @@
-"""Labelled rows by their classes: what the proximal Newton keeps of them between its steps.
+"""Rows and their targets by classes: what the proximal Newton keeps of them between its steps.
 
 The logits Z stay from step to step, so a step along a direction delta needs no pass over X. X is
 read for gradients, and coordinate descent reads columns of it.
@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from csoftmax import _kernels
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
+from csoftmax.engine.passes import ABSENT_BIAS, SUM_ROWS, mass_of_classes
 from csoftmax.rows.base import Stored, blocks
 
 Array = NDArray[Any]
 
-ABSENT_BIAS = -1e4  # of a class that no row has: its probability is 0
-
 PADDED_TO = 128  # rows; LOGIT_ROWS of the kernels
-# So many rows of an array are summed in the compute type before their sum joins a total in float64.
-SUM_ROWS = 1024
 
 
 class Coordinates(NamedTuple):
@@ -46,12 +43,13 @@ class Bias(NamedTuple):
 
 
 class ClassRows:
-    """Rows, their labels and weights; the arrays of all rows by their classes.
+    """Rows, their targets and weights; the arrays of all rows by their classes.
 
     Parameters
     ----------
     X : CSR or array (n_rows, n_features), as `csoftmax.rows.base.as_stored` gives it
-    y : int64 array (n_rows,), checked
+    target : int64 array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
+        Checked.
     n_classes : int
     weight : float64 array (n_rows,) > 0, or None
     dtype : float32 or float64
@@ -77,26 +75,26 @@ class ClassRows:
     def __init__(
         self,
         X: Stored,
-        y: NDArray[np.int64],
+        target: Array,
         n_classes: int,
         weight: NDArray[np.float64] | None,
         dtype: np.dtype[Any],
         centred: bool,
         n_threads: int,
     ) -> None:
-        self.X, self.y, self.weight, self.n_threads = X, y, weight, n_threads
+        self.X, self.weight, self.n_threads = X, weight, n_threads
+        self.y = target if target.ndim == 1 else target.argmax(axis=1)
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.dtype = n_classes, dtype
         n, ld = self.n_rows, -(-self.n_rows // PADDED_TO) * PADDED_TO
         self.total = float(n) if weight is None else float(weight.sum())
-        mass = np.bincount(y, weight, n_classes)
-        self.shares: NDArray[np.float64] = mass / self.total
+        self.shares = mass_of_classes(target, weight, n_classes) / self.total
         self.share = np.zeros(ld, dtype)
         self.share[:n] = (1.0 if weight is None else weight) / self.total
         self.Z, self.delta, self.P = (np.zeros((n_classes, ld), dtype) for _ in range(3))
         self.R = np.empty((n, -(-n_classes // 16) * 16), dtype)
         self.s = np.zeros(ld, dtype)
-        self._rows = _kernels.LogitRows(self.Z, self.delta, self.P, self.R, y, weight)
+        self._rows = _kernels.LogitRows(self.Z, self.delta, self.P, self.R, self.y, weight)
         self.columns = X.columns(dtype) if isinstance(X, CSR) else None
         self.mean = self._means()
         is_moved = centred and self.columns is None
@@ -106,6 +104,26 @@ class ClassRows:
             self._counts = np.bincount(X.indices, minlength=self.n_features)
         self._slot = np.full(0 if self.columns else X.shape[1], -1, np.int32)
         self._dense = np.empty((0, ld), dtype)
+        self._more: Array | None = None
+        if target.ndim == 2:
+            self._set_probabilities(target)
+
+    def _set_probabilities(self, target: NDArray[np.float64]) -> None:
+        """Note what a row of probabilities t adds to its most probable class as a label y.
+
+        The loss is more by ``(e_y - t) . z``, z being the logits. The slopes are more by what does
+        not depend on the parameters: they are summed once.
+        """
+        self._more = np.zeros_like(self.Z)
+        self.R[:] = 0
+        for some in blocks(self.n_rows, SUM_ROWS):
+            more = -target[some]
+            more[np.arange(len(more)), self.y[some]] += 1
+            self._more[:, some] = more.T
+            self.R[some, : self.n_classes] = more
+        if self.weight is not None:
+            self.R *= self.weight[:, None].astype(self.dtype)
+        self._more_slopes = self._sums()
 
     def null_bias(self) -> NDArray[np.float64]:
         """Return the intercepts that give every row the shares of the labels."""
@@ -141,7 +159,18 @@ class ClassRows:
     def step(self, t: float) -> float:
         """Set P and R to what they are at ``Z + t * delta``; return the mean loss."""
         total: float = self._rows.step(t, self.n_threads)
-        return total / self.total
+        return total / self.total + self._more_loss(t)
+
+    def _more_loss(self, t: float) -> float:
+        more, n = 0.0, self.n_rows
+        for k, of_class in enumerate(() if self._more is None else self._more):
+            weighted = of_class[:n].astype(np.float64)
+            if self.weight is not None:
+                weighted *= self.weight
+            for factor, logits in ((1.0, self.Z[k, :n]), (t, self.delta[k, :n])):
+                if factor:
+                    more += factor * float(weighted @ logits.astype(np.float64))
+        return more / self.total
 
     def accept(self, t: float) -> None:
         """Make ``Z + t * delta`` the new Z."""
@@ -169,16 +198,48 @@ class ClassRows:
         return H
 
     def entropy(self, factor: float, mix: float, v: NDArray[np.float64]) -> float:
-        """Return the mean entropy of ``factor ((1 - mix) p + mix v) + (1 - factor) e_y``."""
+        """Return the mean entropy of ``factor ((1 - mix) p + mix v) + (1 - factor) t``.
+
+        Of labels t is ``e_y``.
+        """
+        if self._more is not None:
+            return self._entropy(self._more, factor, mix, v)
         total: float = self._rows.entropy(factor, mix, v, self.n_threads)
         return total / self.total
+
+    def _entropy(
+        self, e_y_minus_t: Array, factor: float, mix: float, v: NDArray[np.float64]
+    ) -> float:
+        total = 0.0
+        for some in blocks(self.n_rows, SUM_ROWS):
+            q = -e_y_minus_t[:, some].astype(np.float64)
+            q[self.y[some], np.arange(q.shape[1])] += 1
+            q *= 1 - factor
+            q += factor * ((1 - mix) * self.P[:, some] + mix * v[:, None])
+            of_rows = -(q * np.log(np.maximum(q, 1e-300))).sum(axis=0)
+            total += float(self.share[some].astype(np.float64) @ of_rows)
+        return total
 
     # ---- features -----------------------------------------------------------------------------
 
     def gradient(self, bias_gradient: NDArray[np.float64]) -> Array:
         """Return that of the mean loss (n_features, n_classes) at P, of centred features."""
-        G = np.empty((self.n_features, self.n_classes), self.dtype)
+        sums = self._sums()
+        if self._more is not None:
+            sums += self._more_slopes
         if self.columns is not None:
+            return sums
+        sums /= self.total
+        sums -= bias_gradient[:, None] * self.centre
+        return np.ascontiguousarray(sums.T, self.dtype)
+
+    def _sums(self) -> Array:
+        """Return the mean of R times the features (n_features, n_classes) of sparse rows.
+
+        Of an array it is the sum, (n_classes, n_features) in float64.
+        """
+        if self.columns is not None:
+            G = np.empty((self.n_features, self.n_classes), self.dtype)
             calls.sparse_gradient(self.columns, self.R, 1 / self.total, G, self.n_threads)
             return G
         sums = np.zeros((self.n_classes, self.n_features))
@@ -187,9 +248,7 @@ class ClassRows:
             dlogits = np.ascontiguousarray(self.R[some, : self.n_classes].T)
             calls.linear_gradient(calls.StoredRows(self.X[some], 1.0), dlogits, dW, db)
             sums += dW
-        sums /= self.total
-        sums -= bias_gradient[:, None] * self.centre
-        return np.ascontiguousarray(sums.T, self.dtype)
+        return sums
 
     def _means(self) -> NDArray[np.float64]:
         sums = np.zeros(self.n_features)
@@ -241,6 +300,21 @@ class ClassRows:
             self._slot[new] = np.arange(have, len(more))
             self._dense = more
         return self._dense, self._slot[features]
+
+    def lines(self, features: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return some (centred) features of all rows, a line for each."""
+        if isinstance(self.X, CSR):
+            slot = np.full(self.n_features, -1)
+            slot[features] = np.arange(len(features))
+            of_entry = slot[self.X.indices]
+            wanted = np.flatnonzero(of_entry >= 0)
+            rows = np.searchsorted(self.X.indptr, wanted, side="right") - 1
+            lines = np.zeros((len(features), self.n_rows))
+            np.add.at(lines, (of_entry[wanted], rows), self.X.data[wanted])
+            return lines
+        dense, slots = self._lines_of(features.astype(np.int32))
+        some: NDArray[np.float64] = dense[slots, : self.n_rows].astype(np.float64)
+        return some
 
     def largest_slopes(
         self, G: Array, counts: Array, dual: tuple[Array, Array | None, Array, float] | None

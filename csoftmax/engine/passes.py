@@ -31,6 +31,9 @@ SUM_ROWS = 1024
 ALONE_BYTES = 1 << 24
 # What each thread of a pass takes for the parts of X and W that it multiplies.
 PANEL_BYTES = 3 << 20
+# The bias of a class that no row of the head has. Its weights are 0, and the logits of the others
+# sum to 0: their largest is at least 0, so its probability is 0 in either float type.
+ABSENT_BIAS = -1e4
 
 
 def bytes_needed(

@@ -346,8 +346,6 @@ class SoftmaxClassifier(MinibatchClassifier):
         if target.ndim == 2:  # probabilities, with class weights, the solver's copy, and blocks
             others += (2 if target is data.y else 3) * target.nbytes
             others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * math.prod(data.X.shape))
-        if target.ndim == 2 and self._l1_ratio:
-            raise ValueError("y has probabilities, expected labels where l1_ratio > 0")
         start = self._start(data, names)
         task = FitTask(
             data.X, target, len(data.classes), weight, rows, float(self.C), l1_ratio=self._l1_ratio

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import (
     Stored,
     as_features,
-    as_labels,
+    as_labels_or_probabilities,
     check_number,
     check_positive,
     check_threads,
@@ -20,7 +20,9 @@ from csoftmax.core.checks import (
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.rows.memory import MemoryRows
 from csoftmax.solver.arguments import as_heads, as_parameters, as_weight_rows
+from csoftmax.solver.checkpoint import digest_of
 from csoftmax.solver.penalty import Penalty
 
 
@@ -30,6 +32,8 @@ class L1Problem:
 
     Attributes
     ----------
+    y : ndarray
+        Labels, or a row of probabilities for each row of X.
     penalties : list of Penalty
         One for each head, of ``scale * W``.
     weights : float64 array (n_weights, n_rows) or None
@@ -39,7 +43,7 @@ class L1Problem:
     """
 
     X: Stored
-    y: NDArray[np.int64]
+    y: Array
     n_classes: int
     penalties: list[Penalty]
     scale: float
@@ -48,6 +52,15 @@ class L1Problem:
     fit_intercept: bool
     free: NDArray[np.int64]
     n_threads: int
+
+    def fingerprint(self, starts: tuple[Array | None, Array | None], path: bool) -> str:
+        """Return a digest of all that the bits depend on, except tol and max_iter."""
+        settings = (
+            "l1", self.penalties, self.n_classes, self.scale, self.fit_intercept, path,
+            [start is None for start in starts], self.weights is None,
+        )  # fmt: skip
+        arrays = (self.y, self.weights, self.weight_of_head, self.free, *starts)
+        return digest_of(MemoryRows(self.X).fingerprint(), settings, arrays)
 
     def rows(self, r: int) -> ClassRows:
         """Return the rows that a row of weights counts."""
@@ -83,14 +96,14 @@ def checked_l1_problem(
     features = as_features(X)
     n = len(features)
     n_classes = check_positive(n_classes, "n_classes")
-    labels = as_labels(y, n, n_classes)
+    target = as_labels_or_probabilities(y, n, n_classes)
     weights = as_weight_rows(sample_weight, n)
     values, of_head = as_heads(C, weight_of_head, weights)
     ratio = check_number(l1_ratio, "l1_ratio")
     if not 0 < ratio <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
     if np.isinf(values).any():
-        raise ValueError("C is inf, expected finite numbers where l1_ratio > 0")
+        raise ValueError("C has inf, expected finite numbers, or inf for every head")
     if not check_number(scale, "scale") > 0:
         raise ValueError(f"scale is {scale}, expected a number > 0")
     if one_row and n_classes != 2:
@@ -107,7 +120,7 @@ def checked_l1_problem(
         for c, S in zip(values, totals[of_head], strict=True)
     ]
     return L1Problem(
-        as_stored(features, compute_dtype(features)), labels, n_classes, penalties, float(scale),
+        as_stored(features, compute_dtype(features)), target, n_classes, penalties, float(scale),
         weights, of_head, bool(fit_intercept),
         np.array([1]) if one_row else np.arange(n_classes), check_threads(n_threads),
     )  # fmt: skip

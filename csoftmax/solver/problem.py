@@ -20,14 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.lines import Lines
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.passes import ABSENT_BIAS, LocalPasses
 from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
-
-# The bias of a class that no row of the head has. Its weights are 0, and the logits of the others
-# sum to 0: their largest is at least 0, so its probability is 0 in either float type.
-ABSENT_BIAS = -1e4
 
 
 class Sizes(NamedTuple):
