@@ -108,11 +108,17 @@ function summary() {
 
 // ---- the data
 
-const setName = (data) => (data.set && data.set !== "upload" && data.set !== "start" ? t(`set.${data.set}`) : data.name);
+const NAMES = {"Fashion-MNIST": "fashion-mnist", "Fashion-MNIST, sample": "sample"};
+let isUpload = false;
+
+/** Which of the sets the data are. */
+const setOf = (data) => data.set ?? NAMES[data.name] ?? (data.sets.includes("start") && !isUpload ? "start" : "upload");
+
+const setName = (data) => (["upload", "start"].includes(setOf(data)) ? data.name : t(`set.${setOf(data)}`));
 
 function showData() {
   const data = state.data;
-  const now = data.set ?? data.sets[0];
+  const now = setOf(data);
   const sets = data.sets.includes(now) ? data.sets : [...data.sets, now];
   $("#sets").replaceChildren(...sets.map((set) => {
     const input = el("input", {type: "radio", name: "set", value: set, id: `set-of-${set}`, checked: set === now,
@@ -129,8 +135,9 @@ function showData() {
   summary();
 }
 
-async function take(data) {
+async function take(data, uploaded = false) {
   if (data) {
+    isUpload = uploaded;
     state.data = data;
     emit("data", data);
     say(t("data.taken", setName(data)));
@@ -147,7 +154,7 @@ async function upload(file) {
   const column = $("#label-column").value.trim();
   if (column) headers["X-Label-Column"] = encodeURIComponent(column);
   say(t("data.reading", file.name));
-  await take(await tell(() => send("/data", file, headers)));
+  await take(await tell(() => send("/data", file, headers)), true);
 }
 
 /** After a reload, the fields are as the run has them. */

@@ -1,10 +1,11 @@
 // The bar that is always in sight: one main button, step, stop, reset, speed, and how it goes.
 import {$, el, fixed, icon, percent, short} from "./dom.js";
-import {post, tell} from "./api.js";
+import {get, post, tell} from "./api.js";
 import {busy, on, perFrame, state, status} from "./state.js";
 import {t} from "./text.js";
 import {settings} from "./settings.js";
 
+const SLOWEST = 10;  // seconds per update that the server takes
 // seconds per update, from slow to as fast as it goes
 const PACES = [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0];
 
@@ -15,7 +16,8 @@ const control = (what, more = {}) => tell(() => post("/control", {do: what, ...m
 async function begin(more = {}) {
   const chosen = settings();
   if (chosen === null) return null;
-  return tell(() => post("/run", {...chosen, pace: pace(), ...more}));
+  // a sweep has too many updates to wait at each of them
+  return tell(() => post("/run", {...chosen, pace: chosen.kind === "sweep" ? 0 : pace(), ...more}));
 }
 
 const ACTS = {
@@ -31,8 +33,13 @@ export function go() {
 }
 
 async function step() {
-  if (!busy() && (await begin({paused: true})) === null) return;
-  control("step");
+  const wanted = pace();
+  if (busy()) {
+    control("step");
+  } else if (await begin({pace: SLOWEST}) !== null) {  // the first update is at once; before the next, it pauses
+    await control("step");
+    control("pace", {pace: wanted});
+  }
 }
 
 function showButtons() {
@@ -68,7 +75,7 @@ function showNumbers() {
     const pass = run.passes.at(-1);
     share = run.status === "done" ? 1 : towards(run);
     list.push(["number.pass", String(pass?.[0] ?? 0)], ["number.objective", fixed(pass?.[1], 5)], ["number.estimate", short(pass?.[2])]);
-    if (run.epochs.length) list.push(["number.test", percent(run.epochs.at(-1)[4])]);
+    if (run.test !== undefined) list.push(["number.test", percent(run.test)]);
   } else if (run?.kind === "sweep") {
     const best = run.sweep.reduce((a, b) => (a && a[6] >= b[6] ? a : b), null);  // as the server chooses
     const all = run.settings?.Cs?.length ?? run.x_end;
@@ -79,6 +86,17 @@ function showNumbers() {
     el("div", {}, el("dt", {textContent: t(key)}), el("dd", {textContent: value}))));
   $("#progress div").style.width = `${100 * Math.min(1, share)}%`;
   $("#progress").setAttribute("aria-valuenow", String(Math.round(100 * share)));
+}
+
+/** Passes tell nothing of the test set: ask for it once they have ended. */
+async function askTest() {
+  const run = state.run;
+  if (run?.kind !== "lbfgs" || busy() || run.test !== undefined) return;
+  const answer = await get("/confusion").catch(() => null);
+  if (answer && run === state.run) {
+    run.test = answer.accuracy;
+    showNumbers();
+  }
 }
 
 function showStatus() {
@@ -111,7 +129,7 @@ function showPace() {
 }
 
 function takePace() {
-  if (!busy() || state.run?.pace === undefined) return;
+  if (!busy() || state.run.kind === "sweep" || state.run.pace === SLOWEST) return;
   const at = PACES.findIndex((seconds) => seconds <= state.run.pace + 1e-9);
   if (at >= 0 && document.activeElement !== $("#pace")) $("#pace").value = String(at);
   showPace();
@@ -126,7 +144,7 @@ export function start() {
     showPace();
     if (busy()) control("pace", {pace: pace()});
   });
-  const all = () => { showButtons(); showStatus(); showNumbers(); takePace(); announce(); };
+  const all = () => { showButtons(); showStatus(); showNumbers(); takePace(); announce(); askTest(); };
   on("run status data model", all);
   on("language", () => { all(); showPace(); });
   on("slice epoch pass point", perFrame(showNumbers));
