@@ -25,6 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 40  # patience on a busy machine
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+EVIL = "evil.test"  # a name that its owner has pointed at this machine
 SERVER_SAID = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 
 
@@ -56,7 +57,10 @@ def launched() -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+            args=[
+                "--no-sandbox",
+                f"--host-resolver-rules=MAP {EVIL} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            ],
         )
         yield browser
         browser.close()

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from page_cases import SECONDS, Tab, missing, opened, serve, started
+from page_cases import EVIL, SECONDS, Tab, missing, opened, serve, started
 
 pytestmark = [
     pytest.mark.xdist_group("page"),
@@ -20,6 +20,20 @@ pytestmark = [
 def served() -> Iterator[Any]:
     with serve() as page_and_client:
         yield page_and_client
+
+
+def test_a_foreign_name_that_is_pointed_here_is_not_served(browser: Any, served: Any) -> None:
+    page, _ = served
+    context = browser.new_context()
+    try:
+        tab = context.new_page()
+        for path in ("/", f"/?token={page.token}", "/state"):
+            answer = tab.goto(f"http://{EVIL}:{page.port}{path}")
+            assert answer.status == 400
+            assert "does not serve the host" in tab.inner_text("body")
+        assert context.cookies() == []
+    finally:
+        context.close()
 
 
 @pytest.fixture
