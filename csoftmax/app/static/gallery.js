@@ -58,6 +58,7 @@ function shot(item) {
   if (trained()) {
     button.classList.add(right ? "right" : "wrong");
     button.append(el("span", {className: "as", textContent: right ? `✓ ${percent(item.probability, 0)}` : `✗ ${name(item.predicted)}`}));
+    if (!right) button.append(el("span", {className: "sure", textContent: percent(item.probability, 0)}));
   }
   button.addEventListener("click", () => open({set: set(), row: item.row}));
   return button;

@@ -23,6 +23,8 @@ function show() {
     ? t("look.said", count(confusion.n), percent(confusion.accuracy), fixed(confusion.loss))
     : t("look.untrained");
   const n = confusion.confusion.length;
+  $("#confusion-hint").dataset.t = n <= MOST_CELLS ? "confusion.hint" : "pairs.hint";
+  $("#confusion-hint").textContent = t($("#confusion-hint").dataset.t);
   $("#confusion").replaceChildren(n <= MOST_CELLS ? matrix() : pairs());
   showClasses();
   calibration(confusion, names());
@@ -73,6 +75,8 @@ function showClasses() {
     bar.style.width = `${100 * (x ?? 0)}%`;
     return el("td", {}, el("span", {className: "meter"}, el("span", {className: "track"}, bar), el("span", {className: "value", textContent: percent(x)})));
   };
+  if (names().length > 12) $("#classes").tabIndex = 0;  // it scrolls, also by keyboard
+  else $("#classes").removeAttribute("tabindex");
   const counts = confusion.confusion.map((row) => row.reduce((a, b) => a + b, 0));
   $("#classes").replaceChildren(el("table", {className: "classes"},
     el("thead", {}, el("tr", {}, ...["class", "precision", "recall", "n"].map((key) =>

@@ -75,6 +75,7 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
     if (!localStorage.getItem("csoftmax-theme")) switchTheme(event.matches ? "dark" : "light", false);
   });
+  $(".skip").addEventListener("click", (event) => { event.preventDefault(); $("#main").focus(); });
   on("language", showSwitches);
   on("connection", showConnection);
   for (const module of [settings, transport, curves, weights, look, calibration, gallery, picture, draw, take]) module.start();

@@ -34,6 +34,7 @@ export function diverging() {
 function paint(canvas, height, width, colour) {
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;
+  canvas.style.aspectRatio = `${width} / ${height}`;
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   const out = image.data;

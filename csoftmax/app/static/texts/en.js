@@ -109,6 +109,7 @@ export default {
   "look.said": (n, accuracy, loss) => `On ${n} examples that it has never trained on: ${accuracy} right, loss ${loss}.`,
   "look.untrained": "The model has learnt nothing yet: what you see here is chance. Start the training, and it comes to life.",
   "confusion": "What is taken for what", "confusion.hint": "The confusion matrix of the test set. Press a number to see the examples.",
+  "pairs.hint": "The classes that are taken for each other most often. Press a number to see the examples.",
   "confusion.corner": "true ↓ taken for →",
   "confusion.cell": (i, j, n, right) => (right ? `${i}, rightly: ${n}` : `${i} taken for ${j}: ${n}`), "confusion.pair": (i, j) => `${i} taken for ${j}`,
   "gallery.which": "Which examples", "gallery.test": "Test", "gallery.train": "Training", "gallery.mistakes": "Surest mistakes",

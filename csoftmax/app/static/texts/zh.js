@@ -110,6 +110,7 @@ export default {
   "look.said": (n, accuracy, loss) => `在${n}个从未用来训练的样本上：精度${accuracy}，损失${loss}。`,
   "look.untrained": "模型还什么都没学，这里看到的全凭运气。开始训练，它就活起来了。",
   "confusion": "什么被当成了什么", "confusion.hint": "测试集的混淆矩阵。点一个数字，看其中的样本。",
+  "pairs.hint": "最常被混淆的类别。点一个数字，看其中的样本。",
   "confusion.corner": "真实↓ 预测→",
   "confusion.cell": (i, j, n, right) => (right ? `${i}，判断正确：${n}` : `${i}被当成${j}：${n}`), "confusion.pair": (i, j) => `${i}被当成${j}`,
   "gallery.which": "哪些样本", "gallery.test": "测试集", "gallery.train": "训练集", "gallery.mistakes": "最肯定的错误",
