@@ -191,7 +191,7 @@ def test_a_closed_tab_stops_nothing_and_comes_back_to_the_run_as_it_is(
 ) -> None:
     page, client = served
     with opened(browser, page.url) as tab:
-        tab.pace(3)
+        tab.pace(4)
         tab.set(epochs=2)
         tab.page.click("#go")
         tab.until("running")
