@@ -32,7 +32,9 @@ export const send = (path, file, headers = {}) =>
 
 let hiding = 0;
 
-$("#toast").addEventListener("click", () => { $("#toast").className = "toast"; });
+$("#toast").addEventListener("click", () => {
+  $("#toast").className = "toast";
+});
 
 /** Show a sentence for a while; an error is shown longer, and read out at once. */
 export function say(sentence, bad = false) {
@@ -41,7 +43,13 @@ export function say(sentence, bad = false) {
   toast.className = bad ? "toast bad shown" : "toast shown";
   toast.textContent = sentence;
   clearTimeout(hiding);
-  hiding = setTimeout(() => { toast.className = "toast"; toast.textContent = ""; }, bad ? 9000 : 3500);
+  hiding = setTimeout(
+    () => {
+      toast.className = "toast";
+      toast.textContent = "";
+    },
+    bad ? 9000 : 3500,
+  );
 }
 
 /** Run what a person asked for; a refusal is told to them. Returns its value, or null. */
@@ -67,8 +75,20 @@ export function listen() {
   source = new EventSource(`/events?after=${state.event}`);
   source.onopen = () => connected();
   source.onerror = () => checkConnection();
-  for (const name of ["run", "slice", "epoch", "pass", "point", "best", "status", "weights", "data", "model", "state",
-    "bye"]) {
+  for (const name of [
+    "run",
+    "slice",
+    "epoch",
+    "pass",
+    "point",
+    "best",
+    "status",
+    "weights",
+    "data",
+    "model",
+    "state",
+    "bye",
+  ]) {
     source.addEventListener(name, (event) => {
       if (event.lastEventId && name !== "weights") state.event = Number(event.lastEventId);
       hear(name, JSON.parse(event.data));

@@ -14,8 +14,17 @@ export function bars(host, probabilities, label = null) {
   }
   order = order.slice(0, MOST);
   if (host.children.length !== order.length) {
-    host.replaceChildren(...order.map(() => el("div", {className: "bar-row"}, el("span", {className: "name"}),
-      el("span", {className: "track"}, el("span", {className: "bar"})), el("span", {className: "value"}))));
+    host.replaceChildren(
+      ...order.map(() =>
+        el(
+          "div",
+          {className: "bar-row"},
+          el("span", {className: "name"}),
+          el("span", {className: "track"}, el("span", {className: "bar"})),
+          el("span", {className: "value"}),
+        ),
+      ),
+    );
   }
   const first = probabilities ? probabilities.indexOf(Math.max(...probabilities)) : -1;
   order.forEach((k, at) => {
@@ -23,7 +32,8 @@ export function bars(host, probabilities, label = null) {
     const p = probabilities ? probabilities[k] : 0;
     row.className = k === first ? "bar-row first" : "bar-row";
     row.dataset.class = String(k);
-    row.children[0].textContent = k === label ? `${className(names[k])} ${t("is.label")}` : className(names[k]);
+    row.children[0].textContent =
+      k === label ? `${className(names[k])} ${t("is.label")}` : className(names[k]);
     row.children[0].title = className(names[k]);
     row.children[1].firstChild.style.width = `${100 * p}%`;
     row.children[2].textContent = probabilities ? percent(p) : "";

@@ -20,24 +20,42 @@ const x = (p) => LEFT + p * SIZE;
 const y = (p) => 8 + (1 - p) * SIZE;
 
 function diagram(bins) {
-  const svg = shape("svg", {viewBox: `0 0 ${SIZE + LEFT + 12} ${SIZE + LOW + 14}`, role: "img",
-    "aria-label": t("calibration.label", bins.filter((b) => b[2] > 0).map(([p, share, n]) =>
-      t("calibration.bin", percent(p, 0), percent(share, 0), count(n))).join("; "))});
+  const svg = shape("svg", {
+    viewBox: `0 0 ${SIZE + LEFT + 12} ${SIZE + LOW + 14}`,
+    role: "img",
+    "aria-label": t(
+      "calibration.label",
+      bins
+        .filter((b) => b[2] > 0)
+        .map(([p, share, n]) => t("calibration.bin", percent(p, 0), percent(share, 0), count(n)))
+        .join("; "),
+    ),
+  });
   for (const p of [0, 0.25, 0.5, 0.75, 1]) {
-    svg.append(shape("line", {class: "grid", x1: x(0), x2: x(1), y1: y(p), y2: y(p)}),
+    svg.append(
+      shape("line", {class: "grid", x1: x(0), x2: x(1), y1: y(p), y2: y(p)}),
       shape("text", {x: x(0) - 8, y: y(p) + 4, "text-anchor": "end"}, percent(p, 0)),
-      shape("text", {x: x(p), y: y(0) + 18, "text-anchor": p === 1 ? "end" : p === 0 ? "start" : "middle"}, percent(p, 0)));
+      shape(
+        "text",
+        {x: x(p), y: y(0) + 18, "text-anchor": p === 1 ? "end" : p === 0 ? "start" : "middle"},
+        percent(p, 0),
+      ),
+    );
   }
   svg.append(shape("line", {class: "ideal", x1: x(0), y1: y(0), x2: x(1), y2: y(1)}));
   const filled = bins.filter((b) => b[2] > 0);
   const most = Math.max(...filled.map((b) => b[2]), 1);
-  svg.append(shape("polyline", {class: "curve", points: filled.map(([p, share]) => `${x(p)},${y(share)}`).join(" ")}));
+  svg.append(
+    shape("polyline", {class: "curve", points: filled.map(([p, share]) => `${x(p)},${y(share)}`).join(" ")}),
+  );
   for (const [p, share, n] of filled) {
     const dot = shape("circle", {class: "point", cx: x(p), cy: y(share), r: 3 + 7 * Math.sqrt(n / most)});
     dot.append(shape("title", {}, t("calibration.bin", percent(p, 0), percent(share, 0), count(n))));
     svg.append(dot);
   }
-  svg.append(shape("text", {x: x(0.5), y: y(0) + 36, "text-anchor": "middle", class: "title"}, t("calibration.x")));
+  svg.append(
+    shape("text", {x: x(0.5), y: y(0) + 36, "text-anchor": "middle", class: "title"}, t("calibration.x")),
+  );
   return svg;
 }
 
@@ -46,15 +64,20 @@ export function calibration(confusion, names) {
   last = [confusion, names];
   const select = $("#calibration-class");
   if (select.options.length !== names.length + 1 || select.options[1]?.textContent !== names[0]) {
-    select.replaceChildren(el("option", {value: "-1", textContent: t("gallery.all")}),
-      ...names.map((name, k) => el("option", {value: String(k), textContent: name})));
+    select.replaceChildren(
+      el("option", {value: "-1", textContent: t("gallery.all")}),
+      ...names.map((name, k) => el("option", {value: String(k), textContent: name})),
+    );
     chosen = Math.min(chosen, names.length - 1);
     select.value = String(chosen);
   }
   const all = confusion.calibration;
   const entry = all.find((c) => (c.class ?? -1) === chosen) ?? all[chosen < 0 ? all.length - 1 : chosen];
-  const bins = Array.isArray(entry) ? entry : entry?.bins ?? [];
-  $("#calibration").replaceChildren(diagram(bins), el("p", {className: "soft small", textContent: t("calibration.y")}));
+  const bins = Array.isArray(entry) ? entry : (entry?.bins ?? []);
+  $("#calibration").replaceChildren(
+    diagram(bins),
+    el("p", {className: "soft small", textContent: t("calibration.y")}),
+  );
 }
 
 export function start() {

@@ -10,31 +10,80 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 
 // What each kind of run shows: title, a line of explanation, y as a logarithm, series of (key, colour,
 // how to write a value, whether its points are marked), and the data for uPlot.
-const bySlice = (run, slice, epoch) => uPlot.join([
-  [run.slices.map((p) => p[0]), run.slices.map((p) => p[slice])],
-  [run.epochs.map((p) => p[0]), run.epochs.map((p) => p[epoch])],
-]);
+const bySlice = (run, slice, epoch) =>
+  uPlot.join([
+    [run.slices.map((p) => p[0]), run.slices.map((p) => p[slice])],
+    [run.epochs.map((p) => p[0]), run.epochs.map((p) => p[epoch])],
+  ]);
 const byPass = (run, column) => [run.passes.map((p) => p[0]), run.passes.map((p) => positive(p[column]))];
 // a point: C, training accuracy, test loss, test accuracy, features in use, loss and accuracy of the held-out part
-const bySweep = (run, ...columns) => [run.sweep.map((p) => p[0]), ...columns.map((c) => run.sweep.map((p) => p[c]))];
+const bySweep = (run, ...columns) => [
+  run.sweep.map((p) => p[0]),
+  ...columns.map((c) => run.sweep.map((p) => p[c])),
+];
 const positive = (v) => (v > 0 ? v : null);
 
 const KINDS = {
   sgd: (run) => [
-    {key: "accuracy", unit: percent, data: () => bySlice(run, 2, 4), series: [["train", "--train"], ["test", "--test", true]]},
-    {key: "loss", unit: fixed, data: () => bySlice(run, 1, 3), series: [["train", "--train"], ["test", "--test", true]]},
+    {
+      key: "accuracy",
+      unit: percent,
+      data: () => bySlice(run, 2, 4),
+      series: [
+        ["train", "--train"],
+        ["test", "--test", true],
+      ],
+    },
+    {
+      key: "loss",
+      unit: fixed,
+      data: () => bySlice(run, 1, 3),
+      series: [
+        ["train", "--train"],
+        ["test", "--test", true],
+      ],
+    },
   ],
   lbfgs: (run) => [
     {key: "objective", unit: fixed, data: () => byPass(run, 1), series: [["objective", "--train", true]]},
-    {key: "estimate", unit: short, log: true, data: () => byPass(run, 2), series: [["estimate", "--test", true]]},
+    {
+      key: "estimate",
+      unit: short,
+      log: true,
+      data: () => byPass(run, 2),
+      series: [["estimate", "--test", true]],
+    },
   ],
   sweep: (run) => [
-    {key: "sweep.accuracy", unit: percent, logX: true, data: () => bySweep(run, 1, 6, 3),
-      series: [["train", "--train", true], ["held", "--held", true], ["test", "--test", true]]},
+    {
+      key: "sweep.accuracy",
+      unit: percent,
+      logX: true,
+      data: () => bySweep(run, 1, 6, 3),
+      series: [
+        ["train", "--train", true],
+        ["held", "--held", true],
+        ["test", "--test", true],
+      ],
+    },
     run.settings?.l1_ratio > 0
-      ? {key: "selected", unit: count, logX: true, data: () => bySweep(run, 4), series: [["selected", "--train", true]]}
-      : {key: "sweep.loss", unit: fixed, logX: true, data: () => bySweep(run, 5, 2),
-        series: [["held", "--held", true], ["test", "--test", true]]},
+      ? {
+          key: "selected",
+          unit: count,
+          logX: true,
+          data: () => bySweep(run, 4),
+          series: [["selected", "--train", true]],
+        }
+      : {
+          key: "sweep.loss",
+          unit: fixed,
+          logX: true,
+          data: () => bySweep(run, 5, 2),
+          series: [
+            ["held", "--held", true],
+            ["test", "--test", true],
+          ],
+        },
   ],
 };
 
@@ -48,11 +97,16 @@ class Chart {
       swatch.style.background = `var(${colour})`;
       return el("span", {}, swatch, t(`series.${key}`), this.values[i]);
     });
-    host.append(el("section", {className: "chart"},
-      el("h3", {textContent: t(`curve.${spec.key}`)}),
-      el("p", {className: "soft small", textContent: t(`curve.${spec.key}.hint`)}),
-      el("p", {className: "legend"}, ...legend),
-      this.plot));
+    host.append(
+      el(
+        "section",
+        {className: "chart"},
+        el("h3", {textContent: t(`curve.${spec.key}`)}),
+        el("p", {className: "soft small", textContent: t(`curve.${spec.key}.hint`)}),
+        el("p", {className: "legend"}, ...legend),
+        this.plot,
+      ),
+    );
     this.u = new uPlot(this.options(run), [[], ...spec.series.map(() => [])], this.plot);
     this.resize = new ResizeObserver(() => this.fit());
     this.resize.observe(this.plot);
@@ -60,28 +114,57 @@ class Chart {
 
   options(run) {
     const {spec} = this;
-    const axis = {stroke: css("--soft"), font: `12px ${css("--font")}`, ticks: {show: false},
-      grid: {stroke: css("--line"), width: 1}, gap: 6};
-    const x = run.kind === "sweep"
-      ? {time: false, distr: 3, range: sweepRange(run)}
-      : {time: false, range: [0, run.kind === "sgd" ? run.x_end : null]};
+    const axis = {
+      stroke: css("--soft"),
+      font: `12px ${css("--font")}`,
+      ticks: {show: false},
+      grid: {stroke: css("--line"), width: 1},
+      gap: 6,
+    };
+    const x =
+      run.kind === "sweep"
+        ? {time: false, distr: 3, range: sweepRange(run)}
+        : {time: false, range: [0, run.kind === "sgd" ? run.x_end : null]};
     if (run.kind === "lbfgs") x.range = (u, low, high) => [0, Math.max(5, high ?? 0)];
     const tick = spec.unit === percent ? (v) => percent(v, 0) : short;
     const decades = {splits: (u, at, low, high) => powersOfTen(low, high)};
     const whole = {incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]};
     return {
-      width: Math.max(200, this.plot.clientWidth), height: 200, padding: [10, 16, 0, 0],
+      width: Math.max(200, this.plot.clientWidth),
+      height: 200,
+      padding: [10, 16, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "csoftmax"}, drag: {x: false, y: false}, points: {size: 8}},
-      scales: {x, y: spec.log ? {distr: 3, range: (u, low, high) => aroundDecades(low, high)} : {range: (u, low, high) => padded(low, high, spec)}},
+      scales: {
+        x,
+        y: spec.log
+          ? {distr: 3, range: (u, low, high) => aroundDecades(low, high)}
+          : {range: (u, low, high) => padded(low, high, spec)},
+      },
       axes: [
-        {...axis, size: 28, space: 36, ...(spec.logX ? decades : whole), values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v)))},
-        {...axis, size: 52, ...(spec.log ? decades : {}), values: (u, ticks) => ticks.map((v) => (v === null ? "" : tick(v)))},
+        {
+          ...axis,
+          size: 28,
+          space: 36,
+          ...(spec.logX ? decades : whole),
+          values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v))),
+        },
+        {
+          ...axis,
+          size: 52,
+          ...(spec.log ? decades : {}),
+          values: (u, ticks) => ticks.map((v) => (v === null ? "" : tick(v))),
+        },
       ],
-      series: [{}, ...spec.series.map(([, colour, marked]) => ({
-        stroke: css(colour), width: marked ? 2.25 : 1.5, spanGaps: true,
-        points: {show: marked ? (u) => u.data[0].length <= 600 : false, size: 5, fill: css(colour)},
-      }))],
+      series: [
+        {},
+        ...spec.series.map(([, colour, marked]) => ({
+          stroke: css(colour),
+          width: marked ? 2.25 : 1.5,
+          spanGaps: true,
+          points: {show: marked ? (u) => u.data[0].length <= 600 : false, size: 5, fill: css(colour)},
+        })),
+      ],
       hooks: {setCursor: [(u) => this.say(u.cursor.idx)]},
     };
   }
@@ -94,7 +177,9 @@ class Chart {
   draw() {
     this.u.setData(this.spec.data());
     this.say(this.u.cursor.idx);
-    const last = this.spec.series.map(([key], i) => `${t(`series.${key}`)} ${this.values[i].textContent}`).join(", ");
+    const last = this.spec.series
+      .map(([key], i) => `${t(`series.${key}`)} ${this.values[i].textContent}`)
+      .join(", ");
     this.plot.setAttribute("aria-label", `${t(`curve.${this.spec.key}`)}: ${last}`);
   }
 
@@ -157,7 +242,12 @@ function build() {
       hello.replaceChildren(
         el("p", {className: "big", textContent: t("hello.title")}),
         el("p", {textContent: t(pictures() ? "hello.pictures" : "hello.table")}),
-        el("ol", {}, ...t(pictures() ? "hello.steps" : "hello.steps.table").map((step) => el("li", {textContent: step}))));
+        el(
+          "ol",
+          {},
+          ...t(pictures() ? "hello.steps" : "hello.steps.table").map((step) => el("li", {textContent: step})),
+        ),
+      );
     }
     return;
   }
@@ -168,7 +258,9 @@ function build() {
 function draw() {
   if (!state.run || state.view !== "train") return;
   charts.forEach((chart) => chart.draw());
-  document.body.dataset.points = String(state.run.slices.length + state.run.passes.length + state.run.sweep.length);
+  document.body.dataset.points = String(
+    state.run.slices.length + state.run.passes.length + state.run.sweep.length,
+  );
 }
 
 const redraw = perFrame(draw);
@@ -176,5 +268,8 @@ const redraw = perFrame(draw);
 export function start() {
   on("run data language theme", build);
   on("slice epoch pass point", redraw);
-  on("view status", () => { charts.forEach((chart) => chart.fit()); redraw(); });
+  on("view status", () => {
+    charts.forEach((chart) => chart.fit());
+    redraw();
+  });
 }

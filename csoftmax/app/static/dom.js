@@ -36,11 +36,13 @@ const MINUS = "\u2212";
 const known = (x) => typeof x === "number" && Number.isFinite(x);
 
 export const fixed = (x, digits = 3) => (known(x) ? x.toFixed(digits).replace("-", MINUS) : "–");
-export const percent = (x, digits = 1) => (known(x) ? `${(100 * x).toFixed(digits)}${language() === "zh" ? "" : " "}%` : "–");
+export const percent = (x, digits = 1) =>
+  known(x) ? `${(100 * x).toFixed(digits)}${language() === "zh" ? "" : " "}%` : "–";
 export const count = (n) => n.toLocaleString(language() === "zh" ? "zh-CN" : "en");
 
 /** A whole power of ten, set as 10⁻⁴. */
-const power = (exponent) => `10${String(exponent).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)])}`;
+const power = (exponent) =>
+  `10${String(exponent).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)])}`;
 
 /** Three digits, with a power of ten where it is very small or large. */
 export function short(x) {
@@ -56,11 +58,24 @@ export function short(x) {
 
 /** A group of radio buttons that look like a row of segments; `choose` gets the new value. */
 export function segments(host, name, options, value, choose) {
-  host.replaceChildren(...options.map(([key, label, content]) => {
-    const input = el("input", {type: "radio", name, value: key, checked: key === value, id: `${name}-${key}`});
-    input.addEventListener("change", () => choose(key));
-    return el("label", {title: content ? label : ""}, input,
-      content ? el("span", {}, content, el("span", {className: "hidden", textContent: label}))
-        : el("span", {textContent: label}));
-  }));
+  host.replaceChildren(
+    ...options.map(([key, label, content]) => {
+      const input = el("input", {
+        type: "radio",
+        name,
+        value: key,
+        checked: key === value,
+        id: `${name}-${key}`,
+      });
+      input.addEventListener("change", () => choose(key));
+      return el(
+        "label",
+        {title: content ? label : ""},
+        input,
+        content
+          ? el("span", {}, content, el("span", {className: "hidden", textContent: label}))
+          : el("span", {textContent: label}),
+      );
+    }),
+  );
 }

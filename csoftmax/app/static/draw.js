@@ -8,7 +8,7 @@ import {bars} from "./bars.js";
 import {why} from "./why.js";
 import * as paper from "./paper.js";
 
-let source = null;   // null (empty paper), {drawing}, {file}, or {row, set}
+let source = null; // null (empty paper), {drawing}, {file}, or {row, set}
 let answer = null;
 let asking = false;
 let again = false;
@@ -16,20 +16,33 @@ let problem = null;
 
 async function ask() {
   if (!source || !pictures()) return;
-  if (asking) { again = true; return; }
+  if (asking) {
+    again = true;
+    return;
+  }
   asking = true;
   const mine = source;
   try {
-    const got = await (mine.set ? get(`/why?set=${mine.set}&row=${mine.row}`)
-      : send("/predict", mine.file ?? await paper.png()));
-    if (mine === source) { answer = got; problem = null; }
+    const got = await (mine.set
+      ? get(`/why?set=${mine.set}&row=${mine.row}`)
+      : send("/predict", mine.file ?? (await paper.png())));
+    if (mine === source) {
+      answer = got;
+      problem = null;
+    }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    if (mine === source) { answer = null; problem = error.message; }
+    if (mine === source) {
+      answer = null;
+      problem = error.message;
+    }
   }
   asking = false;
   show();
-  if (again) { again = false; soon(); }
+  if (again) {
+    again = false;
+    soon();
+  }
 }
 
 const soon = gently(90, ask);
@@ -43,9 +56,20 @@ function show() {
   const verdict = $("#verdict");
   verdict.classList.toggle("waits", !found);
   if (found) {
-    verdict.replaceChildren(el("b", {textContent: className(names[first])}), ` ${percent(found.probabilities[first])}`);
+    verdict.replaceChildren(
+      el("b", {textContent: className(names[first])}),
+      ` ${percent(found.probabilities[first])}`,
+    );
     if (found.label !== null && found.label !== undefined) {
-      verdict.append(el("span", {className: "truth", textContent: t(found.label === first ? "picture.right" : "picture.wrong", className(names[found.label]))}));
+      verdict.append(
+        el("span", {
+          className: "truth",
+          textContent: t(
+            found.label === first ? "picture.right" : "picture.wrong",
+            className(names[found.label]),
+          ),
+        }),
+      );
     }
     paintGrey($("#sees"), found.pixels);
   } else {
@@ -56,8 +80,15 @@ function show() {
   $("#try .to-why").hidden = !found;
   document.body.dataset.predicted = first < 0 ? "" : names[first];
   bars($("#bars"), found ? found.probabilities : null, found?.label ?? null);
-  const note = !found ? null : found.note ? t(`note.${found.note}`) : found.inverted ? t("note.inverted")
-    : !trained() && status() === "idle" ? t("note.untrained") : null;
+  const note = !found
+    ? null
+    : found.note
+      ? t(`note.${found.note}`)
+      : found.inverted
+        ? t("note.inverted")
+        : !trained() && status() === "idle"
+          ? t("note.untrained")
+          : null;
   $("#note").hidden = note === null;
   $("#note").textContent = note ?? "";
   showWhy(found);
@@ -96,18 +127,32 @@ async function some() {
 }
 
 function waysIn() {
-  $("#picture-file").addEventListener("change", (event) => { takeFile(event.target.files[0]); event.target.value = ""; });
+  $("#picture-file").addEventListener("change", (event) => {
+    takeFile(event.target.files[0]);
+    event.target.value = "";
+  });
   $("#some").addEventListener("click", some);
   document.addEventListener("paste", (event) => {
-    const item = [...(event.clipboardData?.items ?? [])].find((one) => one.kind === "file" && one.type.startsWith("image/"));
-    if (item) { event.preventDefault(); takeFile(item.getAsFile()); }
+    const item = [...(event.clipboardData?.items ?? [])].find(
+      (one) => one.kind === "file" && one.type.startsWith("image/"),
+    );
+    if (item) {
+      event.preventDefault();
+      takeFile(item.getAsFile());
+    }
   });
   const host = $("#try");
   for (const name of ["dragenter", "dragover"]) {
-    host.addEventListener(name, (event) => { event.preventDefault(); host.classList.add("over"); });
+    host.addEventListener(name, (event) => {
+      event.preventDefault();
+      host.classList.add("over");
+    });
   }
   for (const name of ["dragleave", "drop"]) host.addEventListener(name, () => host.classList.remove("over"));
-  host.addEventListener("drop", (event) => { event.preventDefault(); takeFile(event.dataTransfer.files[0]); });
+  host.addEventListener("drop", (event) => {
+    event.preventDefault();
+    takeFile(event.dataTransfer.files[0]);
+  });
   // a file dropped beside it must not replace the page
   for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 }
@@ -115,10 +160,21 @@ function waysIn() {
 export function start() {
   paper.start(({empty}) => {
     source = empty ? null : {drawing: true};
-    if (empty) { answer = null; problem = null; show(); } else { $("#paper-hint").hidden = true; soon(); }
+    if (empty) {
+      answer = null;
+      problem = null;
+      show();
+    } else {
+      $("#paper-hint").hidden = true;
+      soon();
+    }
   });
   waysIn();
   on("slice pass epoch status model", soon);
-  on("data", () => { answer = null; show(); soon(); });
+  on("data", () => {
+    answer = null;
+    show();
+    soon();
+  });
   on("view language theme model status", show);
 }

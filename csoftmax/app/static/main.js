@@ -47,7 +47,10 @@ function showKind() {
 function showSwitches() {
   $("#language").textContent = language() === "zh" ? "English" : "中文";
   $("#language").lang = language() === "zh" ? "en" : "zh-CN";
-  $("#theme use").setAttribute("href", document.documentElement.dataset.theme === "dark" ? "#i-sun" : "#i-moon");
+  $("#theme use").setAttribute(
+    "href",
+    document.documentElement.dataset.theme === "dark" ? "#i-sun" : "#i-moon",
+  );
   document.title = `${t(`nav.${state.view}`)} · csoftmax`;
 }
 
@@ -62,8 +65,17 @@ function showConnection({lost, message}) {
   const banner = $("#banner");
   banner.hidden = !lost;
   document.body.classList.toggle("lost", lost);
-  if (!lost) { banner.replaceChildren(); return; }
-  banner.replaceChildren(el("b", {textContent: t("gone.title")}), " ", message || t("gone"), " ", el("code", {textContent: "python -m csoftmax app"}));
+  if (!lost) {
+    banner.replaceChildren();
+    return;
+  }
+  banner.replaceChildren(
+    el("b", {textContent: t("gone.title")}),
+    " ",
+    message || t("gone"),
+    " ",
+    el("code", {textContent: "python -m csoftmax app"}),
+  );
 }
 
 function start() {
@@ -71,18 +83,38 @@ function start() {
   showSwitches();
   $("#language").addEventListener("click", switchLanguage);
   $("#theme").addEventListener("click", () =>
-    switchTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark", true));
+    switchTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark", true),
+  );
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
     if (!localStorage.getItem("csoftmax-theme")) switchTheme(event.matches ? "dark" : "light", false);
   });
-  $(".skip").addEventListener("click", (event) => { event.preventDefault(); $("#main").focus(); });
+  $(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    $("#main").focus();
+  });
   on("language", showSwitches);
   on("connection", showConnection);
-  for (const module of [settings, transport, curves, weights, look, calibration, gallery, picture, draw, take]) module.start();
+  for (const module of [
+    settings,
+    transport,
+    curves,
+    weights,
+    look,
+    calibration,
+    gallery,
+    picture,
+    draw,
+    take,
+  ])
+    module.start();
   on("data", showKind);
   window.addEventListener("hashchange", showView);
   showView();
-  tell(async () => { await load(); listen(); showView(); });
+  tell(async () => {
+    await load();
+    listen();
+    showView();
+  });
 }
 
 start();

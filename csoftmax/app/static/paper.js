@@ -3,7 +3,7 @@ import {$, icon, segments} from "./dom.js";
 import {on} from "./state.js";
 import {t} from "./text.js";
 
-const STEP = 10;      // of the keyboard's cursor, in the canvas's pixels
+const STEP = 10; // of the keyboard's cursor, in the canvas's pixels
 const MOST_UNDO = 40;
 
 const paper = $("#paper");
@@ -11,9 +11,9 @@ const ink = paper.getContext("2d", {willReadFrequently: true});
 const cursor = $("#cursor").getContext("2d");
 let tool = "brush";
 let mirror = false;
-let last = null;       // where the pointer was, while it is down
+let last = null; // where the pointer was, while it is down
 let at = {x: 140, y: 140};
-let keyDraws = false;  // space is held
+let keyDraws = false; // space is held
 const undos = [];
 let changed = () => {};
 
@@ -72,7 +72,9 @@ function fill({x, y}) {
     }
   }
   for (const i of edge) pixels[i] = value;
-  seen.forEach((is, i) => { if (is) pixels[i] = value; });
+  seen.forEach((is, i) => {
+    if (is) pixels[i] = value;
+  });
   ink.putImageData(image, 0, 0);
 }
 
@@ -123,14 +125,19 @@ export function paste(picture, {smooth = true, ground = "#000"} = {}) {
 function where(event) {
   const box = paper.getBoundingClientRect();
   const clamp = (v, most) => Math.max(0, Math.min(most - 1, v));
-  return {x: clamp(((event.clientX - box.left) * paper.width) / box.width, paper.width),
-    y: clamp(((event.clientY - box.top) * paper.height) / box.height, paper.height)};
+  return {
+    x: clamp(((event.clientX - box.left) * paper.width) / box.width, paper.width),
+    y: clamp(((event.clientY - box.top) * paper.height) / box.height, paper.height),
+  };
 }
 
 function ring(point) {
   cursor.clearRect(0, 0, paper.width, paper.height);
   if (!point) return;
-  for (const [colour, width] of [["#000", 3], ["#fff", 1.5]]) {
+  for (const [colour, width] of [
+    ["#000", 3],
+    ["#fff", 1.5],
+  ]) {
     cursor.strokeStyle = colour;
     cursor.lineWidth = width;
     cursor.beginPath();
@@ -159,9 +166,16 @@ function pointers() {
     changed();
   });
   for (const name of ["pointerup", "pointercancel"]) {
-    paper.addEventListener(name, () => { if (last) { last = null; changed(); } });
+    paper.addEventListener(name, () => {
+      if (last) {
+        last = null;
+        changed();
+      }
+    });
   }
-  paper.addEventListener("pointerleave", () => ring(document.activeElement === paper && keyDraws ? at : null));
+  paper.addEventListener("pointerleave", () =>
+    ring(document.activeElement === paper && keyDraws ? at : null),
+  );
 }
 
 function keys() {
@@ -172,8 +186,14 @@ function keys() {
       event.preventDefault();
       const from = {...at};
       const by = event.shiftKey ? 1 : STEP;
-      at = {x: Math.max(0, Math.min(paper.width - 1, at.x + by * move[0])), y: Math.max(0, Math.min(paper.height - 1, at.y + by * move[1]))};
-      if (keyDraws && tool !== "fill") { line(from, at); changed(); }
+      at = {
+        x: Math.max(0, Math.min(paper.width - 1, at.x + by * move[0])),
+        y: Math.max(0, Math.min(paper.height - 1, at.y + by * move[1])),
+      };
+      if (keyDraws && tool !== "fill") {
+        line(from, at);
+        changed();
+      }
     } else if (event.key === " ") {
       event.preventDefault();
       if (!keyDraws) put(at);
@@ -192,13 +212,28 @@ function keys() {
     }
     ring(at);
   });
-  paper.addEventListener("keyup", (event) => { if (event.key === " ") keyDraws = false; });
-  paper.addEventListener("focus", () => { if (paper.matches(":focus-visible")) ring(at); });
-  paper.addEventListener("blur", () => { keyDraws = false; ring(null); });
+  paper.addEventListener("keyup", (event) => {
+    if (event.key === " ") keyDraws = false;
+  });
+  paper.addEventListener("focus", () => {
+    if (paper.matches(":focus-visible")) ring(at);
+  });
+  paper.addEventListener("blur", () => {
+    keyDraws = false;
+    ring(null);
+  });
 }
 
 function build() {
-  segments($("#tools"), "tool", ["brush", "fill", "erase"].map((key) => [key, t(`tool.${key}`), icon(key)]), tool, (key) => { tool = key; });
+  segments(
+    $("#tools"),
+    "tool",
+    ["brush", "fill", "erase"].map((key) => [key, t(`tool.${key}`), icon(key)]),
+    tool,
+    (key) => {
+      tool = key;
+    },
+  );
   paper.setAttribute("aria-label", t("paper.label"));
 }
 

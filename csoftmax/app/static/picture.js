@@ -25,15 +25,32 @@ function show() {
   const right = first === answer.label;
   const head = el("div", {className: "one"});
   if (answer.pixels) {
-    const canvas = el("canvas", {className: "big", role: "img", ariaLabel: name(answer.label), width: 1, height: 1});
+    const canvas = el("canvas", {
+      className: "big",
+      role: "img",
+      ariaLabel: name(answer.label),
+      width: 1,
+      height: 1,
+    });
     paintGrey(canvas, answer.pixels);
     head.append(canvas);
   }
   const list = el("div", {className: "bars"});
   bars(list, answer.probabilities, answer.label);
-  head.append(el("div", {}, el("p", {className: right ? "verdict right" : "verdict wrong"},
-    el("b", {textContent: name(first)}), ` ${percent(answer.probabilities[first])} `,
-    el("span", {textContent: right ? t("picture.right") : t("picture.wrong", name(answer.label))})), list));
+  head.append(
+    el(
+      "div",
+      {},
+      el(
+        "p",
+        {className: right ? "verdict right" : "verdict wrong"},
+        el("b", {textContent: name(first)}),
+        ` ${percent(answer.probabilities[first])} `,
+        el("span", {textContent: right ? t("picture.right") : t("picture.wrong", name(answer.label))}),
+      ),
+      list,
+    ),
+  );
   const body = el("div", {className: "why-body"});
   why(body, answer);
   $("#picture-body").replaceChildren(head, el("h3", {textContent: t("why.title")}), body);
@@ -42,7 +59,13 @@ function show() {
 export function start() {
   const dialog = $("#picture");
   $("#picture-close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { shown = null; });
-  on("language theme", () => { if (shown) show(); });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("close", () => {
+    shown = null;
+  });
+  on("language theme", () => {
+    if (shown) show();
+  });
 }

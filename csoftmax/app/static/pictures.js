@@ -4,11 +4,23 @@ import {bytes} from "./dom.js";
 
 // Orange and blue stay apart for every kind of colour vision; light or dark, zero is the paper.
 const STOPS = {
-  light: [[140, 62, 0], [238, 158, 72], [248, 248, 246], [104, 160, 222], [12, 70, 150]],
-  dark: [[255, 200, 130], [190, 98, 18], [30, 33, 38], [46, 104, 190], [156, 204, 255]],
+  light: [
+    [140, 62, 0],
+    [238, 158, 72],
+    [248, 248, 246],
+    [104, 160, 222],
+    [12, 70, 150],
+  ],
+  dark: [
+    [255, 200, 130],
+    [190, 98, 18],
+    [30, 33, 38],
+    [46, 104, 190],
+    [156, 204, 255],
+  ],
 };
 
-const WHOLE = 0.38;  // the share of the largest weight that has the full colour; above it, it only darkens
+const WHOLE = 0.38; // the share of the largest weight that has the full colour; above it, it only darkens
 
 let table = null;
 let tableTheme = "";
@@ -22,7 +34,10 @@ export function diverging() {
   const stops = STOPS[theme];
   for (let v = 0; v < 256; v++) {
     const part = Math.max(-1, (v - 128) / 127);
-    const at = 2 + Math.sign(part) * (Math.abs(part) < WHOLE ? Math.abs(part) / WHOLE : 1 + (Math.abs(part) - WHOLE) / (1 - WHOLE));
+    const at =
+      2 +
+      Math.sign(part) *
+        (Math.abs(part) < WHOLE ? Math.abs(part) / WHOLE : 1 + (Math.abs(part) - WHOLE) / (1 - WHOLE));
     const low = Math.min(3, Math.floor(at));
     for (let c = 0; c < 3; c++) {
       table[3 * v + c] = Math.round(stops[low][c] + (at - low) * (stops[low + 1][c] - stops[low][c]));
@@ -48,7 +63,9 @@ function paint(canvas, height, width, colour) {
 /** Grey pixels (base64 or bytes) on a canvas. */
 export function paintGrey(canvas, pixels, {height, width} = state.data.picture) {
   const grey = typeof pixels === "string" ? bytes(pixels) : pixels;
-  paint(canvas, height, width, (out, at, i) => { out[at] = out[at + 1] = out[at + 2] = grey[i]; });
+  paint(canvas, height, width, (out, at, i) => {
+    out[at] = out[at + 1] = out[at + 2] = grey[i];
+  });
 }
 
 /** Signed bytes, from `from` on, in the diverging map. */

@@ -1,10 +1,10 @@
 // What the page knows, in one place; modules listen to what has changed.
 export const state = {
-  data: null,       // the data set in use
-  model: null,      // the model's shape and whether it has been trained
-  run: null,        // the last run, with its curves
-  weights: null,    // the newest weights as pictures
-  event: 0,         // the newest event's number
+  data: null, // the data set in use
+  model: null, // the model's shape and whether it has been trained
+  run: null, // the last run, with its curves
+  weights: null, // the newest weights as pictures
+  event: 0, // the newest event's number
   view: "train",
 };
 
@@ -27,7 +27,10 @@ export const status = () => state.run?.status ?? "idle";
 export const busy = () => status() === "running" || status() === "paused";
 export const pictures = () => Boolean(state.data?.picture);
 /** Whether the model has learnt anything, be it a little of the present run. */
-export const trained = () => Boolean(state.model?.trained || state.run?.slices.length || state.run?.passes.length || state.run?.sweep.length);
+export const trained = () =>
+  Boolean(
+    state.model?.trained || state.run?.slices.length || state.run?.passes.length || state.run?.sweep.length,
+  );
 
 /** Call `work` at most once every `wait` ms: at once, and once more after the last call. */
 export function gently(wait, work) {
@@ -36,7 +39,11 @@ export function gently(wait, work) {
   return () => {
     if (timer) return;
     const left = Math.max(0, last + wait - performance.now());
-    timer = setTimeout(() => { timer = 0; last = performance.now(); work(); }, left);
+    timer = setTimeout(() => {
+      timer = 0;
+      last = performance.now();
+      work();
+    }, left);
   };
 }
 
@@ -46,6 +53,9 @@ export function perFrame(work) {
   return () => {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => { waits = false; work(); });
+    requestAnimationFrame(() => {
+      waits = false;
+      work();
+    });
   };
 }

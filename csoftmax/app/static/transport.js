@@ -5,7 +5,7 @@ import {busy, on, perFrame, state, status} from "./state.js";
 import {t} from "./text.js";
 import {settings} from "./settings.js";
 
-const SLOWEST = 10;  // seconds per update that the server takes
+const SLOWEST = 10; // seconds per update that the server takes
 // seconds per update, from slow to as fast as it goes
 const PACES = [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0];
 
@@ -21,8 +21,12 @@ async function begin(more = {}) {
 }
 
 const ACTS = {
-  idle: ["start", "play"], done: ["again", "play"], stopped: ["again", "play"], failed: ["again", "play"],
-  running: ["pause", "pause"], paused: ["resume", "play"],
+  idle: ["start", "play"],
+  done: ["again", "play"],
+  stopped: ["again", "play"],
+  failed: ["again", "play"],
+  running: ["pause", "pause"],
+  paused: ["resume", "play"],
 };
 
 export function go() {
@@ -36,7 +40,8 @@ async function step() {
   const wanted = pace();
   if (busy()) {
     control("step");
-  } else if (await begin({pace: SLOWEST}) !== null) {  // the first update is at once; before the next, it pauses
+  } else if ((await begin({pace: SLOWEST})) !== null) {
+    // the first update is at once; before the next, it pauses
     await control("step");
     control("pace", {pace: wanted});
   }
@@ -48,7 +53,7 @@ function showButtons() {
   const [text, sign] = ACTS[now];
   $("#go").disabled = !state.data;
   $("#go").replaceChildren(icon(sign), el("span", {textContent: t(text)}));
-  $("#step").disabled = now === "running" || state.run?.kind === "sweep" && busy();
+  $("#step").disabled = now === "running" || (state.run?.kind === "sweep" && busy());
   $("#stop").disabled = !busy();
   $("#reset").disabled = busy() ? false : !state.run && !state.model?.trained;
 }
@@ -69,21 +74,36 @@ function showNumbers() {
     const slice = run.slices.at(-1);
     const epoch = run.epochs.at(-1);
     share = (slice?.[0] ?? 0) / run.x_end;
-    list.push(["number.epoch", `${fixed(slice?.[0] ?? 0, Number.isInteger(slice?.[0] ?? 0) ? 0 : 1)} / ${run.x_end}`],
-      ["number.loss", fixed(slice?.[1])], ["number.train", percent(slice?.[2])], ["number.test", percent(epoch?.[4])]);
+    list.push(
+      ["number.epoch", `${fixed(slice?.[0] ?? 0, Number.isInteger(slice?.[0] ?? 0) ? 0 : 1)} / ${run.x_end}`],
+      ["number.loss", fixed(slice?.[1])],
+      ["number.train", percent(slice?.[2])],
+      ["number.test", percent(epoch?.[4])],
+    );
   } else if (run?.kind === "lbfgs") {
     const pass = run.passes.at(-1);
     share = run.status === "done" ? 1 : towards(run);
-    list.push(["number.pass", String(pass?.[0] ?? 0)], ["number.objective", fixed(pass?.[1], 5)], ["number.estimate", short(pass?.[2])]);
+    list.push(
+      ["number.pass", String(pass?.[0] ?? 0)],
+      ["number.objective", fixed(pass?.[1], 5)],
+      ["number.estimate", short(pass?.[2])],
+    );
     if (run.test !== undefined) list.push(["number.test", percent(run.test)]);
   } else if (run?.kind === "sweep") {
-    const best = run.sweep.reduce((a, b) => (a && a[6] >= b[6] ? a : b), null);  // as the server chooses
+    const best = run.sweep.reduce((a, b) => (a && a[6] >= b[6] ? a : b), null); // as the server chooses
     const all = run.settings?.Cs?.length ?? run.x_end;
     share = run.sweep.length / all;
-    list.push(["number.C", `${run.sweep.length} / ${all}`], ["number.best", short(best?.[0])], ["number.test", percent(best?.[3])]);
+    list.push(
+      ["number.C", `${run.sweep.length} / ${all}`],
+      ["number.best", short(best?.[0])],
+      ["number.test", percent(best?.[3])],
+    );
   }
-  $("#numbers").replaceChildren(...list.map(([key, value]) =>
-    el("div", {}, el("dt", {textContent: t(key)}), el("dd", {textContent: value}))));
+  $("#numbers").replaceChildren(
+    ...list.map(([key, value]) =>
+      el("div", {}, el("dt", {textContent: t(key)}), el("dd", {textContent: value})),
+    ),
+  );
   $("#progress div").style.width = `${100 * Math.min(1, share)}%`;
   $("#progress").setAttribute("aria-valuenow", String(Math.round(100 * share)));
 }
@@ -123,7 +143,8 @@ function announce() {
 
 function showPace() {
   const seconds = pace();
-  const said = seconds === 0 ? t("pace.full") : seconds >= 1 ? t("pace.slow") : t("pace", Math.round(1 / seconds));
+  const said =
+    seconds === 0 ? t("pace.full") : seconds >= 1 ? t("pace.slow") : t("pace", Math.round(1 / seconds));
   $("#pace-said").textContent = said;
   $("#pace").setAttribute("aria-valuetext", said);
 }
@@ -144,9 +165,19 @@ export function start() {
     showPace();
     if (busy()) control("pace", {pace: pace()});
   });
-  const all = () => { showButtons(); showStatus(); showNumbers(); takePace(); announce(); askTest(); };
+  const all = () => {
+    showButtons();
+    showStatus();
+    showNumbers();
+    takePace();
+    announce();
+    askTest();
+  };
   on("run status data model", all);
-  on("language", () => { all(); showPace(); });
+  on("language", () => {
+    all();
+    showPace();
+  });
   on("slice epoch pass point", perFrame(showNumbers));
   showPace();
 }

@@ -7,7 +7,7 @@ import {className, t} from "./text.js";
 
 const MOST_TILES = 60;
 let tiles = [];
-let chosen = 0;  // the class whose features are listed
+let chosen = 0; // the class whose features are listed
 let drawn = 0;
 
 function build() {
@@ -17,7 +17,11 @@ function build() {
   $("#weights-title").textContent = t(isTable ? "features" : "weights");
   $("#weights-said").textContent = t(isTable ? "features.hint" : "weights.hint");
   const key = el("canvas", {className: "scale", ariaHidden: "true"});
-  $("#weights-key").replaceChildren(el("span", {textContent: t("against")}), key, el("span", {textContent: t("for")}));
+  $("#weights-key").replaceChildren(
+    el("span", {textContent: t("against")}),
+    key,
+    el("span", {textContent: t("for")}),
+  );
   $("#weights-key").hidden = isTable;
   const host = $("#weights");
   host.className = isTable ? "features" : "weights";
@@ -27,12 +31,15 @@ function build() {
   }
   paintKey(key);
   tiles = names.slice(0, MOST_TILES).map(() => el("canvas", {role: "img", width: 1, height: 1}));
-  host.replaceChildren(...tiles.map((tile, k) => {
-    const name = className(names[k]);
-    tile.setAttribute("aria-label", t("weights.of", name));
-    return el("figure", {}, tile, el("figcaption", {textContent: name, title: name}));
-  }));
-  if (names.length > MOST_TILES) host.append(el("p", {className: "soft", textContent: t("weights.more", names.length - MOST_TILES)}));
+  host.replaceChildren(
+    ...tiles.map((tile, k) => {
+      const name = className(names[k]);
+      tile.setAttribute("aria-label", t("weights.of", name));
+      return el("figure", {}, tile, el("figcaption", {textContent: name, title: name}));
+    }),
+  );
+  if (names.length > MOST_TILES)
+    host.append(el("p", {className: "soft", textContent: t("weights.more", names.length - MOST_TILES)}));
   draw();
 }
 
@@ -52,12 +59,21 @@ const redraw = perFrame(draw);
 async function listFeatures() {
   const names = state.data.class_names;
   const host = $("#weights");
-  const select = el("select", {id: "features-class"}, ...names.map((name, k) =>
-    el("option", {value: String(k), textContent: className(name), selected: k === chosen})));
-  select.addEventListener("change", () => { chosen = Number(select.value); fill(); });
+  const select = el(
+    "select",
+    {id: "features-class"},
+    ...names.map((name, k) =>
+      el("option", {value: String(k), textContent: className(name), selected: k === chosen}),
+    ),
+  );
+  select.addEventListener("change", () => {
+    chosen = Number(select.value);
+    fill();
+  });
   host.replaceChildren(
     el("label", {className: "inline"}, el("span", {textContent: t("gallery.class")}), select),
-    el("div", {className: "feature-lists", id: "feature-lists"}));
+    el("div", {className: "feature-lists", id: "feature-lists"}),
+  );
   fill();
 }
 
@@ -66,20 +82,35 @@ async function fill() {
   const host = $("#feature-lists");
   if (!list || !host) return;
   const most = Math.max(...[...list.for, ...list.against].map(([, w]) => Math.abs(w)), 1e-12);
-  const side = (title, rows) => el("div", {}, el("h4", {textContent: title}), rows.length === 0
-    ? el("p", {className: "soft", textContent: t("none")})
-    : el("ol", {className: "feature-list"}, ...rows.map(([name, w]) => {
-      const bar = el("span", {className: w > 0 ? "bar for" : "bar against"});
-      bar.style.width = `${(100 * Math.abs(w)) / most}%`;
-      return el("li", {}, el("span", {className: "name", textContent: name, title: name}),
-        el("span", {className: "track"}, bar), el("span", {className: "value", textContent: fixed(w)}));
-    })));
-  host.replaceChildren(
-    side(t("for"), list.for),
-    side(t("against"), list.against));
+  const side = (title, rows) =>
+    el(
+      "div",
+      {},
+      el("h4", {textContent: title}),
+      rows.length === 0
+        ? el("p", {className: "soft", textContent: t("none")})
+        : el(
+            "ol",
+            {className: "feature-list"},
+            ...rows.map(([name, w]) => {
+              const bar = el("span", {className: w > 0 ? "bar for" : "bar against"});
+              bar.style.width = `${(100 * Math.abs(w)) / most}%`;
+              return el(
+                "li",
+                {},
+                el("span", {className: "name", textContent: name, title: name}),
+                el("span", {className: "track"}, bar),
+                el("span", {className: "value", textContent: fixed(w)}),
+              );
+            }),
+          ),
+    );
+  host.replaceChildren(side(t("for"), list.for), side(t("against"), list.against));
 }
 
-const refill = gently(500, () => { if (!pictures()) fill(); });
+const refill = gently(500, () => {
+  if (!pictures()) fill();
+});
 
 export function start() {
   on("data language theme", build);
