@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 import csoftmax as cs
 from benchmarks.pictures import accuracies
 from csoftmax.core.tensors import METADATA_KEY
-from csoftmax.data import PictureRecipe, prepare_picture, split_dataset
+from csoftmax.data import PictureRecipe, prepare_picture, shrink_picture, split_dataset
 
 Pixels = Any
 RECIPE = PictureRecipe()
@@ -180,6 +180,15 @@ def test_thin_small_and_huge(
     assert not prepared.empty
     there = prepared.pixels > 60
     assert (there.any(axis=1).sum(), there.any(axis=0).sum()) == expected
+
+
+def test_without_a_recipe_a_picture_is_shrunk_as_a_whole() -> None:
+    picture = np.full((200, 300, 4), 255, np.uint8)
+    picture[:, 150:, :3] = 20, 20, 20
+    assert_array_equal(shrink_picture(picture, 2, 2), [[255, 20]] * 2)
+    assert_array_equal(
+        shrink_picture(np.kron([[1, 9]], np.ones((4, 4))).astype(np.uint8), 1, 2), [[1, 9]]
+    )
 
 
 def test_views_are_taken_and_left_alone() -> None:

@@ -198,6 +198,40 @@ def prepare_picture(picture: NDArray[Any], recipe: PictureRecipe) -> PreparedPic
     return PreparedPicture(stored, inverted, box is None)
 
 
+def shrink_picture(picture: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
+    """Return a picture in grey and of another size, as a whole: where no recipe is known.
+
+    Parameters
+    ----------
+    picture : array of uint8
+        As for `prepare_picture`.
+    height, width : int
+        In pixels.
+
+    Returns
+    -------
+    array of uint8, shape (height, width)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an array of another dtype or shape, or without pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from csoftmax.data import shrink_picture
+    >>> shrink_picture(np.full((300, 400), 250, np.uint8), 2, 3)
+    array([[250, 250, 250],
+           [250, 250, 250]], dtype=uint8)
+    """
+    Image = _pillow()
+    grey = Image.fromarray(_grey(_checked(picture)))
+    resized = np.asarray(grey.resize((width, height), Image.Resampling.BOX))
+    shrunk: Array = np.rint(resized).astype(np.uint8)
+    return shrunk
+
+
 def _checked(picture: NDArray[Any]) -> NDArray[np.uint8]:
     array = np.asarray(picture)
     if array.dtype != np.uint8:
