@@ -79,7 +79,7 @@ class Client:
 
     def train(self, **settings: Any) -> dict[str, Any]:
         """Run a training to its end; return it as the page sees it."""
-        with self.listen() as stream:
+        with self.listen(after=self.get("/state")["event"]) as stream:
             self.post("/run", {"pace": 0, **settings})
             stream.until(lambda event: event.name == "status" and event.data["status"] == "done")
         run: dict[str, Any] = self.get("/state")["run"]

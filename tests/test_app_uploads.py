@@ -36,8 +36,9 @@ def assert_runs_to_the_same_bits(client: Client, folder: Path) -> None:
         assert saved.W.tobytes() == model.W.tobytes(), code
         assert saved.b.tobytes() == model.b.tobytes(), code
         assert saved.scale == model.scale
-        if path == "model.safetensors":  # the sample's files have numbers for names
+        if path == "model.safetensors":  # files of the sample do not have the set's names, recipe
             assert saved.class_names == model.class_names
+            assert saved.recipe == model.recipe
 
 
 RUNS: list[dict[str, Any]] = [

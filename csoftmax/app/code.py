@@ -118,8 +118,9 @@ def _passes(data: Data, kind: str, settings: dict[str, Any], texts: dict[str, st
             f"solution = {call}C{half}, W=W[None], b=b[None], **options)",
         ]  # fmt: skip
     scale = ", scale=train.scale" if data.train.X.dtype.kind in "iub" else ""
-    return [*lines, f"model = {_model(data)[:-1]}{scale})",
-            "model.W, model.b = solution.W[0].T, solution.b[0]"]  # fmt: skip
+    lines += [f"model = {_model(data)[:-1]}{scale})",
+              "model.W, model.b = solution.W[0].T, solution.b[0]"]  # fmt: skip
+    return lines if data.train.recipe is None else [*lines, "model.recipe = train.recipe"]
 
 
 def _shell(data: Data, kind: str, settings: dict[str, Any], texts: dict[str, str]) -> str:

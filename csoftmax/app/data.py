@@ -93,7 +93,7 @@ class Data:
 
     def described(self, sets: list[str]) -> dict[str, Any]:
         """Return what the page is told of the data."""
-        shape, recipe = self.shape, getattr(self.train, "recipe", None)
+        shape, recipe = self.shape, self.train.recipe
         picture = None
         if shape is not None:
             facts = {} if recipe is None else asdict(recipe)

@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import threading
-import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from csoftmax.app.server import App
 from csoftmax.app.session import PageSession
 
 PORT = 8765
-_GRACE = 1  # seconds for requests that are being answered
+_GRACE = 0.7  # seconds for requests that are being answered when the page ends
 
 
 class Page:
@@ -53,10 +52,11 @@ class Page:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 guarded, log_level="error", access_log=False, lifespan="off", ws="none",
-                server_header=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE,
+                server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
                 timeout_keep_alive=30,
             )
         )  # fmt: skip
+        self._ended = threading.Event()  # Ctrl-C in Thread.join would take the thread for ended
         self._thread = threading.Thread(target=self._run, name="csoftmax page", daemon=True)
 
     @property
@@ -71,13 +71,16 @@ class Page:
             self.session.log.attach(asyncio.get_running_loop())
             await self._server.serve([self._socket])
 
-        asyncio.run(serve())
+        try:
+            asyncio.run(serve())
+        finally:
+            self._ended.set()
 
     def start(self) -> Page:
         """Serve, and come back as soon as requests are answered."""
         self._thread.start()
-        while not self._server.started and self._thread.is_alive():
-            time.sleep(0.005)
+        while not self._server.started and not self._ended.wait(0.005):
+            pass
         return self
 
     def show(self, open_browser: bool) -> None:
@@ -87,8 +90,8 @@ class Page:
             try:
                 if open_browser:
                     webbrowser.open(self.url)
-                while self._thread.is_alive():
-                    self._thread.join(0.5)
+                while not self._ended.wait(0.5):
+                    pass
             except KeyboardInterrupt:
                 print("the page is closed", flush=True)
 
@@ -97,7 +100,9 @@ class Page:
         self.app.close()
         self._server.should_exit = True
         self.session.close()
-        self._thread.join(_GRACE + 1)
+        if self._thread.ident is not None:
+            self._ended.wait(_GRACE)
+        self._socket.close()
 
     def __enter__(self) -> Page:
         return self.start()
@@ -133,6 +138,6 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno != errno.EADDRINUSE:
-            raise
+            raise OSError(f"{host}, port {port}: {error.strerror}") from None
         raise OSError(f"port {port} of {host} is in use, maybe by another page: --port 0 takes one "
                       "that is free") from None  # fmt: skip

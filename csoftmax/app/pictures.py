@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax.app.safety import Refusal
+from csoftmax.app.session import View
 from csoftmax.data import PictureRecipe
 from csoftmax.model import is_integer
 
@@ -58,9 +59,9 @@ def as_it_is(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
     return grey
 
 
-def recipe_of(data: cs.Dataset, shape: tuple[int, int]) -> PictureRecipe:
-    """Return the data set's recipe, or Fashion-MNIST's at its size where it has none."""
-    recipe: PictureRecipe | None = getattr(data, "recipe", None)
+def recipe_of(view: View, shape: tuple[int, int]) -> PictureRecipe:
+    """Return the model's recipe, or the data set's, or Fashion-MNIST's at the pictures' size."""
+    recipe = view.model.recipe or view.data.train.recipe
     return recipe or PictureRecipe(height=shape[0], width=shape[1], side=max(shape))
 
 

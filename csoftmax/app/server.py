@@ -155,7 +155,7 @@ class App:
         if is_prepared:
             pixels = pictures.as_it_is(picture, shape)
         else:
-            prepared = prepare_picture(picture, pictures.recipe_of(view.data.train, shape))
+            prepared = prepare_picture(picture, pictures.recipe_of(view, shape))
             pixels = prepared.pixels
             note = "empty" if prepared.empty else "inverted" if prepared.inverted else None
         return why.explained(view, pictures.as_stored(pixels, view.data.train), pixels, None, note)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,9 @@ def app(
             to_network=open_to_network,
         )  # fmt: skip
     page.show(not no_browser)
+    sys.stdout.flush()
+    if any(thread.name.startswith("AnyIO worker") for thread in threading.enumerate()):
+        os._exit(0)  # a file is still being read for somebody: Python would wait for its thread
 
 
 def _data(path: Path | None, test_fraction: float | None, model: Any, given: dict[str, Any]) -> Any:
