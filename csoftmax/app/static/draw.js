@@ -2,7 +2,7 @@
 import {$, bytes, el, percent} from "./dom.js";
 import {get, Refusal, send, tell} from "./api.js";
 import {paintGrey} from "./pictures.js";
-import {gently, on, pictures, state, status, trained} from "./state.js";
+import {emit, gently, on, pictures, state, status, trained} from "./state.js";
 import {className, t} from "./text.js";
 import {bars} from "./bars.js";
 import {why} from "./why.js";
@@ -79,6 +79,7 @@ function show() {
   }
   $("#try .to-why").hidden = !found;
   document.body.dataset.predicted = first < 0 ? "" : names[first];
+  emit("prediction", first);
   bars($("#bars"), found ? found.probabilities : null, found?.label ?? null);
   const note = !found
     ? null

@@ -44,6 +44,10 @@ function showKind() {
   if (state.view === "draw" && !pictures()) location.hash = "#train";
 }
 
+function showFoot() {
+  $("#foot").textContent = t("foot", state.version ?? "");
+}
+
 function showSwitches() {
   $("#language").textContent = language() === "zh" ? "English" : "中文";
   $("#language").lang = language() === "zh" ? "en" : "zh-CN";
@@ -108,6 +112,7 @@ function start() {
   ])
     module.start();
   on("data", showKind);
+  on("data language", showFoot);
   window.addEventListener("hashchange", showView);
   showView();
   tell(async () => {

@@ -126,7 +126,8 @@ function showStatus() {
   if (now === "done" && run.seconds) said = t("status.done.in", fixed(run.seconds, run.seconds < 10 ? 1 : 0));
   if (now === "idle" && state.model?.trained) said = t("status.loaded");
   $("#status-said").textContent = said;
-  if (now === "failed" && run.error) $("#status-said").textContent = `${said}: ${run.error}`;
+  $("#run-error").hidden = now !== "failed";
+  $("#run-error").textContent = now === "failed" ? `${t("status.failed")}: ${run.error}` : "";
 }
 
 let before = null;

@@ -8,6 +8,7 @@ import {className, t} from "./text.js";
 const MOST_TILES = 60;
 let tiles = [];
 let chosen = 0; // the class whose features are listed
+let chosenTile = -1;
 let drawn = 0;
 
 function build() {
@@ -40,6 +41,7 @@ function build() {
   );
   if (names.length > MOST_TILES)
     host.append(el("p", {className: "soft", textContent: t("weights.more", names.length - MOST_TILES)}));
+  mark();
   draw();
 }
 
@@ -53,6 +55,11 @@ function draw() {
 }
 
 const redraw = perFrame(draw);
+
+/** Mark the weights of the class that the drawing is taken for. */
+function mark() {
+  tiles.forEach((tile, k) => tile.parentElement.classList.toggle("chosen", k === chosenTile));
+}
 
 // ---- tables
 
@@ -115,5 +122,9 @@ const refill = gently(500, () => {
 export function start() {
   on("data language theme", build);
   on("weights", redraw);
+  on("prediction", (k) => {
+    chosenTile = k;
+    mark();
+  });
   on("epoch pass status model", refill);
 }

@@ -7,6 +7,7 @@ export default {
   "nav.label": "Views", "nav.train": "Train", "nav.look": "Look", "nav.draw": "Draw", "nav.take": "Take along",
   "theme": "Switch between light and dark",
   "close": "Close",
+  "foot": (version) => `csoftmax ${version} · Everything stays on this machine.`,
 
   "transport.label": "Training controls", "progress": "Progress of the training",
   "start": "Start training", "again": "Train again", "pause": "Pause", "resume": "Resume",

@@ -8,6 +8,7 @@ export default {
   "nav.label": "页面", "nav.train": "训练", "nav.look": "观察", "nav.draw": "画图", "nav.take": "带走",
   "theme": "切换浅色与深色",
   "close": "关闭",
+  "foot": (version) => `csoftmax ${version} · 一切都留在本机。`,
 
   "transport.label": "训练控制", "progress": "训练进度",
   "start": "开始训练", "again": "重新训练", "pause": "暂停", "resume": "继续",
