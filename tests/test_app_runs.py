@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from training_cases import synthetic
 
 import csoftmax as cs
 from csoftmax.app.job import Control
+from csoftmax.app.safety import Refusal
 from csoftmax.cli import main
 from csoftmax.solver import minimize
 
@@ -299,3 +301,35 @@ def test_the_callback_of_the_solver_is_a_pause() -> None:
     paused = minimize(X, train.y, 10, callback=wait, **options)
     assert seen
     assert paused.W.tobytes() == minimize(X, train.y, 10, **options).W.tobytes()
+
+
+def test_many_hands_on_the_controls_at_once() -> None:
+    with served() as (page, client):
+        client.post("/run", {"epochs": 1000, "pace": 0})
+        control = page.session.control
+
+        def press(*actions: str) -> None:
+            for do in actions * 40:
+                with contextlib.suppress(Refusal):
+                    control({"do": do, "pace": 0})
+                    page.session.state()
+
+        hands = [threading.Thread(target=press, args=actions) for actions in
+                 (("pause", "resume"), ("step", "resume", "pace"), ("pace", "pause"))]  # fmt: skip
+        for hand in hands:
+            hand.start()
+        for hand in hands:
+            hand.join(60)
+            assert not hand.is_alive()
+        control({"do": "stop"})
+        assert page.session.job is not None
+        page.session.job.join(60)
+        assert client.get("/state")["run"]["status"] == "stopped"
+
+
+def test_a_model_that_is_new_is_looked_at_as_it_will_be_trained() -> None:
+    with served() as (_, client):
+        p = client.get("/why?row=3")["probabilities"]
+        assert max(p) < 0.2  # pixels are 0..1, not 0..255
+        wrong = client.get("/confusion")
+        assert wrong["loss"] == pytest.approx(math.log(10), abs=0.1)

@@ -50,7 +50,9 @@ def test_without_the_token_nothing_is_there(client: Client) -> None:
     assert client.get("/state")["run"] is None
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:{port}", "127.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:{port}", "127.0.0.1", "", "[", "a]b:{port}"]
+)
 def test_a_foreign_host_is_refused(client: Client, host: str) -> None:
     host = host.format(port=client.port)
     with socket.create_connection(("127.0.0.1", client.port)) as raw:

@@ -141,6 +141,9 @@ def test_broken_uploads_are_told_by_their_own_name(tmp_path: Path) -> None:
             assert said in sentence
             assert page.session.folder.name not in sentence
             assert "etc" not in sentence
+        many = "label,a\n" + "".join(f"{i},1\n{i},2\n" for i in range(1001))
+        sentence = client.refusal(422, "POST", "/data", many.encode(), x_file_name="many.csv")
+        assert "many.csv has 1,001 classes" in sentence
         table = b"label,a\n" + b"x,1\ny,2\n" * 20
         for headers, said in (
             ({"x_test_share": "2"}, "X-Test-Share"), ({"x_test_share": "a"}, "X-Test-Share"),

@@ -21,6 +21,7 @@ from csoftmax.rows.base import take
 FULL, SAMPLE, START = "fashion-mnist", "sample", "start"
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".svm", ".libsvm", ".svmlight")
 TEST_SHARE = 0.2
+MOST_CLASSES = 1000
 _SHOWN_NAMES = 200
 
 
@@ -41,6 +42,13 @@ class Data:
     train: cs.Dataset
     test: cs.Dataset
     source: Source
+
+    def __post_init__(self) -> None:
+        if self.n_classes > MOST_CLASSES:
+            raise ValueError(
+                f"{self.source.name} has {self.n_classes:,} classes, the page shows at most "
+                f"{MOST_CLASSES:,}: is this the column of the labels?"
+            )
 
     @property
     def shape(self) -> tuple[int, int] | None:

@@ -61,7 +61,10 @@ class Training:
 
 
 class Control:
-    """What holds a run back between two slices: its pace, a pause, a stop."""
+    """What holds a run back between two slices: its pace, a pause, a stop.
+
+    It tells where the run is while it holds its lock: who calls it must not hold what that needs.
+    """
 
     def __init__(self, pace: float, tell: Callable[[str], None]) -> None:
         self.pace = pace
@@ -120,8 +123,9 @@ class Control:
             goes_on = not self._stopped
             if is_waiting and goes_on and not self._paused:
                 self._tell("running")
-        self._began = time.perf_counter()
-        self.waited += self._began - came
+        now, due = time.perf_counter(), self._began + self.pace
+        self._began = due if now - due < self.pace else now  # a late one does not delay the next
+        self.waited += now - came
         return goes_on
 
 

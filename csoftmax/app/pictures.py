@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax.app.safety import Refusal
 from csoftmax.app.session import View
-from csoftmax.data import PictureRecipe
+from csoftmax.data import prepare_picture, shrink_picture
 from csoftmax.model import is_integer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -59,10 +59,18 @@ def as_it_is(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
     return grey
 
 
-def recipe_of(view: View, shape: tuple[int, int]) -> PictureRecipe:
-    """Return the model's recipe, or the data set's, or Fashion-MNIST's at the pictures' size."""
+def prepared(
+    picture: NDArray[np.uint8], view: View, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], str | None]:
+    """Return a picture as the model knows them, and what the page says of it.
+
+    Where neither the model nor the data have a recipe, any guess may be wrong: it is shrunk.
+    """
     recipe = view.model.recipe or view.data.train.recipe
-    return recipe or PictureRecipe(height=shape[0], width=shape[1], side=max(shape))
+    if recipe is None:
+        return shrink_picture(picture, *shape), "shrunk"
+    made = prepare_picture(picture, recipe)
+    return made.pixels, "empty" if made.empty else "inverted" if made.inverted else None
 
 
 def as_stored(pixels: NDArray[np.uint8], data: cs.Dataset) -> Any:

@@ -88,7 +88,7 @@ class Guard:
         if port != self.port or not (name in LOOPBACK or (self.to_network and _is_ours(name))):
             raise Refusal(400, f"this program does not serve the host {host!r}: open the address "
                                "that the terminal shows")  # fmt: skip
-        if request.method == "GET" and request.url.path == "/":
+        if is_page(request):
             return  # a link to the page may be anywhere
         origin = request.headers.get("origin")
         if origin is not None and origin != f"http://{host}":
@@ -101,7 +101,7 @@ class Guard:
     def entrance(self, request: Request) -> Response | None:
         """Let those in who have the cookie, and give it to those who come with the token."""
         token = request.query_params.get("token")
-        if request.url.path == "/" and token is not None and self.is_token(token):
+        if is_page(request) and token is not None and self.is_token(token):
             answer = RedirectResponse("/", 303)
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             return answer
@@ -111,6 +111,11 @@ class Guard:
 
     def is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode(), self.token.encode())
+
+
+def is_page(request: Request) -> bool:
+    """Is the page itself wanted? (The URL of a request is made of its host, which may be bad.)"""
+    return request.method == "GET" and request.scope["path"] == "/"
 
 
 def _host_and_port(host: str) -> tuple[str, int]:
@@ -132,7 +137,7 @@ def _is_ours(name: str) -> bool:
 
 def refused(request: Request, refusal: Refusal) -> Response:
     """Return what a refused request gets: a short page where a page was wanted, or else JSON."""
-    if request.method == "GET" and request.url.path == "/":
+    if is_page(request):
         page = f"<!doctype html><title>csoftmax</title><p>csoftmax: {_as_html(str(refusal))}.</p>"
         return HTMLResponse(page, refusal.status)
     return Json({"error": str(refusal)}, refusal.status)

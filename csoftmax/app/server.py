@@ -24,7 +24,6 @@ from csoftmax.app.data import TEST_SHARE, finite, name_of_upload, suffix_of
 from csoftmax.app.log import event_text
 from csoftmax.app.safety import Json, Refusal, drain, read_body, small_body
 from csoftmax.app.session import SHOWN_EVERY, PageSession
-from csoftmax.data import prepare_picture
 
 STATIC = Path(__file__).parent / "static"
 MOST_MODEL, MOST_DATA = 64, 512  # megabytes
@@ -155,9 +154,7 @@ class App:
         if is_prepared:
             pixels = pictures.as_it_is(picture, shape)
         else:
-            prepared = prepare_picture(picture, pictures.recipe_of(view, shape))
-            pixels = prepared.pixels
-            note = "empty" if prepared.empty else "inverted" if prepared.inverted else None
+            pixels, note = pictures.prepared(picture, view, shape)
         return why.explained(view, pictures.as_stored(pixels, view.data.train), pixels, None, note)
 
     # ---- what is done --------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from csoftmax.app.job import Job, Training
 from csoftmax.app.log import Log
 from csoftmax.app.safety import Refusal
 from csoftmax.app.settings import SLOWEST, checked
+from csoftmax.model import is_integer
 
 SHOWN_EVERY = 1 / 25  # seconds: a browser draws 20 pictures a second
 _PATIENCE = 5.0  # seconds, for a run that is told to stop
@@ -46,7 +47,8 @@ class PageSession:
         self._own = data if is_own else None  # what the program was started with
         self._job: Job | None = None
         self.data = data if model is None else data.for_model(model)
-        self.view = View(1, model.copy() if model else data.fresh_model(0), self.data)
+        self.view = View(0, data.fresh_model(0), data)
+        self._view_of(self.view.model if model is None else model.copy(), self.data)
         self._shown_at = 0.0
         self._weights = (0, "")
         self.folder = tempfile.TemporaryDirectory(prefix="csoftmax-")  # of uploads, private
@@ -114,6 +116,9 @@ class PageSession:
             self._view_of(model.copy(), self.data)
 
     def _view_of(self, model: cs.SoftmaxRegression, data: Data) -> None:
+        """Show a model that nobody changes any more; it takes the data's scale if it has none."""
+        if is_integer(data.train.X):
+            model.scale = model.scale_for(data.train.X, data.train.scale)
         self.view = View(self.view.version + 1, model, data)
         self.log.wake()
 
@@ -149,19 +154,23 @@ class PageSession:
             return self._reset()
         if do not in ("pause", "resume", "step", "stop", "pace"):
             raise ValueError(f"do is {do!r}, expected pause, resume, step, stop, reset or pace")
-        with self._lock:
-            job = self._job
-            if job is None or not job.run_.is_going_on:
-                raise Refusal(409, "no training is running: start one first")
-            if do == "pace":
-                pace = float(sets.finite(given.get("pace"), "pace", 0, SLOWEST))
-                job.control.set_pace(pace)
-                self._tell(job.run_, "status", job.run_.where() | {"pace": pace})
-                return None
-            if do == "resume" and not job.control.is_paused:
-                raise Refusal(409, "the training is running: it is not paused")
-            {"pause": job.control.pause, "resume": job.control.resume, "step": job.control.step,
-             "stop": job.control.stop}[do]()  # fmt: skip
+        job = self._job
+        if job is None or not job.run_.is_going_on:
+            raise Refusal(409, "no training is running: start one first")
+        if do == "resume" and not job.control.is_paused:
+            raise Refusal(409, "the training is running: it is not paused")
+        if do == "pace":
+            pace = float(sets.finite(given.get("pace"), "pace", 0, SLOWEST))
+            job.control.set_pace(pace)
+            with self._lock:
+                if job.run_.is_going_on:
+                    self._tell(job.run_, "status", job.run_.where() | {"pace": pace})
+            return None
+        actions = {
+            "pause": job.control.pause, "resume": job.control.resume, "step": job.control.step,
+            "stop": job.control.stop,
+        }  # fmt: skip
+        actions[do]()
         return None
 
     def _reset(self) -> None:
@@ -241,7 +250,7 @@ def as_bytes(*arrays: Any) -> dict[str, Any]:
     limit = limit if 0 < limit < np.inf else 1.0
     texts = []
     for array in arrays:
-        scaled = np.nan_to_num(np.asarray(array, np.float64) * (127 / limit))
-        small = np.clip(np.round(scaled), -127, 127).astype(np.int8)
+        scaled = np.nan_to_num(array * array.dtype.type(127 / limit))
+        small = np.clip(np.rint(scaled), -127, 127).astype(np.int8)
         texts.append(base64.b64encode(small.tobytes()).decode())
     return {"limit": limit, "int8": texts[0] if len(texts) == 1 else texts}
