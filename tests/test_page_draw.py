@@ -73,7 +73,7 @@ def test_predictions_follow_a_drawing_and_a_training(browser: Any) -> None:
         tab.predicted()
         before = tab.page.inner_text("#bars")
         tab.pace(3)
-        tab.set(epochs=5)
+        tab.set(epochs=100)  # longer than anyone waits: it is stopped
         tab.page.click("#go")
         tab.predicted("Trouser")
         assert tab.page.evaluate("document.body.dataset.status") == "running"
@@ -115,19 +115,53 @@ def test_a_photo_on_white_is_inverted_and_the_page_says_so(
         assert tab.page.inner_text("#note").startswith("Inverted")
 
 
-def test_a_pasted_picture(browser: Any, served: Any) -> None:
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_a_picture_that_is_pasted_or_dropped(browser: Any, served: Any, way: str) -> None:
     _, test = cs.fashion_mnist_sample()
     row = int(np.flatnonzero(test.y == 1)[0])
     with opened(browser, served[0].url) as tab:
         tab.page.evaluate(
-            """(bytes) => {
+            """([bytes, way]) => {
                 const data = new DataTransfer();
                 data.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
-                document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data}));
+                const options = {bubbles: true, cancelable: true};
+                const event = way === "paste"
+                    ? new ClipboardEvent(way, {clipboardData: data, ...options})
+                    : new DragEvent(way, {dataTransfer: data, ...options});
+                document.querySelector("#paper").dispatchEvent(event);
             }""",
-            list(picture_file(test.X[row])),
+            [list(picture_file(test.X[row])), way],
         )
         tab.predicted("Trouser")
+
+
+def test_pictures_of_ones_own_are_shrunk_and_the_page_says_so(
+    browser: Any, served: Any, tmp_path: Path
+) -> None:
+    train, _ = cs.fashion_mnist_sample()
+    path = tmp_path / "mine.npz"
+    np.savez(path, X=train.X[:500], y=train.y[:500])
+    with opened(browser, served[0].url) as tab:
+        tab.page.click("#setup details.more summary")
+        tab.page.set_input_files("#data-file", path)
+        wait_for(tab.page, lambda: tab.state()["data"]["n_train"] == 400)
+        tab.train(epochs=2)
+        tab.draw([(0.1, 0.1), (0.3, 0.1)])
+        tab.page.wait_for_selector("#note:not([hidden])")
+        assert "shrunk" in tab.page.inner_text("#note")
+        # what the model sees is the whole paper: the line is in its upper left
+        seen = np.array(
+            tab.page.evaluate(
+                """() => {
+                    const canvas = document.querySelector("#sees");
+                    const {width, height} = canvas;
+                    const image = canvas.getContext("2d").getImageData(0, 0, width, height);
+                    return [...image.data].filter((_, i) => i % 4 === 0);
+                }"""
+            )
+        ).reshape(28, 28)
+        assert seen[:6, :10].max() > 150
+        assert seen[6:].max() == seen[:, 12:].max() == 0
 
 
 # ---------------------------------------------------------------- looking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,8 +196,8 @@ def test_a_closed_tab_stops_nothing_and_comes_back_to_the_run_as_it_is(
         tab.set(epochs=2)
         tab.page.click("#go")
         tab.until("running")
-    with client.listen() as stream:
-        stream.until(lambda event: event.name == "status" and event.data["status"] == "done")
+    while client.get("/state")["run"]["status"] != "done":
+        time.sleep(0.05)
     with opened(browser, page.url) as again:
         again.until("done")
         again.page.wait_for_selector("#charts canvas")
