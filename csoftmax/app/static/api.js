@@ -164,7 +164,9 @@ async function checkConnection() {
   let message = null;
   try {
     const response = await fetch("/state", {cache: "no-store"});
-    if (!response.ok) message = (await response.json().catch(() => ({}))).error ?? "";
+    // 403: it has been started anew, with another token
+    if (response.status === 403) message = "";
+    else if (!response.ok) message = (await response.json().catch(() => ({}))).error ?? "";
   } catch {
     message = "";
   }

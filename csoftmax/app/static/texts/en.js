@@ -89,6 +89,7 @@ export default {
   "size": "Width", "shade": "Shade", "paper.label": "Paper to draw on",
   "paper.keys": "By keyboard: arrows move, space draws, b, f and e choose the tool, Delete clears.",
   "note.inverted": "Inverted: a dark thing on white paper.", "note.empty": "There is nothing on it yet.",
+  "note.shrunk": "These data have no rule for drawings: it was only shrunk. Draw as the examples look.",
   "note.untrained": "The model has learnt nothing yet. Start the training and watch the bars.",
   "draw.title": "Draw or upload", "draw.lead": "Ask the model about your own picture: draw it, choose a file, paste it, or drop it on the paper.",
   "is.label": "(label)", "picture.right": "Right.", "picture.wrong": (name) => `It is labelled ${name}.`,

@@ -90,6 +90,7 @@ export default {
   "size": "粗细", "shade": "明暗", "paper.label": "画纸",
   "paper.keys": "键盘：方向键移动，空格键落笔，b、f、e换工具，Delete清空。",
   "note.inverted": "已反色：白纸上的深色物体。", "note.empty": "上面还什么都没有。",
+  "note.shrunk": "这些数据没有处理图画的规则，只是整幅缩小：请照着样本的样子画。",
   "note.untrained": "模型还什么都没学。开始训练，看条形怎样变化。",
   "draw.title": "画一张，或上传一张", "draw.lead": "用你自己的图片问问模型：画出来、选文件、粘贴，或拖到画纸上。",
   "is.label": "（标签）", "picture.right": "判断正确。", "picture.wrong": (name) => `它的标签是${name}。`,
