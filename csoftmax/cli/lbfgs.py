@@ -22,7 +22,7 @@ from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
 from csoftmax.core.sparse import CSR
 from csoftmax.data.split import held_out_rows
-from csoftmax.labelled import names_after, scale_of
+from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
 from csoftmax.solver.l1 import minimize_l1
@@ -101,8 +101,7 @@ class LbfgsTraining:
                 self.model.W, self.model.b = W.T, b
                 if is_integer(self.data.X):
                     self.model.scale = self.scale
-                names = names_after(self.model, self.data)
-                self.model.class_names, self.model.feature_names = names
+                take_facts(self.model, self.data)
                 self._save()
         except KeyboardInterrupt:
             raise UserError("interrupted before the first pass: nothing was saved", 130) from None
