@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,8 @@ from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
 from csoftmax.solver.proximal import ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
+
+NOTHING = np.zeros((0, 0))  # for weights that are kept elsewhere
 
 
 def minimize_l1(
@@ -209,27 +212,33 @@ class _Heads:
         self.ended = ""
 
     def run(self) -> None:
+        for r in sorted(set(self.problem.weight_of_head.tolist())):
+            self._run_row(r)
+            self.current = None  # makes room for other rows
+
+    def _run_row(self, r: int) -> None:
+        """Solve the heads of a row of weights."""
         problem = self.problem
-        for r in sorted(set(problem.weight_of_head.tolist())):
-            heads = np.flatnonzero(problem.weight_of_head == r)
-            if self.done.issuperset(heads.tolist()):
+        heads = np.flatnonzero(problem.weight_of_head == r)
+        if self.done.issuperset(heads.tolist()):
+            return
+        strengths = [problem.penalties[h].strength for h in heads]
+        rows = problem.rows(r)
+        newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
+        for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]].tolist()):
+            if h in self.done:
                 continue
-            strengths = [problem.penalties[h].strength for h in heads]
-            rows = problem.rows(r)
-            newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
-            for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]].tolist()):
-                if h in self.done:
-                    continue
-                if self.begun is not None and self.begun[0] == h:
-                    newton.restore(problem.penalties[h], self.begun[1])
-                elif self.fits[h] is not None:  # it had ended, but not as tol and max_iter ask
-                    ended_at = self.W.transpose(0, 2, 1), self.b
-                    newton.start(problem.penalties[h], *self._start_of(h, rows, *ended_at))
-                elif n > 0 and self.path:
-                    newton.go_on(problem.penalties[h])
-                else:
-                    newton.start(problem.penalties[h], *self._start_of(h, rows, *self.starts))
-                self._run(h, newton)
+            if self.begun is not None and self.begun[0] == h:
+                newton.restore(problem.penalties[h], self.begun[1])
+                self.begun = None
+            elif self.fits[h] is not None:  # it had ended, but not as tol and max_iter ask
+                ended_at = self.W.transpose(0, 2, 1), self.b
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *ended_at))
+            elif n > 0 and self.path:
+                newton.go_on(problem.penalties[h])
+            else:
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *self.starts))
+            self._run(h, newton)
 
     def _start_of(
         self, h: int, rows: ClassRows, given_W: Array | None, given_b: Array | None
@@ -280,6 +289,7 @@ class _Heads:
         newton.evaluate()
         self._show(h, newton)
         self._keep(h, newton)
+        self.fits[h] = replace(newton.fit, W=NOTHING)
         self.done.add(h)
         self.tols[h] = self.tol
 
@@ -305,12 +315,11 @@ class _Heads:
     def restore(self, state: dict[str, Array]) -> None:
         """Set what `state` returned, before the heads are run."""
         self.begun = int(state["now"]), named("now.", state)
-        nothing = np.zeros((0, 0))
         for h in range(len(self.fits)):
             of_head = named(f"{h}.", state)
             if not of_head:
                 continue
-            fit = self.fits[h] = Fit(nothing, np.zeros(0), of_head["support"])
+            fit = self.fits[h] = Fit(NOTHING, np.zeros(0), of_head["support"])
             fit.restore(of_head)
             self.W[h].reshape(-1)[of_head["support"]] = of_head["W"]
             self.b[h] = of_head["b"]
@@ -337,6 +346,7 @@ class _Heads:
         """Note W and b of a head as its caller wants them."""
         fit, rows, problem = newton.fit, newton.rows, self.problem
         weights = newton.weights() / rows.dtype.type(problem.scale)
+        self.W[h] = 0
         self.W[h].reshape(-1)[fit.support] = weights
         if problem.fit_intercept:
             b, present = fit.c - rows.at_centre(fit.W), rows.shares > 0

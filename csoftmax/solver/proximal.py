@@ -28,7 +28,7 @@ from csoftmax.solver.l1_fit import LOOKED_BACK, Fit, left_of_gains
 from csoftmax.solver.l1_path import Solved, ahead
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.quadratic import Model
-from csoftmax.solver.slopes import Slopes
+from csoftmax.solver.slopes import Slopes, in_blocks
 from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
@@ -37,8 +37,11 @@ WAVE, WAVE_SHARE = 8, 5
 # No logit is moved by one coordinate by more than a box. It starts at BOX, is halved where a line
 # search had to shorten its step, and grows otherwise.
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
-# The line search takes a step that gains this share of what the slope promises.
+# The line search takes a step that gains this share of what the slope promises, if it is at least
+# LEAST_STEP of the whole.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# Where that is less than this share of what the model gained, half the step may gain more.
+POOR = 0.5
 # A distance of so many roundings of the objective is none: sums over the rows have as many.
 ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
@@ -54,6 +57,11 @@ MOST_BIAS_CLASSES = 256
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 # What a checkpoint saves as one number each.
 NUMBERS = ("loss", "value", "box", "is_far", "promised")
+
+
+def wave_of(n_classes: int) -> int:
+    """Return how many classes are descended side by side."""
+    return max(1, min(WAVE, n_classes // WAVE_SHARE))
 
 
 class ProximalNewton:
@@ -82,7 +90,7 @@ class ProximalNewton:
         self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
         self.before: Solved | None = None  # the last fit but one of a path
-        self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
+        self.wave = wave_of(len(free))
         self.rounding = float(np.finfo(rows.dtype).eps)
         c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
         self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), c)
@@ -165,11 +173,16 @@ class ProximalNewton:
             return
         features, counts = np.unique(fit.support // self.rows.n_classes, return_counts=True)
         features = features[2 * counts > len(classes)]
-        if not len(features):
-            return
+        moved = [self._recentre(some, classes) for some in in_blocks(features, len(classes))]
+        if any(moved):
+            fit.support = np.flatnonzero(fit.W)
+            self.value = self.penalty.value(self.weights())
+
+    def _recentre(self, features: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+        fit, middle = self.fit, len(classes) // 2
         at = np.ix_(features, classes)
         U = fit.W[at].astype(np.float64)
-        ordered, middle = np.sort(U, axis=1), len(classes) // 2
+        ordered = np.sort(U, axis=1)
         shifts = (ordered[:, middle], ordered[:, (len(classes) - 1) // 2], U.mean(axis=1))
         moved = np.array([U, *(U - shift[:, None] for shift in shifts)])
         l1, l2 = self.penalty.l1, self.penalty.l2
@@ -178,8 +191,7 @@ class ProximalNewton:
         least = values.argmin(axis=0)
         if least.any():
             fit.W[at] = moved[least, np.arange(len(features))]
-            fit.support = np.flatnonzero(fit.W)
-            self.value = self.penalty.value(self.weights())
+        return bool(least.any())
 
     def approach(self) -> None:
         """Come near from the null model, by way of stronger penalties.
@@ -280,16 +292,24 @@ class ProximalNewton:
         slope += penalty.value(u) - penalty.value(u0)
         if bias is not None:
             slope += float(g @ bias.moved)
-        t, old = 1.0, self.loss + self.value
-        self.is_changing = True
+        old, self.is_changing = self.loss + self.value, True
         self.promised = -slope
-        while True:
-            loss = rows.step(t)
+
+        def at(t: float) -> tuple[Array, float, float]:
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
-            value = base + penalty.value(moved)
-            if loss + value <= old + DECREASE * t * slope or t < LEAST_STEP:
+            return moved, rows.step(t), base + penalty.value(moved)
+
+        t, (moved, loss, value) = 1.0, at(1.0)
+        while not loss + value <= old + DECREASE * t * slope and t >= LEAST_STEP:
+            t *= 0.5
+            moved, loss, value = at(t)
+        while old - loss - value < POOR * t * model.gained and t >= LEAST_STEP:
+            half = at(0.5 * t)
+            if not half[1] + half[2] < loss + value:
+                rows.step(t)
                 break
             t *= 0.5
+            moved, loss, value = half
         if not loss + value < old:
             fit.status = "stalled"
             self.loss = rows.step(0.0)
@@ -353,6 +373,7 @@ class ProximalNewton:
                 return fit
             self.step(slopes)
             fit.iterations += 1
+            del slopes  # before there are new ones
             slopes = self._note(began)
 
     def _note(self, began: float) -> Slopes:
