@@ -87,18 +87,14 @@ def test_a_number_of_another_run_is_answered_by_asking_for_the_state() -> None:
                 assert stream.events[0].number == client.get("/state")["event"]
 
 
-def test_weights_come_twenty_times_a_second_at_most_and_only_if_changed() -> None:
+def test_weights_come_at_most_thirty_times_a_second() -> None:
     with served() as (_, client), client.listen() as stream:
-        stream.until(lambda event: event.name == "weights")
-        client.train(epochs=100, pace=0)
         began = time.perf_counter()
+        client.train(epochs=100, pace=0)
         stream.until(is_done)
-        time.sleep(0.2)
-        assert len(stream.named("slice")) == 1000
         n = len(stream.named("weights"))
-        assert 2 <= n <= 3 + 25 * (client.get("/state")["run"]["seconds"] + 1 + time.perf_counter()
-                                   - began)  # fmt: skip
-        assert len(stream.named("weights")) == n
+        assert 2 <= n <= 3 + 30 * (time.perf_counter() - began)
+        assert len(stream.named("slice")) == 1000
 
 
 def test_streams_say_goodbye() -> None:
@@ -184,7 +180,7 @@ def test_numbers_that_json_does_not_have_are_null() -> None:
     assert as_json({"a": [nan, 1.5], "b": (inf, "x")}) == '{"a":[null,1.5],"b":[null,"x"]}'
 
 
-def test_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_come_where_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("csoftmax.app.server._STILL_HERE", 0.01)
     with served() as (page, _):
         stream = page.app._stream(None)

@@ -23,10 +23,11 @@ from csoftmax.app.code import code_of
 from csoftmax.app.data import TEST_SHARE, finite, name_of_upload, suffix_of
 from csoftmax.app.log import event_text
 from csoftmax.app.safety import Json, Refusal, drain, read_body, small_body
-from csoftmax.app.session import SHOWN_EVERY, PageSession
+from csoftmax.app.session import PageSession
 
 STATIC = Path(__file__).parent / "static"
 MOST_MODEL, MOST_DATA = 64, 512  # megabytes
+_REST = 1 / 30  # seconds between two packets of a stream: 20 updates a second come one by one
 _STILL_HERE = 10.0  # seconds between signs of life
 Answer = Callable[[Request], Any]
 
@@ -119,7 +120,7 @@ class App:
                 return
             if text:
                 yield text
-                await asyncio.sleep(SHOWN_EVERY)
+                await asyncio.sleep(_REST)
             elif not await session.log.wait(_STILL_HERE):
                 yield ": still here\n\n"
 

@@ -24,7 +24,7 @@ from csoftmax.app.safety import Refusal
 from csoftmax.app.settings import SLOWEST, checked
 from csoftmax.model import is_integer
 
-SHOWN_EVERY = 1 / 25  # seconds: a browser draws 20 pictures a second
+SHOWN_EVERY = 1 / 60  # seconds between copies of the model of a run, at least
 _PATIENCE = 5.0  # seconds, for a run that is told to stop
 
 

@@ -1,7 +1,7 @@
-// The curves of a run: two charts, drawn by uPlot at most once a frame, whatever arrives.
+// The curves of a run: two charts, drawn by uPlot some 16 times a second at most, whatever arrives.
 import uPlot from "./vendor/uPlot.esm.js";
 import {$, count, el, fixed, percent, short} from "./dom.js";
-import {on, perFrame, pictures, state} from "./state.js";
+import {gently, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
 
 let charts = [];
@@ -263,7 +263,7 @@ function draw() {
   );
 }
 
-const redraw = perFrame(draw);
+const redraw = gently(60, draw); // curves need not be as quick as the weights
 
 export function start() {
   on("run data language theme", build);
