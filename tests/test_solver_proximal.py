@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from l1_cases import Array, Judged, judged, l1_table, reference, violation
 
-from csoftmax.solver import Solution, minimize
+from csoftmax.solver import Progress, Solution, minimize
 from csoftmax.solver.l1 import minimize_l1
 
 RATIOS = (1.0, 0.5, 0.02)
@@ -271,6 +271,20 @@ def test_a_path_comes_to_what_each_head_comes_to_alone() -> None:
     for h, weight in enumerate(weights):
         alone = minimize_l1(X[weight > 0], y[weight > 0], 4, tol=1e-9)
         np.testing.assert_array_equal(heads.W[h], alone.W[0])
+
+
+def test_parameters_asked_for_on_the_way_leave_nothing_behind() -> None:
+    X, y = l1_table(400, 30, 4)
+    W = np.arange(120.0).reshape(1, 4, 30) / 100
+    plain = minimize_l1(X, y, 4, C=0.1, W=W, tol=1e-9)
+    n_selected = []
+
+    def look(progress: Progress) -> None:
+        n_selected.append(np.count_nonzero(progress.parameters(0)[0]))
+
+    asked = minimize_l1(X, y, 4, C=0.1, W=W, tol=1e-9, callback=look)
+    assert max(n_selected) > n_selected[-1]
+    np.testing.assert_array_equal(asked.W, plain.W)
 
 
 def test_a_start_a_callback_and_a_limit() -> None:

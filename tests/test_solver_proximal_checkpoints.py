@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from l1_cases import l1_table
+from l1_cases import judged, l1_table
 from safetensors import safe_open
 from solver_cases import same_bits
 
@@ -121,6 +121,9 @@ def test_heads_that_had_ended_too_early_go_on(rough: dict[str, Any], tmp_path: P
     alone = minimize_l1(X, y, 3, C=C, path=True, tol=1e-9)
     assert further.converged.all()
     np.testing.assert_allclose(further.objective, alone.objective, rtol=2e-9)
+    for h, c in enumerate(C):
+        at = judged(X, y, further.W[h].T, further.b[h], 1 / (c * len(y)), 0)
+        assert at.objective == pytest.approx(further.objective[h], rel=1e-12)
     assert same_bits(further, minimize_l1(X, y, 3, C=C, path=True, checkpoint=file, tol=1e-9))
 
 

@@ -346,6 +346,7 @@ class _Heads:
         """Note W and b of a head as its caller wants them."""
         fit, rows, problem = newton.fit, newton.rows, self.problem
         weights = newton.weights() / rows.dtype.type(problem.scale)
+        self.W[h] = 0
         self.W[h].reshape(-1)[fit.support] = weights
         if problem.fit_intercept:
             b, present = fit.c - rows.at_centre(fit.W), rows.shares > 0
