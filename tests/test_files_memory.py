@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from csoftmax.engine.passes import LocalPasses, drawn
+from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.targets import drawn
 from csoftmax.estimators import SoftmaxClassifier
 
 N_FEATURES = 784
@@ -116,9 +117,9 @@ def test_a_digest_of_a_mapped_file_is_of_the_file(tmp_path: Path) -> None:
 def test_rows_are_drawn_without_numbering_them_all(
     n: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csoftmax.engine import passes
+    from csoftmax.engine import targets
 
-    monkeypatch.setattr(passes, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(targets, "BLOCK_ROWS", 64)
     weight = np.random.default_rng(1).integers(0, 2, 1000) / 2 if weighted else None
     counting = np.arange(1000) if weight is None else np.flatnonzero(weight)
     rows = np.arange(1000)[drawn(1000, weight, n, 3)]
