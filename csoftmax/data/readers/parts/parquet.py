@@ -98,7 +98,7 @@ class ParquetColumns:
         if start >= stop:
             return np.empty((0,) if self.width is None else (0, self.width), self.dtype)
         with broken_file(self.stamp.path):
-            place = (self.stamp, self.names)
+            place = (self.stamp, self.names, self.of_bytes, self.width)
             decoder = _half_decoded.pop(place)
             if decoder is None or not decoder.reaches(start):
                 decoder = _Decoder(self, start)
