@@ -1,14 +1,17 @@
 """Passes over rows in shards: the sums and, where shards are whole chunks, the bits of one array.
 
 Shards are read one window after the other, the next one while a window is summed. Of a mapped file
-a window is a view, and Linux reads ahead, as the readers of files ask it to. Chunks are counted
-from the start of each shard. So shards whose lengths are multiples of a chunk have the bits of one
+a window is a view, whose pages the reading thread asks for. Chunks are counted from the start of
+each shard. So shards whose lengths are multiples of a chunk have the bits of one
 array; others are rounded in other places.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -34,6 +37,8 @@ Array = NDArray[Any]
 
 # Windows have as many chunks as so many bytes hold, at least one.
 WINDOW_BYTES = 1 << 24
+# Linux from 5.14 on: read and map the pages of a range, for which no thread of a pass then waits.
+_POPULATE_READ = 22
 
 
 def window_bytes(rows: ShardRows) -> int:
@@ -120,6 +125,7 @@ class ShardPasses:
                 f"{shard.name}: rows {run.start} to {run.stop} are {block.dtype} {block.shape}, "
                 f"expected {self.rows.dtype} {shape}: it has changed since it was opened"
             )
+        _read_pages(block)
         stored: Array = as_stored(block, self.dtype)
         return stored
 
@@ -211,3 +217,29 @@ def _those_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Arra
     first, end = np.searchsorted(numbers, (some.start, some.stop))
     rows: Array = X[numbers[first:end] - some.start]
     return rows
+
+
+def _library_madvise() -> Any:
+    """Return madvise of the C library, or None where it may be another one."""
+    if not sys.platform.startswith("linux"):
+        return None
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    if madvise is not None:
+        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return madvise
+
+
+_madvise = _library_madvise()
+
+
+def _read_pages(block: Array) -> None:
+    """Read the pages of a mapped file; of memory that is there already this takes microseconds.
+
+    An older Linux refuses, and the threads of the pass wait for the pages.
+    """
+    if _madvise is None or not block.nbytes or min(block.strides) <= 0:
+        return
+    start = block.__array_interface__["data"][0]
+    end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.strides[1]
+    page = start - start % mmap.PAGESIZE
+    _madvise(page, end - page, _POPULATE_READ)
