@@ -105,7 +105,6 @@ class _Fit:
 
         given = {} if start is None else {"W": start[0][None], "b": start[1][None]}
         solution = self.minimize(C, callback=tell, **given)
-        self.job.descent = solution.history[0]
         facts = [float(numbers[0]) for numbers in
                  (solution.objective, solution.bound, solution.estimate)]  # fmt: skip
         self.keep(C, solution.W[0], solution.b[0], n_iter=int(solution.iterations[0]), gap=facts)
