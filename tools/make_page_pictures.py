@@ -147,7 +147,15 @@ def photograph(folder: Path) -> None:
                 whole_page(Camera(browser, folder, page.url, language))
                 dark = Camera(browser, folder, page.url, language, color_scheme="dark")
                 dark.keep("9-dark")
-                phone = Camera(browser, folder, page.url, language, viewport=PHONE, has_touch=True)
+                phone = Camera(
+                    browser,
+                    folder,
+                    page.url,
+                    language,
+                    viewport=PHONE,
+                    has_touch=True,
+                    is_mobile=True,
+                )
                 phone.draw()
                 phone.keep("9-phone-draw", whole=False)
                 for view in ("train", "look", "take"):
