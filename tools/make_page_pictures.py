@@ -184,8 +184,8 @@ def main(words: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     photograph(folder)
     if options.readme:
-        for language, name in (("en", "page.png"), ("zh", "page.zh-CN.png")):
-            picture = Image.open(folder / f"{language}-2-running.png").convert("RGB")
+        for language, name in (("en", "page.png"), ("zh", "page-zh.png")):
+            picture = Image.open(folder / f"{language}-3-done.png").convert("RGB")
             few = picture.quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
             few.save(PICTURES / name, optimize=True)
     return 0

@@ -1,9 +1,9 @@
 // The curves of a run: two charts, drawn by uPlot some 16 times a second at most, whatever arrives.
-import uPlot from "./vendor/uPlot.esm.js";
 import {$, count, el, fixed, percent, short} from "./dom.js";
 import {gently, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
 
+const {uPlot} = window; // a script of its own, which runs before the modules
 const HEIGHT = 218;
 
 let charts = [];
