@@ -23,16 +23,16 @@ from csoftmax.solver.walk import Walk
 Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 def fingerprint(walk: Walk) -> str:
     """Return a digest of all that the bits depend on, except the tolerances and max_iter."""
-    problem, options = walk.problem, walk.options
+    problem, options, kept = walk.problem, walk.options, walk.problem.kept
     digest = hashlib.blake2b(problem.passes.fingerprint(), digest_size=16)
     for part in (
         problem.fit_intercept, options.history_size, options.preconditioner, walk.is_path,
-        walk.starts is None, _kernels.active(),
+        walk.starts is None, _kernels.active(), kept and kept.n_rows,
     ):  # fmt: skip
         digest.update(f"{part!r};".encode())
     for array in (problem.C, problem.weight_of_head, *(walk.starts or ())):

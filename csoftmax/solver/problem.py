@@ -13,6 +13,7 @@ and ``c = b + W mean``, in which the features have the mean 0.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from csoftmax.engine.lines import Lines
 from csoftmax.engine.passes import ABSENT_BIAS, LocalPasses
+from csoftmax.engine.statistics import Statistics
 from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
@@ -83,7 +85,13 @@ class Problem:
         For each head, the sum of its weights.
     n_passes : int
         Passes over the rows so far.
+    has_bound : bool
+        Whether `csoftmax.solver.bound` proves something of this objective.
+    kept : LocalPasses or None
+        Some of the rows, in memory, where all of them are costly to read.
     """
+
+    has_bound = True
 
     def __init__(
         self,
@@ -93,13 +101,16 @@ class Problem:
         weight_of_head: NDArray[np.int64],
         fit_intercept: bool,
         unit: float = 1.0,
+        statistics: Statistics | None = None,
     ) -> None:
         self.passes, self.C, self.unit = passes, C, unit
         self.dtype, self.n_rows, self.n_features = passes.dtype, passes.n_rows, passes.n_features
         self.n_classes, self.n_heads = passes.n_classes, len(C)
         self.split = self.n_classes * self.n_features
         self.weight_of_head, self.fit_intercept = weight_of_head, fit_intercept
-        moments = passes.moments(of_features=fit_intercept)  # without one, nothing is centred
+        self.kept = None if statistics is None else statistics.sample
+        # without an intercept, nothing is centred
+        moments = statistics.moments if statistics else passes.moments(of_features=fit_intercept)
         self.totals, self.n_counting = moments.totals, moments.n_counting
         if not self.totals.all():
             what = "X has 0 rows" if not self.n_rows else "sample_weight has a row that sums to 0"
@@ -108,8 +119,8 @@ class Problem:
         self.penalties = [
             Penalty.of(float(c), float(total), unit) for c, total in zip(C, self.total, strict=True)
         ]
-        self.n_passes = int(fit_intercept)
-        self.means = moments.feature_sums / self.totals[:, None]
+        self.n_passes = 1 if statistics else int(fit_intercept)
+        self.means = moments.feature_sums * fit_intercept / self.totals[:, None]
         self.centre: Array | None = None
         self.lines: Lines | None = None
         # by head: where it was evaluated last, and ||W||^2 there
@@ -119,18 +130,24 @@ class Problem:
         if passes.is_sparse and fit_intercept:
             self.centre = np.ascontiguousarray(self.means, self.dtype)
             self.means = np.zeros_like(self.means)
-        self._evaluate_null_models(moments.mass / self.totals[:, None])
+        self._evaluate_null_models(moments.mass / self.totals[:, None], statistics)
 
-    def _evaluate_null_models(self, shares: NDArray[np.float64]) -> None:
-        """Evaluate weights of 0 and the best bias, for each row of weights: where heads start."""
-        n, K = shares.shape
-        if not self.fit_intercept:
-            shares[:] = 1.0 / K
-        self.shares = shares
+    def _evaluate_null_models(
+        self, of_labels: NDArray[np.float64], statistics: Statistics | None
+    ) -> None:
+        """Evaluate weights of 0 and the best bias, for each row of weights: where heads start.
+
+        `of_labels` are the shares of the classes among the labels.
+        """
+        n, K = of_labels.shape
+        self.shares = shares = of_labels if self.fit_intercept else np.full((n, K), 1.0 / K)
         present = shares > 0
         log_shares = np.log(np.where(present, shares, 1.0))
         log_shares -= log_shares.sum(axis=1, keepdims=True) / present.sum(axis=1, keepdims=True)
         self.null_bias = np.where(present, log_shares, ABSENT_BIAS).astype(self.dtype)
+        if statistics is not None:
+            self._follow_null_models(of_labels, statistics.class_sums)
+            return
         W = np.zeros((n, self.split), self.dtype)
         self.null_gradient, db = np.empty_like(W), np.empty((n, K), self.dtype)
         losses = self._pass(np.arange(n), W, self.null_bias, self.null_gradient, db)
@@ -142,6 +159,36 @@ class Problem:
         self.null_loss = np.array(losses) / self.totals
         if not all(np.isfinite(array).all() for array in (losses, self.null_gradient)):
             self.passes.raise_bad_value()
+
+    def _follow_null_models(
+        self, of_labels: NDArray[np.float64], class_sums: NDArray[np.float64]
+    ) -> None:
+        """Set what the null models' evaluation would give, without a pass: all rows have one p."""
+        shares = self.shares
+        of_W = shares[:, :, None] * class_sums.sum(axis=1, keepdims=True) - class_sums
+        of_W /= self.totals[:, None, None]
+        self.null_gradient = of_W.reshape(len(shares), -1).astype(self.dtype)
+        self.null_bias_gradient = (shares - of_labels) * self.fit_intercept
+        self.null_loss = -(of_labels * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
+
+    def sample(self, r: int, n: int) -> LocalPasses:
+        """Return at most n of the rows that a row of weights counts, of those kept if it can."""
+        of_kept = None if self.kept is None else self.kept.sample(r, n, 0)
+        if of_kept is None or of_kept.n_rows < min(n, self.n_counting[r]):
+            return self.passes.sample(r, n, 0)
+        return of_kept
+
+    def of_rows(self, passes: LocalPasses, r: int) -> Problem:
+        """Return the sum of the losses of some rows, which have the row of weights r, as a problem.
+
+        It has one head, no penalty, and the coordinates of this problem.
+        """
+        other = copy.copy(self)
+        other.passes, other.n_rows, other._squares = passes, passes.n_rows, {}
+        other.weight_of_head, other.total = np.zeros(1, np.int64), np.ones(1)
+        other.penalties = [Penalty(0.0, 0.0)]
+        other.centre = None if self.centre is None else self.centre[r : r + 1]
+        return other
 
     def parameters(self, x: Array) -> tuple[Array, Array]:
         """Return views of W (n_classes, n_features) and b of a flat vector, or of each of some.

@@ -31,6 +31,22 @@ STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
 # objective can be all of that gain, and W may then point elsewhere. So the distance may be at most
 # this share of the gain, or of the penalty if that is larger.
 MOST_UNGAINED = 0.01
+# A head that stops by its noise has converged at this share of it.
+SHARE_OF_NOISE = 0.1
+
+
+def check_sampling(tol: str) -> None:
+    """Raise ValueError for a string that is not "sampling"."""
+    if tol != "sampling":
+        raise ValueError(f'tol is {tol!r}, expected a number or "sampling"')
+
+
+def tolerance(head: Head, options: SolverOptions) -> float:
+    """Return which `Head.distance` is near enough; 0 where the noise that decides is not known."""
+    if not options.by_sampling:
+        return options.tol
+    known = head.noise > 0 and head.divisor > 0  # not NaN
+    return SHARE_OF_NOISE * head.noise / head.divisor if known else 0.0
 
 
 def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
@@ -66,7 +82,7 @@ def see_whether_converged(
     head: Head, problem: Problem, options: SolverOptions, steepest: float
 ) -> None:
     """Set `converged`, by the head's estimate of its distance and its steepest slope."""
-    distance, tol, point = head.distance(), options.tol, head.point
+    distance, tol, point = head.distance(), tolerance(head, options), head.point
     gained = head.null_loss - point.objective
     ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
     # a distance below this cannot be told from rounding
@@ -151,7 +167,7 @@ def passes_to_go(head: Head, tol: float) -> int | None:
     """
     passes, estimates = head.history["passes"], head.history["estimate"]
     middle = len(passes) // 2
-    target = tol * max(abs(head.point.objective), head.least_divisor)
+    target = tol * head.divisor
     if len(passes) - middle < 3 or not 0 < estimates[-1] < estimates[middle] or target <= 0:
         return None
     rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])
