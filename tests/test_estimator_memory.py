@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 
 from csoftmax.estimators import SoftmaxClassifier, SoftmaxClassifierCV, fit
@@ -56,6 +57,16 @@ FITS: dict[str, tuple[int, int, int, str, dict[str, Any]]] = {
     "minibatches, probabilities": (
         40_000, 2, 10, "f4", {"soft": True, "weights": True, "solver": "sgd"}
     ),
+    "L1, few samples": (60, 20_000, 3, "f4", {"l1_ratio": 1.0}),
+    "L1, few samples, doubles": (60, 20_000, 3, "f8", {"l1_ratio": 1.0}),
+    "L1, digits": (1_797, 64, 10, "f8", {"l1_ratio": 1.0}),
+    "L1, bytes": (6_000, 784, 10, "u1", {"l1_ratio": 1.0, "C": 0.01}),
+    "L1, tall": (200_000, 4, 2, "f4", {"l1_ratio": 1.0}),
+    "L1, folds": (6_000, 100, 20, "f4", {"l1_ratios": (1.0,), "Cs": 2}),
+    "L1, many classes": (1_500, 10, 500, "f4", {"l1_ratio": 1.0}),
+    "L1, words": (8_000, 30_000, 30, "words", {"l1_ratio": 1.0}),
+    "L1, words, probabilities": (8_000, 30_000, 30, "words", {"l1_ratio": 1.0, "soft": True}),
+    "elastic net, words": (8_000, 30_000, 30, "words", {"l1_ratio": 0.02, "C": 10.0}),
     "within a budget": (1_000, 500, 300, "f4", {"max_memory": "37 MB", "n_threads": 1}),
 }  # fmt: skip
 MARGIN = 12e6  # for small fits: what a pass and a sample work in does not shrink with the rows
@@ -64,6 +75,11 @@ MARGIN = 12e6  # for small fits: what a pass and a sample work in does not shrin
 def samples(n: int, n_features: int, n_classes: int, dtype: str) -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     y = np.arange(n) % n_classes
+    if dtype == "words":  # of which many are rare, as in texts, and some speak for a class
+        words = n_features ** rng.random((n, 40))
+        words[:, :4] = (words[:, :4] // n_classes * n_classes + y[:, None]) % n_features
+        at = np.arange(n).repeat(40), words.astype(int).reshape(-1)
+        return sp.csr_array((np.ones(40 * n, np.float32), at), shape=(n, n_features)), y
     X = rng.normal(size=(n, n_features)) + 0.3 * rng.normal(size=(n_classes, n_features))[y]
     return (np.clip(X * 40 + 100, 0, 255) if dtype == "u1" else X).astype(dtype), y
 
@@ -149,7 +165,8 @@ def measured() -> dict[str, dict[str, float]]:
 def test_a_plan_holds_what_the_fit_takes(name: str, measured: dict[str, dict[str, float]]) -> None:
     found = measured[name]
     peak = max(found["process"], found["numpy"])
-    assert peak <= found["planned"] <= 3 * peak + MARGIN
+    most = 1.6 * peak + 2e6 if name.startswith("L1") else 3 * peak + MARGIN
+    assert peak <= found["planned"] <= most
 
 
 def test_a_budget_is_kept() -> None:

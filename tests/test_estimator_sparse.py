@@ -116,6 +116,15 @@ def test_sparsify_densify_and_selected() -> None:
     assert classifier.coef_.T.flags.c_contiguous
 
 
+def test_scikit_learn_predicts_float32_rows_by_a_sparse_coef() -> None:
+    X, y = counts()
+    X = X.astype(np.float32)
+    classifier = SoftmaxClassifier(l1_ratio=1.0).fit(X, y).sparsify()
+    back = classifier.to_sklearn()
+    assert back.coef_ is not classifier.coef_
+    np.testing.assert_allclose(back.predict_proba(X), classifier.predict_proba(X), atol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["C", "F", "sparse"])
 def test_a_file_keeps_the_layout(form: str, tmp_path: Path) -> None:
     X, y = counts()

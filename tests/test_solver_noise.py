@@ -148,7 +148,6 @@ def test_resumed_and_on_threads_to_the_same_bits(
 def test_refusals(rows: tuple[Array, Array]) -> None:
     X, y = rows
     for options, message in (
-        ({"tol": "noise"}, "tol is 'noise', expected a number or \"sampling\""),
         ({"tol": "sampling", "preconditioner": None}, "expected a number where preconditioner"),
         ({"tol": "sampling", "l1_ratio": 0.5}, "expected a number where l1_ratio > 0"),
     ):

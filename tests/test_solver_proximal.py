@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from l1_cases import Array, Judged, judged, l1_table, reference, violation
 
-from csoftmax.solver import Solution, minimize
+from csoftmax.solver import Progress, Solution, minimize
 from csoftmax.solver.l1 import minimize_l1
 
 RATIOS = (1.0, 0.5, 0.02)
@@ -154,15 +154,11 @@ def test_correlated_features_of_any_size(C: float) -> None:
     assert (slopes / largest[:, None]).max() < 1e-5
 
 
-TOO_LOW = pytest.mark.xfail(strict=True, reason="the estimate of L1 is four times too low here")
-
-
 @pytest.mark.parametrize(
     ("C", "tol"),
     [
-        (0.1, 1e-2), (0.1, 1e-3), (0.1, 1e-4), pytest.param(1.0, 1e-2, marks=TOO_LOW),
-        (1.0, 1e-3), (1.0, 1e-4), (1000.0, 1e-2), (1000.0, 1e-3),
-        pytest.param(1000.0, 1e-4, marks=TOO_LOW),
+        (0.1, 1e-2), (0.1, 1e-3), (0.1, 1e-4), (1.0, 1e-2),
+        (1.0, 1e-3), (1.0, 1e-4), (1000.0, 1e-2), (1000.0, 1e-3), (1000.0, 1e-4),
     ],
 )  # fmt: skip
 def test_the_estimate_of_correlated_features(C: float, tol: float) -> None:
@@ -277,6 +273,20 @@ def test_a_path_comes_to_what_each_head_comes_to_alone() -> None:
         np.testing.assert_array_equal(heads.W[h], alone.W[0])
 
 
+def test_parameters_asked_for_on_the_way_leave_nothing_behind() -> None:
+    X, y = l1_table(400, 30, 4)
+    W = np.arange(120.0).reshape(1, 4, 30) / 100
+    plain = minimize_l1(X, y, 4, C=0.1, W=W, tol=1e-9)
+    n_selected = []
+
+    def look(progress: Progress) -> None:
+        n_selected.append(np.count_nonzero(progress.parameters(0)[0]))
+
+    asked = minimize_l1(X, y, 4, C=0.1, W=W, tol=1e-9, callback=look)
+    assert max(n_selected) > n_selected[-1]
+    np.testing.assert_array_equal(asked.W, plain.W)
+
+
 def test_a_start_a_callback_and_a_limit() -> None:
     X, y = l1_table()
     first = minimize_l1(X, y, 3, tol=1e-9)
@@ -300,16 +310,28 @@ def test_refusals() -> None:
     X, y = l1_table()
     with pytest.raises(ValueError, match="l1_ratio is 0, expected a number from 0 to 1"):
         minimize_l1(X, y, 3, l1_ratio=0)
-    with pytest.raises(ValueError, match="C is inf, expected finite"):
+    with pytest.raises(ValueError, match="C has inf, expected finite"):
         minimize_l1(X, y, 3, C=np.inf)
+    with pytest.raises(ValueError, match="C has inf, expected finite"):
+        minimize(X, y, 3, C=[1.0, np.inf], l1_ratio=1.0)
     with pytest.raises(ValueError, match="one_row is True for 3 classes"):
         minimize_l1(X, y, 3, one_row=True)
     with pytest.raises(ValueError, match=r"y\[0\] is"):
         minimize_l1(X, y + 3, 3)
     with pytest.raises(ValueError, match=r"l1_ratio is 1\.5, expected a number from 0 to 1"):
         minimize(X, y, 3, l1_ratio=1.5)
-    with pytest.raises(ValueError, match="checkpoint is given"):
-        minimize(X, y, 3, l1_ratio=1.0, checkpoint="here")
+
+
+def test_without_a_penalty_its_kind_does_not_matter() -> None:
+    X, y = l1_table()
+    none = minimize(X, y, 3, C=np.inf, tol=1e-8)
+    for C in (np.inf, [np.inf]):
+        for ratio in (0.5, 1.0):
+            np.testing.assert_array_equal(
+                minimize(X, y, 3, C=C, l1_ratio=ratio, tol=1e-8).W, none.W
+            )
+    with pytest.raises(ValueError, match="l1_ratio is -1, expected a number from 0 to 1"):
+        minimize(X, y, 3, C=np.inf, l1_ratio=-1)
 
 
 def test_minimize_passes_l1_on(capsys: pytest.CaptureFixture[str]) -> None:

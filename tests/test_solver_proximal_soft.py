@@ -69,11 +69,11 @@ def test_the_bound_is_proved_at_every_stop(dtype: Any, ratio: float, fit_interce
 def test_one_hot_rows_are_labels(form: Any) -> None:
     X, y = l1_table(k=4)
     weights = np.random.default_rng(0).integers(0, 3, (2, len(X))).astype(float)
-    options: dict[str, Any] = {"C": [0.5, 5.0], "sample_weight": weights, "tol": 1e-9}
+    options: dict[str, Any] = {"C": [0.5, 5.0], "sample_weight": weights, "tol": 1e-10}
     hard, soft = (minimize_l1(form(X), target, 4, **options) for target in (y, np.eye(4)[y]))
-    np.testing.assert_allclose(hard.W, soft.W, atol=1e-9)
-    np.testing.assert_allclose(hard.objective, soft.objective, rtol=1e-12)
-    np.testing.assert_allclose(hard.bound, soft.bound, atol=1e-9)
+    np.testing.assert_allclose(hard.W, soft.W, atol=1e-5)
+    np.testing.assert_allclose(hard.objective, soft.objective, rtol=1e-10)
+    np.testing.assert_allclose(hard.bound, soft.bound, atol=1e-5)
     near = minimize_l1(form(X), 0.999999 * np.eye(4)[y] + 2.5e-7, 4, **options)
     np.testing.assert_allclose(near.objective, hard.objective, rtol=1e-4)
     assert (near.objective != hard.objective).all()

@@ -102,8 +102,9 @@ class ClassRows:
         self.largest = self._largest()
         if isinstance(X, CSR):
             self._counts = np.bincount(X.indices, minlength=self.n_features)
-        self._slot = np.full(0 if self.columns else X.shape[1], -1, np.int32)
-        self._dense = np.empty((0, ld), dtype)
+        # columns of an array that were asked for; pages of the others are never touched
+        self._is_copied = np.zeros(self.n_features, bool)
+        self._dense = np.zeros((0 if self.columns else self.n_features, ld), dtype)
         self._more: Array | None = None
         if target.ndim == 2:
             self._set_probabilities(target)
@@ -288,18 +289,28 @@ class ClassRows:
         """Return columns that coordinate descent reads, and the number of each feature's."""
         if self.columns is not None:
             return self.columns, features
-        wanted = np.unique(features)
-        new = wanted[self._slot[wanted] < 0]
+        new = np.unique(features)
+        new = new[~self._is_copied[new]]
         if len(new):
-            have = len(self._dense)
-            more = np.zeros((have + len(new), self._dense.shape[1]), self.dtype)
-            more[:have] = self._dense
             for some in blocks(self.n_rows, SUM_ROWS):
-                block = self.X[some][:, new].T
-                more[have:, some] = block - self.centre[new, None]
-            self._slot[new] = np.arange(have, len(more))
-            self._dense = more
-        return self._dense, self._slot[features]
+                self._dense[new, some] = self.X[some][:, new].T - self.centre[new, None]
+            self._is_copied[new] = True
+        return self._dense, features
+
+    def lines(self, features: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return some (centred) features of all rows, a line for each."""
+        if isinstance(self.X, CSR):
+            slot = np.full(self.n_features, -1)
+            slot[features] = np.arange(len(features))
+            of_entry = slot[self.X.indices]
+            wanted = np.flatnonzero(of_entry >= 0)
+            rows = np.searchsorted(self.X.indptr, wanted, side="right") - 1
+            lines = np.zeros((len(features), self.n_rows))
+            np.add.at(lines, (of_entry[wanted], rows), self.X.data[wanted])
+            return lines
+        dense, slots = self._lines_of(features.astype(np.int32))
+        some: NDArray[np.float64] = dense[slots, : self.n_rows].astype(np.float64)
+        return some
 
     def largest_slopes(
         self, G: Array, counts: Array, dual: tuple[Array, Array | None, Array, float] | None

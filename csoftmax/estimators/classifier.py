@@ -345,7 +345,8 @@ class SoftmaxClassifier(MinibatchClassifier):
             others += monitor.n_bytes + SPLIT_BYTES * len(data.y)
         if target.ndim == 2:  # probabilities, with class weights, the solver's copy, and blocks
             others += (2 if target is data.y else 3) * target.nbytes
-            others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * math.prod(data.X.shape))
+            if not self._l1_ratio:
+                others += 3 * min(BLOCK_BYTES, target.nbytes + 8 * math.prod(data.X.shape))
         start = self._start(data, names)
         task = FitTask(
             data.X, target, len(data.classes), weight, rows, float(self.C), l1_ratio=self._l1_ratio
@@ -374,7 +375,7 @@ class SoftmaxClassifier(MinibatchClassifier):
             others += measuring_bytes(task.X)
         plan = plan_memory(
             budget, task.X, task.n_classes, self._threads, n_weights=int(task.is_weighted),
-            others=others, l1=self._l1_ratio > 0, evaluates=by_minibatches,
+            others=others, l1_ratio=self._l1_ratio, soft=task.y.ndim == 2, evaluates=by_minibatches,
         )  # fmt: skip
         as_given, task.X = task.X, in_rows(task.X, budget - plan.n_bytes)
         if self.verbose:

@@ -253,7 +253,10 @@ def _with_l1(ratio: float) -> dict[str, Any]:
 
 
 def as_logistic_regression(estimator: Any) -> LogisticRegression:
-    """Return a fitted `LogisticRegression`, its parameters in float64."""
+    """Return a fitted `LogisticRegression`, its parameters in float64.
+
+    A sparse coef_ keeps its float type: scikit-learn multiplies sparse arrays of one type only.
+    """
     check_is_fitted(estimator, "coef_")
     C = estimator.C_ if hasattr(estimator, "C_") else estimator.C
     theirs = LogisticRegression(
@@ -262,7 +265,8 @@ def as_logistic_regression(estimator: Any) -> LogisticRegression:
         **_with_l1(estimator.l1_ratio if math.isfinite(C) else 0.0),
     )  # fmt: skip
     theirs.classes_ = estimator.classes_
-    theirs.coef_ = estimator.coef_.astype(np.float64)
+    is_sparse = hasattr(estimator.coef_, "toarray")
+    theirs.coef_ = estimator.coef_.copy() if is_sparse else estimator.coef_.astype(np.float64)
     theirs.intercept_ = np.array(estimator.intercept_, np.float64)
     theirs.n_iter_ = np.ravel(estimator.n_iter_)[-1:].astype(np.int32)
     theirs.n_features_in_ = estimator.n_features_in_

@@ -97,15 +97,17 @@ class FitTask:
 
 def plan_memory(
     budget: float, X: Stored, n_classes: int, n_threads: int, n_heads: int = 1,
-    n_weights: int = 0, others: float = 0, l1: bool = False, **options: bool,
+    n_weights: int = 0, others: float = 0, l1_ratio: float = 0.0, soft: bool = False,
+    **options: bool,
 ) -> Plan:  # fmt: skip
     """Return the first of the plans of `csoftmax.solver.memory` that the budget allows.
 
-    With `l1` there is one only. `others` are bytes that the fit takes besides the solver. Raises
+    With L1 there is one only. `others` are bytes that the fit takes besides the solver. Raises
     MemoryBudgetError if there is no such plan; the message says what the smallest one needs.
     """
-    if l1:
-        all_plans = [Plan(1, None, l1_bytes(X, n_classes, n_heads) + 8 * n_weights * len(X))]
+    if l1_ratio:
+        n_bytes = l1_bytes(X, n_classes, l1_ratio, n_threads, n_heads, n_weights, soft)
+        all_plans = [Plan(1, None, n_bytes)]
     else:
         all_plans = plans(X, n_classes, n_threads, n_heads, n_weights, **options)
     possible = [plan._replace(n_bytes=plan.n_bytes + others) for plan in all_plans]
@@ -189,7 +191,14 @@ def plan_groups(
     others += 2 * n_problems * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
     if any(l1_ratios):
         with_l1 = plan_memory(
-            budget, X, n_classes, n_threads, n_folds * n_Cs, n_folds, others, l1=True
+            budget,
+            X,
+            n_classes,
+            n_threads,
+            n_folds * n_Cs,
+            n_folds,
+            others,
+            l1_ratio=min(filter(None, l1_ratios)),
         )
         if all(l1_ratios):
             return n_Cs, with_l1

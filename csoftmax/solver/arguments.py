@@ -35,8 +35,12 @@ Array = NDArray[Any]
 # 1: their squares, and those of W, are then far from float32's limits, 2^-126 and 2^128. The size
 # of features is measured on at most UNIT_ROWS rows.
 UNIT_BITS, UNIT_ROWS = 16, 1024
-# Sparse rows become an array of at most so many bytes, if they have few features.
-DENSE_BYTES, DENSE_FEATURES = 1 << 24, 128
+# Sparse rows become an array of at most so many bytes if Newton's method suits them, or if they
+# have few features and so many entries. How long sparse rows took against an array, on a busy
+# machine (`benchmarks.few_features`; 3 and 10 classes, C = 1 and 100, 4 MB): with 2 % of entries
+# .05 to 1 times as long for 32 to 256 features, with 10 % .1 to .8 times, with 30 % .1 to 2.2
+# times. From 512 on most took .1 to .6 times as long; some, with 5 % or more, up to 4 times.
+DENSE_BYTES, DENSE_FEATURES, DENSE_SHARE = 1 << 24, 128, 0.25
 # By float type: a unit, and the l2 of a penalty in that unit, are at most 2 to this power.
 MOST_BITS = {"f": 100, "d": 900}
 
@@ -86,9 +90,8 @@ def checked_problem(
 def is_dense_enough(X: CSR, n_classes: int) -> bool:
     """Say whether sparse rows are solved as an array: a small one, whose whole Hessian is cheap."""
     (n, f), itemsize = X.shape, compute_dtype(X).itemsize
-    return n * f * itemsize <= DENSE_BYTES and (
-        newton.suits(n, f, n_classes) or f <= DENSE_FEATURES
-    )
+    is_filled = f <= DENSE_FEATURES and X.rows.n_entries >= DENSE_SHARE * n * f
+    return n * f * itemsize <= DENSE_BYTES and (newton.suits(n, f, n_classes) or is_filled)
 
 
 def as_dense(X: CSR) -> Array:

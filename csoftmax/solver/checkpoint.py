@@ -1,7 +1,7 @@
 """The solver's state in a safetensors file: a resumed run goes on to the same bits.
 
-What is saved of a head is where its last iteration ended; a line search that was under way begins
-anew, and as evaluations are deterministic it comes to the same.
+What is saved of a head is where its last iteration ended; what was under way begins anew, and as
+evaluations are deterministic it comes to the same.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +27,43 @@ METADATA_KEY = "csoftmax.solver"
 FORMAT_VERSION = 6
 
 
-def fingerprint(walk: Walk) -> str:
-    """Return a digest of all that the bits depend on, except the tolerances and max_iter."""
-    problem, options, kept = walk.problem, walk.options, walk.problem.kept
-    digest = hashlib.blake2b(problem.passes.fingerprint(), digest_size=16)
-    for part in (
-        problem.fit_intercept, options.history_size, options.preconditioner, walk.is_path,
-        walk.starts is None, _kernels.active(), kept and kept.n_rows,
-    ):  # fmt: skip
+class Resumable(Protocol):
+    """Heads that are solved, as a checkpoint knows them."""
+
+    def state(self) -> dict[str, Array]:
+        """Return where all heads are: what `restore` goes on from."""
+        ...
+
+    def restore(self, state: dict[str, Array]) -> None: ...
+
+
+def digest_of(rows: bytes, settings: Sequence[object], arrays: Iterable[Array | None]) -> str:
+    """Return a digest of rows (one of them), settings (their repr), arrays, and the kernels."""
+    digest = hashlib.blake2b(rows, digest_size=16)
+    for part in (*settings, _kernels.active()):
         digest.update(f"{part!r};".encode())
-    for array in (problem.C, problem.weight_of_head, *(walk.starts or ())):
-        digest.update(np.ascontiguousarray(array).data.cast("B"))
+    for array in arrays:
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).reshape(-1).data.cast("B"))
     return digest.hexdigest()
 
 
-class Checkpoint:
-    """A file that a walk is saved to and resumed from; `problem` is its `fingerprint`."""
+def fingerprint(walk: Walk) -> str:
+    """Return a digest of all that the bits depend on, except the tolerances and max_iter."""
+    problem, options, kept = walk.problem, walk.options, walk.problem.kept
+    settings = (
+        problem.fit_intercept, options.history_size, options.preconditioner, walk.is_path,
+        walk.starts is None, kept and kept.n_rows,
+    )  # fmt: skip
+    arrays = (problem.C, problem.weight_of_head, *(walk.starts or ()))
+    return digest_of(problem.passes.fingerprint(), settings, arrays)
 
-    def __init__(self, path: str | os.PathLike[str], walk: Walk) -> None:
-        self.path, self.walk = Path(path), walk
-        self.problem = fingerprint(walk)
+
+class Checkpoint:
+    """A file that heads are saved to and resumed from; `problem` is a digest of what they solve."""
+
+    def __init__(self, path: str | os.PathLike[str], walk: Resumable, problem: str) -> None:
+        self.path, self.walk, self.problem = Path(path), walk, problem
 
     def save(self) -> None:
         """Write the state of all heads, whole or not at all; never while a head is changed."""

@@ -7,10 +7,12 @@ after the other.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from csoftmax.core.checks import check_number, check_positive, compute_dtype
 from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.engine.passes import ABSENT_BIAS
+from csoftmax.solver.checkpoint import Checkpoint
+from csoftmax.solver.descent import named
+from csoftmax.solver.l1_fit import Fit
 from csoftmax.solver.l1_problem import L1Problem, checked_l1_problem, l1_starts
-from csoftmax.solver.proximal import Fit, ProximalNewton
+from csoftmax.solver.proximal import ProximalNewton
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, in_percent
 from csoftmax.solver.walk import one_blas_thread
+
+NOTHING = np.zeros((0, 0))  # for weights that are kept elsewhere
 
 
 def minimize_l1(
@@ -42,6 +49,8 @@ def minimize_l1(
     W: ArrayLike | None = None,
     b: ArrayLike | None = None,
     n_threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     callback: Callable[[Progress], object] | None = None,
     verbose: int = 0,
     warns: bool = True,
@@ -81,6 +90,12 @@ def minimize_l1(
         before it ended.
     W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
         Where to start; None: at ``W = 0``. With a path, where its first heads start.
+    checkpoint : path, optional
+        A file to save the state to. If it exists, the call goes on from there, to the same bits as
+        without the interruption. `tol` and `max_iter` may differ: then heads that had ended, and
+        not as these ask, go on from their W and b.
+    checkpoint_every : float
+        Seconds between saves, at least.
     callback : function, optional
         Called with a `Progress` after each iteration; if it returns True, the solver stops.
     verbose : int
@@ -100,6 +115,8 @@ def minimize_l1(
     ------
     TypeError, ValueError
         Arguments that do not fit, NaN or infinity in X (named).
+    DataError
+        A checkpoint of another problem, or a file that is no checkpoint.
 
     Warns
     -----
@@ -127,6 +144,7 @@ def minimize_l1(
         check_positive(max_iter, "max_iter")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is a {type(callback).__name__}, expected a function")
+    interval = check_number(checkpoint_every, "checkpoint_every")
     problem = checked_l1_problem(
         X, y, n_classes, C, l1_ratio, scale, sample_weight, weight_of_head, fit_intercept, one_row,
         n_threads,
@@ -135,6 +153,11 @@ def minimize_l1(
     heads = _Heads(
         problem, starts, float(tol), int(max_iter), bool(path), callback, verbose, started
     )
+    if checkpoint is not None:
+        digest = problem.fingerprint(starts, bool(path))
+        heads.saved = Checkpoint(checkpoint, heads, digest)
+        heads.interval = interval
+        heads.saved.resume()
     with one_blas_thread():
         heads.run()
     solution = heads.solution()
@@ -144,7 +167,22 @@ def minimize_l1(
 
 
 class _Heads:
-    """All heads, and what has come of them."""
+    """All heads, and what has come of them.
+
+    Attributes
+    ----------
+    done : set of int
+        The heads that have ended.
+    current : tuple or None
+        The head that is on its way, and what makes it.
+    begun : tuple or None
+        The head that a checkpoint found on its way, and its state.
+    """
+
+    current: tuple[int, ProximalNewton] | None = None
+    begun: tuple[int, dict[str, Array]] | None = None
+    saved: Checkpoint | None = None
+    interval = 0.0
 
     def __init__(
         self,
@@ -167,26 +205,45 @@ class _Heads:
         self.numbers = {
             name: np.zeros(H) for name in ("objective", "loss", "bound", "estimate", "steepest")
         }
+        self.done: set[int] = set()
+        self.tols = np.full(H, tol)  # that heads have ended by
+        self.saved_at = started
         self.numbers["estimate"][:] = math.inf  # of heads that have not begun
         self.ended = ""
-        self.n_iterations = 0
 
     def run(self) -> None:
-        problem = self.problem
-        for r in sorted(set(problem.weight_of_head.tolist())):
-            heads = np.flatnonzero(problem.weight_of_head == r)
-            strengths = [problem.penalties[h].strength for h in heads]
-            rows = problem.rows(r)
-            newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
-            for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]]):
-                if n > 0 and self.path:
-                    newton.go_on(problem.penalties[h])
-                else:
-                    newton.start(problem.penalties[h], *self._start_of(int(h), rows))
-                self._run(int(h), newton)
+        for r in sorted(set(self.problem.weight_of_head.tolist())):
+            self._run_row(r)
+            self.current = None  # makes room for other rows
 
-    def _start_of(self, h: int, rows: ClassRows) -> tuple[Array, NDArray[np.float64]]:
-        problem, (given_W, given_b) = self.problem, self.starts
+    def _run_row(self, r: int) -> None:
+        """Solve the heads of a row of weights."""
+        problem = self.problem
+        heads = np.flatnonzero(problem.weight_of_head == r)
+        if self.done.issuperset(heads.tolist()):
+            return
+        strengths = [problem.penalties[h].strength for h in heads]
+        rows = problem.rows(r)
+        newton = ProximalNewton(rows, problem.free, problem.fit_intercept)
+        for n, h in enumerate(heads[np.argsort(strengths, kind="stable")[::-1]].tolist()):
+            if h in self.done:
+                continue
+            if self.begun is not None and self.begun[0] == h:
+                newton.restore(problem.penalties[h], self.begun[1])
+                self.begun = None
+            elif self.fits[h] is not None:  # it had ended, but not as tol and max_iter ask
+                ended_at = self.W.transpose(0, 2, 1), self.b
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *ended_at))
+            elif n > 0 and self.path:
+                newton.go_on(problem.penalties[h])
+            else:
+                newton.start(problem.penalties[h], *self._start_of(h, rows, *self.starts))
+            self._run(h, newton)
+
+    def _start_of(
+        self, h: int, rows: ClassRows, given_W: Array | None, given_b: Array | None
+    ) -> tuple[Array, NDArray[np.float64]]:
+        problem = self.problem
         W = np.zeros((rows.n_features, rows.n_classes), rows.dtype)
         c = rows.null_bias() if problem.fit_intercept else np.zeros(rows.n_classes)
         present = rows.shares > 0 if problem.fit_intercept else np.ones(rows.n_classes, bool)
@@ -199,11 +256,13 @@ class _Heads:
         return W, c
 
     def _run(self, h: int, newton: ProximalNewton) -> None:
-        self.fits[h] = newton.fit
+        self.fits[h], self.current = newton.fit, (h, newton)
 
         def report(fit: Fit) -> bool:
-            self.n_iterations += fit.iterations > 0
             self._show(h, newton)
+            if self.saved is not None and time.perf_counter() - self.saved_at >= self.interval:
+                self.saved.save()
+                self.saved_at = time.perf_counter()
             if self.verbose:
                 print(
                     f"head {h}, iteration {fit.iterations}: objective {fit.objective:.6g}, "
@@ -224,9 +283,53 @@ class _Heads:
                 self.ended = newton.fit.status if newton.fit.status == "callback" else ""
             except KeyboardInterrupt:
                 self.ended = newton.fit.status = "interrupted"
+            is_last = len(self.done) == len(self.fits) - 1
+            if self.saved is not None and (is_last or self.ended) and not newton.is_changing:
+                self.saved.save()
         newton.evaluate()
         self._show(h, newton)
         self._keep(h, newton)
+        self.fits[h] = replace(newton.fit, W=NOTHING)
+        self.done.add(h)
+        self.tols[h] = self.tol
+
+    def state(self) -> dict[str, Array]:
+        """Return what is known of the heads that have ended, and where the current one is."""
+        assert self.current is not None
+        now, newton = self.current
+        state = {f"now.{name}": array for name, array in newton.state().items()}
+        state["now"] = np.array(now)
+        for h, fit in enumerate(self.fits):
+            if fit is None or h == now:
+                continue
+            W = self.W[h].reshape(-1)
+            support = np.flatnonzero(W)
+            numbers = np.array([column[h] for column in self.numbers.values()])
+            of_head = fit.state() | {
+                "support": support, "W": W[support], "b": self.b[h], "numbers": numbers,
+                "tol": self.tols[h : h + 1],
+            }  # fmt: skip
+            state |= {f"{h}.{name}": array for name, array in of_head.items()}
+        return state
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Set what `state` returned, before the heads are run."""
+        self.begun = int(state["now"]), named("now.", state)
+        for h in range(len(self.fits)):
+            of_head = named(f"{h}.", state)
+            if not of_head:
+                continue
+            fit = self.fits[h] = Fit(NOTHING, np.zeros(0), of_head["support"])
+            fit.restore(of_head)
+            self.W[h].reshape(-1)[of_head["support"]] = of_head["W"]
+            self.b[h] = of_head["b"]
+            for column, number in zip(self.numbers.values(), of_head["numbers"], strict=True):
+                column[h] = number
+            self.tols[h] = of_head["tol"].item()
+            asks_more = self.tol < self.tols[h]
+            goes_on = {"converged": asks_more, "limit": fit.iterations < self.max_iter}
+            if not goes_on.get(fit.status, False):
+                self.done.add(h)
 
     def _show(self, h: int, newton: ProximalNewton) -> None:
         fit = newton.fit
@@ -243,6 +346,7 @@ class _Heads:
         """Note W and b of a head as its caller wants them."""
         fit, rows, problem = newton.fit, newton.rows, self.problem
         weights = newton.weights() / rows.dtype.type(problem.scale)
+        self.W[h] = 0
         self.W[h].reshape(-1)[fit.support] = weights
         if problem.fit_intercept:
             b, present = fit.c - rows.at_centre(fit.W), rows.shares > 0
@@ -260,8 +364,9 @@ class _Heads:
             return self.W[head].T, self.b[head]
 
         return Progress(
-            self.n_iterations, running, self.numbers["objective"].copy(),
-            self.numbers["estimate"].copy(), time.perf_counter() - self.started, parameters,
+            sum(fit.iterations for fit in self.fits if fit is not None), running,
+            self.numbers["objective"].copy(), self.numbers["estimate"].copy(),
+            time.perf_counter() - self.started, parameters,
         )  # fmt: skip
 
     def solution(self) -> Solution:

@@ -20,7 +20,9 @@ from csoftmax.core.checks import (
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.rows.memory import MemoryRows
 from csoftmax.solver.arguments import as_heads, as_parameters, as_weight_rows
+from csoftmax.solver.checkpoint import digest_of
 from csoftmax.solver.penalty import Penalty
 
 
@@ -50,6 +52,15 @@ class L1Problem:
     fit_intercept: bool
     free: NDArray[np.int64]
     n_threads: int
+
+    def fingerprint(self, starts: tuple[Array | None, Array | None], path: bool) -> str:
+        """Return a digest of all that the bits depend on, except tol and max_iter."""
+        settings = (
+            "l1", self.penalties, self.n_classes, self.scale, self.fit_intercept, path,
+            [start is None for start in starts], self.weights is None,
+        )  # fmt: skip
+        arrays = (self.y, self.weights, self.weight_of_head, self.free, *starts)
+        return digest_of(MemoryRows(self.X).fingerprint(), settings, arrays)
 
     def rows(self, r: int) -> ClassRows:
         """Return the rows that a row of weights counts."""
@@ -92,7 +103,7 @@ def checked_l1_problem(
     if not 0 < ratio <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
     if np.isinf(values).any():
-        raise ValueError("C is inf, expected finite numbers where l1_ratio > 0")
+        raise ValueError("C has inf, expected finite numbers, or inf for every head")
     if not check_number(scale, "scale") > 0:
         raise ValueError(f"scale is {scale}, expected a number > 0")
     if one_row and n_classes != 2:

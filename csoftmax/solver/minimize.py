@@ -23,14 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive
 from csoftmax.solver.arguments import checked_problem, starting_points
-from csoftmax.solver.checkpoint import Checkpoint
+from csoftmax.solver.checkpoint import Checkpoint, fingerprint
 from csoftmax.solver.corrected import have_enough
 from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.memory import usual_pairs
 from csoftmax.solver.sampled_walk import SampledWalk
 from csoftmax.solver.solution import ConvergenceWarning, Progress, Solution, solution_of
-from csoftmax.solver.stopping import check_sampling
+from csoftmax.solver.stopping import check_tol
 from csoftmax.solver.walk import Walk, one_blas_thread
 
 Array = NDArray[Any]
@@ -85,10 +85,10 @@ def minimize(
         Inverse strength of the penalty, > 0; inf for none.
     l1_ratio : float
         The share of L1 in the penalty, 0 to 1. Above 0 it is ``1/(C_h S) (l1_ratio ||W||_1 +
-        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises; C is finite,
-        and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`, `history_size`
-        and `preconditioner` are not used, `sample_rows` and ``tol="sampling"`` are refused, and
-        there is no checkpoint.
+        (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises. Where every C
+        is inf there is no penalty, and it does not matter. Otherwise C is finite,
+        and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`, `history_size` and
+        `preconditioner` are not used, `sample_rows` and ``tol="sampling"`` are refused.
     scale : float
         Multiplies X; the penalty is on W as it multiplies ``scale * X``.
     sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
@@ -190,9 +190,9 @@ def minimize(
     >>> solution.converged, solution.W.shape
     (array([ True,  True]), (2, 10, 784))
     """
-    if check_number(l1_ratio, "l1_ratio") != 0:
-        if checkpoint is not None:
-            raise ValueError("checkpoint is given, expected None where l1_ratio > 0")
+    if not 0 <= check_number(l1_ratio, "l1_ratio") <= 1:
+        raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
+    if l1_ratio != 0 and not _are_inf(C):
         if isinstance(tol, str):
             raise ValueError(f"tol is {tol!r}, expected a number where l1_ratio > 0")
         if sample_rows:
@@ -200,20 +200,18 @@ def minimize(
         return minimize_l1(
             X, y, n_classes, C=C, l1_ratio=l1_ratio, scale=scale, sample_weight=sample_weight,
             weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
-            path=path, W=W, b=b, n_threads=n_threads, callback=callback, verbose=verbose,
-            warns=warns,
+            path=path, W=W, b=b, n_threads=n_threads, checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every, callback=callback, verbose=verbose, warns=warns,
         )  # fmt: skip
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:
         raise ValueError(
             f'preconditioner is {preconditioner!r}, expected "auto", "full", "diagonal" or None'
         )
-    if isinstance(tol, str):
-        check_sampling(tol)
-        if preconditioner is None:
-            raise ValueError('tol is "sampling", expected a number where preconditioner is None')
-    share = 0.0 if isinstance(tol, str) else tol
-    for name, value in (("tol", share), ("gradient_tol", gradient_tol), ("least_nats", least_nats)):
+    share = check_tol(tol)
+    if isinstance(tol, str) and preconditioner is None:
+        raise ValueError(f"tol is {tol!r}, expected a number where preconditioner is None")
+    for name, value in (("gradient_tol", gradient_tol), ("least_nats", least_nats)):
         if value is not None and check_number(value, name) < 0:
             raise ValueError(f"{name} is {value}, expected a number >= 0")
     if max_iter != 0:
@@ -236,16 +234,23 @@ def minimize(
     )
     steepest = math.inf if gradient_tol is None else float(gradient_tol)
     options = SolverOptions(
-        float(share), steepest, int(max_iter), int(pairs), preconditioner, float(least_nats),
+        share, steepest, int(max_iter), int(pairs), preconditioner, float(least_nats),
         by_sampling=isinstance(tol, str),
     )  # fmt: skip
     kind = SampledWalk if have_enough(problem).any() else Walk
     walk = kind(problem, options, started, starting_points(problem, W, b), bool(path))
-    saved = None if checkpoint is None else Checkpoint(checkpoint, walk)
+    saved = None if checkpoint is None else Checkpoint(checkpoint, walk, fingerprint(walk))
     solution = solution_of(walk, _run(walk, saved, interval, callback, verbose))
     if warns and solution.message:
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
     return solution
+
+
+def _are_inf(C: float | ArrayLike) -> bool:
+    try:
+        return bool((np.asarray(C, np.float64) == math.inf).all())
+    except (TypeError, ValueError):  # no numbers, which is said later
+        return False
 
 
 def _run(

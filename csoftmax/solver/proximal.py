@@ -19,15 +19,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
+from csoftmax.solver.l1_fit import LOOKED_BACK, Fit, left_of_gains
+from csoftmax.solver.l1_path import Solved, ahead
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.quadratic import Model
-from csoftmax.solver.slopes import Slopes
+from csoftmax.solver.slopes import Slopes, in_blocks
 from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
@@ -36,8 +37,11 @@ WAVE, WAVE_SHARE = 8, 5
 # No logit is moved by one coordinate by more than a box. It starts at BOX, is halved where a line
 # search had to shorten its step, and grows otherwise.
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
-# The line search takes a step that gains this share of what the slope promises.
+# The line search takes a step that gains this share of what the slope promises, if it is at least
+# LEAST_STEP of the whole.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# Where that is less than this share of what the model gained, half the step may gain more.
+POOR = 0.5
 # A distance of so many roundings of the objective is none: sums over the rows have as many.
 ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
@@ -51,44 +55,13 @@ MOST_BIAS_CLASSES = 256
 # nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
 # minimisation has left. Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
-# Where a model was left early, the iterations are taken to go on: a gain is at most this share of
-# the one before it.
-MOST_SLOWER = 0.95
-COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
+# What a checkpoint saves as one number each.
+NUMBERS = ("loss", "value", "box", "is_far", "promised")
 
 
-@dataclass
-class Fit:
-    """Where a fit is: weights, intercepts at the features' mean, and what is known of them.
-
-    Attributes
-    ----------
-    W, c : ndarray (n_features, n_classes), (n_classes,)
-    support : ndarray
-        The places in W, as a flat array, of the weights that are not 0.
-    objective : float
-    lower : float
-        A proved lower bound of the optimum; the best so far.
-    estimate : float
-        How far the objective is above the optimum, as the steps say.
-    steepest : float
-        The largest distance of a slope from where the penalty would hold it.
-    status : str
-        Why it ended, as in `csoftmax.solver.Solution`; empty while it goes on.
-    history : dict of lists
-        What `csoftmax.solver.Solution.history` shows.
-    """
-
-    W: Array
-    c: NDArray[np.float64]
-    support: NDArray[np.int64]
-    objective: float = math.inf
-    lower: float = 0.0
-    estimate: float = math.inf
-    iterations: int = 0
-    steepest: float = math.inf
-    status: str = ""
-    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+def wave_of(n_classes: int) -> int:
+    """Return how many classes are descended side by side."""
+    return max(1, min(WAVE, n_classes // WAVE_SHARE))
 
 
 class ProximalNewton:
@@ -100,15 +73,24 @@ class ProximalNewton:
     free : int64 array
         The classes whose weights may move. The others' stay 0.
     fit_intercept : bool
+
+    Attributes
+    ----------
+    is_changing : bool
+        Whether the fit is between two points that `run` reports; `state` is then of neither.
     """
 
     penalty: Penalty
     fit: Fit
+    loss: float
+    value: float
+    is_changing = True
 
     def __init__(self, rows: ClassRows, free: NDArray[np.int64], fit_intercept: bool) -> None:
         self.rows, self.free, self.fit_intercept = rows, free, fit_intercept
         self.present = rows.shares > 0
-        self.wave = max(1, min(WAVE, len(free) // WAVE_SHARE))
+        self.before: Solved | None = None  # the last fit but one of a path
+        self.wave = wave_of(len(free))
         self.rounding = float(np.finfo(rows.dtype).eps)
         c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
         self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), c)
@@ -124,17 +106,57 @@ class ProximalNewton:
         """Begin a fit at W (n_features, n_classes) and c, which it will change."""
         self.loss = self.rows.set_logits(W, c)
         self._begin(penalty, Fit(W, c, np.flatnonzero(W)))
+        self.before = None
         # from the null model there is far to go
         self.is_far, self.promised = True, math.inf
 
     def go_on(self, penalty: Penalty) -> None:
-        """Begin the fit of another penalty where the last one ended."""
-        self._begin(penalty, Fit(self.fit.W, self.fit.c, self.fit.support))
+        """Begin the fit of another penalty where the last two point, or where the last ended."""
+        fit, before = self.fit, self.before
+        self.before = last = Solved(self.penalty.strength, fit.support, self.weights(), fit.c)
+        self._begin(penalty, Fit(fit.W, fit.c.copy(), fit.support))
         self.is_far, self.promised = False, 0.0
+        if before is None:
+            return
+        objective, fit = self.loss + self.value, self.fit
+        for weights, c in (ahead(before, last, penalty.strength), (last.weights, last.c)):
+            fit.W.reshape(-1)[last.support], fit.c[:] = weights, c
+            self.loss, self.value = self.rows.set_logits(fit.W, fit.c), penalty.value(weights)
+            if self.loss + self.value < objective:
+                break
+        fit.support = np.flatnonzero(fit.W)
 
     def _begin(self, penalty: Penalty, fit: Fit) -> None:
-        self.penalty, self.fit, self.box, self.last_gain = penalty, fit, BOX, 0.0
+        self.penalty, self.fit, self.box, self.is_changing = penalty, fit, BOX, True
+        self.gains: list[float] = []  # of the last iterations
         self.value = penalty.value(self.weights())
+
+    def state(self) -> dict[str, Array]:
+        """Return where `run` has reported the fit: what `restore` goes on from.
+
+        Z is not quite what W and c give: it has the rounding of the steps that led there.
+        """
+        fit, state = self.fit, {name: np.array(getattr(self, name)) for name in NUMBERS}
+        state |= {"Z": self.rows.Z, "c": fit.c, "support": fit.support, "weights": self.weights()}
+        if self.before is not None:
+            state |= self.before.state("before")
+        return state | {"gains": np.array(self.gains)} | fit.state()
+
+    def restore(self, penalty: Penalty, state: dict[str, Array]) -> None:
+        """Set what `state` returned."""
+        rows = self.rows
+        W = np.zeros((rows.n_features, rows.n_classes), rows.dtype)
+        W.reshape(-1)[state["support"]] = state["weights"]
+        rows.Z[:] = state["Z"]
+        rows.step(0.0)
+        self._begin(penalty, Fit(W, state["c"], state["support"]))
+        self.before = Solved.restored("before", state)
+        self.fit.restore(state)
+        if self.fit.status != "stalled":  # what ended it otherwise is asked anew
+            self.fit.status = ""
+        for name in NUMBERS:
+            setattr(self, name, state[name].item())
+        self.gains, self.is_changing = state["gains"].tolist(), False
 
     def weights(self) -> Array:
         """Return those that are not 0."""
@@ -151,11 +173,16 @@ class ProximalNewton:
             return
         features, counts = np.unique(fit.support // self.rows.n_classes, return_counts=True)
         features = features[2 * counts > len(classes)]
-        if not len(features):
-            return
+        moved = [self._recentre(some, classes) for some in in_blocks(features, len(classes))]
+        if any(moved):
+            fit.support = np.flatnonzero(fit.W)
+            self.value = self.penalty.value(self.weights())
+
+    def _recentre(self, features: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+        fit, middle = self.fit, len(classes) // 2
         at = np.ix_(features, classes)
         U = fit.W[at].astype(np.float64)
-        ordered, middle = np.sort(U, axis=1), len(classes) // 2
+        ordered = np.sort(U, axis=1)
         shifts = (ordered[:, middle], ordered[:, (len(classes) - 1) // 2], U.mean(axis=1))
         moved = np.array([U, *(U - shift[:, None] for shift in shifts)])
         l1, l2 = self.penalty.l1, self.penalty.l2
@@ -164,8 +191,7 @@ class ProximalNewton:
         least = values.argmin(axis=0)
         if least.any():
             fit.W[at] = moved[least, np.arange(len(features))]
-            fit.support = np.flatnonzero(fit.W)
-            self.value = self.penalty.value(self.weights())
+        return bool(least.any())
 
     def approach(self) -> None:
         """Come near from the null model, by way of stronger penalties.
@@ -227,7 +253,9 @@ class ProximalNewton:
     def slopes(self, most: int) -> Slopes:
         """Move the intercepts, `most` times at most; return the slopes there."""
         self.recentre()
-        g = self.solve_bias(most)
+        return self._slopes_at(self.solve_bias(most))
+
+    def _slopes_at(self, g: NDArray[np.float64]) -> Slopes:
         return Slopes(self.rows, self.penalty, self.counts, g, self.null_gradient)
 
     def coordinates(self, slopes: Slopes) -> tuple[Coordinates, NDArray[np.int64]]:
@@ -264,15 +292,24 @@ class ProximalNewton:
         slope += penalty.value(u) - penalty.value(u0)
         if bias is not None:
             slope += float(g @ bias.moved)
-        t, old = 1.0, self.loss + self.value
+        old, self.is_changing = self.loss + self.value, True
         self.promised = -slope
-        while True:
-            loss = rows.step(t)
+
+        def at(t: float) -> tuple[Array, float, float]:
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
-            value = base + penalty.value(moved)
-            if loss + value <= old + DECREASE * t * slope or t < LEAST_STEP:
+            return moved, rows.step(t), base + penalty.value(moved)
+
+        t, (moved, loss, value) = 1.0, at(1.0)
+        while not loss + value <= old + DECREASE * t * slope and t >= LEAST_STEP:
+            t *= 0.5
+            moved, loss, value = at(t)
+        while old - loss - value < POOR * t * model.gained and t >= LEAST_STEP:
+            half = at(0.5 * t)
+            if not half[1] + half[2] < loss + value:
+                rows.step(t)
                 break
             t *= 0.5
+            moved, loss, value = half
         if not loss + value < old:
             fit.status = "stalled"
             self.loss = rows.step(0.0)
@@ -285,10 +322,13 @@ class ProximalNewton:
         if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
             fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
             fit.estimate += model.left
+        self.gains = [*self.gains[-LOOKED_BACK:], gained]
         if is_rough or model.is_cut_short:  # iterations may go on to gain as they have
-            slower = min(gained / self.last_gain, MOST_SLOWER) if self.last_gain else MOST_SLOWER
-            fit.estimate = max(fit.estimate, gained * slower / (1 - slower))
-        self.last_gain = gained
+            fit.estimate = max(
+                fit.estimate, left_of_gains(np.array(self.gains), model.is_cut_short)
+            )
+        if is_rough:  # sweeps that come slowly to the minimum look as if there were little to gain
+            fit.estimate = max(fit.estimate, DOUBT * ROUGH * (loss + value))
         self.is_far = not (t == 1 and ratio > 1 - MOST_WRONG)
         rows.accept(t)
         fit.W.reshape(-1)[places] = moved
@@ -316,22 +356,13 @@ class ProximalNewton:
 
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
         """Go on until the estimate, or what is proved, is below tol * objective."""
-        fit, began = self.fit, time.perf_counter()
-        self.approach()
+        fit, began = self.fit, time.perf_counter() - sum(self.fit.history["seconds"][-1:])
+        if self.is_changing:
+            self.approach()
+            slopes = self._note(began)
+        else:  # restored
+            slopes = self._slopes_at(self.solve_bias(0))
         while True:
-            slopes = self.slopes(2)
-            fit.lower = max(fit.lower, slopes.lower_bound())
-            fit.steepest = slopes.steepest(fit.W, fit.support)
-            fit.objective = self.loss + self.value
-            fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
-            for name, number in (
-                ("objective", fit.objective),
-                ("bound", fit.objective - fit.lower),
-                ("estimate", fit.estimate),
-                ("selected", float(len(fit.support))),
-                ("seconds", time.perf_counter() - began),
-            ):
-                fit.history[name].append(number)
             if report is not None and report(fit):
                 fit.status = "callback"
             elif self.is_near(tol):
@@ -342,3 +373,24 @@ class ProximalNewton:
                 return fit
             self.step(slopes)
             fit.iterations += 1
+            del slopes  # before there are new ones
+            slopes = self._note(began)
+
+    def _note(self, began: float) -> Slopes:
+        """Note in the fit where it is; return the slopes there."""
+        fit, slopes = self.fit, self.slopes(2)
+        fit.lower = max(fit.lower, slopes.lower_bound())
+        fit.steepest = slopes.steepest(fit.W, fit.support)
+        fit.objective = self.loss + self.value
+        fit.estimate *= fit.times_too_low()
+        fit.estimate = max(min(fit.estimate, fit.objective - fit.lower), 0.0)
+        for name, number in (
+            ("objective", fit.objective),
+            ("bound", fit.objective - fit.lower),
+            ("estimate", fit.estimate),
+            ("selected", float(len(fit.support))),
+            ("seconds", time.perf_counter() - began),
+        ):
+            fit.history[name].append(number)
+        self.is_changing = False
+        return slopes

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
+from csoftmax.solver import small_model
 from csoftmax.solver.penalty import Penalty
 
 # A sweep visits each coordinate once, and those that are not 0 again.
@@ -93,6 +94,9 @@ class Model:
             )  # fmt: skip
             self._note(gains[-1])
             is_done = len(gains) > 1 and gains[-1] <= left * sum(gains)
+            if not (is_far or is_rough or is_done) and self._is_small():
+                gains.append(self._accelerate())
+                continue
             if is_done and not self.is_cut_short:
                 break
             is_slow = len(gains) > 1 and gains[-1] > slow * gains[-2]
@@ -118,6 +122,9 @@ class Model:
         often: int = CHEAP_VISITS // max(1, visits * steps)
         return often
 
+    def _is_small(self) -> bool:
+        return small_model.is_small(self.rows, int(np.count_nonzero(self.coordinates.u)))
+
     def _free(self) -> Free:
         u = self.coordinates.u
         at = np.flatnonzero(u)
@@ -133,6 +140,8 @@ class Model:
         free, self.is_cut_short = self._free(), False
         if not len(free.at):
             return 0.0
+        if self._is_small():
+            return self._go_exactly(free)
         u = c.u[free.at].astype(np.float64)
         sign, held = np.sign(u), np.zeros(len(u), bool)
         slope, bias_slope = self._slopes(free)
@@ -150,6 +159,22 @@ class Model:
             Hd, Hdb = self._product(free, at_0, np.zeros_like(rb))
             step, step_bias = self._conjugate_gradients(free, r - Hd, rb - Hdb, held)
         return self._go(free, at_0, step, step_bias, plain)
+
+    def _go_exactly(self, free: Free) -> float:
+        """Go to the minimum over the weights that are not 0; return what the model gains."""
+        m, l2 = len(free.at), self.penalty.l2
+        u, slopes = self.coordinates.u[free.at].astype(np.float64), self._slopes(free)
+        H = self._hessian.of(free.starts, free.feature)
+        H[np.arange(m), np.arange(m)] += l2
+        slope, at = np.append(slopes[0] + l2 * u, slopes[1]), np.append(u, np.zeros(len(slopes[1])))
+        if self.bias is None:
+            H, slope, at = H[:m, :m], slope[:m], at[:m]
+        to, is_there = small_model.minimum(small_model.Quadratic(H, slope, at, self.penalty.l1, m))
+        step, step_bias = to[:m] - u, np.append(to[m:], np.zeros(len(slopes[1]) - len(to[m:])))
+        self._product(free, step, step_bias)
+        t = min(1.0, MOST_LOGIT / max(float(np.abs(self._D).max()), 1e-300))
+        self.is_cut_short = t < 1 or not is_there
+        return self._take(free, slopes, to[:m] if t == 1 else u + t * step, t * step_bias)
 
     def _conjugate_gradients(
         self, free: Free, r: Array, rb: Array, held: NDArray[np.bool_]
@@ -245,6 +270,10 @@ class Model:
         if self.bias is not None:
             self.bias.moved[:] += moved_bias
         return -float(change)
+
+    @cached_property
+    def _hessian(self) -> small_model.Hessian:
+        return small_model.Hessian(self.rows)
 
     @cached_property
     def _D(self) -> Array:

@@ -6,15 +6,26 @@ They say which weights should move (`working_set`), how far from an optimum the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, ClassRows
+from csoftmax.rows.base import blocks
 from csoftmax.solver.penalty import Penalty
 
 # A working set has the weights that are not 0, and at most so many times as many others, at least
 # LEAST_NEW for each class; those whose slopes are largest.
 GROWTH, LEAST_NEW = 1.0, 20
+# So many slopes are copied at a time.
+AT_ONCE = 1 << 17
+
+
+def in_blocks(features: NDArray[np.int64], n_classes: int) -> Iterator[NDArray[np.int64]]:
+    """Cut features into parts, each with few weights."""
+    for some in blocks(len(features), AT_ONCE // n_classes):
+        yield features[some]
 
 
 class Slopes:
@@ -79,9 +90,16 @@ class Slopes:
         fitting = 1.0 if largest <= penalty.l1 else penalty.l1 / largest * (1 - rounding)
         best = max(0.0, rows.entropy(fitting, self.mix, self.v))
         if penalty.l2 and fitting < 1:
-            R = self._dual_slopes(np.flatnonzero(self.most_dual > penalty.l1))
-            best = max(best, rows.entropy(1.0, self.mix, self.v) - penalty.conjugate(R))
+            features = in_blocks(np.flatnonzero(self.most_dual > penalty.l1), rows.n_classes)
+            conjugate = sum(penalty.conjugate(self._dual_slopes(some)) for some in features)
+            best = max(best, rows.entropy(1.0, self.mix, self.v) - conjugate)
         return best
+
+    def _held(self, W: Array, features: NDArray[np.int64]) -> Array:
+        """Return the sizes of the slopes in weights that are 0 and may move; 0 for the others."""
+        held: Array = np.abs(self.G[features]) * self.counts
+        held *= W[features] == 0
+        return held
 
     def _dual_slopes(self, features: NDArray[np.int64]) -> Array:
         R = self.G[features].astype(np.float64)
@@ -100,15 +118,21 @@ class Slopes:
         l1, l2 = self.penalty.l1, self.penalty.l2
         u = W.reshape(-1)[support]
         missing = np.abs(self.G.reshape(-1)[support] + l2 * u + l1 * np.sign(u))
-        held = np.abs(self.G[self.steep]) * self.counts * (W[self.steep] == 0)
-        return max(float(missing.max(initial=0.0)), float(held.max(initial=0.0)) - l1)
+        held = max(
+            (self._held(W, some).max() for some in in_blocks(self.steep, W.shape[1])), default=0.0
+        )
+        return max(float(missing.max(initial=0.0)), float(held) - l1)
 
     def working_set(self, W: Array, support: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of the weights that are to move."""
-        slopes = np.abs(self.G[self.steep]) * self.counts
-        row, of_class = np.nonzero((slopes > self.penalty.l1) & (W[self.steep] == 0))
         most = max(int(GROWTH * len(support)), LEAST_NEW * int(self.counts.sum()))
-        if len(row) > most:
-            largest = np.argpartition(-slopes[row, of_class], most)[:most]
-            row, of_class = row[largest], of_class[largest]
-        return np.concatenate([support, self.steep[row] * W.shape[1] + of_class])
+        places, sizes = [support[:0]], [self.G[:0, 0]]
+        for features in in_blocks(self.steep, W.shape[1]):
+            held = self._held(W, features)
+            row, of_class = np.nonzero(held > self.penalty.l1)
+            places.append(features[row] * W.shape[1] + of_class)
+            sizes.append(held[row, of_class])
+        new = np.concatenate(places)
+        if len(new) > most:
+            new = new[np.argpartition(-np.concatenate(sizes), most)[:most]]
+        return np.concatenate([support, new])

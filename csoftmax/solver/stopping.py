@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import check_number
 from csoftmax.solver.bound import least_bound, lower_bound
 from csoftmax.solver.descent import Point
 from csoftmax.solver.head import Head, SolverOptions
@@ -31,14 +32,22 @@ STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
 # objective can be all of that gain, and W may then point elsewhere. So the distance may be at most
 # this share of the gain, or of the penalty if that is larger.
 MOST_UNGAINED = 0.01
+# Farther from the optimum than FAR the estimate of an approximate Hessian may be a third of the
+# distance. So a rough `tol` is held to that share of it.
+FAR, FAR_SHARE = 0.03, 1 / 3
 # A head that stops by its noise has converged at this share of it.
 SHARE_OF_NOISE = 0.1
 
 
-def check_sampling(tol: str) -> None:
-    """Raise ValueError for a string that is not "sampling"."""
-    if tol != "sampling":
-        raise ValueError(f'tol is {tol!r}, expected a number or "sampling"')
+def check_tol(tol: float | str) -> float:
+    """Return tol as a number, 0 for "sampling"; TypeError or ValueError for what it cannot be."""
+    if isinstance(tol, str):
+        if tol != "sampling":
+            raise TypeError(f'tol is {tol!r}, expected a number or "sampling"')
+        return 0.0
+    if check_number(tol, "tol") < 0:
+        raise ValueError(f"tol is {tol}, expected a number >= 0")
+    return float(tol)
 
 
 def tolerance(head: Head, options: SolverOptions) -> float:
@@ -83,6 +92,8 @@ def see_whether_converged(
 ) -> None:
     """Set `converged`, by the head's estimate of its distance and its steepest slope."""
     distance, tol, point = head.distance(), tolerance(head, options), head.point
+    if tol > FAR and not (head.descent is not None and head.descent.has_whole_hessian):
+        tol = max(FAR, FAR_SHARE * tol)
     gained = head.null_loss - point.objective
     ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
     # a distance below this cannot be told from rounding
