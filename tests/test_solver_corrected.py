@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 from solver_cases import InterruptedPass, objective, optimum, same_bits, table
 
+from csoftmax.core.checks import as_features
 from csoftmax.data import DataError
 from csoftmax.solver import ConvergenceWarning, corrected, minimize
 from csoftmax.solver.sampled_walk import SampledWalk
@@ -251,3 +252,12 @@ def test_mapped_files_have_a_sample_by_themselves(
     assert same_bits(minimize(mapped, y, 3, sample_rows=0), minimize(X, y, 3))
     monkeypatch.setattr(corrected, "SAMPLE_BYTES", 300 * 48)
     assert corrected.usual_rows(mapped, 3) == 300
+
+
+def test_mapped_files_are_told_from_memory(tmp_path: Path) -> None:
+    X = np.arange(12.0).reshape(4, 3)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert not any(map(corrected.is_mapped, (X, X[1:].T, np.array(mapped))))
+    for view in (mapped, mapped[1:], np.asarray(mapped), as_features(mapped), mapped.view("u1")):
+        assert corrected.is_mapped(view)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from solver_cases import table
 
-from csoftmax.core.checks import as_features
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.engine.statistics import is_sampled, statistics
-from csoftmax.rows.memory import is_in_memory
 from csoftmax.solver.problem import Problem
 
 
@@ -94,12 +90,3 @@ def test_the_first_bad_value_is_named() -> None:
     X[4321, 2] = np.inf
     with pytest.raises(ValueError, match=r"X\[4321, 2\] is inf"):
         statistics(LocalPasses(X, y, 3), 100)
-
-
-def test_mapped_files_are_told_from_memory(tmp_path: Path) -> None:
-    X = np.arange(12.0).reshape(4, 3)
-    np.save(tmp_path / "x.npy", X)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    assert all(map(is_in_memory, (X, X[1:].T, np.array(mapped))))
-    for view in (mapped, mapped[1:], np.asarray(mapped), as_features(mapped), mapped.view("u1")):
-        assert not is_in_memory(view)

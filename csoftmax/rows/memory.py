@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.rows.base import Stored, blocks, take
-
-Array = NDArray[Any]
 
 READ_BYTES = 1 << 24  # read at a time for a digest: a mapped file is not copied whole
 
@@ -52,24 +49,3 @@ class MemoryRows:
         for _, block in self.blocks(READ_BYTES // row_bytes):
             digest.update(np.ascontiguousarray(block).reshape(-1).data)
         return digest.digest()
-
-
-def is_in_memory(X: Stored) -> bool:
-    """Say whether no array of X is a view of a mapped file.
-
-    Examples
-    --------
-    >>> is_in_memory(np.zeros((2, 3)))
-    True
-    """
-    arrays = (X.data, X.indices) if isinstance(X, CSR) else (X,)
-    return not any(_is_mapped(array) for array in arrays)
-
-
-def _is_mapped(array: Array) -> bool:
-    base: Any = array
-    while base is not None:
-        if isinstance(base, (np.memmap, mmap.mmap)):
-            return True
-        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    return False

@@ -14,6 +14,7 @@ approximate Newton-type method" (DANE; here with one node).
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,9 +23,8 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
-from csoftmax.rows.memory import is_in_memory
 from csoftmax.solver.descent import EVALUATE, NEXT, Descent
-from csoftmax.solver.problem import Problem
+from csoftmax.solver.problem import Problem, Sizes
 
 Array = NDArray[Any]
 
@@ -44,15 +44,35 @@ def n_free_parameters(n_features: int, n_classes: int) -> int:
     return (n_classes - 1) * (n_features + 1)
 
 
+def is_mapped(X: Array) -> bool:
+    """Say whether an array is a view of a mapped file."""
+    base: Any = X
+    while base is not None and not isinstance(base, (np.memmap, mmap.mmap)):
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return base is not None
+
+
 def usual_rows(X: Any, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
-    if isinstance(X, CSR) or is_in_memory(X) or X.nbytes < COSTLY_BYTES:
+    if isinstance(X, CSR) or not is_mapped(X) or X.nbytes < COSTLY_BYTES:
         return 0
     n_rows, n_features = X.shape
     n_parameters = n_free_parameters(n_features, n_classes)
     most = min(int(MOST_SHARE * n_rows), SAMPLE_BYTES // (n_features * X.itemsize))
     n = min(max(WANTED * n_parameters, ALWAYS), most)
     return n if n >= LEAST * n_parameters else 0
+
+
+def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
+    """Return what the sample takes, the sums by class, and a descent of one head on the sample.
+
+    The rows of the sample are copied once.
+    """
+    rows = 2 * n_sampled * sizes.n_features * sizes.stored_itemsize
+    targets = 24 * n_sampled * (1 + sizes.n_weights)
+    sums = 4 * 8 * sizes.n_samples * sizes.n_classes * (sizes.n_features + 1)
+    points = 5 * sizes.parameter_bytes
+    return 1.1 * (rows + targets) + sums + points + descent_bytes  # hashes draw about as many
 
 
 def check_sample_rows(sample_rows: int, X: Any, n_classes: int) -> None:
