@@ -152,7 +152,9 @@ def test_lbfgs_goes_on_where_the_sample_is_no_good(
     ):
 
         def spoilt(*arguments: Any, spoil: Any = spoil) -> Any:
-            return spoil(*step(*arguments))
+            point = step(*arguments)
+            following, estimate = spoil(point.following, point.estimate)
+            return point._replace(following=following, estimate=estimate)
 
         monkeypatch.setattr(SampledWalk, "_step", spoilt)
         found = minimize(X, y, 3, C=0.01, sample_rows=SAMPLE, tol=1e-7)

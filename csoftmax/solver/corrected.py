@@ -6,7 +6,11 @@ the same penalty, is made to agree with them by a linear term:
     M(v) = F_m(v) + <g - grad F_m(w), v - w> + F(w) - F_m(w).
 
 Its minimum is the next w. It costs passes over the sample, in memory, but only one over all rows.
-With n of m rows the distance to the optimum shrinks by a factor of about n_parameters / m.
+What M leaves out is how the curvature of all rows differs from the sample's. Along the last step s,
+from the w before, it is known by e, the change of the linear term. So M also has the parabola
+``<e, v - w>^2 / (2 <e, s>)``, if <e, s> > 0: then it agrees with the gradient before, too. (Of
+500,000 rows of 784 pixels with a sample of 127,000, the passes to 1e-5 and 1e-6 of the optimum were
+5 and 7; without the parabola 7 and 12.)
 
 Shamir, Srebro and Zhang 2014, "Communication-efficient distributed optimization using an
 approximate Newton-type method" (DANE; here with one node).
@@ -97,21 +101,42 @@ def have_enough(problem: Problem) -> NDArray[np.bool_]:
     return np.atleast_1d(counts) >= max(1, DRAWN * LEAST * n_parameters)
 
 
-class Tilt(NamedTuple):
-    """What a sample's objective lacks to agree with that of all rows at a point."""
+class Before(NamedTuple):
+    """A point at which all rows were evaluated, and the linear term there."""
 
-    gradient: NDArray[np.float64]
+    x: Array
+    linear: NDArray[np.float64]
+
+
+class Correction(NamedTuple):
+    """What a sample's objective lacks to agree with that of all rows at x, and at the one before.
+
+    It is ``offset + <linear, v - x> + factor / 2 <parabola, v - x>^2``.
+    """
+
+    x: Array
     offset: float
+    linear: NDArray[np.float64]
+    parabola: NDArray[np.float64]
+    factor: float
+
+    def add(self, v: Array, gradient: Array) -> float:
+        """Return what is added to the objective at v, and add its gradient to one."""
+        step = v.astype(np.float64) - self.x
+        slope = self.factor * float(self.parabola @ step)
+        gradient += (self.linear + slope * self.parabola).astype(gradient.dtype)
+        square = 0.5 * slope * float(self.parabola @ step)
+        return self.offset + float(self.linear @ step) + square
 
 
 class SampleProblem(Problem):
-    """The heads of a problem over its sample, each with the linear term in `tilts`, if any.
+    """The heads of a problem over its sample, each with the one of `corrections`, if any.
 
     It counts the classes and their shares as the problem does: a class that no row of the sample
     has is there by the linear term.
     """
 
-    has_bound = False  # a point of the dual problem knows nothing of the linear term
+    has_bound = False  # a point of the dual problem knows nothing of the correction
 
     def __init__(self, problem: Problem, sample: LocalPasses) -> None:
         super().__init__(
@@ -120,29 +145,35 @@ class SampleProblem(Problem):
         )  # fmt: skip
         self.penalties, self.shares = problem.penalties, problem.shares
         self.null_bias = problem.null_bias
-        self.tilts: dict[int, Tilt] = {}
+        self.corrections: dict[int, Correction] = {}
 
-    def agree(self, head: int, x: Array, objective: float, gradient: Array) -> None:
-        """Set the linear term of a head so that objective and gradient at x are these."""
-        self.tilts.pop(head, None)
+    def agree(
+        self, head: int, x: Array, objective: float, gradient: Array, before: Before | None
+    ) -> Before:
+        """Set the correction of a head so that objective and gradient at x are these.
+
+        Return x and the linear term, to be known at the next point.
+        """
+        self.corrections.pop(head, None)
         own = np.empty_like(gradient)
         [f] = self.evaluate([head], [x], [own])
-        tilt = gradient.astype(np.float64) - own
-        self.tilts[head] = Tilt(tilt, objective - f - float(tilt @ x))
+        linear = gradient.astype(np.float64) - own
+        parabola, factor = np.zeros_like(linear), 0.0
+        if before is not None:
+            parabola, step = linear - before.linear, x.astype(np.float64) - before.x
+            curvature = float(parabola @ step)
+            factor = 1 / curvature if curvature > 0 else 0.0
+        self.corrections[head] = Correction(x.copy(), objective - f, linear, parabola, factor)
+        return Before(x, linear)
 
     def evaluate(
         self, heads: Sequence[int], xs: Sequence[Array], gs: Sequence[Array]
     ) -> list[float]:
         objectives = super().evaluate(heads, xs, gs)
         for i, (head, x, g) in enumerate(zip(heads, xs, gs, strict=True)):
-            if head in self.tilts:
-                tilt = self.tilts[head]
-                g += tilt.gradient.astype(g.dtype)
-                objectives[i] += float(tilt.gradient @ x) + tilt.offset
+            if head in self.corrections:
+                objectives[i] += self.corrections[head].add(x, g)
         return objectives
-
-
-Step = tuple[Array, float]  # where the corrected sample has its minimum, and what is gained there
 
 
 class SampledPoint(NamedTuple):
@@ -151,6 +182,7 @@ class SampledPoint(NamedTuple):
     x: Array
     objective: float
     gradient: Array
+    linear: NDArray[np.float64]  # the linear term of the correction
     following: Array
     estimate: float
 
@@ -162,19 +194,24 @@ class SampledPoint(NamedTuple):
 class Corrected(Descent):
     """Steps to the minima of the corrected sample; it stalls where they are no good.
 
-    `step` returns that minimum for x, F(x) and its gradient, and how far F(x) is above it.
+    `step` makes a point of x, F(x), its gradient, and what is known of the point before.
     """
 
     has_whole_hessian, margin = True, 2.0
     point_type = SampledPoint
 
-    def __init__(self, x: Array, step: Callable[[Array, float, Array], Step]) -> None:
+    def __init__(
+        self,
+        x: Array,
+        step: Callable[[Array, float, Array, Before | None], SampledPoint],
+        before: Before | None,
+    ) -> None:
         super().__init__(x)
-        self.step = step
+        self.step, self.before = step, before
 
     def _at_trial(self, objective: float) -> SampledPoint:
-        following, estimate = self.step(self.trial, objective, self.trial_gradient)
-        return SampledPoint(self.trial, objective, self.trial_gradient, following, estimate)
+        before = self.before if self.point is None else Before(self.point.x, self.point.linear)
+        return self.step(self.trial, objective, self.trial_gradient, before)
 
     def steps(self) -> Generator[bool, float, None]:
         while True:

@@ -11,9 +11,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from csoftmax.solver.corrected import (
+    Before,
     Corrected,
+    SampledPoint,
     SampleProblem,
-    Step,
     have_enough,
     n_free_parameters,
 )
@@ -70,6 +71,8 @@ class SampledWalk(Walk):
         By the number of a row of weights: what `samples` is for the walks over the sample.
     has_enough : ndarray of bool
         For each row of weights, whether it counts enough rows of the sample.
+    before : dict
+        Along a path, for the index of a head that is about to start, the point that leads there.
     """
 
     def __init__(
@@ -85,14 +88,17 @@ class SampledWalk(Walk):
         self.is_small = False
         self.inner, self.inner_samples = SampleProblem(problem, problem.kept), dict[int, Sample]()
         self.has_enough = have_enough(problem)
+        self.before: dict[int, Before] = {}
 
     def _is_sampled(self, head: Head) -> bool:
         """Say whether a head steps by the sample: until it has a preconditioner, see `_advance`."""
         return head.preconditioned_at is None and bool(self.has_enough[self._weights_of(head)])
 
-    def _step(self, head: Head, x: Array, objective: float, gradient: Array) -> Step:
-        """Return the minimum of the corrected sample, and how far the objective is above it."""
-        self.inner.agree(head.index, x, objective, gradient)
+    def _step(
+        self, head: Head, x: Array, objective: float, gradient: Array, before: Before | None = None
+    ) -> SampledPoint:
+        """Return the point at x: with the minimum of the corrected sample, from where it starts."""
+        now = self.inner.agree(head.index, x, objective, gradient, before)
         least = ENOUGH_TOL * tolerance(head, self.options) * max(objective, head.least_divisor)
 
         def is_near(inner: Head) -> bool:
@@ -103,7 +109,8 @@ class SampledWalk(Walk):
         walk = InnerWalk(self, [head], {head.index: x.copy()}, is_near)  # a walk steps on its start
         walk.run()
         [inner] = walk.heads
-        return inner.point.x, objective - inner.point.objective + inner.estimate
+        estimate = objective - inner.point.objective + inner.estimate
+        return SampledPoint(x, objective, gradient, now.linear, inner.point.x, estimate)
 
     # ---- what differs from a walk by L-BFGS ----------------------------------------------------
 
@@ -126,7 +133,7 @@ class SampledWalk(Walk):
     def _descent_of(self, head: Head, x: Array) -> Descent:
         if not self._is_sampled(head):
             return super()._descent_of(head, x)
-        return Corrected(x, partial(self._step, head))
+        return Corrected(x, partial(self._step, head), self.before.pop(head.index, None))
 
     def _metric(self, head: Head) -> Callable[[Array], float]:
         if not isinstance(head.descent, Corrected):
@@ -149,7 +156,9 @@ class SampledWalk(Walk):
         if not self._is_sampled(follower):
             return super()._predicted(follower, head)
         assert follower.fallback_start is not None
-        return self._step(follower, *follower.fallback_start)[0]
+        point = self._step(follower, *follower.fallback_start)
+        self.before[follower.index] = Before(point.x, point.linear)
+        return point.following
 
     def _advance(self, head: Head, objective: float) -> bool:
         """Give a head its objective; where its steps are no good, L-BFGS goes on from its point."""
