@@ -11,7 +11,8 @@ True
 `csoftmax.SoftmaxClassifier` and `csoftmax.SoftmaxClassifierCV` are scikit-learn estimators
 (``pip install 'csoftmax[sklearn]'``). The functions are in `csoftmax.functional` (compiled) and
 `csoftmax.reference` (the same in plain NumPy, the page to read first); the program of *Dive into
-Deep Learning* runs on `csoftmax.d2l`.
+Deep Learning* runs on `csoftmax.d2l`. `csoftmax.app` is a page to see it all
+(``pip install 'csoftmax[app]'``, ``python -m csoftmax app``).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from csoftmax.functional import (
 )
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import History, Metrics
+from csoftmax.slices import train_slices
 from csoftmax.training import SGD, evaluate, train
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_grad",
     "train",
+    "train_slices",
 ]
 
 
@@ -108,6 +111,8 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
+        if name == "app":  # the page, with the libraries that it is served by
+            return importlib.import_module("csoftmax.app")
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
@@ -121,7 +126,7 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "app"})
 
 
 def info() -> dict[str, Any]:

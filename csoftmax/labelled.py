@@ -70,6 +70,12 @@ def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset) -> Names
     return classes or (loader.class_names if same else ()), features or loader.feature_names
 
 
+def take_facts(model: SoftmaxRegression, data: DataLoader | Dataset) -> None:
+    """Give the model what it lacks and the data know: names of classes and features, the recipe."""
+    model.class_names, model.feature_names = names_after(model, data)
+    model.recipe = model.recipe or data.recipe
+
+
 def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
     """Return what the data are multiplied by; a warning tells where it is not their own scale."""
     own = check_number(data.scale, f"{name}.scale")

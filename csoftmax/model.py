@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from csoftmax.core.tensors import (
     read_parameters,
     write_parameters,
 )
+from csoftmax.data.pictures import PictureRecipe, check_recipe
 from csoftmax.engine import calls
 from csoftmax.rows.base import as_stored
 
@@ -60,6 +63,9 @@ class SoftmaxRegression:
     trained_with : dict
         How the last training went: its solver and settings, for the model's file; empty if
         unknown.
+    recipe : PictureRecipe or None
+        How a drawing becomes a picture as the model knows them, by `csoftmax.data.prepare_picture`;
+        that of the first data trained on that have one.
 
     Raises
     ------
@@ -94,6 +100,7 @@ class SoftmaxRegression:
 
     # of the class, so that objects pickled before there were such attributes have them
     _feature_names: tuple[str, ...] = ()
+    _recipe: PictureRecipe | None = None
     trained_with: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed in place)
 
     def __init__(
@@ -189,6 +196,16 @@ class SoftmaxRegression:
     @feature_names.setter
     def feature_names(self, names: Iterable[str]) -> None:
         self._feature_names = as_names(names, self.n_features, "feature_names", "n_features")
+
+    @property
+    def recipe(self) -> PictureRecipe | None:
+        """How a drawing becomes a picture as the model knows them; None if unknown."""
+        return self._recipe
+
+    @recipe.setter
+    def recipe(self, recipe: PictureRecipe | None) -> None:
+        check_recipe(recipe, self.n_features)
+        self._recipe = recipe
 
     def __repr__(self) -> str:
         return f"SoftmaxRegression({self.n_features}, {self.n_classes}, dtype={self.dtype.name!r})"
@@ -294,11 +311,27 @@ class SoftmaxRegression:
         labels = as_labels(y, n_samples, n_classes, name=f"{name}.y")
         return reordered(labels, order, class_names, wanted or self.class_names, name)
 
+    def copy(self) -> SoftmaxRegression:
+        """Return a model of its own with the same parameters, names and facts.
+
+        Examples
+        --------
+        >>> import csoftmax as cs
+        >>> model = cs.SoftmaxRegression(2, 2)
+        >>> twin = model.copy()
+        >>> model.b = [1, 2]
+        >>> twin.b
+        array([0., 0.], dtype=float32)
+        """
+        twin = copy(self)
+        twin._weight, twin._bias = self._weight.copy(), self._bias.copy()
+        return twin
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
         Tensors ``weight`` (n_classes, n_features) and ``bias`` (n_classes,), named and laid out as
-        in PyTorch's ``nn.Linear``; class names, scale and versions in the metadata.
+        in PyTorch's ``nn.Linear``; names, scale, recipe and versions in the metadata.
 
         Parameters
         ----------
@@ -316,6 +349,8 @@ class SoftmaxRegression:
             "feature_names": self.feature_names,
             "trained_with": self.trained_with,
         }
+        if self.recipe is not None:
+            facts["recipe"] = asdict(self.recipe)
         write_parameters(path, self._weight, self._bias, facts)
 
     @classmethod
@@ -364,6 +399,8 @@ class SoftmaxRegression:
             model.trained_with = description.get("trained_with", {})
             if not isinstance(model.trained_with, dict):
                 raise TypeError(f"trained_with {model.trained_with!r}, not a table of settings")
+            if description.get("recipe") is not None:
+                model.recipe = PictureRecipe.of(description["recipe"])
         except KeyError as error:
             raise DataError(f"{path}: the metadata of the model lack {error}") from None
         except (TypeError, ValueError) as error:

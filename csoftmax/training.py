@@ -38,6 +38,7 @@ from csoftmax.labelled import (
     check_same_images,
     names_after,
     scale_of,
+    take_facts,
 )
 from csoftmax.model import SoftmaxRegression, is_integer
 from csoftmax.results import Epoch, History, Metrics
@@ -193,23 +194,9 @@ def train(
     >>> history.validation_accuracy[-1] > 0.7
     True
     """
-    _check_model(model)
-    loader = as_loader(train_data, "train_data", model.scale)
-    check_labelled(model, loader, "train_data")
-    if len(loader.y) == 0:
-        raise ValueError("train_data has 0 samples, expected at least one")
-    if validation is not None:
-        scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
-        validation = as_loader(validation, "validation", scale)
-        check_labelled(model, validation, "validation", names_after(model, loader))
-        check_same_images(loader, "train_data", validation, "validation")
-        if len(validation.y) == 0:
-            raise ValueError("validation has 0 samples, expected at least one")
-        check_number(validation.scale, "validation.scale")
+    loader, held = loaders_for(model, train_data, validation)
     epochs = check_positive(epochs, "epochs")
-    optimizer = SGD(lr=0.1) if optimizer is None else optimizer
-    if not isinstance(optimizer, SGD):
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected csoftmax.SGD")
+    optimizer = as_optimizer(optimizer)
     callbacks = _as_callbacks(callbacks)
     check_threads(n_threads)
     history = History()
@@ -219,8 +206,8 @@ def train(
             try:
                 epoch = _epoch(model, loader, optimizer, None, n_threads)
                 after = None
-                if validation is not None:
-                    after = _evaluate(model, validation, None, n_threads)
+                if held is not None:
+                    after = evaluate_epoch(model, held, None, n_threads)
                 history.add(epoch, after)
             except BaseException:
                 if len(history) == finished:
@@ -287,7 +274,7 @@ def _epoch(
     started = time.perf_counter()
     if is_integer(features):
         model.scale = scale
-    model.class_names, model.feature_names = names_after(model, loader)
+    take_facts(model, loader)
     model.trained_with = _settings(model, optimizer, batch_size, n_samples)
     loss, n_correct = calls.minibatches(
         calls.StoredRows(as_stored(features, model.dtype), scale, order),
@@ -311,19 +298,25 @@ def _settings(
         "bias_lr": optimizer.bias_lr, "l1": optimizer.l1, "batch_size": batch_size,
         "n_samples": n_samples,
     }  # fmt: skip
-    before = model.trained_with
+    return counted(model.trained_with, settings, 1)
+
+
+def counted(before: dict[str, Any], settings: dict[str, Any], epochs: float) -> dict[str, Any]:
+    """Return the settings with a number of epochs: those before count where they were the same."""
     again = all(before.get(name) == value for name, value in settings.items())
-    return {**settings, "epochs": 1 + (before.get("epochs", 0) if again else 0)}
+    return {**settings, "epochs": epochs + (before.get("epochs", 0) if again else 0)}
 
 
 def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
     """Return what makes the model and its velocities again what they are now."""
     state = [model.W, model.b, *(optimizer.velocities_of(model) or ())]
     before = [array.copy() for array in state]
-    facts = model._scale, model._class_names, model._feature_names, model.trained_with
+    names = "_scale", "_class_names", "_feature_names", "_recipe", "trained_with"
+    facts = [(name, getattr(model, name)) for name in names]
 
     def undo() -> None:
-        model._scale, model._class_names, model._feature_names, model.trained_with = facts
+        for name, fact in facts:
+            setattr(model, name, fact)
         for array, copy in zip(state, before, strict=True):
             array[...] = copy
 
@@ -366,7 +359,7 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     _check_model(model)
     loader = as_loader(data, "data", model.scale)
     predictions = np.empty(len(loader.y), np.int64)
-    loss, accuracy, _, n_samples = _evaluate(model, loader, predictions, n_threads)
+    loss, accuracy, _, n_samples = evaluate_epoch(model, loader, predictions, n_threads)
     n_classes = model.n_classes
     _, labels = check_labelled(model, loader, "data")
     pairs = np.bincount(labels * n_classes + predictions, minlength=n_classes**2)
@@ -379,9 +372,13 @@ def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = No
     return Metrics(loss, accuracy, precision, recall, confusion, names, n_samples)
 
 
-def _evaluate(
-    model: SoftmaxRegression, loader: DataLoader, predictions: Array | None, n_threads: int | None
+def evaluate_epoch(
+    model: SoftmaxRegression,
+    loader: DataLoader,
+    predictions: Array | None = None,
+    n_threads: int | None = None,
 ) -> Epoch:
+    """Return loss and accuracy alone, and fill in the predictions where they are wanted."""
     started = time.perf_counter()
     features, labels = check_labelled(model, loader, "data")
     loss, n_correct = calls.evaluate(
@@ -397,6 +394,35 @@ def _evaluate(
 
 
 # ---- arguments ---------------------------------------------------------------------------------
+
+
+def loaders_for(
+    model: SoftmaxRegression, train_data: Data, validation: Data | None
+) -> tuple[DataLoader, DataLoader | None]:
+    """Return the loaders of a training and its validation, checked against the model."""
+    _check_model(model)
+    loader = as_loader(train_data, "train_data", model.scale)
+    check_labelled(model, loader, "train_data")
+    if len(loader.y) == 0:
+        raise ValueError("train_data has 0 samples, expected at least one")
+    if validation is None:
+        return loader, None
+    scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
+    held = as_loader(validation, "validation", scale)
+    check_labelled(model, held, "validation", names_after(model, loader))
+    check_same_images(loader, "train_data", held, "validation")
+    if len(held.y) == 0:
+        raise ValueError("validation has 0 samples, expected at least one")
+    check_number(held.scale, "validation.scale")
+    return loader, held
+
+
+def as_optimizer(optimizer: SGD | None) -> SGD:
+    """Return the optimizer, the book's if there is none."""
+    optimizer = SGD(lr=0.1) if optimizer is None else optimizer
+    if not isinstance(optimizer, SGD):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected csoftmax.SGD")
+    return optimizer
 
 
 def _check_model(model: object) -> None:

@@ -36,6 +36,17 @@ def _together() -> None:
         _kernels().wait_at_most(1e9)
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of the page: one for all of them."""
+    from page_cases import launched, missing
+
+    if missing():
+        pytest.skip(missing())
+    with launched() as chromium:
+        yield chromium
+
+
 @pytest.fixture
 def isa() -> str:
     """The instruction set in use: the test's body runs once on each that this machine has.

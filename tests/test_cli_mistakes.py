@@ -153,11 +153,11 @@ USAGE = {
     "train -q": "csoftmax train has no option -q; did you mean --quiet?",
     "info --zzz": "csoftmax info has no option --zzz; csoftmax info --help lists its options",
     "trian": "csoftmax has no command trian; did you mean train?",
-    "zzz": "csoftmax has no command zzz, expected train, evaluate, predict, bench or info",
+    "zzz": "csoftmax has no command zzz, expected train, evaluate, predict, app, bench or info",
     "--verison": "csoftmax has no option --verison; did you mean --version?",
     "--epochs 3 train": "csoftmax has no option --epochs; expected a command before it: train, "
-    "evaluate, predict, bench or info",
-    "--": "expected a command: csoftmax train, evaluate, predict, bench or info",
+    "evaluate, predict, app, bench or info",
+    "--": "expected a command: csoftmax train, evaluate, predict, app, bench or info",
 }
 
 

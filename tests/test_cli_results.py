@@ -102,7 +102,7 @@ def test_an_interrupted_run_takes_the_old_pictures_away(
     out.mkdir()
     for name in ("confusion.png", "model.safetensors"):
         (out / name).write_text("of an earlier run")
-    evaluate, calls = cs.training._evaluate, []
+    evaluate, calls = cs.training.evaluate_epoch, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(1)
@@ -110,7 +110,7 @@ def test_an_interrupted_run_takes_the_old_pictures_away(
             raise KeyboardInterrupt
         return evaluate(*args)
 
-    monkeypatch.setattr(cs.training, "_evaluate", interrupted)
+    monkeypatch.setattr(cs.training, "evaluate_epoch", interrupted)
     words = command("train", "--data", table, "--label-column", "kind", "--out", out)
     assert main(words) == 130
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "history.csv"}

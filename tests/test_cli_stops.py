@@ -74,7 +74,7 @@ def test_ctrl_c_at_other_times(
 def test_an_epoch_that_was_interrupted_is_not_in_the_history(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validate, calls = training._evaluate, []
+    validate, calls = training.evaluate_epoch, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -82,7 +82,7 @@ def test_an_epoch_that_was_interrupted_is_not_in_the_history(
             raise KeyboardInterrupt
         return validate(*arguments)
 
-    monkeypatch.setattr(training, "_evaluate", interrupted)
+    monkeypatch.setattr(training, "evaluate_epoch", interrupted)
     out = tmp_path / "run"
     assert main(command("train", "--data", table, "--label-column", 0, "--out", out)) == 130
     assert len((out / "history.csv").read_text().splitlines()) == 4

@@ -88,17 +88,31 @@ def test_l1_is_that_of_the_estimator(n_classes: int, tmp_path: Path) -> None:
     assert first == pytest.approx(rows_of(out / "history.csv")[-1]["objective"], rel=1e-5)
 
 
+def first_C(X: Any, y: Any) -> float:
+    """Return 1 / the steepest slope of the summed losses at W = 0, over the training samples."""
+    train, _ = cs.data.split_dataset(cs.Dataset(X, y), 0.2, seed=0)
+    one_hot = np.eye(y.max() + 1)[train.y]
+    slopes = train.X.toarray().T @ (one_hot.mean(axis=0) - one_hot)
+    return float(1 / np.abs(slopes).max())
+
+
 def test_the_sweep_counts_features_and_draws_them(tmp_path: Path, capsys: Any) -> None:
     X, y = problem()
     path, out = write(tmp_path / "data.svm", X, y), tmp_path / "run"
-    assert main(command("train", "--data", path, "--l1-ratio", 1, "--sweep", 5, "--out", out)) == 0
-    rows = rows_of(out / "sweep.csv")
-    assert [row["C"] for row in rows] == pytest.approx(np.logspace(-6, 5, 5))
+    assert main(command("train", "--data", path, "--l1-ratio", 1, "--sweep", 21, "--out", out)) == 0
+    said, rows = capsys.readouterr().out, rows_of(out / "sweep.csv")
+    ratios = np.divide(*(np.array([row["C"] for row in some]) for some in (rows[1:], rows[:-1])))
+    assert ratios == pytest.approx(10 ** (4 / 20))
+    assert rows[0]["C"] == pytest.approx(first_C(X, y), rel=1e-5)
     counted = [row["n_features"] for row in rows]
     assert counted == sorted(counted)
-    assert counted[0] == 0
-    assert counted[-1] > 20
-    assert "features" in capsys.readouterr().out
+    assert counted[0] <= 1 < counted[-1]
+    # it ends where the last two are worse than those before by loss and by accuracy
+    losses, accuracies = ([row[f"validation_{n}"] for row in rows] for n in ("loss", "accuracy"))
+    assert len(rows) < 21
+    assert "the validation gets worse: larger C are left out" in said
+    assert losses[-3] <= losses[-2] <= losses[-1]
+    assert max(accuracies[-2:]) <= max(accuracies[:-2])
     assert (out / "sweep.png").stat().st_size > 10_000
     figure = plot.draw_sweep(rows)
     lines = [axes.lines[0].get_ydata() for axes in figure.axes]

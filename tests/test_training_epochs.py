@@ -193,7 +193,7 @@ def test_ctrl_c_while_validating_puts_the_last_finished_epoch_back(
     model, optimizer = cs.SoftmaxRegression(784, 10, seed=0), cs.SGD(0.1, momentum=0.9)
     seen: list[Any] = []
     histories: list[cs.History] = []
-    validate = training._evaluate
+    validate = training.evaluate_epoch
 
     def interrupted(*arguments: Any) -> Any:
         if len(seen) == 2:
@@ -204,7 +204,7 @@ def test_ctrl_c_while_validating_puts_the_last_finished_epoch_back(
         seen.append(state_of(model, optimizer))
         histories.append(history)
 
-    monkeypatch.setattr(training, "_evaluate", interrupted)
+    monkeypatch.setattr(training, "evaluate_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cs.train(
             model, train_set, validation=test_set, epochs=5, optimizer=optimizer, callbacks=[see]

@@ -295,6 +295,7 @@ class ImageLoader(DataLoader):
         super().__init__(
             stored.X, stored.y, batch_size, shuffle=shuffle, scale=stored.scale,
             class_names=stored.class_names, feature_names=stored.feature_names,
+            recipe=stored.recipe,
         )  # fmt: skip
         if isinstance(dataset, MNIST):
             self._take(dataset)

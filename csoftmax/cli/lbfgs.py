@@ -22,7 +22,7 @@ from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
 from csoftmax.core.sparse import CSR
 from csoftmax.data.split import held_out_rows
-from csoftmax.labelled import names_after, scale_of
+from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
 from csoftmax.rows.base import take
 from csoftmax.solver.l1 import minimize_l1
@@ -32,6 +32,10 @@ from csoftmax.solver.two_classes import softmax_C
 Array = NDArray[Any]
 Parameters = tuple[Array, Array]  # W (n_classes, n_features) and b
 SWEPT = (-6, 5)  # powers of 10
+# With L1 there is nothing to see below the C at which the first weight appears, and weak penalties
+# are slow: from there over so many powers of 10, and no further than the validation allows.
+SWEPT_L1 = 4
+PAST_BEST = 2  # values of C in a row that are worse by loss and no better by accuracy
 VALIDATION_FRACTION = 0.2
 _SGD_OPTIONS = ("epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
 _LBFGS_OPTIONS = ("C", "l1_ratio", "tol", "max_iter")
@@ -99,8 +103,7 @@ class LbfgsTraining:
                 self.model.W, self.model.b = W.T, b
                 if is_integer(self.data.X):
                     self.model.scale = self.scale
-                names = names_after(self.model, self.data)
-                self.model.class_names, self.model.feature_names = names
+                take_facts(self.model, self.data)
                 self._save()
         except KeyboardInterrupt:
             raise UserError("interrupted before the first pass: nothing was saved", 130) from None
@@ -159,7 +162,7 @@ class LbfgsTraining:
         weight = np.ones(len(self.data))
         weight[held] = 0.0
         judge = _Judge(self, held)
-        Cs = np.logspace(*SWEPT, n_values)
+        Cs = np.logspace(*SWEPT, n_values) if not self.l1_ratio else self._l1_values(n_values)
         parameters: dict[float, Parameters] = {}
         self.say(_SWEEP_HEAD)
 
@@ -174,15 +177,18 @@ class LbfgsTraining:
             self.rows.append(row)
             self.say(_sweep_line(row))
 
-        def tell(progress: solver.Progress) -> None:
+        def tell(progress: solver.Progress) -> bool:
             ended = ~progress.running & np.isfinite(progress.estimate)
             for head in np.flatnonzero(ended).tolist():
                 add(head, progress.parameters(head), progress)
+            return bool(self.l1_ratio) and _is_past_the_best(self.rows)
 
         solution = self._minimize(Cs, sample_weight=weight, path=True, callback=tell)
         for head, status in enumerate(solution.status):  # with L1 nobody has told of the last one
             if status in ("converged", "limit", "stalled"):
                 add(head, (solution.W[head], solution.b[head]), solution)
+        if "callback" in solution.status:
+            self.say("the validation gets worse: larger C are left out")
         if not self.rows:
             raise UserError("interrupted before the first C was done: nothing was saved", 130)
         self.rows.sort()
@@ -193,6 +199,20 @@ class LbfgsTraining:
             return parameters[best.C]
         self.say("fitted to all samples:")
         return self.fit(best.C, parameters[best.C])
+
+    def _l1_values(self, n_values: int) -> Array:
+        """Return values of C, the smallest about where the first weight appears."""
+        X, K = as_features(self.data.X), self.model.n_classes
+        counts = np.bincount(self.data.y, minlength=K)
+        b = np.log(np.maximum(counts, 1e-300) / counts.sum()).astype(self.model.dtype)
+        W = np.zeros((X.shape[1], K), self.model.dtype)
+        _, dW, _ = cs.linear_cross_entropy_grad(
+            X, W, b, self.data.y, scale=self.scale, reduction="sum", n_threads=self.threads
+        )
+        steepest = float(np.abs(dW).max(initial=0))
+        if steepest == 0:  # no feature says anything
+            return np.logspace(*SWEPT, n_values)
+        return self.l1_ratio / steepest * np.logspace(0, SWEPT_L1, n_values)
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
         """Run the solver; what it would warn of becomes a line on stderr."""
@@ -266,6 +286,16 @@ def _sweep_line(row: SweepRow) -> str:
         f"{row.train_accuracy:>14.4f}  {row.validation_loss:>15.4f}  "
         f"{row.validation_accuracy:>19.4f}  {row.n_features:>8}  {row.seconds:>8.2f}"
     )
+
+
+def _is_past_the_best(rows: Sequence[SweepRow]) -> bool:
+    """Do the last values of C have rising losses, and no accuracy above those before them?"""
+    if len(rows) <= PAST_BEST:
+        return False
+    before, last = rows[:-PAST_BEST], rows[-PAST_BEST:]
+    losses = [row.validation_loss for row in (before[-1], *last)]
+    best = max(row.validation_accuracy for row in before)
+    return losses == sorted(losses) and all(row.validation_accuracy <= best for row in last)
 
 
 def _share(distance: float, objective: float) -> float:

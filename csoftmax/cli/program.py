@@ -14,7 +14,7 @@ from csoftmax.cli.messages import UserError, as_options, drop_output, one_line
 from csoftmax.cli.parsing import alternatives, did_you_mean, in_our_words
 from csoftmax.core.version import __version__
 
-COMMANDS = ("train", "evaluate", "predict", "bench", "info")
+COMMANDS = ("train", "evaluate", "predict", "app", "bench", "info")
 
 
 class _Program(click.Group):

@@ -13,6 +13,7 @@ from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.files import write_atomically
 from csoftmax.data.dataset import Dataset
 from csoftmax.data.loader import DataLoader
+from csoftmax.data.pictures import PictureRecipe, PreparedPicture, prepare_picture, shrink_picture
 from csoftmax.data.split import split_dataset
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "DataNotFoundError",
     "Dataset",
     "DatasetLocation",
+    "PictureRecipe",
+    "PreparedPicture",
     "dataset_locations",
     "fashion_mnist",
     "fashion_mnist_sample",
     "open_npy",
+    "prepare_picture",
     "read",
     "read_csv",
     "read_features",
@@ -36,6 +40,7 @@ __all__ = [
     "read_parts",
     "read_svmlight",
     "sample_folder",
+    "shrink_picture",
     "split_dataset",
     "write_atomically",
     "write_idx",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import Stored, widened
 from csoftmax.core.sparse import as_csr, is_sparse
+from csoftmax.data.pictures import PictureRecipe, check_recipe
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,14 +36,16 @@ class Dataset:
         A name for messages.
     feature_names : sequence of str
         One name per feature, no two the same, or empty.
+    recipe : PictureRecipe, optional
+        How a drawing becomes a picture as these are; None where X holds no pictures, or any.
 
     Raises
     ------
     TypeError
         For X or y of another dtype, or one str where names are expected.
     ValueError
-        For shapes that do not fit, a negative label, a label without a name, a bad scale, or
-        feature names that do not tell the features apart.
+        For shapes that do not fit, a negative label, a label without a name, a bad scale, feature
+        names that do not tell the features apart, or a recipe for pictures of another size.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     name: str = ""
     feature_names: tuple[str, ...] = ()
+    recipe: PictureRecipe | None = None
 
     def __post_init__(self) -> None:
         X = as_csr(self.X) if is_sparse(self.X) else widened(np.asarray(self.X))
@@ -74,6 +78,7 @@ class Dataset:
             raise ValueError(f"X has {n_features} features but feature_names has "
                              f"{len(feature_names)} names")  # fmt: skip
         check_distinct("feature_names", feature_names)
+        check_recipe(self.recipe, n_features)
         y = _checked_labels(self.y, len(names))
         if len(X) != len(y):
             raise ValueError(f"X has {len(X)} samples but y has {len(y)} labels")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import Stored
 from csoftmax.core.sparse import CSR
 from csoftmax.data.dataset import Dataset
+from csoftmax.data.pictures import PictureRecipe
 from csoftmax.engine.calls import shuffle
 from csoftmax.rows.base import blocks, take
 
@@ -42,6 +43,8 @@ class DataLoader:
         One name per class, or empty.
     feature_names : sequence of str
         One name per feature, no two the same, or empty.
+    recipe : PictureRecipe, optional
+        How a drawing becomes a picture as these are.
 
     Raises
     ------
@@ -77,8 +80,9 @@ class DataLoader:
         scale: float = 1.0,
         class_names: Sequence[str] = (),
         feature_names: Sequence[str] = (),
+        recipe: PictureRecipe | None = None,
     ) -> None:
-        dataset = Dataset(X, y, scale, class_names, "", feature_names)  # type: ignore[arg-type]
+        dataset = Dataset(X, y, scale, class_names, "", feature_names, recipe)  # type: ignore[arg-type]
         try:
             batch_size = operator.index(batch_size)
         except TypeError:
@@ -94,13 +98,14 @@ class DataLoader:
         self.scale = dataset.scale
         self.class_names = dataset.class_names
         self.feature_names = dataset.feature_names
+        self.recipe = dataset.recipe
         self._random = np.random.default_rng(seed)
 
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, batch_size: int, *, shuffle: bool = False, seed: int | None = None
     ) -> DataLoader:
-        """Make a loader with the arrays, scale and names of a data set.
+        """Make a loader with the arrays, scale, names and recipe of a data set.
 
         Examples
         --------
@@ -118,6 +123,7 @@ class DataLoader:
             scale=dataset.scale,
             class_names=dataset.class_names,
             feature_names=dataset.feature_names,
+            recipe=dataset.recipe,
         )
 
     def __len__(self) -> int:

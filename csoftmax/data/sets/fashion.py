@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.data.dataset import Dataset
+from csoftmax.data.pictures import PictureRecipe
 from csoftmax.data.readers.idx import read_idx
 from csoftmax.data.sets.cache import cached_arrays, load_arrays, mapped_arrays, user_cache_folder
 
@@ -32,6 +33,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+RECIPE = PictureRecipe()  # its defaults
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 BASE_URLS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -196,7 +198,7 @@ def dataset_locations() -> list[DatasetLocation]:
 def _datasets(arrays: dict[str, NDArray[Any]], name: str) -> tuple[Dataset, Dataset]:
     def dataset(part: str, title: str) -> Dataset:
         images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
-        return Dataset(images, labels, 1 / 255, CLASS_NAMES, f"{name} {title}")
+        return Dataset(images, labels, 1 / 255, CLASS_NAMES, f"{name} {title}", recipe=RECIPE)
 
     return dataset("train", "train"), dataset("t10k", "test")
 

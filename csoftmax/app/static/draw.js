@@ -1,0 +1,181 @@
+// Draw or upload: what is on the paper goes to the model, and its answer is shown beside it.
+import {$, bytes, el, percent} from "./dom.js";
+import {get, Refusal, send, tell} from "./api.js";
+import {paintGrey} from "./pictures.js";
+import {emit, gently, on, pictures, state, status, trained} from "./state.js";
+import {className, t} from "./text.js";
+import {bars} from "./bars.js";
+import {why} from "./why.js";
+import * as paper from "./paper.js";
+
+let source = null; // null (empty paper), {drawing}, {file}, or {row, set}
+let answer = null;
+let asking = false;
+let again = false;
+let problem = null;
+
+async function ask() {
+  if (!source || !pictures()) return;
+  if (asking) {
+    again = true;
+    return;
+  }
+  asking = true;
+  const mine = source;
+  try {
+    const got = await (mine.set
+      ? get(`/why?set=${mine.set}&row=${mine.row}`)
+      : send("/predict", mine.file ?? (await paper.png())));
+    if (mine === source) {
+      answer = got;
+      problem = null;
+    }
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    if (mine === source) {
+      answer = null;
+      problem = error.message;
+    }
+  }
+  asking = false;
+  show();
+  if (again) {
+    again = false;
+    soon();
+  }
+}
+
+const soon = gently(90, ask);
+
+function show() {
+  if (!state.data || !pictures()) return;
+  const names = state.data.class_names;
+  $("#paper-hint").hidden = source !== null;
+  const found = source ? answer : null;
+  const first = found ? found.probabilities.indexOf(Math.max(...found.probabilities)) : -1;
+  const verdict = $("#verdict");
+  verdict.classList.toggle("waits", !found);
+  if (found) {
+    verdict.replaceChildren(
+      el("b", {textContent: className(names[first])}),
+      ` ${percent(found.probabilities[first])}`,
+    );
+    if (found.label !== null && found.label !== undefined) {
+      verdict.append(
+        el("span", {
+          className: "truth",
+          textContent: t(
+            found.label === first ? "picture.right" : "picture.wrong",
+            className(names[found.label]),
+          ),
+        }),
+      );
+    }
+    paintGrey($("#sees"), found.pixels);
+  } else {
+    verdict.textContent = problem ?? t("try.empty");
+    const {height, width} = state.data.picture;
+    paintGrey($("#sees"), new Uint8Array(height * width));
+  }
+  $("#try .to-why").hidden = !found;
+  document.body.dataset.predicted = first < 0 ? "" : names[first];
+  emit("prediction", first);
+  bars($("#bars"), found ? found.probabilities : null, found?.label ?? null);
+  const note = !found
+    ? null
+    : found.note
+      ? t(`note.${found.note}`)
+      : found.inverted
+        ? t("note.inverted")
+        : !trained() && status() === "idle"
+          ? t("note.untrained")
+          : null;
+  $("#note").hidden = note === null;
+  $("#note").textContent = note ?? "";
+  showWhy(found);
+}
+
+function showWhy(found) {
+  if (state.view !== "draw") return;
+  if (found) why($("#why-body"), found);
+  else $("#why-body").replaceChildren(el("p", {className: "empty", textContent: t("why.empty")}));
+}
+
+async function takeFile(file) {
+  if (!file || !pictures()) return;
+  const got = await tell(() => send("/predict", file));
+  if (!got) return;
+  source = {file};
+  answer = got;
+  problem = null;
+  show();
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (bitmap && source.file === file) paper.paste(bitmap, {ground: got.inverted ? "#fff" : "#000"});
+}
+
+/** Put a picture of the test set on the paper. */
+async function some() {
+  const row = Math.floor(Math.random() * state.data.n_test);
+  const got = await tell(() => get(`/why?set=test&row=${row}`));
+  if (!got) return;
+  source = {set: "test", row};
+  answer = got;
+  problem = null;
+  const canvas = el("canvas", {width: 1, height: 1});
+  paintGrey(canvas, bytes(got.pixels));
+  paper.paste(canvas, {smooth: false});
+  show();
+}
+
+function waysIn() {
+  $("#picture-file").addEventListener("change", (event) => {
+    takeFile(event.target.files[0]);
+    event.target.value = "";
+  });
+  $("#some").addEventListener("click", some);
+  document.addEventListener("paste", (event) => {
+    const item = [...(event.clipboardData?.items ?? [])].find(
+      (one) => one.kind === "file" && one.type.startsWith("image/"),
+    );
+    if (item) {
+      event.preventDefault();
+      takeFile(item.getAsFile());
+    }
+  });
+  const host = $("#try");
+  for (const name of ["dragenter", "dragover"]) {
+    host.addEventListener(name, (event) => {
+      event.preventDefault();
+      host.classList.add("over");
+    });
+  }
+  for (const name of ["dragleave", "drop"]) host.addEventListener(name, () => host.classList.remove("over"));
+  host.addEventListener("drop", (event) => {
+    event.preventDefault();
+    takeFile(event.dataTransfer.files[0]);
+  });
+  // a file dropped beside it must not replace the page
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+}
+
+export function start() {
+  paper.start(({empty}) => {
+    source = empty ? null : {drawing: true};
+    if (empty) {
+      answer = null;
+      problem = null;
+      show();
+    } else {
+      $("#paper-hint").hidden = true;
+      soon();
+    }
+  });
+  waysIn();
+  on("slice pass epoch status model", soon);
+  on("data", () => {
+    answer = null;
+    show();
+    soon();
+  });
+  on("view language theme model status", show);
+}
