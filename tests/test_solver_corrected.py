@@ -11,8 +11,9 @@ import pytest
 from scipy import sparse
 from solver_cases import InterruptedPass, objective, optimum, same_bits, table
 
-from csoftmax.core.checks import as_features
+import csoftmax as cs
 from csoftmax.data import DataError
+from csoftmax.engine.units import CHUNK_ROWS
 from csoftmax.solver import ConvergenceWarning, corrected, minimize
 from csoftmax.solver.sampled_walk import SampledWalk
 
@@ -256,10 +257,18 @@ def test_mapped_files_have_a_sample_by_themselves(
     assert corrected.usual_rows(mapped, 3) == 300
 
 
-def test_mapped_files_are_told_from_memory(tmp_path: Path) -> None:
-    X = np.arange(12.0).reshape(4, 3)
-    np.save(tmp_path / "x.npy", X)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    assert not any(map(corrected.is_mapped, (X, X[1:].T, np.array(mapped))))
-    for view in (mapped, mapped[1:], np.asarray(mapped), as_features(mapped), mapped.view("u1")):
-        assert corrected.is_mapped(view)
+def test_shards_have_the_bits_of_one_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table(3 * CHUNK_ROWS, 6, 3)
+    X = X.astype(np.float32)
+    for i, part in enumerate(np.split(np.arange(len(y)), [CHUNK_ROWS])):
+        np.save(tmp_path / f"x-{i}.npy", X[part])
+        np.save(tmp_path / f"y-{i}.npy", y[part])
+    shards = cs.shards(str(tmp_path / "x-*.npy"), labels=str(tmp_path / "y-*.npy"))
+    whole = minimize(X, y, 3, C=0.01, sample_rows=SAMPLE, tol=1e-6)
+    assert whole.n_passes <= 6
+    assert same_bits(minimize(shards, None, 3, C=0.01, sample_rows=SAMPLE, tol=1e-6), whole)
+    assert corrected.usual_rows(shards.rows, 3) == 0
+    monkeypatch.setattr(corrected, "COSTLY_BYTES", 0)
+    assert corrected.usual_rows(shards.rows, 3) == len(y) // 8
+    few = cs.SoftmaxClassifier(C=0.01).fit(shards)
+    assert few.history_["passes"][0] == 2

@@ -239,12 +239,12 @@ class LbfgsTraining:
     def _save(self) -> None:
         self.results.save_model()
         if self.history:
-            _write_table(
+            write_table(
                 self.results.folder / "history.csv",
                 list(self.history), list(zip(*self.history.values(), strict=True)),
             )  # fmt: skip
         if self.rows:
-            _write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
+            write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
 
     def _draw(self, test: cs.Dataset) -> None:
         from csoftmax import draw
@@ -307,7 +307,8 @@ def _percent(share: float) -> str:
     return f"{in_percent(share)} %" if math.isfinite(share) else "-"
 
 
-def _write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:
+def write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:
+    """Write numbers as CSV, with a line of names."""
     lines = [",".join(names), *(",".join(map(repr, map(float, row))) for row in rows)]
     text = "\n".join(lines) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -6,8 +6,8 @@ class, and the sample is copied as its rows come by.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.engine.passes import LocalPasses, Moments
-from csoftmax.rows.base import Stored
+from csoftmax.engine.chunks import SUM_ROWS, mapping_of
+from csoftmax.engine.passes import LocalPasses, NullSums
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.targets import Moments
+from csoftmax.rows.base import as_stored, blocks
 
 Array = NDArray[Any]
-SUM_ROWS = 1024  # that are summed in float32 before their sum joins one in float64
-BLOCKS_PER_THREAD = 4  # that are read before they are summed: parts of files are not kept longer
+AT_ONCE = 64  # blocks that are summed side by side
 
 
 class Statistics(NamedTuple):
@@ -29,6 +31,16 @@ class Statistics(NamedTuple):
     moments: Moments
     class_sums: NDArray[np.float64]  # (n_weights, n_classes, n_features) of the rows, by target
     sample: LocalPasses  # rows of memory, with all rows of weights
+
+    def null_sums(
+        self, shares: NDArray[np.float64], of_features: bool, dtype: np.dtype[Any]
+    ) -> NullSums:
+        """Return the sums at W = 0 without a pass: all rows have the probabilities `shares`."""
+        features, moments = self.class_sums.sum(axis=1), self.moments
+        dW = shares[:, :, None] * features[:, None] - self.class_sums
+        db = shares * moments.totals[:, None] - moments.mass
+        losses = -(moments.mass * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
+        return NullSums(features * of_features, losses.tolist(), dW.astype(dtype), db, 1)
 
 
 def is_sampled(first: int, n: int, share: float, seed: int = 0) -> NDArray[np.bool_]:
@@ -59,43 +71,54 @@ def is_sampled(first: int, n: int, share: float, seed: int = 0) -> NDArray[np.bo
     return chosen
 
 
-def statistics(passes: LocalPasses, n_sampled: int, seed: int = 0) -> Statistics:
+def statistics(passes: LocalPasses | ShardPasses, n_sampled: int, seed: int = 0) -> Statistics:
     """Return the statistics, with about `n_sampled` of the rows, whatever they weigh.
 
     ValueError names the first value of X that is not finite.
     """
     share = n_sampled / max(1, passes.n_rows)
     sums = np.zeros((passes.n_weights, passes.n_classes, passes.n_features))
-    rows = [np.empty((0, passes.n_features), passes.rows.dtype)]
+    parts = [np.empty((0, passes.n_features), passes.rows.dtype)]
     numbers = [np.empty(0, np.int64)]
-
-    def of_block(given: tuple[slice, Stored]) -> tuple[Array, NDArray[np.int64], Array]:
-        some, block = given
-        assert not isinstance(block, CSR)
-        chosen = is_sampled(some.start, len(block), share, seed)
-        return _class_sums(passes, some, block), np.flatnonzero(chosen), block[chosen]
-
-    blocks = passes.rows.blocks(SUM_ROWS)
-    with ThreadPoolExecutor(passes.n_threads) as pool:
-        while window := list(islice(blocks, BLOCKS_PER_THREAD * passes.n_threads)):
-            done = pool.map(of_block, window)
-            for (some, _), (part, chosen, taken) in zip(window, done, strict=True):
+    with mapping_of(passes.n_threads) as mapping:
+        for window, X in _windows(passes):
+            chosen = np.flatnonzero(is_sampled(window.start, len(X), share, seed))
+            numbers.append(window.start + chosen)
+            parts.append(X[chosen])
+            of_block = partial(_class_sums, passes, window.start, X)
+            for part in mapping(of_block, blocks(len(X), SUM_ROWS)):
                 sums += part
-                numbers.append(some.start + chosen)
-                rows.append(taken)
             if not np.isfinite(sums).all():
                 passes.raise_bad_value()
-    moments = passes.moments(of_features=False)._replace(feature_sums=sums.sum(axis=1))
-    X = np.concatenate(rows)
-    rows.clear()  # there is room for one copy of them
-    return Statistics(moments, sums, passes.take(np.concatenate(numbers), X))
+    rows = np.concatenate(numbers)
+    of_rows = passes.target[rows]
+    sample = LocalPasses(
+        as_stored(np.concatenate(parts), passes.dtype),
+        of_rows if of_rows.ndim == 2 else of_rows.astype(np.int64),  # shards have small labels
+        passes.n_classes,
+        weights=None if passes.weights is None else np.ascontiguousarray(passes.weights[:, rows]),
+        scale=passes.scale, n_threads=passes.n_threads,
+    )  # fmt: skip
+    return Statistics(passes.moments(of_features=False), sums, sample)
 
 
-def _class_sums(passes: LocalPasses, some: slice, block: Array) -> Array:
-    """Return the weighted sums of a block's rows by class, for each row of weights.
+def _windows(passes: LocalPasses | ShardPasses) -> Iterator[tuple[slice, Array]]:
+    """Yield the rows, so many at a time that threads have work; those of shards are read ahead."""
+    if isinstance(passes, ShardPasses):
+        yield from passes.windows()
+        return
+    for some, X in passes.rows.blocks(AT_ONCE * SUM_ROWS):
+        assert not isinstance(X, CSR)
+        yield some, X
 
-    They are gradients whose dlogits are the targets times the weights.
+
+def _class_sums(passes: LocalPasses | ShardPasses, first: int, X: Array, of_X: slice) -> Array:
+    """Return the weighted sums of some of the rows X by class, for each row of weights.
+
+    X are the rows from `first` on. The sums are gradients whose dlogits are the targets times the
+    weights.
     """
+    some, block = slice(first + of_X.start, first + of_X.stop), X[of_X]
     n, K, f = passes.n_weights, passes.n_classes, passes.n_features
     sums, db = np.empty((n, K, f), passes.dtype), np.empty(K, passes.dtype)
     target = passes.target[some].T

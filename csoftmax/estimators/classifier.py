@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
+from csoftmax.data.shards import Shards
 from csoftmax.engine.passes import BLOCK_BYTES, mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
@@ -24,6 +25,7 @@ from csoftmax.estimators.fit import (
     fit_full,
     plan_memory,
 )
+from csoftmax.estimators.full_shards import fit_shards_by_passes
 from csoftmax.estimators.inference import StandardErrors, standard_errors
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
@@ -224,13 +226,14 @@ class SoftmaxClassifier(MinibatchClassifier):
         self.verbose = verbose
 
     def fit(
-        self: Self, X: Any, y: Any, sample_weight: Any = None, *, validation: Any = None
+        self: Self, X: Any, y: Any = None, sample_weight: Any = None, *, validation: Any = None
     ) -> Self:
         """Fit to samples X and labels y.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+            Shards have their labels, and weights where they have any.
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
             Labels of any kind: strings, integers, bools. Of probabilities the classes are 0, 1,
             ...; rows must sum to 1 (within a thousandth, and are divided by the sum), a row of
@@ -259,6 +262,11 @@ class SoftmaxClassifier(MinibatchClassifier):
         """
         with unchanged_by_failure(self):
             self._check_parameters()
+            if isinstance(X, Shards) and self.solver == "sgd":
+                return self._fit_shards_by_minibatches(X, y, sample_weight, validation)
+            if isinstance(X, Shards):
+                fit_shards_by_passes(self, X, y, sample_weight, validation)
+                return self
             return self._fit(X, y, sample_weight, validation)
 
     def standard_errors(
@@ -339,7 +347,8 @@ class SoftmaxClassifier(MinibatchClassifier):
 
     def _fit(self: Self, X: Any, y: Any, sample_weight: Any, validation: Any) -> Self:
         converted, names = conversion_bytes(X), getattr(self, "feature_names_in_", None)
-        data = training_set(self, X, y, soft=True)
+        by_passes = self.solver != "sgd" and not self._l1_ratio
+        data = training_set(self, X, y, soft=True, finite_later=by_passes)
         given = checked_weight(sample_weight, len(data.X))
         by_class = weights_of_classes(self.class_weight, data.classes, data.y, given)
         target, weight = with_class_weights(data.y, given, by_class)

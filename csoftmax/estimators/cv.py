@@ -21,7 +21,9 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.sparse import as_others_know
+from csoftmax.data.shards import Shards
 from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_failure
+from csoftmax.estimators.by_blocks import labels_in
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.fit import FitTask, fit_full, plan_groups, solve_heads
 from csoftmax.estimators.folds import (
@@ -192,13 +194,14 @@ class SoftmaxClassifierCV(LinearSoftmax):
         with unchanged_by_failure(self):
             return self._fit(X, y, sample_weight, params)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **score_params: Any) -> float:
         """Return what `scoring` says of the predictions for X: the accuracy if it is None.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
         y : array_like (n_samples,)
+            Shards have their labels, and weights where they have any.
         sample_weight : array_like (n_samples,), optional
         **score_params
             For the scorer, where metadata routing is enabled.
@@ -207,6 +210,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         routing = get_config()["enable_metadata_routing"]
         if score_params and not routing:
             raise ValueError(_not_routed("score", score_params, "the scorer"))
+        if isinstance(X, Shards):
+            y, sample_weight = labels_in(X, y, sample_weight, self.classes_)
         if sample_weight is not None:
             score_params["sample_weight"] = sample_weight
         if routing:

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
 from csoftmax.core.checks import Stored, compute_dtype
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor, evaluated
@@ -72,6 +73,14 @@ class FitTask:
     def is_weighted(self) -> bool:
         """Whether there is a `row_weight`."""
         return not (self.weight is None and self.rows is None)
+
+    @property
+    def mass(self) -> NDArray[np.float64]:
+        """How much weight each class has."""
+        return mass_of_classes(self.y, self.row_weight, self.n_classes)
+
+    def raise_bad_value(self) -> None:
+        """Raise an error that names the first value of X that is not finite, if one may be."""
 
     @property
     def total(self) -> float:

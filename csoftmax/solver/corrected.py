@@ -18,7 +18,6 @@ approximate Newton-type method" (DANE; here with one node).
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +26,9 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
+from csoftmax.rows.base import Stored
+from csoftmax.rows.memory import mapped
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver.descent import EVALUATE, NEXT, Descent
 from csoftmax.solver.problem import Problem, Sizes
 
@@ -48,21 +50,15 @@ def n_free_parameters(n_features: int, n_classes: int) -> int:
     return (n_classes - 1) * (n_features + 1)
 
 
-def is_mapped(X: Array) -> bool:
-    """Say whether an array is a view of a mapped file."""
-    base: Any = X
-    while base is not None and not isinstance(base, (np.memmap, mmap.mmap)):
-        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    return base is not None
-
-
-def usual_rows(X: Any, n_classes: int) -> int:
+def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
-    if isinstance(X, CSR) or not is_mapped(X) or X.nbytes < COSTLY_BYTES:
+    if isinstance(X, CSR) or (isinstance(X, np.ndarray) and mapped(X) is None):
         return 0
-    n_rows, n_features = X.shape
+    (n_rows, n_features), itemsize = X.shape, X.dtype.itemsize
+    if n_rows * n_features * itemsize < COSTLY_BYTES:
+        return 0
     n_parameters = n_free_parameters(n_features, n_classes)
-    most = min(int(MOST_SHARE * n_rows), SAMPLE_BYTES // (n_features * X.itemsize))
+    most = min(int(MOST_SHARE * n_rows), SAMPLE_BYTES // (n_features * itemsize))
     n = min(max(WANTED * n_parameters, ALWAYS), most)
     return n if n >= LEAST * n_parameters else 0
 
@@ -79,7 +75,7 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
     return 1.1 * (rows + targets) + sums + points + descent_bytes  # hashes draw about as many
 
 
-def check_sample_rows(sample_rows: int, X: Any, n_classes: int) -> None:
+def check_sample_rows(sample_rows: int, X: Stored | ShardRows, n_classes: int) -> None:
     """Raise ValueError if a sample of so many rows cannot stand for all of them."""
     if isinstance(X, CSR):
         raise ValueError(f"sample_rows is {sample_rows}, expected 0 or None for sparse X")

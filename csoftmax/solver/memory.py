@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
-from csoftmax.engine import passes
+from csoftmax.engine import chunks, passes
 from csoftmax.engine.class_rows import PADDED_TO
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
     corrected,
@@ -69,7 +70,7 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool, is_sparse: bool = Fals
 
 
 def plans(
-    X: Stored, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
+    X: Stored | ShardRows, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
     path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
     """Return the plans that there are, the best first; the first one that fits is chosen.
@@ -79,11 +80,12 @@ def plans(
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
     is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
-    stored_itemsize = itemsize if isinstance(X, CSR) else X.itemsize
+    stored_itemsize = itemsize if isinstance(X, CSR) else X.dtype.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    always = float(problem.bytes_needed(sizes))
+    of_shards = isinstance(X, ShardRows)
+    always = float(problem.bytes_needed(sizes, of_shards))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if isinstance(X, CSR) and is_sparse:
@@ -132,7 +134,7 @@ def l1_bytes(
     selected = max(LEAST_SELECTED, (1 - l1_ratio) ** 4 / 4)
     by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
     of_small = small_model.bytes_needed(n, d * K, K)
-    by_classes = of_small + 8 * K * (6 * K + 5 * passes.SUM_ROWS * soft)
+    by_classes = of_small + 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
     if isinstance(X, CSR):
         n_entries = X.rows.n_entries
         by_columns = 24 * d + n_entries * (4 + itemsize)
@@ -140,7 +142,7 @@ def l1_bytes(
     else:
         by_columns = ld * d * itemsize
         by_weights += (16 + itemsize) * d * K
-        before = min(n, passes.SUM_ROWS) * d * 2 * itemsize - by_columns
+        before = min(n, chunks.SUM_ROWS) * d * 2 * itemsize - by_columns
     some = X.nbytes if n_weights else 0  # the rows that count
     return float((2 << 20) + by_rows + by_columns + by_classes + max(by_weights, before) + some)
 

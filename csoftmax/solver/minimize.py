@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive
-from csoftmax.solver.arguments import checked_problem, starting_points
+from csoftmax.solver.arguments import checked_problem, shards_of, starting_points
 from csoftmax.solver.checkpoint import Checkpoint, fingerprint
 from csoftmax.solver.corrected import have_enough
 from csoftmax.solver.head import Head, SolverOptions
@@ -41,7 +41,7 @@ PRECONDITIONERS = ("auto", "full", "diagonal", None)
 
 def minimize(
     X: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None,
     n_classes: int,
     *,
     C: float | ArrayLike = 1.0,
@@ -74,11 +74,13 @@ def minimize(
 
     Parameters
     ----------
-    X : array_like or sparse matrix (n_samples, n_features), or images
+    X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
-        Sparse rows stay sparse, and are centred in effect.
+        Sparse rows stay sparse, and are centred in effect. Shards are read window by window, the
+        next one while a window is summed; they are dense.
     y : array_like (n_samples,) or (n_samples, n_classes)
-        Integer labels 0..n_classes-1, or probabilities whose rows sum to 1.
+        Integer labels 0..n_classes-1, or probabilities whose rows sum to 1. None: of shards their
+        own labels and weights.
     n_classes : int
         Number of classes.
     C : float or array_like (n_heads,)
@@ -193,6 +195,8 @@ def minimize(
     if not 0 <= check_number(l1_ratio, "l1_ratio") <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
     if l1_ratio != 0 and not _are_inf(C):
+        if shards_of(X) is not None or y is None:
+            raise TypeError("X has shards, expected an array or a sparse matrix where l1_ratio > 0")
         if isinstance(tol, str):
             raise ValueError(f"tol is {tol!r}, expected a number where l1_ratio > 0")
         if sample_rows:
