@@ -2,11 +2,11 @@
 
     python -m benchmarks.shards [--rows 400000] [--features 784] [--dtype uint8] [--folder /tmp]
 
-A pass is the loss and the gradient of ten classes, block by block of `CHUNK_ROWS` rows. Each format
-is timed in turn with the one map (A, B, A, B); what counts are the minima. "of one map" is the
-speed as a share of that of the one map; "decoding" is how fast blocks come without a pass, where
-that is work. On a machine that others use too, `--threads 1 --clock cpu` counts the CPU's seconds
-of this process. Files are made in a temporary folder of `--folder` and removed.
+A pass is the loss and the gradient of ten classes, as the solver runs it. Each format is timed in
+turn with the one map (A, B, A, B); what counts are the minima. "of one map" is the speed as a share
+of that of the one map; "decoding" is how fast blocks come without a pass, where that is work. On a
+machine that others use too, `--threads 1 --clock cpu` counts the CPU's seconds of this process.
+Files are made in a temporary folder of `--folder` and removed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax.core.cpus import usable_cpus
-from csoftmax.engine import calls
+from csoftmax.data import open_npy
+from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.units import CHUNK_ROWS
 
 Array = NDArray[Any]
-CHUNK_ROWS = 8192
 N_SHARDS = 5
 N_CLASSES = 10
 
@@ -107,15 +109,10 @@ def formats(X: Array, folder: Path) -> Iterator[tuple[str, Any]]:
             yield name, cs.shards(place, dtype=X.dtype)
 
 
-def run_pass(data: Any, y: Array, W: Array, n_threads: int) -> None:
-    """Sum losses and gradients over all blocks."""
+def run_pass(passes: Any, W: Array) -> None:
+    """Sum losses and gradients over all rows."""
     b = np.zeros((1, N_CLASSES), W.dtype)
-    dW, db = np.empty_like(W), np.empty_like(b)
-    for some, block in data.rows.blocks(CHUNK_ROWS):
-        calls.evaluate_heads(
-            calls.StoredRows(block, 1 / 255), calls.Parameters(W, b), calls.Targets(y[some]),
-            calls.Sink((dW, db)), n_threads,
-        )  # fmt: skip
+    passes.evaluate(W, b, np.zeros(1, np.int64), np.empty_like(W), np.empty_like(b))
 
 
 def seconds(clock: Callable[[], float], work: Callable[..., None], *arguments: Any) -> float:
@@ -150,16 +147,17 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         np.save(Path(place) / "one.npy", X)
-        one = cs.shards(Path(place) / "one.npy")
+        settings: dict[str, Any] = {"scale": 1 / 255, "n_threads": given.threads}
+        one = LocalPasses(open_npy(Path(place) / "one.npy"), y, N_CLASSES, **settings)
         print(f"{X.nbytes / 1e9:.2f} GB, {X.shape} {X.dtype}, {given.threads} threads")
         for name, data in formats(X, Path(place)):
-            run_pass(data, y, W, given.threads)  # the first one warms up
-            run_pass(one, y, W, given.threads)
+            passes = ShardPasses(data.rows, y, N_CLASSES, **settings)
+            run_pass(passes, W)  # the first one warms up
+            run_pass(one, W)
             times = [
-                (seconds(clock, run_pass, one, y, W, given.threads),
-                 seconds(clock, run_pass, data, y, W, given.threads))
+                (seconds(clock, run_pass, one, W), seconds(clock, run_pass, passes, W))
                 for _ in range(given.rounds)
-            ]  # fmt: skip
+            ]
             of_one, of_shards = map(min, zip(*times, strict=True))
             line = f"{name:32} {of_one / of_shards:5.2f} of one map"
             if of_one < 0.9 * of_shards:

@@ -26,13 +26,13 @@ def opened(name: str, folder: Path, **given: Any) -> Any:
     return cs.shards(folder, y="y" if columns else None, weight="w" if columns else None, **given)
 
 
-@pytest.mark.parametrize("name", [name for name in SLOW if name in FORMATS])
+@pytest.mark.parametrize("name", SLOW)
 def test_a_cache_has_the_same_rows_labels_and_fingerprint(name: str, tmp_path: Path) -> None:
     data, cache = tmp_path / "data", tmp_path / "cache"
     data.mkdir()
     plain = FORMATS[name](data, X, Y)
     kept = opened(name, data, cache=cache)
-    assert repr(kept) == repr(opened(name, data))
+    assert f"{repr(kept)[:-1]}, decoded in each pass)" == repr(opened(name, data))
     assert len(list(cache.iterdir())) == 3  # the empty shard needs none
     assert not any(part.is_slow for part in kept.parts if part.n_rows)
     assert kept.is_sparse == plain.is_sparse

@@ -80,3 +80,20 @@ def test_names_of_features_are_those_of_columns(tmp_path: Path) -> None:
     wide = FORMATS["parquet wide snappy"](tmp_path, X, y)
     assert wide.feature_names == ("x0", "x1", "x2", "x3")
     assert all(part.feature_names is wide.feature_names for part in wide.parts)
+
+
+@pytest.mark.parametrize("name", ["arrow bytes file", "arrow bin stream", "parquet bytes none"])
+def test_the_same_bytes_read_as_two_types(name: str, tmp_path: Path) -> None:
+    X, y = table(np.float32)
+    floats = FORMATS[name](tmp_path, X, y)
+    files = sorted(tmp_path.iterdir())
+    as_bytes = cs.shards(files, X="x", y="y")
+    as_halves = cs.shards(files, X="x", y="y", dtype=np.float16)
+    for _ in range(2):  # what one of them has opened is not what another reads
+        for start in (0, 2):
+            block = floats.rows.shards[0].read(start, start + 2)
+            assert_array_equal(block, X[start : start + 2])
+            for other, dtype in ((as_bytes, np.uint8), (as_halves, np.float16)):
+                got = other.rows.shards[0].read(start, start + 2)
+                assert_array_equal(got.view(np.uint8), block.view(np.uint8))
+                assert got.dtype == dtype

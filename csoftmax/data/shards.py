@@ -169,12 +169,17 @@ class Shards:
             raise ValueError(f"shards[{which}] are none of the {self.n_shards} shards")
         return Shards(some)
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether rows are decoded or copied in each pass: ``cache=`` writes them once as maps."""
+        return any(part.is_slow and part.n_rows for part in self.parts)
+
     def __repr__(self) -> str:
         rows = f"X ({self.n_rows}, {self.n_features}) {'sparse ' * self.is_sparse}{self.dtype}"
         known = f", {len(self.classes)} classes" if "_encoded" in self.__dict__ else ", labels"
         return (
             f"Shards({self.n_shards} shards, {rows}{known * self.has_labels}"
-            f"{', weights' * self.has_weights})"
+            f"{', weights' * self.has_weights}{', decoded in each pass' * self.is_slow})"
         )
 
 

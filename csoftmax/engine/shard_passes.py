@@ -1,15 +1,14 @@
 """Passes over rows in shards: the sums and, where shards are whole chunks, the bits of one array.
 
-Shards are read one window after the other, the next one while a window is summed. Chunks are
-counted from the start of each shard. So shards whose lengths are multiples of a chunk have the bits
-of one array; others are rounded in other places.
+Shards are read one window after the other, the next one while a window is summed. Of a mapped file
+a window is a view, and Linux reads ahead, as the readers of files ask it to. Chunks are counted
+from the start of each shard. So shards whose lengths are multiples of a chunk have the bits of one
+array; others are rounded in other places.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import mmap
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -29,14 +28,12 @@ from csoftmax.engine.passes import (
 from csoftmax.engine.targets import Moments, digest_targets, drawn, moments_of_targets
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
 from csoftmax.rows.base import as_stored
-from csoftmax.rows.memory import mapped
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 
 # Windows have as many chunks as so many bytes hold, at least one.
 WINDOW_BYTES = 1 << 24
-_POPULATE_READ = 22  # Linux: read pages and map them, so that no thread of a pass waits for one
 
 
 def window_bytes(rows: ShardRows) -> int:
@@ -123,7 +120,6 @@ class ShardPasses:
                 f"{shard.name}: rows {run.start} to {run.stop} are {block.dtype} {block.shape}, "
                 f"expected {self.rows.dtype} {shape}: it has changed since it was opened"
             )
-        _read_pages(block)
         stored: Array = as_stored(block, self.dtype)
         return stored
 
@@ -215,27 +211,3 @@ def _those_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Arra
     first, end = np.searchsorted(numbers, (some.start, some.stop))
     rows: Array = X[numbers[first:end] - some.start]
     return rows
-
-
-def _read_pages(block: Array) -> None:
-    """Read the pages of a mapped file, on this thread; without a map, or elsewhere, do nothing."""
-    file = mapped(block)
-    if file is None or _madvise is None or not block.nbytes:
-        return
-    start = block.__array_interface__["data"][0]
-    size = (len(block) - 1) * abs(block.strides[0]) + abs(block.strides[1]) * block.shape[1]
-    if min(block.strides) > 0:
-        page = start - start % mmap.PAGESIZE
-        _madvise(page, size + start - page, _POPULATE_READ)  # what it refuses is read later
-
-
-def _library_madvise() -> Any:
-    try:
-        madvise = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError, TypeError):
-        return None
-    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return madvise
-
-
-_madvise = _library_madvise() if hasattr(mmap, "MADV_WILLNEED") else None

@@ -103,7 +103,7 @@ class ArrowColumns:
         if start >= stop:
             return np.empty((0,) if self.width is None else (0, self.width), self.dtype)
         with broken_file(self.stamp.path):
-            file = _open.get((self.stamp, self.names), lambda: OpenFile(self.stamp, self.names))
+            file = _open.get(self._key, lambda: OpenFile(self.stamp, self.names))
             b = int(np.searchsorted(self.starts, start, side="right")) - 1
             arrays = []
             while start < stop:
@@ -114,10 +114,15 @@ class ArrowColumns:
                 b += 1
             return joined(arrays)
 
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        """What tells whether two of these read the same: `starts` follow from it."""
+        return self.stamp, self.names, self.of_bytes, self.width
+
     def _batch(self, file: OpenFile, b: int) -> Array:
         if b in file.views:
             return file.views[b]
-        key = (self.stamp, self.names, b)
+        key = (*self._key, b)
         array = _decoded.pop(key)
         if array is None:
             batch = file.batch(b)
