@@ -147,7 +147,15 @@ def photograph(folder: Path) -> None:
                 whole_page(Camera(browser, folder, page.url, language))
                 dark = Camera(browser, folder, page.url, language, color_scheme="dark")
                 dark.keep("9-dark")
-                phone = Camera(browser, folder, page.url, language, viewport=PHONE, has_touch=True)
+                phone = Camera(
+                    browser,
+                    folder,
+                    page.url,
+                    language,
+                    viewport=PHONE,
+                    has_touch=True,
+                    is_mobile=True,
+                )
                 phone.draw()
                 phone.keep("9-phone-draw", whole=False)
                 for view in ("train", "look", "take"):
@@ -176,8 +184,8 @@ def main(words: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     photograph(folder)
     if options.readme:
-        for language, name in (("en", "page.png"), ("zh", "page.zh-CN.png")):
-            picture = Image.open(folder / f"{language}-2-running.png").convert("RGB")
+        for language, name in (("en", "page.png"), ("zh", "page-zh.png")):
+            picture = Image.open(folder / f"{language}-3-done.png").convert("RGB")
             few = picture.quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
             few.save(PICTURES / name, optimize=True)
     return 0

@@ -20,14 +20,12 @@ from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
-from csoftmax.core.sparse import CSR
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
+from csoftmax.optimum import facts_of, minimize_for
 from csoftmax.rows.base import take
-from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.solution import in_percent
-from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
 Parameters = tuple[Array, Array]  # W (n_classes, n_features) and b
@@ -150,10 +148,9 @@ class LbfgsTraining:
 
     def _remember(self, C: float, **facts: Any) -> None:
         """Keep for the model's file how it was trained."""
-        self.model.trained_with = {
-            "solver": "newton-cd" if self.l1_ratio else "lbfgs", "C": C, "l1_ratio": self.l1_ratio,
-            "tol": self.tol, "max_iter": self.max_iter, "n_samples": len(self.data), **facts,
-        }  # fmt: skip
+        self.model.trained_with = facts_of(
+            self.data, C, self.l1_ratio, self.tol, self.max_iter, **facts
+        )
 
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
         """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
@@ -216,20 +213,8 @@ class LbfgsTraining:
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
         """Run the solver; what it would warn of becomes a line on stderr."""
-        X, K = as_features(self.data.X), self.model.n_classes
-        if self.model.dtype == np.float64 and X.dtype != np.float64:
-            wide = np.dtype(np.float64)
-            X = X.times(1.0, wide) if isinstance(X, CSR) else X.astype(wide)
-        settings = {
-            "scale": self.scale, "tol": self.tol, "max_iter": self.max_iter,
-            "n_threads": self.threads, "warns": False, **options,
-        }  # fmt: skip
-        if self.l1_ratio:
-            solution = minimize_l1(
-                X, self.data.y, K, C=C, l1_ratio=self.l1_ratio, one_row=K == 2, **settings
-            )
-        else:
-            solution = solver.minimize(X, self.data.y, K, C=softmax_C(C, K), **settings)
+        options |= {"tol": self.tol, "max_iter": self.max_iter, "n_threads": self.threads}
+        solution = minimize_for(self.model, self.data, C, self.l1_ratio, **options)
         if "interrupted" in solution.status:
             self.interrupted = solution.message
         elif solution.message:
