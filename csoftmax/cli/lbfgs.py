@@ -142,7 +142,8 @@ class LbfgsTraining:
         noise = float(solution.noise[0])
         if not math.isnan(noise):
             facts.append(noise)
-            self.say(f"the chance in the samples makes {_percent(_share(noise, objective))}")
+            share = _percent(_share(noise, objective))
+            self.say(f"the chance in the samples makes the optimum uncertain by {share}")
         self._remember(C, n_iter=int(solution.iterations[0]), gap=facts)
         return solution.W[0], solution.b[0]
 
