@@ -22,7 +22,7 @@ from csoftmax.engine.targets import Moments
 from csoftmax.rows.base import as_stored, blocks
 
 Array = NDArray[Any]
-AT_ONCE = 64  # blocks that are summed side by side
+AT_ONCE = 16  # blocks that are summed side by side
 
 
 class Statistics(NamedTuple):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.statistics import AT_ONCE
 from csoftmax.rows.base import Stored
 from csoftmax.rows.memory import mapped
 from csoftmax.rows.shards import ShardRows
@@ -70,7 +71,8 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
     """
     rows = 2 * n_sampled * sizes.n_features * sizes.stored_itemsize
     targets = 24 * n_sampled * (1 + sizes.n_weights)
-    sums = 4 * 8 * sizes.n_samples * sizes.n_classes * (sizes.n_features + 1)
+    of_sum = 4 * 8 + AT_ONCE * sizes.itemsize  # of all rows, and of each block
+    sums = of_sum * sizes.n_samples * sizes.n_classes * (sizes.n_features + 1)
     points = 5 * sizes.parameter_bytes
     return 1.1 * (rows + targets) + sums + points + descent_bytes  # hashes draw about as many
 

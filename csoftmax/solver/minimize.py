@@ -135,9 +135,10 @@ def minimize(
     sample_rows : int, optional
         So many rows, about, are kept in memory; the solver goes from one optimum of these to the
         next, each corrected by a pass over all rows: 3 to 6 passes take the place of 10 to 50
-        (`csoftmax.solver.corrected`). Where a step is no good, L-BFGS goes on. Of 0 there is no
-        sample. None: for mapped files of 1 GB or more, 100 rows for each parameter, but at most
-        512 MB or an eighth of the rows; none if those are fewer than 15 for each parameter.
+        (`csoftmax.solver.corrected`). Where a step is no good, L-BFGS goes on. 0: no sample. None:
+        none in memory; for mapped files and shards of 1 GB or more 100 rows for each parameter,
+        at least 65,536, but at most 512 MB and an eighth of the rows; none if those are fewer than
+        15 for each parameter. It is not for sparse rows.
         Several heads share the passes over all rows; over the sample each has its own.
     W, b : array_like (n_heads, n_classes, n_features), (n_heads, n_classes), optional
         Where to start; None: at ``W = 0`` and the classes' logarithmic frequencies. With a path,
