@@ -28,7 +28,7 @@ from csoftmax.cli.inputs import (
 from csoftmax.cli.lbfgs import LbfgsTraining, refuse_options_of_the_other_solver
 from csoftmax.cli.messages import printer, users_mistakes
 from csoftmax.cli.options import data, label_column, labels, of_tables, threads
-from csoftmax.cli.parsing import PATH, Command, Integer, option
+from csoftmax.cli.parsing import PATH, Command, Integer, NumberOr, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
 from csoftmax.cli.shards import are_shards, open_shards
@@ -97,9 +97,11 @@ TEST_FRACTION = 0.2
 )
 @option(
     "--tol",
-    type=float,
+    type=NumberOr("sampling"),
     default=1e-4,
-    help="For lbfgs: stop at this estimated relative distance to the optimum.",
+    help="For lbfgs: stop at this estimated relative distance to the optimum, or (sampling) at a "
+    "tenth of the distance that the chance in the samples makes: half of the passes, for many "
+    "samples.",
 )
 @option("--max-iter", type=Integer(min=1), default=1000, help="For lbfgs: at most so many steps.")
 @option("--epochs", type=Integer(min=1), default=10, help="How often to go through the data.")
@@ -143,7 +145,7 @@ def train(
     C: float,
     l1_ratio: float,
     sweep: int | None,
-    tol: float,
+    tol: float | str,
     max_iter: int,
     epochs: int,
     batch_size: int,
