@@ -98,7 +98,7 @@ class ShardPasses:
     def _weights_of(self, some: slice) -> Array | None:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
-    def _windows(self) -> Iterator[tuple[slice, Array]]:
+    def windows(self) -> Iterator[tuple[slice, Array]]:
         """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
@@ -138,7 +138,7 @@ class ShardPasses:
         """
         here = Evaluation(W, b, weight_of_head, self.scale, self.n_threads)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
-        for some, X in self._windows():
+        for some, X in self.windows():
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), (dW, db))
         return Sums(here.finish(tree, dW, db), n_correct.tolist())
 
@@ -160,7 +160,7 @@ class ShardPasses:
         sampled = [drawn(self.n_rows, self.weight(r), self.n_sampled, 0) for r in range(n)]
         parts: list[list[Array]] = [[] for _ in sampled]
         with mapping_of(self.n_threads) as mapping:
-            for some, X in self._windows():
+            for some, X in self.windows():
                 weights = self._weights_of(some)
                 here.add(tree, X, self.target[some], weights, (dW, db))
                 if of_features:
