@@ -219,7 +219,7 @@ def test_the_pages_of_a_window_are_there_when_it_is_summed(tmp_path: Path) -> No
 
     before = mapped_bytes()
     passes = ShardPasses(Counted(X, (3000,)).rows, np.zeros(3000, np.uint8), 2)
-    (_, window), = passes._windows()  # fmt: skip
+    (_, window), = passes.windows()  # fmt: skip
     grown = mapped_bytes() - before
     if grown < 1e6:
         pytest.skip("this Linux does not know how to populate")
