@@ -113,6 +113,29 @@ def test_a_photo_on_white_is_inverted_and_the_page_says_so(
         tab.page.set_input_files("#picture-file", path)
         tab.predicted("Trouser")
         assert tab.page.inner_text("#note").startswith("Inverted")
+        shown = "document.querySelector('#sees').toDataURL()"
+        seen = tab.page.evaluate(shown)
+        tab.page.click("#clear")
+        wait_for(tab.page, lambda: tab.page.evaluate("document.body.dataset.predicted") == "")
+        tab.page.click("#undo")  # it brings the picture itself back, not what the paper shows
+        tab.predicted("Trouser")
+        assert tab.page.evaluate(shown) == seen
+
+
+def test_a_test_picture_stays_what_it_is_and_is_a_drawing_in_other_data(browser: Any) -> None:
+    with serve() as (page, client), opened(browser, page.url) as tab:
+        tab.page.click("#some")
+        tab.predicted()
+        tab.page.click("#clear")
+        with tab.page.expect_request("**/why?set=test&row=*"):
+            tab.page.click("#undo")
+        _, test = cs.fashion_mnist_sample()
+        X, y = test.X[:50], test.y[:50]
+        file = io.BytesIO()
+        np.savez(file, X=X, y=y)
+        with tab.page.expect_request("**/predict"):  # row 700 of the former data is no row of these
+            client.post("/data", file.getvalue(), x_file_name="other.npz")
+        tab.predicted()
 
 
 @pytest.mark.parametrize("way", ["paste", "drop"])

@@ -123,13 +123,24 @@ def test_to_the_optimum(browser: Any, served: Any, tmp_path: Path) -> None:
 
 
 def test_values_of_c_are_compared(browser: Any, served: Any) -> None:
-    with opened(browser, served[0].url) as tab:
+    page, client = served
+    with opened(browser, page.url) as tab:
         tab.page.click("label:has(#kind-sweep)")
         tab.train(C_from=0.0001, C_to=1, C_number=5)
         points = tab.state()["run"]["sweep"]
         assert [point[0] for point in points] == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1], rel=1e-3)
         tab.page.wait_for_selector("#charts canvas")
-        assert "5 / 5" in tab.page.inner_text("#numbers")
+        numbers = tab.page.locator("#numbers")
+        assert "5 / 5" in numbers.inner_text()
+        # the bar tells of the model that is kept, as the view Look does
+        kept = f"{100 * client.get('/confusion')['accuracy']:.1f}"
+        wait_for(tab.page, lambda: kept in numbers.inner_text())
+        # the legend tells of the model of four fifths for the C that is chosen, not of the last
+        best = max(points, key=lambda point: (point[6], -point[0]))
+        assert best != points[-1]
+        legend = tab.page.inner_text("#charts .chart:first-child .legend")
+        for figure in (best[1], best[6], best[3]):
+            assert f"{100 * figure:.1f}" in legend
 
 
 def test_a_table_of_ones_own(browser: Any, served: Any, tmp_path: Path) -> None:

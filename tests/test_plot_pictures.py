@@ -145,6 +145,11 @@ def test_weights_share_a_scale_that_is_symmetric_about_0(shape: tuple[int, ...])
         assert axes.get_title() == NAMES[k]
         assert axes.images[0].get_clim() == (-9.0, 9.0)
         np.testing.assert_array_equal(axes.images[0].get_array(), W[:, k].reshape(28, 28))
+        against, zero, favour = axes.images[0].cmap([0.0, 0.5, 1.0])[:, :3]
+        assert against.argmax() == 0  # orange: red most, blue least
+        assert against.argmin() == 2
+        assert favour.argmax() == 2  # blue
+        assert min(zero) > 0.95
 
 
 def test_weights_of_many_classes_and_without_finite_values(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_WEIGHT_IMAGES = 100
+# orange, white, blue: apart for every kind of colour vision; the page's weights have them too
+_AGAINST_TO_FOR = ("#8c3e00", "#ee9e48", "#f8f8f6", "#68a0de", "#0c4696")
 
 
 def show_images(
@@ -188,7 +190,7 @@ def draw_weights(
     class_names: Sequence[str],
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """The weights of each class as an image: red pixels speak for the class, blue against it.
+    """The weights of each class as an image: blue pixels speak for the class, orange against it.
 
     Parameters
     ----------
@@ -220,6 +222,8 @@ def draw_weights(
     >>> len(figure.axes)  # ten images and the colour scale
     11
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
     W = np.asarray(W)
     shape = tuple(image_shape)[-2:]
     if len(shape) != 2 or math.prod(image_shape) != math.prod(shape):
@@ -240,12 +244,13 @@ def draw_weights(
     grid = figure.subplots(n_rows, n_columns, squeeze=False).reshape(-1)
     finite = np.abs(W[np.isfinite(W)])
     limit = float(finite.max(initial=0.0)) or 1.0
+    colours = LinearSegmentedColormap.from_list("against to for", _AGAINST_TO_FOR)
     text = text_that_fits(names[:n], cell * 0.95)
     for k, axes in enumerate(grid):
         if k >= n:
             axes.remove()
             continue
-        image = axes.imshow(W[:, k].reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        image = axes.imshow(W[:, k].reshape(shape), cmap=colours, vmin=-limit, vmax=limit)
         axes.set_title(names[k], pad=3, **text)
         hide_ticks(axes)
     bar = figure.colorbar(image, ax=grid[:n].tolist(), shrink=0.8, aspect=25)

@@ -1,6 +1,6 @@
 // The curves of a run: two charts, drawn by uPlot some 16 times a second at most, whatever arrives.
 import {$, count, el, fixed, percent, short} from "./dom.js";
-import {gently, on, pictures, state} from "./state.js";
+import {bestPoint, gently, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
 
 const {uPlot} = window; // a script of its own, which runs before the modules
@@ -171,7 +171,7 @@ class Chart {
           points: {show: marked ? (u) => u.data[0].length <= 600 : false, size: 5, fill: css(colour)},
         })),
       ],
-      hooks: {setCursor: [(u) => this.say(u.cursor.idx)]},
+      hooks: {setCursor: [(u) => this.say(u.cursor.idx)], draw: run.kind === "sweep" ? [markChosen] : []},
     };
   }
 
@@ -189,11 +189,12 @@ class Chart {
     this.plot.setAttribute("aria-label", `${t(`curve.${this.spec.key}`)}: ${last}`);
   }
 
-  /** Write the values under the cursor, or the last ones. */
+  /** Write the values under the cursor, or the last ones; of a sweep, those of the C that is chosen. */
   say(at) {
+    const chosen = state.run?.kind === "sweep" ? state.run.sweep.indexOf(bestPoint(state.run)) : -1;
     this.values.forEach((output, i) => {
       const ys = this.u?.data[i + 1] ?? [];
-      let k = at ?? ys.length - 1;
+      let k = at ?? (chosen >= 0 ? Math.min(chosen, ys.length - 1) : ys.length - 1);
       while (k >= 0 && (ys[k] === null || ys[k] === undefined)) k--;
       output.textContent = k >= 0 ? this.spec.unit(ys[k]) : "–";
     });
@@ -203,6 +204,23 @@ class Chart {
     this.resize.disconnect();
     this.u.destroy();
   }
+}
+
+/** A dashed line at the C that is chosen. */
+function markChosen(u) {
+  const best = state.run?.kind === "sweep" ? bestPoint(state.run) : null;
+  if (!best) return;
+  const {ctx, bbox} = u;
+  const x = Math.round(u.valToPos(best[0], "x", true)) + 0.5;
+  ctx.save();
+  ctx.strokeStyle = css("--soft");
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.restore();
 }
 
 function sweepRange(run) {

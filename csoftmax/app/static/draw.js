@@ -8,7 +8,7 @@ import {bars} from "./bars.js";
 import {why} from "./why.js";
 import * as paper from "./paper.js";
 
-let source = null; // null (empty paper), {drawing}, {file}, or {row, set}
+let source = null; // null (empty paper), {drawing}, {file}, or {row, set, of}
 let answer = null;
 let asking = false;
 let again = false;
@@ -110,20 +110,24 @@ async function takeFile(file) {
   problem = null;
   show();
   const bitmap = await createImageBitmap(file).catch(() => null);
-  if (bitmap && source.file === file) paper.paste(bitmap, {ground: got.inverted ? "#fff" : "#000"});
+  if (bitmap && source?.file === file) paper.paste(bitmap, source, {ground: got.inverted ? "#fff" : "#000"});
 }
+
+// a row's number means another picture in other data: there, what is on the paper is a drawing
+const dataNow = () => `${state.data.name} ${state.data.n_test}`;
+const known = (one) => (one.set && one.of !== dataNow() ? {drawing: true} : one);
 
 /** Put a picture of the test set on the paper. */
 async function some() {
   const row = Math.floor(Math.random() * state.data.n_test);
   const got = await tell(() => get(`/why?set=test&row=${row}`));
   if (!got) return;
-  source = {set: "test", row};
+  source = {set: "test", row, of: dataNow()};
   answer = got;
   problem = null;
   const canvas = el("canvas", {width: 1, height: 1});
   paintGrey(canvas, bytes(got.pixels));
-  paper.paste(canvas, {smooth: false});
+  paper.paste(canvas, source, {smooth: false});
   show();
 }
 
@@ -159,8 +163,8 @@ function waysIn() {
 }
 
 export function start() {
-  paper.start(({empty}) => {
-    source = empty ? null : {drawing: true};
+  paper.start(({empty, picture}) => {
+    source = empty ? null : known(picture ?? {drawing: true});
     if (empty) {
       answer = null;
       problem = null;
@@ -173,6 +177,7 @@ export function start() {
   waysIn();
   on("slice pass epoch status model", soon);
   on("data", () => {
+    if (source) source = known(source);
     answer = null;
     show();
     soon();

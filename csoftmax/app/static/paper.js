@@ -15,6 +15,7 @@ let last = null; // where the pointer was, while it is down
 let at = {x: 140, y: 140};
 let keyDraws = false; // space is held
 const undos = [];
+let shows = null; // whose picture is on the paper; null once it is drawn on
 let changed = () => {};
 
 const size = () => Number($("#size").value);
@@ -24,8 +25,9 @@ const shade = () => (tool === "erase" ? 0 : Number($("#shade").value));
 export const png = () => new Promise((resolve) => paper.toBlob(resolve, "image/png"));
 
 function remember() {
-  undos.push(ink.getImageData(0, 0, paper.width, paper.height));
+  undos.push([ink.getImageData(0, 0, paper.width, paper.height), shows]);
   if (undos.length > MOST_UNDO) undos.shift();
+  shows = null;
 }
 
 function line(from, to) {
@@ -98,10 +100,11 @@ export function clear() {
 }
 
 export function undo() {
-  const image = undos.pop();
-  if (!image) return;
+  if (!undos.length) return;
+  const [image, was] = undos.pop();
   ink.putImageData(image, 0, 0);
-  changed({empty: isEmpty()});
+  shows = was;
+  changed({empty: was === null && isEmpty(), picture: was});
 }
 
 function isEmpty() {
@@ -110,9 +113,10 @@ function isEmpty() {
   return true;
 }
 
-/** Show a picture (canvas or bitmap) on the paper, whole, to look at or to draw on. */
-export function paste(picture, {smooth = true, ground = "#000"} = {}) {
+/** Show a picture (canvas or bitmap) on the paper, whole, to look at or to draw on; undo names `whose`. */
+export function paste(picture, whose, {smooth = true, ground = "#000"} = {}) {
   remember();
+  shows = whose;
   ink.fillStyle = ground;
   ink.fillRect(0, 0, paper.width, paper.height);
   const by = Math.min(paper.width / picture.width, paper.height / picture.height);
@@ -237,7 +241,7 @@ function build() {
   paper.setAttribute("aria-label", t("paper.label"));
 }
 
-/** `hear({empty})` is called whenever the drawing has changed. */
+/** `hear({empty, picture})` is called whenever the drawing has changed, or undo brought a picture back. */
 export function start(hear) {
   changed = (what = {empty: false}) => hear(what);
   ink.fillStyle = "#000";

@@ -32,6 +32,9 @@ export const trained = () =>
     state.model?.trained || state.run?.slices.length || state.run?.passes.length || state.run?.sweep.length,
   );
 
+/** The point of a sweep that the held-out part chooses, as the server does: the smallest of equal ones. */
+export const bestPoint = (run) => run.sweep.reduce((a, b) => (a && a[6] >= b[6] ? a : b), null);
+
 /** Call `work` at most once every `wait` ms: at once, and once more after the last call. */
 export function gently(wait, work) {
   let timer = 0;

@@ -1,7 +1,7 @@
 // The bar that is always in sight: one main button, step, stop, reset, speed, and how it goes.
 import {$, el, fixed, icon, percent, short} from "./dom.js";
 import {get, post, tell} from "./api.js";
-import {busy, on, perFrame, state, status} from "./state.js";
+import {bestPoint, busy, on, perFrame, state, status} from "./state.js";
 import {t} from "./text.js";
 import {settings} from "./settings.js";
 
@@ -90,13 +90,12 @@ function showNumbers() {
     );
     if (run.test !== undefined) list.push(["number.test", percent(run.test)]);
   } else if (run?.kind === "sweep") {
-    const best = run.sweep.reduce((a, b) => (a && a[6] >= b[6] ? a : b), null); // as the server chooses
     const all = run.settings?.Cs?.length ?? run.x_end;
     share = run.sweep.length / all;
     list.push(
       ["number.C", `${run.sweep.length} / ${all}`],
-      ["number.best", short(best?.[0])],
-      ["number.test", percent(best?.[3])],
+      ["number.best", short(bestPoint(run)?.[0])],
+      ["number.test", percent(run.test)], // of the model that is kept: each point was one of its own
     );
   }
   $("#numbers").replaceChildren(
@@ -108,10 +107,10 @@ function showNumbers() {
   $("#progress").setAttribute("aria-valuenow", String(Math.round(100 * share)));
 }
 
-/** Passes tell nothing of the test set: ask for it once they have ended. */
+/** Passes tell nothing of the test set, nor does a sweep of its last model: ask once they have ended. */
 async function askTest() {
   const run = state.run;
-  if (run?.kind !== "lbfgs" || busy() || run.test !== undefined) return;
+  if (!run || run.kind === "sgd" || busy() || run.test !== undefined) return;
   const answer = await get("/confusion").catch(() => null);
   if (answer && run === state.run) {
     run.test = answer.accuracy;
