@@ -258,14 +258,12 @@ def test_the_bound_holds_where_the_solver_stops(C: float) -> None:
             assert early.objective[0] - best <= early.bound[0]
 
 
-TOO_LOW = pytest.mark.xfail(strict=True, reason="far from the optimum the estimate is too low")
-
-
-@pytest.mark.parametrize("C", [0.1, 10.0, pytest.param(1000.0, marks=TOO_LOW)])
-def test_a_rough_stop_is_as_near_as_it_says(C: float) -> None:
+@pytest.mark.parametrize("tol", [0.5, 0.1, 0.03])
+@pytest.mark.parametrize("C", [0.1, 10.0, 100.0, 1000.0])
+def test_a_rough_stop_is_as_near_as_it_says(C: float, tol: float) -> None:
     X, y = words(200, 60, 5)
-    rough, best = minimize(csr(X), y, 5, C=C, tol=0.1), optimum(X, y, 5, C)
-    assert rough.objective[0] <= 1.1 * best.objective[0]
+    rough, best = minimize(csr(X), y, 5, C=C, tol=tol), optimum(X, y, 5, C)
+    assert rough.objective[0] <= (1 + tol) * best.objective[0]
 
 
 def test_small_tables_become_arrays(monkeypatch: pytest.MonkeyPatch) -> None:

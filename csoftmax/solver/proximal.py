@@ -37,8 +37,11 @@ WAVE, WAVE_SHARE = 8, 5
 # No logit is moved by one coordinate by more than a box. It starts at BOX, is halved where a line
 # search had to shorten its step, and grows otherwise.
 BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
-# The line search takes a step that gains this share of what the slope promises.
+# The line search takes a step that gains this share of what the slope promises, if it is at least
+# LEAST_STEP of the whole.
 DECREASE, LEAST_STEP = 1e-3, 1e-3
+# Where that is less than this share of what the model gained, half the step may gain more.
+POOR = 0.5
 # A distance of so many roundings of the objective is none: sums over the rows have as many.
 ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
@@ -289,16 +292,24 @@ class ProximalNewton:
         slope += penalty.value(u) - penalty.value(u0)
         if bias is not None:
             slope += float(g @ bias.moved)
-        t, old = 1.0, self.loss + self.value
-        self.is_changing = True
+        old, self.is_changing = self.loss + self.value, True
         self.promised = -slope
-        while True:
-            loss = rows.step(t)
+
+        def at(t: float) -> tuple[Array, float, float]:
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
-            value = base + penalty.value(moved)
-            if loss + value <= old + DECREASE * t * slope or t < LEAST_STEP:
+            return moved, rows.step(t), base + penalty.value(moved)
+
+        t, (moved, loss, value) = 1.0, at(1.0)
+        while not loss + value <= old + DECREASE * t * slope and t >= LEAST_STEP:
+            t *= 0.5
+            moved, loss, value = at(t)
+        while old - loss - value < POOR * t * model.gained and t >= LEAST_STEP:
+            half = at(0.5 * t)
+            if not half[1] + half[2] < loss + value:
+                rows.step(t)
                 break
             t *= 0.5
+            moved, loss, value = half
         if not loss + value < old:
             fit.status = "stalled"
             self.loss = rows.step(0.0)

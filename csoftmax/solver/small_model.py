@@ -6,7 +6,6 @@ whenever a weight reaches 0. Where the Hessian is small, its factors go to the m
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ Array = NDArray[Any]
 
 # So many multiplications a Hessian may take, so many numbers what it is made of may be, and so many
 # times it is factored at most.
-MULTIPLICATIONS, MOST_NUMBERS, MOST_TURNS = 1 << 28, 1 << 22, 100
+MULTIPLICATIONS, MOST_NUMBERS, MOST_TURNS = 1 << 28, 1 << 20, 100
 # The Hessian may be singular: this share of its diagonal is added. What has less than the share
 # FLAT of the largest curvature does not move.
 RIDGE, FLAT = 1e-10, 1e-12
@@ -54,11 +53,10 @@ def is_small(rows: ClassRows, n_weights: int) -> bool:
 
 
 def bytes_needed(n_rows: int, n_weights: int, n_classes: int) -> int:
-    """Return what the Hessian of the most weights that are few takes."""
-    few = min(n_weights, n_rows * n_classes) + n_classes
-    most = min(few, MOST_NUMBERS // n_rows, math.isqrt(MULTIPLICATIONS // n_rows))
-    most = min(most, round(MULTIPLICATIONS ** (1 / 3)))
-    return int(25 * n_rows * most + 24 * most * most)
+    """Return what a Hessian of so many weights, or of as many as are few, takes at most."""
+    by_work = min(MULTIPLICATIONS ** (1 / 3), (MULTIPLICATIONS / n_rows) ** 0.5)
+    n = min(n_weights + n_classes, int(by_work), MOST_NUMBERS // n_rows)
+    return 8 * (5 * n * n_rows + 6 * n * n) if n > n_classes else 0
 
 
 class Hessian:

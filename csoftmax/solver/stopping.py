@@ -31,6 +31,9 @@ STEEP_ITERATIONS, STEEP_SHARE, STEEP_TOL = 5, 0.1, 0.01
 # objective can be all of that gain, and W may then point elsewhere. So the distance may be at most
 # this share of the gain, or of the penalty if that is larger.
 MOST_UNGAINED = 0.01
+# Farther from the optimum than FAR the estimate of an approximate Hessian may be a third of the
+# distance. So a rough `tol` is held to that share of it.
+FAR, FAR_SHARE = 0.03, 1 / 3
 
 
 def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
@@ -67,6 +70,8 @@ def see_whether_converged(
 ) -> None:
     """Set `converged`, by the head's estimate of its distance and its steepest slope."""
     distance, tol, point = head.distance(), options.tol, head.point
+    if tol > FAR and not (head.descent is not None and head.descent.has_whole_hessian):
+        tol = max(FAR, FAR_SHARE * tol)
     gained = head.null_loss - point.objective
     ungained = MOST_UNGAINED * max(gained, problem.penalty_at(head.index, point.x))
     # a distance below this cannot be told from rounding
