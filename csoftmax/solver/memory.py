@@ -133,8 +133,8 @@ def l1_bytes(
     by_weights = (3 + n_heads + soft) * d * K * itemsize
     selected = max(LEAST_SELECTED, (1 - l1_ratio) ** 4 / 4)
     by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
-    of_small = small_model.bytes_needed(n, d * K, K)
-    by_classes = of_small + 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
+    by_classes = 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
+    by_weights += small_model.bytes_needed(n, d * K, K)
     if isinstance(X, CSR):
         n_entries = X.rows.n_entries
         by_columns = 24 * d + n_entries * (4 + itemsize)
