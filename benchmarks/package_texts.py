@@ -9,7 +9,7 @@ tables of the same packages, for ``python -m csoftmax bench --sparse --data FOLD
 - dependencies.npz: 1 for what it depends on, recommends and suggests, its tags, its maintainer.
 
 They come from the lists that apt keeps. `scipy.sparse.load_npz` reads them too. Besides the matrix
-a file has the labels `y`, the names `classes`, and `features`: the columns' names, one a line.
+a file has the labels `y`, and the names `class_names` and `feature_names`, the latter in UTF-8.
 """
 
 from __future__ import annotations
@@ -159,10 +159,9 @@ def facts_as_table(facts: list[list[str]]) -> tuple[Any, list[str]]:
 def save(path: Path, X: Any, y: Array, classes: Array, features: list[str]) -> None:
     """Write a table, its labels and its names."""
     X.sort_indices()
-    lines = np.frombuffer("\n".join(features).encode(), np.uint8)
     np.savez_compressed(
         path, format=b"csr", data=X.data, indices=X.indices, indptr=X.indptr, shape=X.shape, y=y,
-        classes=classes, features=lines,
+        class_names=classes, feature_names=np.array([name.encode() for name in features]),
     )  # fmt: skip
     n, d = X.shape
     print(f"{path}: {n:,} x {d:,} {X.dtype}, {X.nnz:,} entries, {len(classes)} classes", flush=True)

@@ -50,7 +50,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     y = np.arange(20) % 3
     np.savez(
         tmp_path / "words.npz", data=X.data, indices=X.indices, indptr=X.indptr, shape=X.shape,
-        y=y, classes=np.array(["a", "b", "c"]),
+        y=y, class_names=np.array(["a", "b", "c"]),
     )  # fmt: skip
     table = sparse.table_of("words", tmp_path)
     assert (table.X != X).nnz == 0

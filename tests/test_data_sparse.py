@@ -191,6 +191,23 @@ def test_sparse_bytes_are_counts_and_labels_may_be_in_the_file(tmp_path: Path) -
     assert (data.X.dtype, data.scale) == (np.uint8, 1.0)
 
 
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_an_npz_may_have_names(is_sparse: bool, tmp_path: Path) -> None:
+    path, X = tmp_path / "X.npz", rows()
+    words = np.array([text.encode() for text in ("game", "jeu", "спорт", "игра", "x")])
+    arrays: dict[str, Any] = {"X": X.toarray()}
+    if is_sparse:
+        arrays = {"format": b"csr", "shape": X.shape, "data": X.data, "indices": X.indices,
+                  "indptr": X.indptr}  # fmt: skip
+    classes = np.array(["games", "misc", "web"])
+    np.savez(path, y=Y, class_names=classes, feature_names=words, **arrays)
+    data, _ = read_npz(path)
+    assert data.class_names == ("games", "misc", "web")
+    assert data.feature_names == ("game", "jeu", "спорт", "игра", "x")
+    np.testing.assert_array_equal(data.y, Y)
+    assert read_npz(path, class_names=["0", "1", "2", "3"])[0].class_names == ("0", "1", "2", "3")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -202,6 +219,11 @@ def test_sparse_bytes_are_counts_and_labels_may_be_in_the_file(tmp_path: Path) -
         ({"format": np.array(b"xyz")}, "expected a sparse matrix of the format csr.*got 'xyz'"),
         ({"indices": None}, "expected the array indices of a csr matrix"),
         ({"data": np.array(["a"] * 11)}, "has dtype"),
+        ({"feature_names": np.array(["a", "b"])}, "expected 5 names of features.*got 2"),
+        ({"feature_names": np.array(["a", "b", "a", "c", "d"])}, "'a' more than once"),
+        ({"feature_names": np.array([b"\xff"] * 5)}, "feature_names: expected UTF-8 text"),
+        ({"class_names": np.arange(3)}, "class_names: expected names, an array of text, got int64"),
+        ({"class_names": np.array(["a", "b"])}, "class '2' is not one of the 2 known classes"),
     ],
 )
 def test_npz_mistakes(change: dict[str, Any], message: str, tmp_path: Path) -> None:

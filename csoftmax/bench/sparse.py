@@ -78,7 +78,7 @@ def table_of(name: str, folder: Path | None) -> Table:
     assert folder is not None
     with np.load(folder / f"{name}.npz") as file:
         X = sparse.csr_matrix((file["data"], file["indices"], file["indptr"]), tuple(file["shape"]))
-        return Table(name, X, file["y"].astype(np.int64), len(file["classes"]))
+        return Table(name, X, file["y"].astype(np.int64), len(file["class_names"]))
 
 
 def made_up(n: int = 1500, d: int = 3000, k: int = 12) -> Table:

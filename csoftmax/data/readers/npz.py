@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.files import DEFLATE_MAX_RATIO, read_at_most
-from csoftmax.data.dataset import Dataset
+from csoftmax.data.dataset import Dataset, check_distinct
 from csoftmax.data.labels import make_dataset
 from csoftmax.data.readers.npy import open_npy, read_header
 from csoftmax.data.readers.reader import ClassNames, Reader, Samples
@@ -23,6 +24,7 @@ from csoftmax.data.readers.table.options import TableOptions
 
 # names of (X, y), compared in lower case
 _TRAIN_KEYS = (("x", "y"), ("x_train", "y_train"), ("train_images", "train_labels"))
+_CLASS_KEYS, _FEATURE_KEYS = (("class_names",),), (("feature_names",),)  # optional
 _TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
 
 
@@ -91,13 +93,15 @@ def read_npz(
 
     The names, in capital or small letters: ``X``, ``y``; or ``X_train``, ``y_train``; or
     ``train_images``, ``train_labels``; and for the test pair ``X_test``, ``y_test`` or
-    ``test_images``, ``test_labels``.
+    ``test_images``, ``test_labels``. Names are taken from the arrays of text ``class_names`` and
+    ``feature_names``, if they are there.
 
     Parameters
     ----------
     path : path of the file
     class_names : sequence of str, optional
-        The classes to expect. Without it they are the labels of the train part.
+        The classes to expect. Without it they are those that the file names, or the labels of the
+        train part.
 
     Returns
     -------
@@ -107,8 +111,8 @@ def read_npz(
     Raises
     ------
     DataError
-        For a broken file, pickled objects, missing arrays, counts that differ, NaN or infinity,
-        one class only, or no samples.
+        For a broken file, pickled objects, missing arrays, counts that differ, names that do not
+        fit, NaN or infinity, one class only, or no samples.
 
     Examples
     --------
@@ -122,8 +126,10 @@ def read_npz(
     """
     path = Path(path)
     with Archive(path) as archive:
+        class_names = _names(archive, _CLASS_KEYS) if class_names is None else class_names
+        feature_names = _names(archive, _FEATURE_KEYS) or ()
         if is_matrix(archive.keys):
-            return _with_labels(archive, class_names), None
+            return _with_labels(archive, class_names, feature_names), None
         parts: list[Dataset] = []
         for part, names in (("train", _TRAIN_KEYS), ("test", _TEST_KEYS)):
             keys = archive.find(names)
@@ -131,8 +137,10 @@ def read_npz(
                 continue
             X, y = archive.read(keys[0]), archive.read(keys[1])
             where = [f"{path}: {key}" for key in keys]
+            _check_names(path, feature_names, math.prod(X.shape[1:]))
             data = make_dataset(where[0], X, y, class_names=class_names, labels_where=where[1],
-                                name=f"{path.stem} {part}")  # fmt: skip
+                                name=f"{path.stem} {part}",
+                                feature_names=feature_names)  # fmt: skip
             if parts and X.shape[1:] != parts[0].X.shape[1:]:
                 raise DataError(f"{where[0]}: expected samples of shape {parts[0].X.shape[1:]}, "
                                 f"as in the train part, got {X.shape[1:]}")  # fmt: skip
@@ -144,10 +152,39 @@ def read_npz(
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
-def _with_labels(archive: Archive, class_names: ClassNames) -> Dataset:
+def _names(archive: Archive, keys: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
+    """Return the names that an archive has under a key; None if there are none."""
+    found = archive.find(keys)
+    if found is None:
+        return None
+    where, array = f"{archive.path}: {found[0]}", archive.read(found[0])
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise DataError(f"{where}: expected names, an array of text, got {array.dtype} of shape "
+                        f"{array.shape}")  # fmt: skip
+    try:
+        texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: expected UTF-8 text: {error}") from None
+    return tuple(texts.tolist())
+
+
+def _check_names(path: Path, names: Sequence[str], n_features: int) -> None:
+    if len(names) not in (0, n_features):
+        raise DataError(f"{path}: expected {n_features} names of features, as X has, got "
+                        f"{len(names)}")  # fmt: skip
+    try:
+        check_distinct("feature_names", tuple(names))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _with_labels(
+    archive: Archive, class_names: ClassNames, feature_names: Sequence[str]
+) -> Dataset:
     """Return a sparse matrix with the labels of its file, or of y.npy beside it."""
     path = archive.path
     X = read_matrix(str(path), archive.keys, archive.read)
+    _check_names(path, feature_names, X.shape[1])
     keys, beside = archive.find((("y",), ("labels",))), path.with_name("y.npy")
     if keys is None and not beside.exists():
         raise DataError(f"{path}: expected labels: an array y beside the matrix, or the file "
@@ -155,8 +192,9 @@ def _with_labels(archive: Archive, class_names: ClassNames) -> Dataset:
     where = str(beside) if keys is None else f"{path}: {keys[0]}"
     y = open_npy(beside) if keys is None else archive.read(keys[0])
     return make_dataset(
-        str(path), X, y, class_names=class_names, labels_where=where, name=path.stem
-    )
+        str(path), X, y, class_names=class_names, labels_where=where, name=path.stem,
+        feature_names=feature_names,
+    )  # fmt: skip
 
 
 def _takes(path: Path) -> bool:
