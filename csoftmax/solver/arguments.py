@@ -40,9 +40,10 @@ Array = NDArray[Any]
 UNIT_BITS, UNIT_ROWS = 16, 1024
 # Sparse rows become an array of at most so many bytes if Newton's method suits them, or if they
 # have few features and so many entries. How long sparse rows took against an array, on a busy
-# machine (`benchmarks.few_features`; 3 and 10 classes, C = 1 and 100, 4 MB): with 2 % of entries
-# .05 to 1 times as long for 32 to 256 features, with 10 % .1 to .8 times, with 30 % .1 to 2.2
-# times. From 512 on most took .1 to .6 times as long; some, with 5 % or more, up to 4 times.
+# machine (`benchmarks.few_features`; 3 and 10 classes, C = 1 and 100, 4 MB; medians and ranges):
+# - 32 to 128 features: with 2 % of entries .27 (.09 to .95), with 10 % .61 (.25 to 1.2), with 30 %
+#   .64 (.34 to 1.3), with 60 % 1.0 (.33 to 1.6);
+# - 512 and 2,048: .51 (.13 to 1.4), .76 (.37 to 1.9), 1.2 (.49 to 2.4) and 2.8 (1.6 to 8.2).
 DENSE_BYTES, DENSE_FEATURES, DENSE_SHARE = 1 << 24, 128, 0.25
 # By float type: a unit, and the l2 of a penalty in that unit, are at most 2 to this power.
 MOST_BITS = {"f": 100, "d": 900}
