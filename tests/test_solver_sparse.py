@@ -345,6 +345,6 @@ def test_an_array_is_made_of_small_tables_and_of_filled_ones(
 
     assert arguments.is_dense_enough(rows(200, 5, 50), 3)
     assert not arguments.is_dense_enough(rows(5000, 100, 50), 10)
-    assert arguments.is_dense_enough(rows(5000, 100, 3), 10)
-    assert not arguments.is_dense_enough(rows(5000, 200, 3), 10)
-    assert not arguments.is_dense_enough(rows(50_000, 100, 3), 10)
+    assert not arguments.is_dense_enough(rows(5000, 100, 3), 10)
+    assert arguments.is_dense_enough(rows(5000, 200, 2), 10)
+    assert not arguments.is_dense_enough(rows(50_000, 200, 2), 10)

@@ -123,6 +123,15 @@ def test_the_sweep_counts_features_and_draws_them(tmp_path: Path, capsys: Any) -
     assert len(plot.draw_sweep(same).axes) == 2
 
 
+def test_a_file_may_be_called_as_an_option(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("only.svm").write_text("")
+    assert main(command("train", "--data", "only.svm")) == 2
+    assert capsys.readouterr().err.startswith("csoftmax: error: only.svm: ")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

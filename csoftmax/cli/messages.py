@@ -17,7 +17,8 @@ _OPTIONS = (
     ("nesterov is True but momentum is 0, expected momentum",
      "--nesterov is given but --momentum is 0, expected --momentum"),
 )  # fmt: skip
-_FIRST = re.compile(r"^(lr|momentum|weight_decay|test_fraction|C|tol|encoding|only|peers)\b")
+# a word and not the begin of a file's name, as in only.svm
+_FIRST = re.compile(r"^(lr|momentum|weight_decay|test_fraction|C|tol|encoding|only|peers)(?= )")
 
 
 class UserError(Exception):

@@ -38,13 +38,13 @@ Array = NDArray[Any]
 # 1: their squares, and those of W, are then far from float32's limits, 2^-126 and 2^128. The size
 # of features is measured on at most UNIT_ROWS rows.
 UNIT_BITS, UNIT_ROWS = 16, 1024
-# Sparse rows become an array of at most so many bytes if Newton's method suits them, or if they
-# have few features and so many entries. How long sparse rows took against an array, on a busy
+# Sparse rows become an array of at most so many bytes if Newton's method suits them, or if
+# they have so large a share of entries. How long sparse rows took against an array, on a busy
 # machine (`benchmarks.few_features`; 3 and 10 classes, C = 1 and 100, 4 MB; medians and ranges):
 # - 32 to 128 features: with 2 % of entries .27 (.09 to .95), with 10 % .61 (.25 to 1.2), with 30 %
 #   .64 (.34 to 1.3), with 60 % 1.0 (.33 to 1.6);
 # - 512 and 2,048: .51 (.13 to 1.4), .76 (.37 to 1.9), 1.2 (.49 to 2.4) and 2.8 (1.6 to 8.2).
-DENSE_BYTES, DENSE_FEATURES, DENSE_SHARE = 1 << 24, 128, 0.25
+DENSE_BYTES, DENSE_SHARE = 1 << 24, 0.5
 # By float type: a unit, and the l2 of a penalty in that unit, are at most 2 to this power.
 MOST_BITS = {"f": 100, "d": 900}
 
@@ -141,7 +141,7 @@ def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
 def is_dense_enough(X: CSR, n_classes: int) -> bool:
     """Say whether sparse rows are solved as an array: a small one, whose whole Hessian is cheap."""
     (n, f), itemsize = X.shape, compute_dtype(X).itemsize
-    is_filled = f <= DENSE_FEATURES and X.rows.n_entries >= DENSE_SHARE * n * f
+    is_filled = X.rows.n_entries >= DENSE_SHARE * n * f
     return n * f * itemsize <= DENSE_BYTES and (newton.suits(n, f, n_classes) or is_filled)
 
 
