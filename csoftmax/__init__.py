@@ -67,6 +67,7 @@ __all__ = [
     "log_softmax",
     "no_grad",
     "read",
+    "shards",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_grad",
@@ -100,12 +101,14 @@ _LAZY = {
     "fashion_mnist": "csoftmax.data",
     "fashion_mnist_sample": "csoftmax.data",
     "read": "csoftmax.data",
+    "shards": "csoftmax.data.shards",
     "SoftmaxClassifier": "csoftmax.estimators",
     "SoftmaxClassifierCV": "csoftmax.estimators",
 }
 
 if TYPE_CHECKING:
     from csoftmax.data import dataset_locations, fashion_mnist, fashion_mnist_sample, read
+    from csoftmax.data.shards import shards
     from csoftmax.estimators import SoftmaxClassifier as SoftmaxClassifier
     from csoftmax.estimators import SoftmaxClassifierCV as SoftmaxClassifierCV
 else:

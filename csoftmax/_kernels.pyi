@@ -171,6 +171,9 @@ def row_pass(
     first_class: int = 0,
     heads: int,
     weight_of_head: _Array | None = None,
+    tree: NDArray[Any] | None = None,
+    leaf_rows: int = 0,
+    first_leaf: int = 0,
     n_threads: int = 1,
 ) -> tuple[list[float], list[int]]: ...
 def linear_gradient(X: _Array, dlogits: _Array, scale: float, dW: _Array, db: _Array) -> None: ...

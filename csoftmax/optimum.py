@@ -32,7 +32,7 @@ def minimize_for(
 
 
 def facts_of(
-    data: Dataset, C: float, l1_ratio: float, tol: float, max_iter: int, **more: Any
+    data: Dataset, C: float, l1_ratio: float, tol: float | str, max_iter: int, **more: Any
 ) -> dict[str, Any]:
     """Return what the model's file says of such a training."""
     return {

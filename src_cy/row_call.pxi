@@ -40,7 +40,12 @@ cdef row_data rows_of(list views, X, y, order) except *:
     if order is not None:
         rows.order = <const int64_t *>pointer(views, order, rows.n_rows, INT64, False, "order")
     if y is not None:
-        rows.y = <const int64_t *>pointer(views, y, rows.n_stored, INT64, False, "y")
+        view = View(y, PyBUF_STRIDES)
+        rows.y_kind = view.kind()
+        if rows.y_kind not in (c"B", c"H", c"I"):
+            rows.y_kind = INT64
+        rows.y_size = view.buffer.itemsize
+        rows.y = <const char *>pointer(views, y, rows.n_stored, rows.y_kind, False, "y")
     for i in range(rows.n_rows if rows.order != NULL else 0):
         if not 0 <= rows.order[i] < rows.n_stored:
             raise ValueError(f"order[{i}] is {rows.order[i]}, expected 0..{rows.n_stored - 1}")
@@ -107,14 +112,32 @@ cdef void add_updates(RowPlan p, char kind, sgd, bias_rate) except *:
         of_b.velocity = pointer(p.views, b_velocity, p.map.n_classes, kind, True, "velocity of b")
 
 
+cdef void add_tree(RowPass p, tree, Py_ssize_t leaf_rows, int64_t first_leaf) except *:
+    cdef View nodes = View(tree, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+    cdef Py_ssize_t n_leaves, n_sums = (p.rows.n_features + 1) * p.map.n_classes + p.n_heads
+    if leaf_rows < GRADIENT_CHUNK * PARTIALS or leaf_rows % (GRADIENT_CHUNK * PARTIALS) != 0:
+        raise ValueError(f"leaf_rows is {leaf_rows}, expected a multiple of {GRADIENT_CHUNK * PARTIALS}")
+    if (not p.sink.has_gradient or p.sink.updates or p.rows.n_rows < 1 or first_leaf < 0
+            or nodes.buffer.ndim != 2):
+        raise ValueError("tree: expected rows, a gradient that is stored, and nodes (n_levels, n_sums)")
+    p.tree.n_levels, p.tree.stride = nodes.buffer.shape[0], n_sums
+    p.tree.nodes = <double *>pointer(p.views, tree, p.tree.n_levels * n_sums, c"d", True, "tree")
+    p.tree.first, p.leaf_rows = first_leaf, leaf_rows
+    n_leaves = first_leaf + max(1, p.rows.n_rows // leaf_rows)
+    if n_leaves >> min(p.tree.n_levels, 62) != 0:
+        raise ValueError(f"tree has {p.tree.n_levels} levels, too few for {n_leaves} leaves")
+
+
 def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, Py_ssize_t batch_rows=0,
              double factor=1.0, gradient=None, sgd=None, bias_rate=None, logits=None, losses=None,
-             predictions=None, Py_ssize_t first_class=0, heads=None, weight_of_head=None, int n_threads=1):
+             predictions=None, Py_ssize_t first_class=0, heads=None, weight_of_head=None, tree=None,
+             Py_ssize_t leaf_rows=0, int64_t first_leaf=0, int n_threads=1):
     """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
 
     X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
     b (n_classes,) contiguous, float32 or float64. What is given is filled or updated in place:
-    logits (n, any number of classes), from `first_class` on; with y (n_stored,) int64 in range: losses (n,);
+    logits (n, any number of classes), from `first_class` on; with y (n_stored,) in range, int64 or
+    of an unsigned type of at most 4 bytes: losses (n,);
     predictions (n,) int64;
     gradient = (dW, db), scaled by `factor`; sgd = (learning_rate, momentum, nesterov, weight_decay, vW, vb)
     updates W and b after every `batch_rows` rows with the gradient of their mean loss; b at its own rate if
@@ -124,6 +147,10 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     returned are then lists, an item per head. sample_weight may be (m, n_stored) with one of its rows for each
     head, as weight_of_head (heads,) int64 says. Where X, W and the logits are finite, every head has the bits
     that it would have alone.
+
+    tree: float64 (n_levels, (n_features + 1) * n_classes + heads), in which the gradients and losses of leaves of
+    `leaf_rows` rows are added up as the rule of csoftmax/engine/units.py says, from the leaf `first_leaf` on. The last
+    leaf takes the rows that are left; `gradient` is scratch, and what is returned for losses are zeros.
     """
     cdef RowPass p = RowPass()
     p.views = []
@@ -150,13 +177,17 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
     add_results(p, kind, logits, first_class, losses, predictions, gradient)
     if sgd is not None:
         add_updates(p, kind, sgd, bias_rate)
+    if tree is not None:
+        add_tree(p, tree, leaf_rows, first_leaf)
     p.plan(batch_rows, n_threads)
     p.allocate()
     p.run()
+    if tree is not None:
+        p.join_losses()
     cdef Py_ssize_t i
     cdef list losses_of_heads = [0.0] * p.n_heads, correct_of_heads = [0] * p.n_heads
     for i in range(p.n_sums()):
-        losses_of_heads[i % p.n_heads] += p.loss_of[i]
+        losses_of_heads[i % p.n_heads] += p.loss_of[i] if tree is None else 0.0
         correct_of_heads[i % p.n_heads] += p.correct_of[i]
     p.memory = None   # now: a helper that is slow to leave keeps p alive while the next pass begins
     return (losses_of_heads[0], correct_of_heads[0]) if heads is None else (losses_of_heads, correct_of_heads)

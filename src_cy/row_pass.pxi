@@ -14,6 +14,25 @@ ctypedef struct piece_rows:             # rows that become dlogits at once: of a
     Py_ssize_t batch, batch_size
 
 
+cdef inline int64_t label_at(const row_data *rows, Py_ssize_t stored) noexcept nogil:
+    if rows.y_kind == c"B":
+        return (<const uint8_t *>rows.y)[stored]
+    if rows.y_kind == c"H":
+        return (<const uint16_t *>rows.y)[stored]
+    if rows.y_kind == c"I":
+        return (<const uint32_t *>rows.y)[stored]
+    return (<const int64_t *>rows.y)[stored]
+
+
+cdef inline int level_of(int64_t leaf) noexcept nogil:
+    """How many sums of the tree are whole with this leaf: the ones at the end of its number."""
+    cdef int level = 0
+    while leaf & 1:
+        leaf >>= 1
+        level += 1
+    return level
+
+
 ctypedef struct packed_weights:         # of a thread's panel
     Py_ssize_t batch                    # whose weights these are; 0 where nothing updates them, -1: none yet
     bint usable                         # 0: they could not be packed
@@ -43,6 +62,7 @@ cdef class RowPass(RowPlan):
         cdef bint shared = self.sink.has_gradient and self.n_partials == 0
         cdef Py_ssize_t n_weights = self.rows.n_features * self.map.n_classes
         cdef Py_ssize_t n_parameters = n_weights + self.map.n_classes
+        cdef Py_ssize_t n_partials = self.n_partials * self.leaves_per_batch, n_counters = max(PARTIALS, n_partials)
         cdef int thread
         self.memory = []
         self.blocks = self.take(self.at.block_bytes * (1 if shared else self.n_threads))
@@ -58,11 +78,11 @@ cdef class RowPass(RowPlan):
             self.packed[thread].batch = -1
         if self.n_partials > 0:
             self.partial_size = round_up(n_parameters, 16)
-            self.partials = self.take(self.n_partials * self.partial_size * self.size, zeroed=False)
-            self.claimed_parts = <int64_t *>self.take(3 * PARTIALS * sizeof(int64_t))
-            self.claimed_sums = self.claimed_parts + PARTIALS
-            self.partial_is_at = self.claimed_sums + PARTIALS
-            memset(self.partial_is_at, -1, PARTIALS * sizeof(int64_t))
+            self.partials = self.take(n_partials * self.partial_size * self.size, zeroed=False)
+            self.claimed_parts = <int64_t *>self.take(3 * n_counters * sizeof(int64_t))
+            self.claimed_sums = self.claimed_parts + n_counters
+            self.partial_is_at = self.claimed_sums + n_counters
+            memset(self.partial_is_at, -1, n_counters * sizeof(int64_t))
         elif self.sink.updates and self.batch_rows > self.sum_rows:  # the sums of all blocks so far
             self.sink.W.gradient = self.take(n_parameters * self.size)
             self.sink.b.gradient = <char *>self.sink.W.gradient + n_weights * self.size
@@ -79,10 +99,20 @@ cdef class RowPass(RowPlan):
 
     cdef int64_t awaits(self, int64_t ticket) noexcept nogil:
         """A row piece waits for the round before, a sum piece for its round's row pieces. No gradient: none waits."""
-        cdef int64_t round_size = self.n_row_pieces + self.n_sum_pieces
+        cdef Py_ssize_t which, piece, n_row_pieces
         if not self.sink.has_gradient:
             return 0
-        return ticket - ticket % round_size + (self.n_row_pieces if ticket % round_size >= self.n_row_pieces else 0)
+        which = self.round_of(ticket, &piece, &n_row_pieces)
+        return ticket - piece + (n_row_pieces if piece >= n_row_pieces else 0)
+
+    cdef inline Py_ssize_t round_of(self, int64_t ticket, Py_ssize_t *piece, Py_ssize_t *n_row_pieces) noexcept nogil:
+        """The round of a ticket, its number in it, and how many row pieces come first there."""
+        cdef Py_ssize_t size = self.n_row_pieces + self.n_sum_pieces
+        cdef Py_ssize_t n_rounds = (self.n_tickets - self.more_row_pieces) // size
+        cdef Py_ssize_t which = min(ticket // size, n_rounds - 1)
+        piece[0] = ticket - which * size
+        n_row_pieces[0] = self.n_row_pieces + (self.more_row_pieces if which == n_rounds - 1 else 0)
+        return which
 
     cdef void piece(self, int64_t ticket, int thread) noexcept nogil:
         cdef thread_scratch s
@@ -91,13 +121,12 @@ cdef class RowPass(RowPlan):
             s.block += thread * self.at.block_bytes
         s.panel = self.panels + thread * self.at.panel_bytes
         s.thread = thread
-        cdef Py_ssize_t round_size = self.n_row_pieces + self.n_sum_pieces
-        cdef Py_ssize_t which = ticket // round_size, piece = ticket % round_size
-        if self.n_partials == 0 and piece < self.n_row_pieces:
+        cdef Py_ssize_t piece, n_row_pieces, which = self.round_of(ticket, &piece, &n_row_pieces)
+        if self.n_partials == 0 and piece < n_row_pieces:
             self.shared_rows(&s, which, piece)
         elif self.n_partials == 0:
-            self.shared_sum(&s, which, piece - self.n_row_pieces)
-        elif piece < self.n_row_pieces:
+            self.shared_sum(&s, which, piece - n_row_pieces)
+        elif piece < n_row_pieces:
             self.own_part(&s, which, piece, ticket)
         else:
             self.add_partials(which, self.claim(self.claimed_sums, which, self.n_sum_pieces, thread))
@@ -112,26 +141,28 @@ cdef class RowPass(RowPlan):
     cdef void part_span(self, Py_ssize_t part, Py_ssize_t *begin, Py_ssize_t *end,
                         Py_ssize_t *batch_size) noexcept nogil:
         """Rows begin..end of a part, and how many rows its batch has."""
-        cdef Py_ssize_t batch = part // self.parts_per_batch
-        cdef Py_ssize_t batch_end = min((batch + 1) * self.batch_rows, self.rows.n_rows)
+        cdef Py_ssize_t batch = self.batch_of(part), batch_end = self.batch_end(batch)
         batch_size[0] = batch_end - batch * self.batch_rows
-        begin[0] = min(batch * self.batch_rows + part % self.parts_per_batch * self.part_rows, batch_end)
+        begin[0] = min(batch * self.batch_rows + (part - batch * self.parts_per_batch) * self.part_rows, batch_end)
         end[0] = min(begin[0] + self.part_rows, batch_end)
 
     # ---- parts that one thread takes from rows to gradient
 
     cdef void own_part(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part, int64_t ticket) noexcept nogil:
-        cdef Py_ssize_t partial
-        if self.parts_per_batch <= self.n_partials:
+        cdef Py_ssize_t leaf, in_leaf, partial
+        if self.n_leaves == 0 and self.parts_per_batch <= self.n_partials:
             part = self.claim(self.claimed_parts, batch, self.parts_per_batch, s.thread)
-        partial = part % self.n_partials
-        if part >= self.n_partials and not wait_for(
+        leaf = min(part // self.parts_per_leaf, self.leaves_of(batch) - 1)
+        in_leaf = part - leaf * self.parts_per_leaf
+        partial = leaf * self.n_partials + in_leaf % self.n_partials
+        if in_leaf >= self.n_partials and not wait_for(
                 &self.office, &self.partial_is_at[partial], ticket - self.n_partials):
             return
-        self.part_to_partial(s, batch, part, self.partials + partial * self.partial_size * self.size)
+        self.part_to_partial(
+            s, batch, part, in_leaf < self.n_partials, self.partials + partial * self.partial_size * self.size)
         set_counter(&self.partial_is_at[partial], ticket)
 
-    cdef void part_to_partial(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part,
+    cdef void part_to_partial(self, const thread_scratch *s, Py_ssize_t batch, Py_ssize_t part, bint is_first,
                               char *partial) noexcept nogil:
         """From rows to gradient, block by block. With one part a batch, the last block ends in the caller's sink."""
         cdef gradient_sink W_sink = self.sink.W, b_sink = self.sink.b
@@ -149,6 +180,8 @@ cdef class RowPass(RowPlan):
             block = begin + i * self.block_rows
             n = min(self.block_rows, end - block)
             next_block = block + n if block + n < end else begin + self.batch_rows
+            if self.n_leaves > 0 and block + n == end:   # who takes its rows in the next batch is not known
+                next_block = self.rows.n_rows
             for j in range(ceil_div(n, self.piece_rows)):
                 p.at = j * self.piece_rows
                 p.n = min(self.piece_rows, n - p.at)
@@ -156,22 +189,59 @@ cdef class RowPass(RowPlan):
                 p.later = p.first + self.piece_rows if p.at + self.piece_rows < n else next_block
                 p.sums = sums + (p.first - begin) // LOSS_ROWS
                 self.row_piece(s, &p)
-            W_sink.first = b_sink.first = block == begin and part < self.n_partials
+            W_sink.first = b_sink.first = block == begin and is_first
             W_sink.last = b_sink.last = block + n == end and self.n_partials == 1
             self.sum_features(s, block, 0, n, self.n_later(next_block, n), 0, self.rows.n_features, &W_sink)
             self.sum_bias(s, 0, n, &b_sink)
 
     cdef void add_partials(self, Py_ssize_t batch, Py_ssize_t piece) noexcept nogil:
-        """Add up the partials for some of the parameters; the sum is stored, or applied to W."""
-        cdef Py_ssize_t n = self.rows.n_features * self.map.n_classes
-        cdef Py_ssize_t batch_size = min(self.batch_rows, self.rows.n_rows - batch * self.batch_rows)
+        """Add up the partials for some of the parameters; the sum is stored, applied to W, or joins the tree."""
+        cdef Py_ssize_t n = self.rows.n_features * self.map.n_classes, leaf
+        cdef Py_ssize_t batch_size = self.batch_end(batch) - batch * self.batch_rows
         cdef Py_ssize_t n_partials = min(self.n_partials, ceil_div(batch_size, self.part_rows))
         cdef Py_ssize_t size = round_up(ceil_div(n, self.n_sum_pieces), 64)
-        self.kernels.add_partials(
-            self.partials, self.partial_size, n_partials, piece * size, min((piece + 1) * size, n), &self.sink.W)
-        if piece == 0 and not self.sink.freezes_bias:
-            self.kernels.add_partials(self.partials + n * self.size, self.partial_size, n_partials, 0,
-                                      self.map.n_classes, &self.sink.b)
+        cdef Py_ssize_t begin = min(piece * size, n), end = min((piece + 1) * size, n)
+        cdef const char *partials = self.partials
+        for leaf in range(self.leaves_of(batch)):
+            self.kernels.add_partials(partials, self.partial_size, n_partials, begin, end, &self.sink.W)
+            if piece == 0 and not self.sink.freezes_bias:
+                self.kernels.add_partials(partials + n * self.size, self.partial_size, n_partials, 0,
+                                          self.map.n_classes, &self.sink.b)
+            self.join_tree(batch * self.leaves_per_batch + leaf, begin, end)
+            if piece == 0:
+                self.join_bias(batch * self.leaves_per_batch + leaf)
+            partials += self.n_partials * self.partial_size * self.size
+
+    # ---- the tree
+
+    cdef void join_tree(self, Py_ssize_t leaf, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+        """Weights begin..end of a leaf's gradient, which is in the sink, join the tree."""
+        if self.tree.nodes != NULL:
+            self.kernels.join_tree(<char *>self.sink.W.gradient + begin * self.size, end - begin,
+                                   self.tree.nodes + begin, self.tree.stride, level_of(self.tree.first + leaf))
+
+    cdef void join_bias(self, Py_ssize_t leaf) noexcept nogil:
+        if self.tree.nodes != NULL:
+            self.kernels.join_tree(self.sink.b.gradient, self.map.n_classes,
+                                   self.tree.nodes + self.rows.n_features * self.map.n_classes, self.tree.stride,
+                                   level_of(self.tree.first + leaf))
+
+    cdef void join_losses(self) noexcept:
+        """The losses of each leaf join the tree; so does a gradient that no sum piece has stored."""
+        cdef Py_ssize_t n_parameters = (self.rows.n_features + 1) * self.map.n_classes, leaf, h, i, end
+        cdef Py_ssize_t sums_per_leaf = self.parts_per_leaf * ceil_div(self.part_rows, LOSS_ROWS)
+        cdef double total
+        for leaf in range(self.n_leaves):
+            end = self.n_sums() // self.n_heads if leaf == self.n_leaves - 1 else (leaf + 1) * sums_per_leaf
+            for h in range(self.n_heads):
+                total = 0.0
+                for i in range(leaf * sums_per_leaf, end):
+                    total += self.loss_of[i * self.n_heads + h]
+                isa.f64.join_tree(&total, 1, self.tree.nodes + n_parameters + h, self.tree.stride,
+                                  level_of(self.tree.first + leaf))
+        if self.n_partials == 1:
+            self.join_tree(0, 0, self.rows.n_features * self.map.n_classes)
+            self.join_bias(0)
 
     # ---- blocks that threads share
 
@@ -191,16 +261,24 @@ cdef class RowPass(RowPlan):
         cdef gradient_sink W_sink = self.sink.W, b_sink = self.sink.b
         cdef Py_ssize_t begin, end, batch_size, at, n, i, first = piece * self.piece_features
         self.part_span(part, &begin, &end, &batch_size)
-        cdef bint last = end == min(self.rows.n_rows, (part // self.parts_per_batch + 1) * self.batch_rows)
+        cdef Py_ssize_t batch = self.batch_of(part), k, n_features
+        cdef bint last = end == self.batch_end(batch)
         for i in range(ceil_div(end - begin, self.sum_rows)):
             at = i * self.sum_rows
             n = min(self.sum_rows, end - begin - at)
-            W_sink.first = b_sink.first = part % self.parts_per_batch == 0 and at == 0
+            W_sink.first = b_sink.first = part == batch * self.parts_per_batch and at == 0
             W_sink.last = b_sink.last = last and begin + at + n == end
             self.sum_features(s, begin, at, n, self.n_later(end + at, n), first,
                               min(first + self.piece_features, self.rows.n_features), &W_sink)
             if first == 0:
                 self.sum_bias(s, at, n, &b_sink)
+        if last and self.tree.nodes != NULL:
+            n_features = self.rows.n_features
+            for k in range(self.map.n_classes):
+                self.join_tree(batch, k * n_features + first,
+                               k * n_features + min(first + self.piece_features, n_features))
+            if first == 0:
+                self.join_bias(batch)
 
     # ---- rows of a block
 
@@ -253,7 +331,7 @@ cdef class RowPass(RowPlan):
         for i in range(n_later):
             later[i] = self.row(p.later + i)
             if self.rows.order != NULL and self.rows.y != NULL:
-                prefetch(self.rows.y + self.rows.order[p.later + i])
+                prefetch(self.rows.y + self.rows.order[p.later + i] * self.rows.y_size)
 
     # ---- the first product, and what follows from logits
 
@@ -315,7 +393,7 @@ cdef class RowPass(RowPlan):
         cdef double weight, loss, factor = 1.0 / p.batch_size if self.sink.updates else self.sink.factor
         for i in range(n):
             stored = self.stored_row(first + i)
-            labels[i] = self.rows.y[stored]
+            labels[i] = label_at(&self.rows, stored)
             weight = self.weight_of(head, stored)
             if self.size == 4:
                 (<float *>factors)[i] = <float>(factor * weight)

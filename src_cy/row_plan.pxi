@@ -6,6 +6,8 @@ cdef enum:
     # where gradients are small, and threads sum partial ones:
     OWN_BYTES = 1 << 19      # a head's gradient is small up to so many bytes
     PARTIALS = 8             # at most: with so few classes, more threads than that find no bandwidth
+    MOST_LEAVES = 8          # of a round: threads wait for each other after it, and 64 parts serve any number alike
+    LEAVES_BYTES = 1 << 21   # of the partials of a round, where it has several leaves: so that they stay in L2
     LEAST_PART = 128         # rows of a part, at least,
     MOST_PART = 1024         # and at most
     # where floats multiply: enough work for a piece, enough pieces for a team
@@ -32,7 +34,9 @@ ctypedef struct row_data:                   # the rows of a pass, and what belon
     Py_ssize_t item_size, row_bytes         # of a number, and of all numbers of a row
     bint copied                             # kernels cannot read the rows: they are copied for as long as a block lasts
     bint reversed                           # numbers are stored in the other byte order
-    const int64_t *y                        # labels of the n_stored rows, or NULL
+    const char *y                           # labels of the n_stored rows, or NULL
+    char y_kind                             # their type: B, H, I of 1, 2, 4 bytes, or INT64
+    Py_ssize_t y_size
     const int64_t *order                    # which rows the pass takes, in this order; NULL: all as they lie
     const double *weight                    # of the n_stored rows: one row of weights, or several; NULL: all are 1
     const int64_t *weight_of_head           # which row of weights is a head's; NULL: all heads have the first
@@ -49,6 +53,12 @@ ctypedef struct row_sink:                   # where results go: NULL where one i
     bint freezes_bias                       # nothing is computed for b
     double factor                           # of a gradient that is stored
     gradient_sink W, b
+
+
+ctypedef struct sum_tree:                   # sums of leaves, added up pairwise; csoftmax/engine/units.py tells the rule
+    double *nodes                           # NULL: none; by levels
+    Py_ssize_t n_levels, stride             # in doubles from one level to the next
+    int64_t first                           # the number of the first leaf of this pass
 
 
 ctypedef struct block_layout:               # how scratch is laid out: offsets in bytes
@@ -69,6 +79,9 @@ cdef class RowPlan(Team):
     block after the other. The gradient joins a partial gradient; when all parts of a batch are done, sum pieces add up
     the partials, each for some of the parameters, and store the sum or apply it to W.
 
+    With a tree, a batch has some leaves, each with partials of its own, whose sum joins the tree. The last leaf of the
+    pass has up to twice as many rows.
+
     Where gradients are large, a part is one block that all threads share: row pieces end with dlogits; sum pieces,
     which wait for them, sum the gradient of some features over all rows of the block, and store it or apply it to W.
     Without a gradient there are only row pieces, and nobody waits.
@@ -83,18 +96,31 @@ cdef class RowPlan(Team):
     cdef const way_of_multiplying *way          # what is tried first; it may be floats
     cdef bint few_classes                       # few enough for dot products
     cdef Py_ssize_t batch_rows, n_batches
+    cdef sum_tree tree
+    cdef Py_ssize_t leaf_rows, n_leaves         # 0 without a tree: the sums of a batch are one leaf
+    cdef Py_ssize_t leaves_per_batch, parts_per_leaf
     cdef Py_ssize_t part_rows, parts_per_batch
+    cdef Py_ssize_t more_parts                  # of the last batch, whose last leaf has more rows
     cdef Py_ssize_t block_rows
     cdef Py_ssize_t piece_rows                  # rows whose logits are computed at once
     cdef Py_ssize_t piece_features              # of a sum piece of a shared block
     cdef Py_ssize_t sum_rows                    # rows of a block that a gradient sums before they join a total
-    cdef Py_ssize_t n_partials                  # 0: threads share blocks
+    cdef Py_ssize_t n_partials                  # of a leaf; 0: threads share blocks
     cdef Py_ssize_t n_row_pieces, n_sum_pieces  # of a round: of a batch, or of a shared block
+    cdef Py_ssize_t more_row_pieces             # of the last round
     cdef block_layout at
 
     cdef void plan(self, Py_ssize_t batch_rows, int n_threads) noexcept:
-        """Decide all sizes. What shapes a sum (parts, sum_rows) depends on neither n_threads nor n_heads."""
+        """Decide all sizes. What shapes a sum (parts, sum_rows) depends on neither n_threads nor n_heads.
+
+        What shapes a leaf depends on its own rows alone: with more rows than leaf_rows it is cut as with just as many.
+        """
         self.batch_rows = max(1, min(batch_rows if batch_rows > 0 else self.rows.n_rows, self.rows.n_rows))
+        self.n_leaves, self.leaves_per_batch, self.more_parts, self.more_row_pieces = 0, 1, 0, 0
+        if self.leaf_rows > 0:
+            self.n_leaves = max(1, self.rows.n_rows // self.leaf_rows)
+            if self.n_leaves > 1:
+                self.batch_rows = self.leaf_rows
         self.choose_way()
         self.n_partials = 0
         if self.sink.has_gradient and self.rows.n_features * self.head_bytes() <= OWN_BYTES:
@@ -111,7 +137,30 @@ cdef class RowPlan(Team):
         return self.head_classes() * self.size
 
     cdef Py_ssize_t n_parts(self) noexcept nogil:
-        return self.n_batches * self.parts_per_batch
+        return self.n_batches * self.parts_per_batch + self.more_parts
+
+    cdef Py_ssize_t batch_of(self, Py_ssize_t part) noexcept nogil:
+        return min(part // self.parts_per_batch, self.n_batches - 1)
+
+    cdef Py_ssize_t batch_end(self, Py_ssize_t batch) noexcept nogil:
+        return self.rows.n_rows if batch == self.n_batches - 1 else (batch + 1) * self.batch_rows
+
+    cdef Py_ssize_t leaves_of(self, Py_ssize_t batch) noexcept nogil:
+        """How many leaves a batch has."""
+        if self.n_leaves == 0 or batch < self.n_batches - 1:
+            return self.leaves_per_batch
+        return self.n_leaves - batch * self.leaves_per_batch
+
+    cdef void cut_batches(self) noexcept:
+        """Set the number of batches, and of parts of the last one."""
+        cdef Py_ssize_t n_last
+        self.n_batches = ceil_div(self.rows.n_rows, self.batch_rows)
+        if self.n_leaves > 0:
+            self.n_batches = ceil_div(self.n_leaves, self.leaves_per_batch)
+        self.parts_per_leaf = ceil_div(self.batch_rows // self.leaves_per_batch, self.part_rows)
+        self.parts_per_batch = self.leaves_per_batch * self.parts_per_leaf
+        n_last = ceil_div(self.rows.n_rows - (self.n_batches - 1) * self.batch_rows, self.part_rows)
+        self.more_parts = max(0, n_last - self.parts_per_batch)
 
     cdef Py_ssize_t n_sums(self) noexcept nogil:
         return self.n_parts() * ceil_div(self.part_rows, LOSS_ROWS) * self.n_heads
@@ -133,9 +182,7 @@ cdef class RowPlan(Team):
         cdef Py_ssize_t rows = round_up(ceil_div(self.batch_rows, PARTIALS), LOSS_ROWS)
         rows = max(LEAST_PART, min(rows, MOST_PART))
         self.part_rows = rows if rows <= GRADIENT_CHUNK else round_up(rows, GRADIENT_CHUNK)
-        self.n_batches = ceil_div(self.rows.n_rows, self.batch_rows)
-        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
-        self.n_partials = min(PARTIALS, self.parts_per_batch)
+        self.n_partials = min(PARTIALS, ceil_div(self.batch_rows, self.part_rows))
         self.sink.W.last = self.sink.b.last = True
         self.plan_block()
         if not self.way.packs:
@@ -148,12 +195,17 @@ cdef class RowPlan(Team):
             self.block_rows = min(self.block_rows, self.part_rows, rows)
             self.piece_rows = self.block_rows
         self.sum_rows = self.block_rows
+        if self.n_leaves > 1:
+            rows = LEAVES_BYTES // (self.n_partials * (self.rows.n_features + 1) * self.map.n_classes * self.size)
+            self.leaves_per_batch = max(1, min(rows, MOST_LEAVES, self.n_leaves))
+            self.batch_rows *= self.leaves_per_batch
+        self.cut_batches()
         self.n_threads = threads_that_pay(
             min(n_threads, self.n_partials), self.parts_per_batch, self.parts_per_batch, self.seconds(),
             2 * self.n_batches)
-        self.n_row_pieces = self.parts_per_batch
+        self.n_row_pieces, self.more_row_pieces = self.parts_per_batch, self.more_parts
         self.n_sum_pieces = self.n_threads if self.n_partials > 1 else 0
-        self.n_tickets = self.n_batches * (self.n_row_pieces + self.n_sum_pieces)
+        self.n_tickets = self.n_batches * (self.n_row_pieces + self.n_sum_pieces) + self.more_parts
 
     cdef void plan_shared_blocks(self, int n_threads) noexcept:
         """Gradients are large, or none is wanted: a round is a block."""
@@ -169,9 +221,8 @@ cdef class RowPlan(Team):
             self.piece_features = round_up(ceil_div(self.rows.n_features, self.n_threads), PIECE_FEATURES)
         if not self.sink.has_gradient:
             self.block_rows = self.batch_rows = self.piece_rows
-        self.n_batches = ceil_div(self.rows.n_rows, self.batch_rows)
         self.part_rows = self.block_rows
-        self.parts_per_batch = ceil_div(self.batch_rows, self.part_rows)
+        self.cut_batches()
         self.n_row_pieces = ceil_div(self.block_rows, self.piece_rows)
         self.n_sum_pieces = 0
         if self.sink.has_gradient:

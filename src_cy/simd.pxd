@@ -160,6 +160,8 @@ cdef extern from "simd/kernels.h" nogil:
         void (*add_partials)(
             const void *partials, Py_ssize_t partial_size, Py_ssize_t n_partials, Py_ssize_t begin, Py_ssize_t end,
             const gradient_sink *sink) noexcept nogil
+        void (*join_tree)(
+            const void *sums, Py_ssize_t n, double *nodes, Py_ssize_t stride, int level) noexcept nogil
         void (*cross_entropy_columns)(
             Py_ssize_t n_rows, Py_ssize_t n_classes, void *logits, Py_ssize_t ld, const int64_t *y,
             const void *factors, void *losses, int64_t *predictions) noexcept nogil

@@ -148,8 +148,8 @@ USAGE = {
     "--data",
     "train --epoch 3": "csoftmax train has no option --epoch; did you mean --epochs?",
     "train --spleed 3": "csoftmax train has no option --spleed; did you mean --seed?",
-    "train --label 3": "csoftmax train has no option --label; did you mean --label-column or "
-    "--labels?",
+    "train --label 3": "csoftmax train has no option --label; did you mean --label-column, "
+    "--labels or --label-files?",
     "train -q": "csoftmax train has no option -q; did you mean --quiet?",
     "info --zzz": "csoftmax info has no option --zzz; csoftmax info --help lists its options",
     "trian": "csoftmax has no command trian; did you mean train?",

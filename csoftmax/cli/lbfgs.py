@@ -62,6 +62,8 @@ def refuse_options_of_the_other_solver(context: click.Context, full_passes: bool
     for name, reason in (("C", "the sweep chooses C"), ("resume", "it fits every C anew")):
         if "sweep" in given and name in given:
             raise ValueError(f"--{name} and --sweep exclude each other: {reason}")
+    if context.params["l1_ratio"] and isinstance(context.params["tol"], str):
+        raise ValueError("--tol sampling and --l1-ratio exclude each other: L1 needs a number")
     if context.params["l1_ratio"] and context.params["C"] == math.inf:
         raise ValueError("--l1-ratio needs a finite --C: inf is no penalty")
     if "sweep" in given and "solver" in given and context.params["solver"] == "sgd":
@@ -75,7 +77,7 @@ class LbfgsTraining:
     model: cs.SoftmaxRegression
     data: cs.Dataset
     results: ResultsFolder
-    tol: float
+    tol: float | str
     max_iter: int
     l1_ratio: float
     threads: int | None
@@ -136,7 +138,12 @@ class LbfgsTraining:
             f"estimated, by {_percent(bound)} at most"
         )
         self.history = solution.history[0]
-        facts = (objective, float(solution.bound[0]), float(solution.estimate[0]))
+        facts = [objective, float(solution.bound[0]), float(solution.estimate[0])]
+        noise = float(solution.noise[0])
+        if not math.isnan(noise):
+            facts.append(noise)
+            share = _percent(_share(noise, objective))
+            self.say(f"the chance in the samples makes the optimum uncertain by {share}")
         self._remember(C, n_iter=int(solution.iterations[0]), gap=facts)
         return solution.W[0], solution.b[0]
 
@@ -218,12 +225,12 @@ class LbfgsTraining:
     def _save(self) -> None:
         self.results.save_model()
         if self.history:
-            _write_table(
+            write_table(
                 self.results.folder / "history.csv",
                 list(self.history), list(zip(*self.history.values(), strict=True)),
             )  # fmt: skip
         if self.rows:
-            _write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
+            write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
 
     def _draw(self, test: cs.Dataset) -> None:
         from csoftmax import draw
@@ -286,7 +293,8 @@ def _percent(share: float) -> str:
     return f"{in_percent(share)} %" if math.isfinite(share) else "-"
 
 
-def _write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:
+def write_table(path: Path, names: list[str], rows: Sequence[Sequence[float]]) -> None:
+    """Write numbers as CSV, with a line of names."""
     lines = [",".join(names), *(",".join(map(repr, map(float, row))) for row in rows)]
     text = "\n".join(lines) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))

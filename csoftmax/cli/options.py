@@ -20,7 +20,9 @@ data = option(
     "--data",
     type=PATH,
     help="A folder of IDX files or of X.npy and y.npy, or an .npz (also a sparse matrix of scipy), "
-    ".npy, .csv, .tsv or .txt file, or one of svmlight: .svm, .libsvm.",
+    ".npy, .csv, .tsv or .txt file, or one of svmlight: .svm, .libsvm. More than memory holds: a "
+    "pattern of files in quotes, such as 'part/*.parquet', or a file or folder of Parquet, Arrow "
+    "or tar.",
     show_default="Fashion-MNIST; the bundled sample of it if it cannot be had",
 )
 label_column = option(

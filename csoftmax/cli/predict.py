@@ -25,19 +25,25 @@ from csoftmax.cli.inputs import (
 from csoftmax.cli.messages import users_mistakes
 from csoftmax.cli.options import model_file, of_tables, threads
 from csoftmax.cli.parsing import PATH, Command, argument, option
+from csoftmax.cli.shards import (
+    ROWS_AT_A_TIME,
+    are_shards,
+    check_features,
+    finite_blocks,
+    open_shards,
+)
 from csoftmax.core.checks import Stored
 from csoftmax.core.files import write_atomically
+from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.front import read_samples
 from csoftmax.data.readers.table.options import TableOptions
 from csoftmax.rows.base import blocks, take
-
-_ROWS_AT_A_TIME = 8192  # bounds the memory for the probabilities of many classes
 
 
 @click.command(cls=Command)
 @model_file
 @argument("file", metavar="FILE", type=PATH)
-@option("--output", type=PATH, help="CSV file to write.", show_default="stdout")
+@option("--output", type=PATH, help="CSV or Parquet file to write.", show_default="stdout")
 @option(
     "--label-column",
     metavar="COLUMN",
@@ -60,13 +66,22 @@ def predict(
     threads: int | None,
     **given: Any,
 ) -> None:
-    """Write the class of each sample and its probability, as CSV.
+    """Write the class of each sample and its probability, as CSV or Parquet.
 
     The class is the most probable one.
 
     MODEL is a model.safetensors file, as `train` writes it. FILE has the samples: a table, .npy,
-    .npz, svmlight or IDX file.
+    .npz, svmlight or IDX file, or more than memory holds: a pattern of files in quotes, such as
+    'part/*.parquet', or a file of Parquet, Arrow or tar.
     """
+    if are_shards(file):
+        with users_mistakes():
+            model = load_model(model_file)
+            data, _ = open_shards(file, given, model)
+            refuse_to_overwrite(output, model_file, *(Path(s.path) for s in data.stamps))
+            check_features(model, data, str(file))
+        _write(output, model, finite_blocks(data), None, threads, probabilities)
+        return
     with users_mistakes():
         model = load_model(model_file)
         table = options_for(model, given, stored_dtype(model), file)
@@ -80,13 +95,27 @@ def predict(
         check_pixels(model, X, str(file))
         if isinstance(X, np.ndarray) and X.dtype == np.uint8 and model._scale is None:
             model.scale = 1 / 255  # that of a data set of pixels, as `evaluate` takes it
+    parts = (take(X, rows) for rows in blocks(len(X), ROWS_AT_A_TIME))
+    _write(output, model, parts, kept, threads, probabilities)
+
+
+def _write(
+    output: Path | None, model: cs.SoftmaxRegression, parts: Iterator[Stored],
+    kept: NDArray[np.bool_] | None, threads: int | None, all_classes: bool,
+) -> None:  # fmt: skip
+    """Write predictions for rows that come block by block, to where they are wanted."""
     if output is None:
-        write_predictions(sys.stdout, model, X, kept, threads, probabilities)
+        with users_mistakes():
+            write_predictions(sys.stdout, model, parts, kept, threads, all_classes)
+        return
+    if output.suffix in (".parquet", ".pq"):
+        with users_mistakes():
+            write_table(output, model, parts, kept, threads, all_classes)
         return
 
     def write(binary: IO[bytes]) -> None:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        write_predictions(text, model, X, kept, threads, probabilities)
+        write_predictions(text, model, parts, kept, threads, all_classes)
         text.detach()
 
     with users_mistakes():
@@ -105,18 +134,18 @@ def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
 
 
 def write_predictions(
-    file: IO[str], model: cs.SoftmaxRegression, X: Stored, kept: NDArray[np.bool_] | None,
-    threads: int | None, all_classes: bool,
+    file: IO[str], model: cs.SoftmaxRegression, parts: Iterator[Stored],
+    kept: NDArray[np.bool_] | None, threads: int | None, all_classes: bool,
 ) -> None:  # fmt: skip
     """Write a row per sample: its class, the probability of that, and if wanted of each class.
 
-    X has the samples that were kept; the others get empty cells, so that a line here is of the
-    same sample as the line there.
+    The parts have the samples that were kept; the others get empty cells, so that a line here is of
+    the same sample as the line there.
     """
     writer = csv.writer(file, lineterminator="\n")
     columns = ("label", "probability", *(model.class_names if all_classes else ()))
     writer.writerow(columns)
-    predicted = _predicted(model, X, threads, all_classes)
+    predicted = _predicted(model, parts, threads, all_classes)
     if kept is None:
         writer.writerows(predicted)
     else:
@@ -125,14 +154,45 @@ def write_predictions(
     file.flush()
 
 
+def write_table(
+    path: Path, model: cs.SoftmaxRegression, parts: Iterator[Stored],
+    kept: NDArray[np.bool_] | None, threads: int | None, all_classes: bool,
+) -> None:  # fmt: skip
+    """Write what `write_predictions` writes as a Parquet file."""
+    names = np.array(model.class_names)
+    if kept is not None:
+        raise ValueError(f"--output is {path}, but rows with missing values have no class there: "
+                         "expected a .csv file")  # fmt: skip
+    if all_classes and {"label", "probability"} & set(model.class_names):
+        raise ValueError(f"--output is {path}, but a class has the name of another column: "
+                         "expected a .csv file")  # fmt: skip
+
+    def tables() -> Iterator[dict[str, Any]]:
+        for probabilities, labels, best in _by_parts(model, parts, threads):
+            of_classes = zip(model.class_names, probabilities.T, strict=True) if all_classes else ()
+            yield {"label": names[labels], "probability": best, **dict(of_classes)}
+
+    try:
+        write_parquet(path, tables())
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
+def _by_parts(
+    model: cs.SoftmaxRegression, parts: Iterator[Stored], threads: int | None
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]]:
+    """Yield the probabilities of each part, the most probable class, and how probable it is."""
+    for part in parts:
+        probabilities = model.predict_proba(part, n_threads=threads)
+        labels = probabilities.argmax(axis=1)
+        yield probabilities, labels, np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+
+
 def _predicted(
-    model: cs.SoftmaxRegression, X: Stored, threads: int | None, all_classes: bool
+    model: cs.SoftmaxRegression, parts: Iterator[Stored], threads: int | None, all_classes: bool
 ) -> Iterator[tuple[str, ...]]:
     names = model.class_names
-    for rows in blocks(len(X), _ROWS_AT_A_TIME):
-        probabilities = model.predict_proba(take(X, rows), n_threads=threads)
-        labels = probabilities.argmax(axis=1)
-        best = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    for probabilities, labels, best in _by_parts(model, parts, threads):
         # small probabilities keep their digits
         others = ([f"{p:.6g}" for p in row] for row in probabilities if all_classes)
         for k, p in zip(labels.tolist(), best.tolist(), strict=True):

@@ -28,9 +28,11 @@ from csoftmax.cli.inputs import (
 from csoftmax.cli.lbfgs import LbfgsTraining, refuse_options_of_the_other_solver
 from csoftmax.cli.messages import printer, users_mistakes
 from csoftmax.cli.options import data, label_column, labels, of_tables, threads
-from csoftmax.cli.parsing import PATH, Command, Integer, option
+from csoftmax.cli.parsing import PATH, Command, Integer, NumberOr, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
+from csoftmax.cli.shards import are_shards, open_shards
+from csoftmax.cli.train_shards import ShardsTraining, refuse_for_shards
 from csoftmax.core.names import listed
 from csoftmax.data import read, read_parts, split_dataset
 from csoftmax.data.readers.front import is_table
@@ -44,9 +46,22 @@ TEST_FRACTION = 0.2
 @labels
 @of_tables
 @option(
+    "--label-files",
+    metavar="PATTERN",
+    help="For data in many files: the .npy files of labels, such as 'lab/*.npy'.",
+    show_default="none",
+)
+@option(
+    "--cache",
+    type=PATH,
+    help="For data in many files: a folder for what takes long to read, written once as maps.",
+    show_default="none",
+)
+@option(
     "--test-fraction",
     type=float,
-    help="Share of the samples to test on, if the files have no test set.",
+    help="Share of the samples to test on, if the files have no test set; of data in many files, "
+    "share of the files.",
     show_default=str(TEST_FRACTION),
 )
 @option(
@@ -82,9 +97,11 @@ TEST_FRACTION = 0.2
 )
 @option(
     "--tol",
-    type=float,
+    type=NumberOr("sampling"),
     default=1e-4,
-    help="For lbfgs: stop at this estimated relative distance to the optimum.",
+    help="For lbfgs: stop at this estimated relative distance to the optimum, or (sampling) at a "
+    "tenth of the distance that the chance in the samples makes: half of the passes, for many "
+    "samples.",
 )
 @option("--max-iter", type=Integer(min=1), default=1000, help="For lbfgs: at most so many steps.")
 @option("--epochs", type=Integer(min=1), default=10, help="How often to go through the data.")
@@ -122,11 +139,13 @@ def train(
     /,
     data: Path | None,
     test_fraction: float | None,
+    label_files: str | None,
+    cache: Path | None,
     solver: str | None,
     C: float,
     l1_ratio: float,
     sweep: int | None,
-    tol: float,
+    tol: float | str,
     max_iter: int,
     epochs: int,
     batch_size: int,
@@ -152,6 +171,13 @@ def train(
     with users_mistakes():
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
+        shards = _shards_to_train(context, data, given, full_passes, say)
+    if shards is not None:
+        training, how = shards
+        accuracy = training.finish(TEST_FRACTION if test_fraction is None else test_fraction, how)
+        print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
+        return
+    with users_mistakes():
         model = None if resume is None else load_model(resume)
         table = options_for(model, given, dtype or stored_dtype(model), data, to_train=True)
         if data is None:
@@ -182,6 +208,28 @@ def train(
             False if quiet else None, say,
         ).finish(train_set, test_set, not no_plots)  # fmt: skip
     print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
+
+
+def _shards_to_train(
+    context: click.Context, data: Path | None, given: dict[str, Any], full_passes: bool,
+    say: Callable[[str], None],
+) -> tuple[ShardsTraining, dict[str, Any]] | None:  # fmt: skip
+    """Return the training on data in many files, and how they are opened; None for other data."""
+    options = context.params
+    if data is None or not are_shards(data):
+        for name in ("label_files", "cache"):
+            if options[name] is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is for data in many files: give a "
+                                 "pattern of them with --data")  # fmt: skip
+        return None
+    refuse_for_shards(context)
+    found, how = open_shards(
+        data, given, None, options["dtype"], options["label_files"], options["cache"]
+    )
+    if not found.has_labels:
+        raise ValueError(f"{data} has no labels: name their column by --label-column, or their "
+                         "files by --label-files")  # fmt: skip
+    return ShardsTraining(found, options["out"], full_passes, dict(options), say), how
 
 
 def read_to_train(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import gzip
@@ -59,3 +62,34 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_npy(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write an array as a .npy file, all of it or nothing."""
+    write_npy_blocks(path, array.shape, array.dtype, [array])
+
+
+def write_npy_blocks(
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    blocks: Iterable[NDArray[Any]],
+) -> None:
+    """Write a .npy file of this shape whose rows come block after block, all of it or nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "X.npy"
+    >>> write_npy_blocks(path, (3,), np.dtype(np.uint8), [np.zeros(2), np.ones(1)])
+    >>> np.load(path)
+    array([0, 0, 1], dtype=uint8)
+    """
+
+    def write(file: IO[bytes]) -> None:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).reshape(-1).view(np.uint8).data)
+
+    write_atomically(path, write)

@@ -25,6 +25,7 @@ __all__ = [
     "DatasetLocation",
     "PictureRecipe",
     "PreparedPicture",
+    "Shards",
     "dataset_locations",
     "fashion_mnist",
     "fashion_mnist_sample",
@@ -62,6 +63,7 @@ _LAZY = {
         "fashion_mnist_sample",
         "sample_folder",
     ),
+    "shards": ("Shards",),
 }
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
         fashion_mnist_sample,
         sample_folder,
     )
+    from csoftmax.data.shards import Shards
 else:
 
     def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from csoftmax import _kernels
 from csoftmax._kernels import Parameters, Sink, SparseColumns, StoredRows, Targets
 from csoftmax.core.checks import Stored
 from csoftmax.core.sparse import CSR
+from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 
 __all__ = [
     "LogitTargets",
@@ -42,6 +43,7 @@ __all__ = [
     "shuffle",
     "softmax",
     "sparse_gradient",
+    "sum_chunks",
     "weights_for",
 ]
 
@@ -139,6 +141,29 @@ def evaluate_heads(
         sample_weight=targets.weight, weight_of_head=targets.weight_of_head,
         heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor, n_threads=n_threads,
     )  # fmt: skip
+
+
+def sum_chunks(
+    rows: StoredRows,
+    parameters: Parameters,
+    targets: Targets,
+    sink: Sink,
+    tree: SumTree,
+    n_threads: int,
+) -> list[int]:
+    """Add the gradients and losses of the rows' chunks to a tree; return how many rows are right.
+
+    The sums of a chunk are those of W, of b, and the losses, all of them for each head. The rows
+    are an array; `sink.gradient` is only worked in.
+    """
+    _, n_correct = _kernels.row_pass(
+        rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        sample_weight=targets.weight, weight_of_head=targets.weight_of_head,
+        heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor,
+        tree=tree.nodes, leaf_rows=CHUNK_ROWS, first_leaf=tree.n, n_threads=n_threads,
+    )  # fmt: skip
+    tree.n += n_chunks(len(rows.X))
+    return n_correct
 
 
 def _sparse_evaluate(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from csoftmax import _kernels
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.engine.passes import ABSENT_BIAS, SUM_ROWS, mass_of_classes
+from csoftmax.engine.chunks import SUM_ROWS
+from csoftmax.engine.passes import ABSENT_BIAS, mass_of_classes
 from csoftmax.rows.base import Stored, blocks
 
 Array = NDArray[Any]

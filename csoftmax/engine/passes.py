@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,15 +17,21 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.rows.base import as_stored, blocks, take
+from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.targets import (
+    Moments,
+    digest_targets,
+    drawn,
+    moments_of_targets,
+)
+from csoftmax.engine.targets import mass_of_classes as mass_of_classes
+from csoftmax.engine.units import SumTree, n_chunks
+from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.memory import MemoryRows
 
 Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22  # of rows in float64 at a time
-# So many rows are summed in float32 before their sum joins a total in float64. With 1,024 the means
-# of 60,000 rows of pixels were right to 7e-8, with 4,096 to 8e-8, and no faster.
-SUM_ROWS = 1024
 # Below so many bytes of X the caller alone is as fast as threads, which take 0.3 ms to start.
 ALONE_BYTES = 1 << 24
 # What each thread of a pass takes for the parts of X and W that it multiplies.
@@ -41,6 +46,9 @@ def bytes_needed(
 ) -> int:
     """Return what a pass over rows takes, at most; `parameter_bytes` are those of all heads."""
     partial_gradients = 8 * parameter_bytes if parameter_bytes <= n_heads << 19 else 0
+    levels = n_chunks(n_rows).bit_length()
+    if levels > 1:  # the tree, its sum, and more partial gradients at a time
+        partial_gradients += 2 * (levels + 2) * parameter_bytes + (2 << 20)
     logits = 16 * min(n_rows, 512) * n_heads * n_classes
     return (4 << 20) + logits + (n_threads - 1) * PANEL_BYTES + partial_gradients
 
@@ -64,13 +72,14 @@ class Sums(NamedTuple):
     n_correct: list[int]  # rows predicted right, whatever they weigh
 
 
-class Moments(NamedTuple):
-    """Sums over the rows that do not depend on the parameters; row r is of row r of weights."""
+class NullSums(NamedTuple):
+    """Sums over the rows at W = 0, a head for each row of weights."""
 
-    totals: NDArray[np.float64]  # (n_weights,) sums of the weights
-    n_counting: NDArray[np.int64]  # (n_weights,) how many rows have a weight > 0
-    mass: NDArray[np.float64]  # (n_weights, n_classes) `mass_of_classes`
-    feature_sums: NDArray[np.float64]  # (n_weights, n_features) of the weighted rows ``scale * x``
+    feature_sums: NDArray[np.float64]  # (n_weights, n_features), 0 if not asked for
+    losses: list[float]
+    dW: Array  # as `LocalPasses.evaluate` gives it
+    db: Array
+    n_passes: int  # over the rows, for all that
 
 
 class LocalPasses:
@@ -141,6 +150,32 @@ class LocalPasses:
         head h. For sparse rows W and dW have (n_features, n_classes) of each head, or the same
         flat, and may be lists. Each head has the bits that it would have alone.
         """
+        if self.is_sparse or n_chunks(self.n_rows) < 2:
+            sums = self._evaluate_at_once(W, b, weight_of_head, dW, db)
+        else:
+            arrays: Any = W, dW
+            here = Evaluation(arrays[0], b, weight_of_head, self.scale, self.n_threads)
+            tree = here.tree(n_chunks(self.n_rows))
+            n_correct = here.add(tree, self.rows.X, self.y, self.weights, (arrays[1], db))
+            sums = Sums(here.finish(tree, arrays[1], db), n_correct.tolist())
+        if self.target.ndim == 2:
+            split = self.n_classes * self.n_features
+            for h, excess in enumerate(self._soft_excess[weight_of_head]):
+                sums.losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
+                of_W = dW[h]
+                of_W += excess[:split].reshape(of_W.shape)
+                db[h] += excess[split:]
+        return sums
+
+    def _evaluate_at_once(
+        self,
+        W: Array | Sequence[Array],
+        b: Array,
+        weight_of_head: NDArray[np.int64],
+        dW: Array | Sequence[Array],
+        db: Array,
+    ) -> Sums:
+        """Do the same for rows that are one chunk, and for sparse ones; targets are labels."""
         of_head = None if self.weights is None else weight_of_head
         read: Any = W
         written: Any = dW
@@ -157,13 +192,6 @@ class LocalPasses:
             by_head = written.reshape(self.n_features, len(b), self.n_classes)
             for h, of_head_h in enumerate(dW):
                 of_head_h.reshape(self.n_features, self.n_classes)[:] = by_head[:, h]
-        if self.target.ndim == 2:
-            split = self.n_classes * self.n_features
-            for h, excess in enumerate(self._soft_excess[weight_of_head]):
-                losses[h] += float(np.dot(excess, np.append(W[h], b[h])))
-                of_W = dW[h]
-                of_W += excess[:split].reshape(of_W.shape)
-                db[h] += excess[split:]
         return Sums(losses, n_correct)
 
     def _side_by_side(self, W: Array | Sequence[Array], is_read: bool = True) -> Array:
@@ -217,53 +245,37 @@ class LocalPasses:
 
         The sums of the features take a pass over the rows; without `of_features` they are 0.
         """
-        n = self.n_weights
-        totals, n_counting = np.full(n, float(self.n_rows)), np.full(n, self.n_rows)
-        if self.weights is not None:
-            totals, n_counting = self.weights.sum(axis=1), np.count_nonzero(self.weights, axis=1)
-        mass = [mass_of_classes(self.target, self.weight(r), self.n_classes) for r in range(n)]
-        sums = self._feature_sums() if of_features else np.zeros((n, self.n_features))
+        moments = moments_of_targets(self.target, self.weights, self.n_classes)
+        sums = self._feature_sums() if of_features else np.zeros((self.n_weights, self.n_features))
         if not np.isfinite(sums).all():
             self.raise_bad_value()
-        return Moments(totals, n_counting, np.array(mass), sums)
+        return moments._replace(feature_sums=sums)
+
+    def null_sums(self, b: Array, of_features: bool) -> NullSums:
+        """Return the sums at W = 0, a head for each row of weights, and those of the features.
+
+        ValueError with the value of X that makes one of them not finite.
+        """
+        n = self.n_weights
+        features = self.moments(of_features).feature_sums
+        W = np.zeros((n, self.n_classes * self.n_features), self.dtype)
+        dW, db = np.empty_like(W), np.empty_like(b)
+        losses = self.evaluate(W, b, np.arange(n), dW, db).losses
+        if not all(np.isfinite(array).all() for array in (losses, dW)):
+            self.raise_bad_value()
+        return NullSums(features, losses, dW, db, 1 + of_features)
 
     def _feature_sums(self) -> NDArray[np.float64]:
-        """Sum the weighted rows: gradients whose dlogits are the weights, block by block.
-
-        Each row of weights has a gradient of its own, so that its bits do not depend on the others.
-        """
+        """Sum the weighted rows."""
         if isinstance(self.rows.X, CSR):
             of_rows = np.ones((self.n_rows, 1)) if self.weights is None else self.weights.T
             wide: NDArray[np.float64] = self.column_sums(of_rows).T.astype(np.float64)
             return wide
-        sums = np.zeros((self.n_weights, self.n_features))
-
-        def sum_of(some: slice) -> Array:
-            block = self.rows.take(some)
-            dW, db = np.empty_like(sums, self.dtype), np.empty(1, self.dtype)
-            for r, total in enumerate(dW):
-                weight = self.weight(r)
-                weight = np.ones(len(block)) if weight is None else weight[some]
-                dlogits = weight[None].astype(self.dtype)
-                calls.linear_gradient(calls.StoredRows(block, self.scale), dlogits, total[None], db)
-                counting = weight > 0
-                if not (counting.all() or np.isfinite(total).all()):
-                    # a row that does not count may hold anything, and 0 times NaN is NaN
-                    finite = np.where(counting[:, None], block, 0).astype(block.dtype)
-                    calls.linear_gradient(
-                        calls.StoredRows(finite, self.scale), dlogits, total[None], db
-                    )
-            return dW
-
-        parts = blocks(self.n_rows, SUM_ROWS)
-        if self.n_threads == 1 or self.rows.X.nbytes < ALONE_BYTES:
-            for part in map(sum_of, parts):
-                sums += part
-            return sums
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            for part in pool.map(sum_of, parts):
-                sums += part
-        return sums
+        tree = SumTree(n_chunks(self.n_rows), self.n_weights * self.n_features)
+        alone = self.rows.X.nbytes < ALONE_BYTES
+        with mapping_of(1 if alone else self.n_threads) as mapping:
+            add_feature_sums(tree, self.rows.X, self.weights, self.scale, self.dtype, mapping)
+        return tree.total().reshape(self.n_weights, self.n_features)
 
     def column_sums(self, factors: Array, squares: bool = False) -> Array:
         """Return ``scale X^T factors`` of sparse rows; with `squares`, of the squares of scale X.
@@ -294,8 +306,7 @@ class LocalPasses:
                 i, j = (int(index) for index in np.argwhere(bad)[0])
                 raise ValueError(f"X[{numbers[i]}, {j}] is {block[i, j]}, expected finite numbers")
             np.maximum(largest, np.abs(block).max(axis=0, initial=0), out=largest)
-        j = int(largest.argmax())
-        raise ValueError(_overflow(self.dtype, j, float(largest[j])))
+        raise_overflow(self.dtype, largest)
 
     def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:
         """Return at most n of the rows that a row of weights counts, drawn at random, in order.
@@ -303,32 +314,33 @@ class LocalPasses:
         They keep that row of weights only. X is not copied where all rows are taken.
         """
         weight = self.weight(weight_row)
-        rows = np.arange(self.n_rows) if weight is None else np.flatnonzero(weight)
-        if len(rows) > n:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
-        X = self.rows.X if len(rows) == self.n_rows else self.rows.take(rows)
+        rows = drawn(self.n_rows, weight, n, seed)
+        X = self.rows.X if isinstance(rows, slice) else self.rows.take(rows)
         return LocalPasses(
             X, self.target[rows], self.n_classes,
             weights=None if weight is None else weight[None, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
 
+    def take(self, rows: NDArray[np.int64]) -> LocalPasses:
+        """Return a copy of some rows, by number, with all their weights."""
+        weights = None if self.weights is None else np.ascontiguousarray(self.weights[:, rows])
+        return LocalPasses(
+            self.rows.take(rows), self.target[rows], self.n_classes, weights=weights,
+            scale=self.scale, n_threads=self.n_threads,
+        )  # fmt: skip
+
     def fingerprint(self) -> bytes:
         """Return a digest of the rows, the targets, the weights and the scale."""
         digest = hashlib.blake2b(self.rows.fingerprint(), digest_size=16)
-        digest.update(f"{self.n_classes} {self.scale!r} {self.target.shape}".encode())
-        for array in (self.target, self.weights):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).reshape(-1).data)
+        digest_targets(digest, self.target, self.weights, self.n_classes, self.scale)
         return digest.digest()
 
 
-def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
-    """Return how much weight each class has, by labels or by rows of probabilities."""
-    if target.ndim == 1:
-        return np.bincount(target, weight, n_classes).astype(np.float64)
-    mass: NDArray[np.float64] = target.sum(axis=0) if weight is None else weight @ target
-    return mass
+def raise_overflow(dtype: np.dtype[Any], largest: Array) -> None:
+    """Raise ValueError for the column of which sums are too large, by the columns' values."""
+    j = int(largest.argmax())
+    raise ValueError(_overflow(dtype, j, float(largest[j])))
 
 
 def _overflow(dtype: np.dtype[Any], column: int, largest: float) -> str:

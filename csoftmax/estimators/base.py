@@ -12,13 +12,16 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax import functional
 from csoftmax.core.checks import FLOAT64, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.core.version import __version__
+from csoftmax.data.shards import Shards
 from csoftmax.engine import calls
+from csoftmax.estimators.by_blocks import by_blocks, comes_in_blocks, labels_in
 from csoftmax.estimators.inputs import checked_probabilities, features, probabilities_in, threads
 from csoftmax.rows.base import Stored, as_stored, blocks, take
 from csoftmax.solver.two_classes import estimator_form, softmax_form
@@ -35,12 +38,15 @@ class Gap(NamedTuple):
     ``bound`` at most: a point of the dual problem proves it, up to rounding. (Without a penalty
     there is no such point, and the bound only says that no loss is below 0.) It is above the
     optimum by about ``estimate``, which comes from the last steps and an approximate Hessian, or
-    the exact one of a small problem. After minibatches the estimate is NaN.
+    the exact one of a small problem. After minibatches the estimate is NaN. With
+    ``tol="sampling"``, ``noise`` is by how much chance has moved the optimum: in the mean, those of
+    other samples of the same size are so far above that of all there might be. Otherwise it is 0.
     """
 
     objective: float
     bound: float
     estimate: float
+    noise: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -96,6 +102,12 @@ def dense_coef(estimator: Any) -> Array:
 
 class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Predicting with ``coef_`` and ``intercept_``: one row per class, or one for two classes."""
+
+    # where the predictions go is no metadata of the samples
+    __metadata_request__predict = {"out": UNUSED}  # noqa: RUF012 - as scikit-learn reads it
+    __metadata_request__predict_proba = {"out": UNUSED}  # noqa: RUF012
+    __metadata_request__predict_log_proba = {"out": UNUSED}  # noqa: RUF012
+    __metadata_request__decision_function = {"out": UNUSED}  # noqa: RUF012
 
     fit_intercept: bool
     n_threads: int | None
@@ -168,29 +180,40 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_ = dense_coef(self)
         return self
 
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, X: Any, *, out: Any = None) -> Any:
         """Return the logits ``X @ coef_.T + intercept_``.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+        out : path, optional
+            A .npy or .parquet file to write, block by block. The result is then a map of it, or
+            its path.
 
         Returns
         -------
         array (n_samples, n_classes), or (n_samples,) for two classes: that of ``classes_[1]``
             float32 for uint8, float16 and float32 data and parameters, else float64.
         """
+        if comes_in_blocks(X, out):
+            return by_blocks(self.decision_function, X, out, self._columns(two_columns=False))
         logits = self._of_logits(X, lambda logits: logits, two_columns=False)
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, *, out: Any = None) -> Any:
         """Return the most probable class of each sample, (n_samples,), of the dtype of `classes_`.
+
+        No array of n_samples x n_classes is made.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
-            No array of n_samples x n_classes is made.
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+        out : path, optional
+            A .npy or .parquet file to write, block by block. The result is then a map of it, or
+            its path.
         """
+        if comes_in_blocks(X, out):
+            return by_blocks(self.predict, X, out, ("label",))
         X, coef, intercept, _ = self._ready(X)
         if len(intercept) == 1:
             coef, intercept = softmax_form(coef, intercept)
@@ -198,47 +221,68 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._forward(X, _parameters(X, coef, intercept), calls.Sink(predictions=labels))
         return self.classes_[labels]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy of `predict`, weighted by the samples' weights.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
-            Of probabilities, in the order of `classes_`, the most probable class is right.
+            Of probabilities, in the order of `classes_`, the most probable class is right. Shards
+            have their labels, and weights where they have any.
         sample_weight : array_like (n_samples,), optional
         """
+        if isinstance(X, Shards):
+            y, sample_weight = labels_in(X, y, sample_weight, self.classes_)
         target = probabilities_in(y)
         if target is not None:
             check_is_fitted(self, "coef_")
             y = self.classes_[checked_probabilities(target, X, self.classes_, "y").argmax(axis=1)]
         return float(super().score(X, y, sample_weight))
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, *, out: Any = None) -> Any:
         """Return the probabilities of the classes, (n_samples, n_classes), in their order.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+        out : path, optional
+            A .npy or .parquet file to write, block by block. The result is then a map of it, or
+            its path.
         """
+
+        if comes_in_blocks(X, out):
+            return by_blocks(self.predict_proba, X, out, self._columns())
 
         def softmax(logits: Array) -> Array:
             return functional.softmax(logits, out=logits, n_threads=self._threads)
 
         return self._of_logits(X, softmax)
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, *, out: Any = None) -> Any:
         """Return the logarithms of `predict_proba`, exact where the probability rounds to 0.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+        out : path, optional
+            A .npy or .parquet file to write, block by block. The result is then a map of it, or
+            its path.
         """
+
+        if comes_in_blocks(X, out):
+            return by_blocks(self.predict_log_proba, X, out, self._columns())
 
         def log_softmax(logits: Array) -> Array:
             return functional.log_softmax(logits, out=logits, n_threads=self._threads)
 
         return self._of_logits(X, log_softmax)
+
+    def _columns(self, two_columns: bool = True) -> tuple[str, ...]:
+        """Return the names of the columns of predictions."""
+        check_is_fitted(self, "coef_")
+        is_one = len(self.classes_) == 2 and not two_columns
+        return tuple(map(str, self.classes_.tolist()))[int(is_one) :]
 
     @property
     def _threads(self) -> int:

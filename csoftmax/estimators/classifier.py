@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
+from csoftmax.data.shards import Shards
 from csoftmax.engine.passes import BLOCK_BYTES, mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
@@ -24,6 +25,7 @@ from csoftmax.estimators.fit import (
     fit_full,
     plan_memory,
 )
+from csoftmax.estimators.full_shards import fit_shards_by_passes
 from csoftmax.estimators.inference import StandardErrors, standard_errors
 from csoftmax.estimators.inputs import (
     MemoryBudgetError,
@@ -37,6 +39,7 @@ from csoftmax.estimators.inputs import (
     conversion_bytes,
     in_rows,
     in_units,
+    number_of,
     training_set,
 )
 from csoftmax.estimators.minibatches import MinibatchClassifier
@@ -78,13 +81,18 @@ class SoftmaxClassifier(MinibatchClassifier):
     l1_ratio : float
         The share of L1 in the penalty, from 0 to 1: 0 is L2, 1 is L1, the rest the elastic net.
         L1 leaves few features with a weight: `selected_`.
-    tol : float
+    tol : float or "sampling"
         "lbfgs" stops when the estimated distance to the optimum is at most `tol` times the
         objective. The gradient's largest entry must be at most `tol` too, as scikit-learn asks,
         where a few more iterations achieve that. An objective near 0, of labels that are all but
         explained, counts as 5,000 nats over all samples, or as the null model's loss if that is
         less: at the default the distance is then half a nat in all. "sgd" stops when the loss has
         not fallen by such a share for `n_iter_no_change` epochs.
+        With "sampling" (not with L1 or "sgd"), "lbfgs" stops where the distance is a tenth of what
+        chance makes of it: the optimum of other samples of the same size would be as far off as
+        ``gap_.noise``. That takes half of the passes, and costs in test loss about a tenth of that
+        noise. It is the wrong tool for few samples (less than some ten for each parameter), where a
+        tenth of the noise shows, and where `coef_` is to be read, compared or tested.
     fit_intercept : bool
         Whether there is an intercept.
     class_weight : dict {label: weight}, "balanced" or None
@@ -145,7 +153,8 @@ class SoftmaxClassifier(MinibatchClassifier):
         validation data also "validation_loss" and "validation_accuracy", weighted means.
     gap_ : Gap
         ``objective``, and how far above the optimum it is: ``bound`` at most, about ``estimate``
-        (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective.
+        (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective, and
+        ``gap_.noise`` what chance has done (0 unless `tol` is "sampling").
 
     Notes
     -----
@@ -180,7 +189,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
-        tol: float = 1e-4,
+        tol: float | str = 1e-4,
         fit_intercept: bool = True,
         class_weight: Any = None,
         random_state: Any = None,
@@ -217,13 +226,14 @@ class SoftmaxClassifier(MinibatchClassifier):
         self.verbose = verbose
 
     def fit(
-        self: Self, X: Any, y: Any, sample_weight: Any = None, *, validation: Any = None
+        self: Self, X: Any, y: Any = None, sample_weight: Any = None, *, validation: Any = None
     ) -> Self:
         """Fit to samples X and labels y.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+            Shards have their labels, and weights where they have any.
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
             Labels of any kind: strings, integers, bools. Of probabilities the classes are 0, 1,
             ...; rows must sum to 1 (within a thousandth, and are divided by the sum), a row of
@@ -252,6 +262,11 @@ class SoftmaxClassifier(MinibatchClassifier):
         """
         with unchanged_by_failure(self):
             self._check_parameters()
+            if isinstance(X, Shards) and self.solver == "sgd":
+                return self._fit_shards_by_minibatches(X, y, sample_weight, validation)
+            if isinstance(X, Shards):
+                fit_shards_by_passes(self, X, y, sample_weight, validation)
+                return self
             return self._fit(X, y, sample_weight, validation)
 
     def standard_errors(
@@ -314,6 +329,9 @@ class SoftmaxClassifier(MinibatchClassifier):
         check_C(self.C)
         check_l1_ratio(self.l1_ratio, "l1_ratio")
         check_solver(self.solver, self._l1_ratio)
+        if isinstance(self.tol, str) and (self._l1_ratio or self.solver == "sgd"):
+            by = "with L1" if self._l1_ratio else 'for solver "sgd"'
+            raise ValueError(f"tol is {self.tol!r}, expected a number {by}")
         check_flag(self.warm_start, "warm_start")
         check_flag(self.early_stopping, "early_stopping")
         check_positive(self.batch_size, "batch_size")
@@ -329,7 +347,8 @@ class SoftmaxClassifier(MinibatchClassifier):
 
     def _fit(self: Self, X: Any, y: Any, sample_weight: Any, validation: Any) -> Self:
         converted, names = conversion_bytes(X), getattr(self, "feature_names_in_", None)
-        data = training_set(self, X, y, soft=True)
+        by_passes = self.solver != "sgd" and not self._l1_ratio
+        data = training_set(self, X, y, soft=True, finite_later=by_passes)
         given = checked_weight(sample_weight, len(data.X))
         by_class = weights_of_classes(self.class_weight, data.classes, data.y, given)
         target, weight = with_class_weights(data.y, given, by_class)
@@ -418,4 +437,4 @@ class SoftmaxClassifier(MinibatchClassifier):
 
     def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
         patience = self.n_iter_no_change if self.early_stopping else None
-        return Monitor(X, y, weight, patience, float(self.tol), self._threads)
+        return Monitor(X, y, weight, patience, number_of(self.tol), self._threads)

@@ -21,7 +21,9 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.sparse import as_others_know
+from csoftmax.data.shards import Shards
 from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_failure
+from csoftmax.estimators.by_blocks import labels_in
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.fit import FitTask, fit_full, plan_groups, solve_heads
 from csoftmax.estimators.folds import (
@@ -82,9 +84,9 @@ class SoftmaxClassifierCV(LinearSoftmax):
     scoring : str, callable or None
         What the folds are scored by, as in scikit-learn; None is the accuracy. NaN ranks last; a
         fold with nothing but NaN has no say.
-    tol : float
-        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol,
-        or after 100 iterations for each C.
+    tol : float or "sampling"
+        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol
+        (with "sampling", as the final fit does), or after 100 iterations for each C.
     max_iter, class_weight, n_threads, max_memory
         As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
         fits do not go into `max_memory` at once (a quarter of the machine's memory, if it is None),
@@ -138,7 +140,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         fit_intercept: bool = True,
         cv: Any = 5,
         scoring: Any = None,
-        tol: float = 1e-4,
+        tol: float | str = 1e-4,
         max_iter: int = 1000,
         class_weight: Any = None,
         refit: bool = True,
@@ -192,13 +194,14 @@ class SoftmaxClassifierCV(LinearSoftmax):
         with unchanged_by_failure(self):
             return self._fit(X, y, sample_weight, params)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, **score_params: Any) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **score_params: Any) -> float:
         """Return what `scoring` says of the predictions for X: the accuracy if it is None.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
         y : array_like (n_samples,)
+            Shards have their labels, and weights where they have any.
         sample_weight : array_like (n_samples,), optional
         **score_params
             For the scorer, where metadata routing is enabled.
@@ -207,6 +210,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         routing = get_config()["enable_metadata_routing"]
         if score_params and not routing:
             raise ValueError(_not_routed("score", score_params, "the scorer"))
+        if isinstance(X, Shards):
+            y, sample_weight = labels_in(X, y, sample_weight, self.classes_)
         if sample_weight is not None:
             score_params["sample_weight"] = sample_weight
         if routing:
@@ -267,6 +272,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         check_flag(self.refit, "refit")
         scorer_of(self.scoring)  # unknown names are refused before the work
         Cs, ratios = grid_of(self.Cs, self.l1_ratios)
+        if isinstance(self.tol, str) and ratios.any():
+            raise ValueError(f"tol is {self.tol!r}, expected a number with L1")
         for_splitter, for_scorer = self._routed(sample_weight, params)
         budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
@@ -296,10 +303,11 @@ class SoftmaxClassifierCV(LinearSoftmax):
                 file=sys.stderr,
             )
         options = {
-            "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
+            "fit_intercept": self.fit_intercept, "tol": self.tol, "verbose": self.verbose,
             "max_iter": self.max_iter, "n_threads": self._threads,
         }  # fmt: skip
-        of_folds = {"tol": FOLD_TOL * float(self.tol),
+        tol = self.tol if isinstance(self.tol, str) else FOLD_TOL * float(self.tol)
+        of_folds = {"tol": tol,
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         solved = [
             solve_heads(

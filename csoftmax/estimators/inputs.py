@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_y,
@@ -28,11 +29,15 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.cpus import MAX_THREADS
 from csoftmax.core.sparse import CSR, as_csr, is_sparse
+from csoftmax.rows.base import blocks
+from csoftmax.rows.memory import mapped
+from csoftmax.solver.stopping import check_tol
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
 # The kernels read these as they are; anything else numeric becomes the first of them.
 FEATURE_DTYPES = [np.float64, np.float32, np.float16, np.uint8]
+FINITE_BYTES = 1 << 22  # of X that are looked through at a time
 SOLVERS = ("auto", "lbfgs", "newton-cd", "sgd")
 _BYTES = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
           "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}  # fmt: skip
@@ -68,9 +73,18 @@ def features(estimator: Any, X: Any, *, reset: bool = False) -> Stored:
     if is_sparse(X):
         return _sparse_features(estimator, X, reset)
     checked: Array = validate_data(
-        estimator, _table(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
-    )
+        estimator, _table(X), reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False,
+        ensure_all_finite=False,
+    )  # fmt: skip
+    _check_finite(checked)
     return checked
+
+
+def _check_finite(X: Array) -> None:
+    """Refuse what is not finite, block by block: scikit-learn would make an array of X's size."""
+    if X.dtype.kind == "f":
+        for some in blocks(len(X), FINITE_BYTES // max(1, X[:1].nbytes)):
+            assert_all_finite(X[some], input_name="X")
 
 
 def _sparse_features(estimator: Any, X: Any, reset: bool) -> CSR:
@@ -87,12 +101,17 @@ def _sparse_features(estimator: Any, X: Any, reset: bool) -> CSR:
     return rows
 
 
-def _samples(estimator: Any, X: Any, y: Any, reset: bool = True) -> tuple[Stored, Array]:
+def _samples(
+    estimator: Any, X: Any, y: Any, reset: bool = True, finite_later: bool = False
+) -> tuple[Stored, Array]:
     """Return checked X and y, as many of one as of the other."""
     if not is_sparse(X):
         X, y = validate_data(
-            estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False
-        )
+            estimator, _table(X), y, reset=reset, dtype=FEATURE_DTYPES, accept_sparse=False,
+            ensure_all_finite=False,
+        )  # fmt: skip
+        if not (finite_later and mapped(X) is not None):
+            _check_finite(X)
         return X, y
     if y is None:
         validate_data(estimator, X, None, skip_check_array=True)  # says that it is required
@@ -101,17 +120,20 @@ def _samples(estimator: Any, X: Any, y: Any, reset: bool = True) -> tuple[Stored
     return rows, y
 
 
-def training_set(estimator: Any, X: Any, y: Any, *, soft: bool = False) -> TrainingSet:
+def training_set(
+    estimator: Any, X: Any, y: Any, *, soft: bool = False, finite_later: bool = False
+) -> TrainingSet:
     """Return checked samples; the estimator learns the number and the names of the features.
 
-    With `soft`, y may be probabilities; the classes are then 0, 1, ...
+    With `soft`, y may be probabilities; the classes are then 0, 1, ... With `finite_later`, a
+    mapped file is not read here to see whether it is finite: the solver's first pass tells.
     """
     target = probabilities_in(y) if soft else None
     if target is not None:
         classes = np.arange(target.shape[1])
         X = features(estimator, X, reset=True)
         return TrainingSet(X, classes, checked_probabilities(target, X, classes, "y"))
-    X, y = _samples(estimator, X, y)
+    X, y = _samples(estimator, X, y, finite_later=finite_later)
     check_classification_targets(y)
     classes = np.unique(y)
     if len(classes) < 2:
@@ -223,6 +245,11 @@ def check_solver(solver: Any, l1_ratio: float) -> None:
         raise ValueError(f"solver is {solver!r}, expected {suits} {penalty}")
 
 
+def number_of(tol: float | str) -> float:
+    """Return tol as a number, for what knows nothing of "sampling": the default then."""
+    return 1e-4 if isinstance(tol, str) else float(tol)
+
+
 def check_flag(value: Any, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected True or False")
@@ -238,8 +265,7 @@ def threads(n_threads: int | None) -> int:
 
 def check_common_parameters(estimator: Any) -> None:
     """Check the settings that both estimators have."""
-    if check_number(estimator.tol, "tol") < 0:
-        raise ValueError(f"tol is {estimator.tol}, expected at least 0")
+    check_tol(estimator.tol)
     check_flag(estimator.fit_intercept, "fit_intercept")
     if not isinstance(estimator.max_iter, numbers.Integral) or isinstance(estimator.max_iter, bool):
         check_positive(estimator.max_iter, "max_iter")
@@ -308,15 +334,9 @@ def in_rows(X: Stored, budget: float) -> Stored:
     """
     if isinstance(X, CSR):
         return X
-    if X.strides[1] == X.itemsize or X.shape[1] == 1 or X.nbytes > budget or _is_mapped(X):
+    if X.strides[1] == X.itemsize or X.shape[1] == 1 or X.nbytes > budget or mapped(X) is not None:
         return X
     return np.ascontiguousarray(X)
-
-
-def _is_mapped(X: Any) -> bool:
-    while X is not None and not isinstance(X, np.memmap):
-        X = getattr(X, "base", None)
-    return X is not None
 
 
 def in_units(n_bytes: float) -> str:

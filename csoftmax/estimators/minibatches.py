@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from csoftmax.core.checks import compute_dtype
+from csoftmax.data.shards import Shards
 from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure, warn_caller
+from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.convert import Convertible
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask, Fitted, measure_gap
 from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
     more_samples,
+    number_of,
     probabilities_in,
 )
-from csoftmax.estimators.monitor import Monitor
-from csoftmax.estimators.sgd import MinibatchDescent, far_from_0, fit_sgd, one_epoch
+from csoftmax.estimators.monitor import Monitor, validation_set
+from csoftmax.estimators.sgd import Loaders, MinibatchDescent, far_from_0, fit_sgd, one_epoch
+from csoftmax.estimators.sgd_shards import features_of_shards, shard_task
 from csoftmax.estimators.weights import (
     checked_weight,
     rows_that_count,
@@ -40,24 +44,28 @@ class MinibatchClassifier(Convertible):
 
     C: float
     l1_ratio: float
-    tol: float
+    tol: float | str
     max_iter: int
     learning_rate: float | str
     momentum: float
     batch_size: int
     n_iter_no_change: int
+    early_stopping: bool
     verbose: int
 
     def partial_fit(
-        self: Self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self: Self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Self:
         """Go through some samples once, in minibatches: stochastic gradient descent on the softmax.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+            Shards come in a random order, and their rows in that of windows of up to 256 MB, or a
+            quarter of `max_memory`: a window is a run of rows, which is shuffled in memory. So
+            files should not be sorted by class.
         y : array_like (n_samples,), or probabilities (n_samples, n_classes)
-            As in `fit`; labels and probabilities may take turns.
+            As in `fit`; labels and probabilities may take turns. Shards have their labels.
         classes : array_like (n_classes,)
             All classes there will ever be; needed in the first call only, and not with
             probabilities, whose columns they are in sorted order.
@@ -92,27 +100,29 @@ class MinibatchClassifier(Convertible):
                     "pass a dict"
                 )
             first = not hasattr(self, "classes_")
-            data = self._arrived(X, y, classes, first)
-            weight = checked_weight(sample_weight, len(data.X))
-            by_class = weights_of_classes(self.class_weight, data.classes, data.y, weight)
-            target, weight = with_class_weights(data.y, weight, by_class)
-            n_classes, rows = len(data.classes), rows_that_count(weight)
+            seen = getattr(self, "_seen", 0.0)
+            task: FitTask
+            loaders: Loaders | None = None
+            if isinstance(X, Shards):
+                alone(y, sample_weight)
+                features_of_shards(self, X, reset=first)
+                some = None if first and classes is None else self._checked_classes(classes, first)
+                of_shards, known = shard_task(self, X, some, seen)
+                task, loaders = of_shards, of_shards.loaders
+            else:
+                task, known = self._task_of(X, y, classes, sample_weight, first, seen)
             start = None if first else self._where_it_ended(self.coef_.dtype)
             # a failed call leaves the old one: where it was, its velocities, its random numbers
             descent: MinibatchDescent | None = copy.deepcopy(getattr(self, "_descent", None))
             if first or descent is None or descent.automatic != (self._learning_rate is None):
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-                descent = self._begin_descent(data.X, rows, n_classes, start, seed)
+                descent = self._begin_descent(task.X, task.rows, len(known), start, seed)
             elif start is not None:
                 descent.parameters = start  # a user may have set coef_
-            seen = getattr(self, "_seen", 0.0)
-            task = FitTask(
-                data.X, target, n_classes, weight, rows, float(self.C), seen, self._l1_ratio
-            )
-            history = one_epoch(task, descent, **self._descent_options())
-            self._descent, self.classes_ = descent, data.classes
+            history = one_epoch(task, descent, loaders, **self._descent_options())
+            self._descent, self.classes_ = descent, known
             self._seen, self._absent = seen + task.total, []
-            self._keep(*descent.parameters, data.X)
+            self._keep(*descent.parameters, task.X)
             # entries of full passes are no epochs, and epochs of now are not validated
             before = {} if first else self.history_
             if "loss" not in before:
@@ -125,6 +135,20 @@ class MinibatchClassifier(Convertible):
         return self
 
     # ---- steps -------------------------------------------------------------------------------
+
+    def _task_of(
+        self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool, seen: float
+    ) -> tuple[FitTask, Array]:
+        """Return what one call of `partial_fit` goes through, and the classes."""
+        data = self._arrived(X, y, classes, first)
+        weight = checked_weight(sample_weight, len(data.X))
+        by_class = weights_of_classes(self.class_weight, data.classes, data.y, weight)
+        target, weight = with_class_weights(data.y, weight, by_class)
+        task = FitTask(
+            data.X, target, len(data.classes), weight, rows_that_count(weight), float(self.C),
+            seen, self._l1_ratio,
+        )  # fmt: skip
+        return task, data.classes
 
     @property
     def _l1_ratio(self) -> float:
@@ -155,6 +179,42 @@ class MinibatchClassifier(Convertible):
         gap = measure_gap(task, W, b, plan, self.fit_intercept, self._threads)
         return Fitted(W, b, n_iter, history, gap)
 
+    def _fit_shards_by_minibatches(
+        self: Self, shards: Shards, y: Any, sample_weight: Any, validation: Any
+    ) -> Self:
+        """Fit to shards whose rows are read window by window in each epoch."""
+        alone(y, sample_weight)
+        names = getattr(self, "feature_names_in_", None)
+        features_of_shards(self, shards, reset=True)
+        task, classes = shard_task(self, shards, None)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        monitor = None
+        if validation is not None:
+            monitor = self._monitor(*validation_set(self, validation, classes, task.by_class))
+        elif self.early_stopping:
+            raise ValueError("early_stopping is True, but rows of shards are not held out: give "
+                             "fit(..., validation=(X, y))")  # fmt: skip
+        start = self._start(TrainingSet(task.X, classes, task.y), names)
+        descent = self._begin_descent(task.X, None, task.n_classes, start, seed)
+        far = far_from_0(task.X, None) if self.fit_intercept else ""
+        if far:
+            warn_caller(far, ConvergenceWarning)
+        n_iter, self.history_ = fit_sgd(
+            task, descent, monitor, max_iter=self.max_iter, loaders=task.loaders,
+            **self._descent_options(),
+        )  # fmt: skip
+        self._descent, self.classes_, self._seen, self._absent = descent, classes, task.total, []
+        self._keep(*descent.parameters, task.X)
+        self.n_iter_ = np.array([n_iter], np.int32)
+        self.gap_ = UNKNOWN_GAP
+        return self
+
+    def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
+        raise NotImplementedError
+
+    def _start(self, data: TrainingSet, names: Array | None) -> tuple[Array, Array] | None:
+        raise NotImplementedError
+
     def _arrived(self, X: Any, y: Any, classes: Any, first: bool) -> TrainingSet:
         """Return the samples of a call of partial_fit, checked against the first one's classes."""
         target = probabilities_in(y)
@@ -164,28 +224,31 @@ class MinibatchClassifier(Convertible):
                     "classes is None, expected all classes in the first call of partial_fit"
                 )
             classes = range(target.shape[1])
+        known = self._checked_classes(classes, first, is_ordered=target is not None)
+        return more_samples(self, X, y, known, "y", reset=first)
+
+    def _checked_classes(self, classes: Any, first: bool, is_ordered: bool = False) -> Array:
+        """Return the classes of a call of `partial_fit`, sorted; `is_ordered`: they must be."""
         given = np.asarray(self.classes_ if classes is None else classes)
-        known = np.unique(given)
+        known: Array = np.unique(given)
         if len(known) < 2:
             raise ValueError(f"classes has {len(known)} classes, expected at least two")
-        if target is not None and known.tolist() != given.tolist():
+        if is_ordered and known.tolist() != given.tolist():
             raise ValueError(
                 f"classes is {given.tolist()}, expected the order {known.tolist()}, in which the "
                 "columns of probabilities are read"
             )
-        if first:
-            return more_samples(self, X, y, known, "y", reset=True)
-        if known.tolist() != self.classes_.tolist():
+        if not first and known.tolist() != self.classes_.tolist():
             raise ValueError(
                 f"classes is {known.tolist()}, expected those of the first call, "
                 f"{self.classes_.tolist()}"
             )
-        return more_samples(self, X, y, self.classes_, "y")
+        return known if first else self.classes_
 
     def _descent_options(self) -> dict[str, Any]:
         return {
             "learning_rate": self._learning_rate, "momentum": float(self.momentum),
-            "batch_size": self.batch_size, "tol": float(self.tol),
+            "batch_size": self.batch_size, "tol": number_of(self.tol),
             "patience": self.n_iter_no_change, "n_threads": self._threads,
             "fit_intercept": self.fit_intercept, "verbose": self.verbose,
         }  # fmt: skip

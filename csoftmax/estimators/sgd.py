@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from csoftmax.core.sparse import CSR
 from csoftmax.data import DataLoader
 from csoftmax.engine.calls import StoredRows, shuffle
 from csoftmax.engine.linear import gradients
-from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import warn_caller
 from csoftmax.estimators.fit import ConvergenceWarning, FitTask
 from csoftmax.estimators.inputs import Labels
@@ -35,7 +34,7 @@ from csoftmax.training import SGD, train_epoch
 
 Array = NDArray[Any]
 SGD_COLUMNS = ("objective", "loss", "accuracy", "seconds")
-_SAMPLED_ROWS = 4096  # for the mean square of the features
+SAMPLED_ROWS = 4096  # for the mean square of the features
 # A column is far from 0 where its mean is so many standard deviations. The curvature along its
 # weight and the intercept together is then 400 times that across: see `far_from_0`.
 FAR = 20.0
@@ -57,6 +56,10 @@ class RowsLoader(DataLoader):
     def epoch_order(self) -> NDArray[np.int64]:
         order = np.arange(len(self.y)) if self.rows is None else self.rows.copy()
         return shuffle(order, self._random)
+
+
+# from a descent and a batch size to the parts of the rows, and the weights of their rows
+Loaders = Callable[["MinibatchDescent", int], Iterable[tuple[RowsLoader, "Array | None"]]]
 
 
 @dataclass
@@ -156,7 +159,7 @@ class MinibatchDescent:
         decay = task.penalty * self.scale**2
         if learning_rate is None:
             n_classes = self.model.n_classes
-            counts = mass_of_classes(task.y, task.row_weight, n_classes)
+            counts = task.mass
             share = counts / max(counts.sum(), 1e-300)
             spread = max(float((share * (1 - share)).max()), (n_classes - 1) / n_classes**2)
             mean_square = _mean_square(task.X, task.rows)
@@ -188,7 +191,7 @@ def mean_one(weight: Array | None, rows: Labels | None) -> Array | None:
 def _sampled(X: Stored, rows: Labels | None) -> Stored:
     """Return some of the rows in use, at equal distances."""
     n = len(X) if rows is None else len(rows)
-    every = slice(None, None, max(1, math.ceil(n / _SAMPLED_ROWS)))
+    every = slice(None, None, max(1, math.ceil(n / SAMPLED_ROWS)))
     return take(X, every if rows is None else rows[every])
 
 
@@ -196,7 +199,7 @@ def measuring_bytes(X: Stored) -> int:
     """Return what the sampled rows take, as they are stored and in float64."""
     if isinstance(X, CSR):
         return int(2 * X.nbytes + 24 * X.shape[1])
-    return int(min(len(X), _SAMPLED_ROWS) * X.shape[1] * (X.itemsize + 8))
+    return int(min(len(X), SAMPLED_ROWS) * X.shape[1] * (X.itemsize + 8))
 
 
 def _mean_square(X: Stored, rows: Labels | None) -> float:
@@ -269,9 +272,12 @@ def fit_sgd(
     n_threads: int | None,
     fit_intercept: bool,
     verbose: int,
+    loaders: Loaders | None = None,
 ) -> tuple[int, Columns]:
     """Descend until the loss stops falling; the descent holds the parameters it ends with."""
-    epoch_of = _epochs(task, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads)
+    epoch_of = _epochs(
+        task, descent, learning_rate, momentum, batch_size, fit_intercept, n_threads, loaders
+    )
     history: Columns = {name: [] for name in SGD_COLUMNS}
     best, without_progress, stopped = math.inf, 0, False
     try:
@@ -311,25 +317,31 @@ def fit_sgd(
     return len(history["loss"]), history
 
 
-def one_epoch(task: FitTask, descent: MinibatchDescent, **options: Any) -> Columns:
+def one_epoch(
+    task: FitTask, descent: MinibatchDescent, loaders: Loaders | None = None, **options: Any
+) -> Columns:
     """Go through the samples once."""
     names = ("learning_rate", "momentum", "batch_size", "fit_intercept", "n_threads")
-    epoch = _epochs(task, descent, **{name: options[name] for name in names})()
+    chosen = {name: options[name] for name in names}
+    epoch = _epochs(task, descent, loaders=loaders, **chosen)()
     return {name: [value] for name, value in epoch.items()}
 
 
 def _epochs(
     task: FitTask, descent: MinibatchDescent, learning_rate: float | None, momentum: float,
-    batch_size: int, fit_intercept: bool, n_threads: int | None,
+    batch_size: int, fit_intercept: bool, n_threads: int | None, loaders: Loaders | None,
 ) -> Callable[[], dict[str, float]]:  # fmt: skip
     """Return what goes through the samples once more at each call."""
     optimizer = descent.optimizer(learning_rate, momentum, fit_intercept, task)
-    weight = mean_one(task.weight, task.rows)
-    loader = RowsLoader(task.X, task.y, task.rows, batch_size, descent.scale, descent.random)
+    parts = loaders or _all_rows(task, descent, batch_size)
 
     def epoch() -> dict[str, float]:
-        done = descent.epoch(loader, optimizer, weight, n_threads)
+        done = _together([
+            descent.epoch(loader, optimizer, weight, n_threads)
+            for loader, weight in parts(descent, batch_size)
+        ])  # fmt: skip
         if not (math.isfinite(done.loss) and np.isfinite(descent.model.W).all()):
+            task.raise_bad_value()
             raise ValueError(
                 f"the descent diverged at learning rate {optimizer.lr:.3g}: choose a smaller "
                 'learning_rate, or "auto"'
@@ -342,6 +354,24 @@ def _epochs(
         return dict(zip(SGD_COLUMNS, values, strict=True))
 
     return epoch
+
+
+def _all_rows(task: FitTask, descent: MinibatchDescent, batch_size: int) -> Loaders:
+    weight = mean_one(task.weight, task.rows)
+    loader = RowsLoader(task.X, task.y, task.rows, batch_size, descent.scale, descent.random)
+    return lambda *_: [(loader, weight)]
+
+
+def _together(epochs: Sequence[Epoch]) -> Epoch:
+    """Return epochs of parts of the rows as one of all."""
+    if len(epochs) == 1:
+        return epochs[0]
+    n = sum(epoch.n_samples for epoch in epochs)
+    loss, accuracy = (
+        sum(getattr(epoch, name) * epoch.n_samples for epoch in epochs) / n
+        for name in ("loss", "accuracy")
+    )
+    return Epoch(loss, accuracy, sum(epoch.seconds for epoch in epochs), n)
 
 
 def _epoch_line(history: Columns, monitor: Monitor | None) -> str:

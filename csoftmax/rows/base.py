@@ -5,7 +5,7 @@ X is an array, or `CSR`: rows of which few features are not 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +54,16 @@ def take(X: Stored, rows: slice | NDArray[Any]) -> Stored:
     """Return some rows: a view for a slice, a copy for numbers or a mask."""
     taken: Stored = X[rows]
     return taken
+
+
+def stacked(parts: Sequence[Stored], n_features: int, dtype: np.dtype[Any]) -> Stored:
+    """Return rows one after the other, as one array or one `CSR`: as the parts are; a copy."""
+    if not isinstance(next(iter(parts), None), CSR):
+        return np.concatenate([np.empty((0, n_features), dtype), *parts])
+    indptr = np.zeros(sum(map(len, parts)) + 1, np.int64)
+    np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]), out=indptr[1:])
+    return CSR(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.indices for part in parts]),
+        indptr, n_features, parts[0].kind,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +22,15 @@ from csoftmax.core.checks import (
 )
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
-from csoftmax.rows.base import take
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.statistics import statistics
+from csoftmax.rows.base import stacked, take
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
+from csoftmax.solver.corrected import check_sample_rows, usual_rows
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
+from csoftmax.solver.sample import most_rows
 
 Array = NDArray[Any]
 
@@ -43,9 +48,17 @@ DENSE_BYTES, DENSE_FEATURES, DENSE_SHARE = 1 << 24, 128, 0.25
 MOST_BITS = {"f": 100, "d": 900}
 
 
+@runtime_checkable
+class HasLabels(Protocol):
+    """Shards that have their labels: see `csoftmax.data.shards.Shards`."""
+
+    def encoded(self, classes: ArrayLike | None = None) -> tuple[Array, Array]: ...
+    def weights(self) -> Array | None: ...
+
+
 def checked_problem(
     X: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None,
     n_classes: int,
     *,
     C: float | ArrayLike,
@@ -54,12 +67,21 @@ def checked_problem(
     weight_of_head: ArrayLike | None,
     fit_intercept: bool,
     n_threads: int | None,
+    sample_rows: int | None = 0,
 ) -> Problem:
     """Check the arguments of `minimize` that describe the problem."""
-    features, n_classes = as_features(X), check_positive(n_classes, "n_classes")
+    n_classes = check_positive(n_classes, "n_classes")
+    shards = shards_of(X)
+    features: Stored | ShardRows = as_features(X) if shards is None else shards
+    if y is None and isinstance(X, HasLabels):
+        y, sample_weight = X.encoded(np.arange(n_classes))[1], X.weights()
     if isinstance(features, CSR) and is_dense_enough(features, n_classes):
         features = as_dense(features)
-    target = as_labels_or_probabilities(y, len(features), n_classes)
+    target = (
+        as_labels_or_probabilities(cast(ArrayLike, y), len(features), n_classes)
+        if shards is None
+        else _small_labels(y, len(features), n_classes)
+    )
     weights = as_weight_rows(sample_weight, len(features))
     values, of_head = as_heads(C, weight_of_head, weights)
     if weights is not None:
@@ -70,13 +92,49 @@ def checked_problem(
     whole_scale = scale * unit
     if isinstance(features, CSR) and abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
         features, whole_scale = _rescaled(features, whole_scale)
-    passes = LocalPasses(
-        features, target, n_classes, weights=weights, scale=whole_scale,
-        n_threads=check_threads(n_threads),
-    )  # fmt: skip
+    passes: LocalPasses | ShardPasses
+    if isinstance(features, ShardRows):
+        n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
+        passes = ShardPasses(
+            features, target, n_classes, weights=weights, scale=whole_scale,
+            n_threads=check_threads(n_threads), n_sampled=n_sampled,
+        )  # fmt: skip
+    else:
+        passes = LocalPasses(
+            features, target, n_classes, weights=weights, scale=whole_scale,
+            n_threads=check_threads(n_threads),
+        )  # fmt: skip
+    if sample_rows is None:
+        sample_rows = usual_rows(features, n_classes)
+    elif sample_rows:
+        check_sample_rows(sample_rows, features, n_classes)
     return Problem(
-        passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit
-    )
+        passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit,
+        statistics=statistics(passes, sample_rows) if sample_rows else None,
+    )  # fmt: skip
+
+
+def shards_of(X: object) -> ShardRows | None:
+    """Return the rows of shards, or None for anything else; sparse ones are refused."""
+    rows = X if isinstance(X, ShardRows) else getattr(X, "rows", None)
+    if not isinstance(rows, ShardRows):
+        return None
+    if rows.is_sparse:
+        raise TypeError(
+            "X has sparse shards, expected dense ones: full passes need the rows of all by columns"
+        )
+    return rows
+
+
+def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
+    """Return checked labels; those of small unsigned integers are not copied."""
+    if isinstance(y, np.ndarray) and y.dtype.kind == "u" and y.dtype.itemsize <= 4:
+        is_plain = y.flags.c_contiguous and y.flags.aligned and y.dtype.isnative
+        if is_plain and y.shape == (n_rows,) and int(y.max(initial=0)) < n_classes:
+            return y
+    if np.ndim(y) == 2:
+        raise TypeError("y has probabilities, expected labels where X has shards")
+    return as_labels(y, n_rows, n_classes)
 
 
 def is_dense_enough(X: CSR, n_classes: int) -> bool:
@@ -108,7 +166,7 @@ def _of_mean_near_1(
     return weights * factors[:, None], C / factors[of_head]
 
 
-def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
+def _unit_of(X: Stored | ShardRows, scale: float, strongest: Penalty) -> float:
     """Return the power of two that features are multiplied by, so that float32 holds the squares.
 
     It is 1 unless features are very far from 1. Then it makes the largest root mean square of a
@@ -116,9 +174,9 @@ def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
     of a penalty is multiplied by the square of the unit and must not overflow, so the strongest
     penalty of the heads limits the unit.
     """
-    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not X.nbytes:
+    if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not math.prod(X.shape):
         return 1.0
-    rows = take(X, slice(None, None, -(-len(X) // UNIT_ROWS)))
+    rows = _some_rows(X)
     squares: Array
     values = (rows.data if isinstance(rows, CSR) else rows).astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -144,6 +202,16 @@ def _unit_of(X: Stored, scale: float, strongest: Penalty) -> float:
     strength = min(max(strongest.l2, 2.0**-1022), 2.0**most)
     by_penalty = 0.5 * (most - math.log2(strength))
     return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
+
+
+def _some_rows(X: Stored | ShardRows) -> Stored:
+    """Return at most UNIT_ROWS rows: of a few shards their first ones, as others cost a pass."""
+    if not isinstance(X, ShardRows):
+        return take(X, slice(None, None, -(-len(X) // UNIT_ROWS)))
+    full = [shard for shard in X.shards if shard.n_rows]
+    full = full[:: -(-len(full) // 16)]
+    n = UNIT_ROWS // len(full)
+    return stacked([s.read(0, min(n, s.n_rows)) for s in full], X.n_features, X.dtype)
 
 
 def _rescaled(X: CSR, scale: float) -> tuple[CSR, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.engine.passes import LocalPasses
 from csoftmax.functional import linear, softmax
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
@@ -52,6 +53,7 @@ class Diagonal:
         self.problem, self.r = problem, r
         self.present = problem.shares[r] > 0
         passes, dtype = problem.passes, problem.dtype
+        assert isinstance(passes, LocalPasses)
         weight = passes.weight(r)
         share = np.ones(passes.n_rows) if weight is None else weight
         share = (share / problem.totals[r]).astype(dtype)

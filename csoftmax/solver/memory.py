@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
-from csoftmax.engine import passes
+from csoftmax.engine import chunks, passes
 from csoftmax.engine.class_rows import PADDED_TO
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
+    corrected,
     diagonal,
     hessians,
     lbfgs,
@@ -46,6 +48,7 @@ class Plan(NamedTuple):
     history_size: int
     preconditioner: str | None
     n_bytes: float
+    sample_rows: int = 0  # of the corrected sample
 
     def of_one(self, X: Stored, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
@@ -67,7 +70,7 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool, is_sparse: bool = Fals
 
 
 def plans(
-    X: Stored, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
+    X: Stored | ShardRows, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
     path: bool = False, evaluates: bool = False,
 ) -> list[Plan]:  # fmt: skip
     """Return the plans that there are, the best first; the first one that fits is chosen.
@@ -77,11 +80,12 @@ def plans(
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
     is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
-    stored_itemsize = itemsize if isinstance(X, CSR) else X.itemsize
+    stored_itemsize = itemsize if isinstance(X, CSR) else X.dtype.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    always = float(problem.bytes_needed(sizes))
+    of_shards = isinstance(X, ShardRows)
+    always = float(problem.bytes_needed(sizes, of_shards))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if isinstance(X, CSR) and is_sparse:
@@ -96,11 +100,18 @@ def plans(
     if evaluates:
         always += bound.bytes_needed(sizes)
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
-    return [
+    by_lbfgs = [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
         for kind, extra in _preconditioners(sizes).items()
         for pairs in numbers
     ]
+    sampled = corrected.usual_rows(X, n_classes)
+    if not sampled:
+        return by_lbfgs
+    of_descent = lbfgs.bytes_needed(head_bytes(X, n_classes), usual)
+    more = corrected.bytes_needed(sizes, sampled, of_descent)
+    best = by_lbfgs[0]
+    return [best._replace(n_bytes=best.n_bytes + more, sample_rows=sampled), *by_lbfgs]
 
 
 def l1_bytes(
@@ -122,8 +133,8 @@ def l1_bytes(
     by_weights = (3 + n_heads + soft) * d * K * itemsize
     selected = max(LEAST_SELECTED, (1 - l1_ratio) ** 4 / 4)
     by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
-    of_small = small_model.bytes_needed(n, d * K, K)
-    by_classes = of_small + 8 * K * (6 * K + 5 * passes.SUM_ROWS * soft)
+    by_classes = 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
+    by_weights += small_model.bytes_needed(n, d * K, K)
     if isinstance(X, CSR):
         n_entries = X.rows.n_entries
         by_columns = 24 * d + n_entries * (4 + itemsize)
@@ -131,7 +142,7 @@ def l1_bytes(
     else:
         by_columns = ld * d * itemsize
         by_weights += (16 + itemsize) * d * K
-        before = min(n, passes.SUM_ROWS) * d * 2 * itemsize - by_columns
+        before = min(n, chunks.SUM_ROWS) * d * 2 * itemsize - by_columns
     some = X.nbytes if n_weights else 0  # the rows that count
     return float((2 << 20) + by_rows + by_columns + by_classes + max(by_weights, before) + some)
 

@@ -198,7 +198,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
 
 #define ROW_KERNELS(type)                                                                          \
     .dot_classes = DOT_CLASSES,                                                                    \
-    .bias_gradient = bias_gradient_##type, .add_partials = add_partials_##type,                          \
+    .bias_gradient = bias_gradient_##type, .add_partials = add_partials_##type,                    \
+    .join_tree = join_tree_##type,                                                                 \
     .cross_entropy_columns = cross_entropy_columns_##type,                                         \
     .softmax_columns = softmax_columns_##type, .transpose = transpose_##type,                      \
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \

@@ -185,6 +185,9 @@ typedef struct {
     /* the sum of several partial gradients, partial_size elements apart, goes into the sink: elements begin .. end */
     void (*add_partials)(const void *partials, ptrdiff_t partial_size, ptrdiff_t n_partials, ptrdiff_t begin,
                          ptrdiff_t end, const gradient_sink *sink);
+    /* n sums of a leaf join a tree of doubles: nodes of the levels below `level` are added, each on the left, and the
+       result is the node of `level`. Levels are `stride` doubles apart */
+    void (*join_tree)(const void *sums, ptrdiff_t n, double *nodes, ptrdiff_t stride, int level);
     /* class-major logits -> losses (nats) and predictions and, if factors is not NULL, dlogits in place:
        factors[i] * (softmax(logits[i]) - onehot(y[i])) */
     void (*cross_entropy_columns)(ptrdiff_t n_rows, ptrdiff_t n_classes, void *logits, ptrdiff_t ld,

@@ -63,6 +63,27 @@ static void FN(add_partials)(const void *partials, ptrdiff_t partial_size, ptrdi
     }
 }
 
+/* Cost: n (level + 2) doubles of memory. By blocks, which the compiler keeps in registers and L1. */
+static void FN(join_tree)(const void *sums, ptrdiff_t n, double *nodes, ptrdiff_t stride, int level)
+{
+    enum { BLOCK = 64 };
+    double block[BLOCK];
+    for (ptrdiff_t at = 0; at < n; at += BLOCK) {
+        const ptrdiff_t size = n - at < BLOCK ? n - at : BLOCK;
+        const T *restrict from = (const T *)sums + at;
+        for (ptrdiff_t i = 0; i < size; i++)
+            block[i] = (double)from[i];
+        for (int l = 0; l < level; l++) {
+            const double *restrict left = nodes + l * stride + at;
+            for (ptrdiff_t i = 0; i < size; i++)
+                block[i] = left[i] + block[i];
+        }
+        double *restrict node = nodes + level * stride + at;
+        for (ptrdiff_t i = 0; i < size; i++)
+            node[i] = block[i];
+    }
+}
+
 /* ---- the scratch of floats --------------------------------------------------------------------- */
 
 static ptrdiff_t FN(forward_bytes)(ptrdiff_t n_rows, ptrdiff_t n_features)

@@ -26,7 +26,7 @@ _TRAIN_KEYS = (("x", "y"), ("x_train", "y_train"), ("train_images", "train_label
 _TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
 
 
-class _Archive:
+class Archive:
     """The arrays of an .npz file, read one at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class _Archive:
             raise DataError(f"{path}: expected an .npz (zip) file: {error}") from error
         self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
 
-    def __enter__(self) -> _Archive:
+    def __enter__(self) -> Archive:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -121,7 +121,7 @@ def read_npz(
     ([0, 1, 2], ('1', '2', '3'), None)
     """
     path = Path(path)
-    with _Archive(path) as archive:
+    with Archive(path) as archive:
         if is_matrix(archive.keys):
             return _with_labels(archive, class_names), None
         parts: list[Dataset] = []
@@ -144,7 +144,7 @@ def read_npz(
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
-def _with_labels(archive: _Archive, class_names: ClassNames) -> Dataset:
+def _with_labels(archive: Archive, class_names: ClassNames) -> Dataset:
     """Return a sparse matrix with the labels of its file, or of y.npy beside it."""
     path = archive.path
     X = read_matrix(str(path), archive.keys, archive.read)
@@ -176,7 +176,7 @@ def _read_samples(
 
     Or a sparse matrix of scipy.
     """
-    with _Archive(path) as archive:
+    with Archive(path) as archive:
         if is_matrix(archive.keys):
             return read_matrix(str(path), archive.keys, archive.read), None
         groups = tuple((pair[0],) for pair in (_TRAIN_KEYS[0], *_TEST_KEYS, *_TRAIN_KEYS[1:]))

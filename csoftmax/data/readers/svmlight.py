@@ -24,7 +24,7 @@ _LINES_AT_A_TIME = 4096  # as text: as numbers they take a tenth of that
 _MOST_FEATURES = 2**31 - 1
 
 
-class _Rows(NamedTuple):
+class SvmlightLines(NamedTuple):
     """Some lines as numbers; indices as they are written."""
 
     labels: list[str]  # empty where a line has none
@@ -109,13 +109,11 @@ def _read_samples(
     return _read(path, options, n_features)[0], None
 
 
-def _read(path: Path, options: TableOptions, n_features: int | None) -> tuple[CSR, _Rows, int]:
+def _read(
+    path: Path, options: TableOptions, n_features: int | None
+) -> tuple[CSR, SvmlightLines, int]:
     """Return the rows, what else the lines say, and the index of the first feature."""
-    dtype = np.dtype(options.dtype)
-    rows = _joined([
-        _numbers(path, lines, np.float64 if dtype == np.float64 else np.float32)
-        for lines in _blocks(read_lines(path, options.encoding))
-    ])  # fmt: skip
+    rows = read_numbers(path, options)
     first = int(not (rows.indices == 0).any())
     if options.feature_names is not None:
         n_features = len(options.feature_names)
@@ -123,6 +121,18 @@ def _read(path: Path, options: TableOptions, n_features: int | None) -> tuple[CS
         first = told if told in (0, 1) else first
     elif n_features is None:
         n_features = int(rows.indices.max(initial=first - 1)) + 1 - first
+    return as_rows(path, rows, first, n_features), rows, first
+
+
+def read_numbers(path: Path, options: TableOptions) -> SvmlightLines:
+    """Return what the lines of a file say, with indices as they are written."""
+    dtype = np.float64 if np.dtype(options.dtype) == np.float64 else np.float32
+    lines = read_lines(path, options.encoding)
+    return _joined([_numbers(path, some, dtype) for some in _blocks(lines)])
+
+
+def as_rows(path: Path, rows: SvmlightLines, first: int, n_features: int) -> CSR:
+    """Return lines as sparse rows; raise DataError for an index beyond so many from the first."""
     bad = (rows.indices < first) | (rows.indices - first >= n_features)
     if bad.any():
         entry = int(bad.argmax())
@@ -134,7 +144,7 @@ def _read(path: Path, options: TableOptions, n_features: int | None) -> tuple[CS
     indptr = np.zeros(len(rows.counts) + 1, np.int64)
     np.cumsum(rows.counts, out=indptr[1:])
     indices = (rows.indices - first).astype(np.int32)
-    return CSR(rows.values, indices, indptr, n_features), rows, first
+    return CSR(rows.values, indices, indptr, n_features)
 
 
 def _blocks(lines: Iterable[Line]) -> Iterable[list[Line]]:
@@ -143,8 +153,8 @@ def _blocks(lines: Iterable[Line]) -> Iterable[list[Line]]:
         yield block
 
 
-def _joined(blocks: list[_Rows]) -> _Rows:
-    return _Rows(
+def _joined(blocks: list[SvmlightLines]) -> SvmlightLines:
+    return SvmlightLines(
         [label for block in blocks for label in block.labels],
         [number for block in blocks for number in block.numbers],
         [count for block in blocks for count in block.counts],
@@ -153,7 +163,7 @@ def _joined(blocks: list[_Rows]) -> _Rows:
     )
 
 
-def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> _Rows:
+def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> SvmlightLines:
     labels: list[str] = []
     numbers: list[int] = []
     counts: list[int] = []
@@ -175,7 +185,7 @@ def _numbers(path: Path, lines: list[Line], dtype: DTypeLike) -> _Rows:
         i = int(np.searchsorted(np.cumsum(counts), at, side="right"))
         raise DataError(f"{path}: line {numbers[i]}: expected index:value, got "
                         f"{pairs[at]!r:.60}") from None  # fmt: skip
-    return _Rows(labels, numbers, counts, indices, values.astype(dtype))
+    return SvmlightLines(labels, numbers, counts, indices, values.astype(dtype))
 
 
 def _is_pair(cell: str) -> bool:

@@ -1,0 +1,68 @@
+"""A fit of shards by full passes: their labels and weights are in memory, their rows are not."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax.data.shards import Shards
+from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.estimators.by_blocks import alone
+from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
+from csoftmax.estimators.inputs import TrainingSet, as_bytes, in_units
+from csoftmax.estimators.monitor import validation_set
+from csoftmax.estimators.sgd_shards import features_of_shards
+from csoftmax.estimators.weights import weights_of_classes, with_class_weights
+
+Array = NDArray[Any]
+# What labels take on the way to their numbers, a block of them at a time.
+LABEL_BYTES = 1 << 25
+
+
+def fit_shards_by_passes(
+    estimator: Any, shards: Shards, y: Any, weight: Any, validation: Any
+) -> None:
+    """Fit to shards by full passes, to the optimum or until validation says to stop."""
+    alone(y, weight)
+    if shards.is_sparse or estimator._l1_ratio:
+        what = "X has sparse shards" if shards.is_sparse else "l1_ratio is above 0"
+        raise ValueError(f'{what}, which full passes over shards cannot minimise: expected '
+                         'solver="sgd"')  # fmt: skip
+    if estimator.early_stopping and validation is None:
+        raise ValueError("early_stopping is True, but rows of shards are not held out: give "
+                         "fit(..., validation=(X, y))")  # fmt: skip
+    names = getattr(estimator, "feature_names_in_", None)
+    features_of_shards(estimator, shards, reset=True)
+    classes, codes = shards.encoded()
+    if len(classes) < 2:
+        raise ValueError(f"y has only one class, {classes.tolist()!r}; expected at least two")
+    given = shards.weights()
+    if given is not None and not given.any():
+        raise ValueError("the weights of all rows are zero, expected some weight")
+    by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
+    codes, weight = with_class_weights(codes, given, by_class)
+    monitor = None
+    if validation is not None:
+        monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
+    rows: Any = shards.rows
+    start = estimator._start(TrainingSet(rows, classes, codes), names)
+    task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
+    plan = plan_memory(
+        as_bytes(estimator.max_memory), rows, task.n_classes, estimator._threads,
+        n_weights=int(task.is_weighted), others=window_bytes(rows) + LABEL_BYTES,
+    )  # fmt: skip
+    if estimator.verbose:
+        print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)
+    fitted: Fitted = fit_full(
+        task, start, monitor, plan, fit_intercept=estimator.fit_intercept, tol=estimator.tol,
+        max_iter=estimator.max_iter, n_threads=estimator._threads, verbose=estimator.verbose,
+    )  # fmt: skip
+    estimator.__dict__.pop("_descent", None)
+    estimator.classes_, estimator._seen = classes, task.total
+    estimator._absent = np.flatnonzero(task.mass == 0).tolist()
+    estimator._keep(fitted.W, fitted.b, rows)
+    estimator.n_iter_ = np.array([fitted.n_iter], np.int32)
+    estimator.history_, estimator.gap_ = fitted.history, fitted.gap

@@ -1,0 +1,229 @@
+"""Passes over shards: the sums and bits of one array, one pass for the statistics, clear errors."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import csoftmax as cs
+from csoftmax.core.errors import DataError
+from csoftmax.engine import shard_passes
+from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.rows.shards import Shard, ShardRows
+from csoftmax.solver import minimize
+
+Array = Any
+WHOLE = (2 * CHUNK_ROWS, CHUNK_ROWS, 0, 3 * CHUNK_ROWS + 100)  # chunks of one array
+UNEVEN = (1000, 5, 2 * CHUNK_ROWS + 7, 300)
+
+
+def table(n: int, f: int = 6, k: int = 3, dtype: Any = np.float32) -> tuple[Array, Array]:
+    rng = np.random.default_rng(n)
+    y = rng.integers(0, k, n)
+    X = rng.normal(size=(n, f)) + 0.7 * rng.normal(size=(k, f))[y]
+    X = X * 20 + 100 if dtype == np.uint8 else X
+    return X.astype(dtype), y.astype(np.uint8)
+
+
+class Counted:
+    """Shards of an array that count what is read."""
+
+    def __init__(self, X: Array, lengths: tuple[int, ...]) -> None:
+        self.X, self.n_read = X, 0
+        starts = np.cumsum([0, *lengths]).tolist()
+        self.rows = ShardRows(
+            [
+                Shard(f"shard {s} (part-{s})", n, partial(self.read, starts[s]))
+                for s, n in enumerate(lengths)
+            ],
+            X.shape[1],
+            X.dtype,
+        )
+
+    def read(self, shift: int, start: int, stop: int) -> Array:
+        self.n_read += stop - start
+        return self.X[shift + start : shift + stop]
+
+
+def evaluated(passes: Any, n_heads: int) -> tuple[Any, ...]:
+    rng = np.random.default_rng(1)
+    shape = n_heads, passes.n_classes, passes.n_features
+    W = rng.normal(size=shape).astype(passes.dtype) / 9
+    b = rng.normal(size=shape[:2]).astype(passes.dtype)
+    dW, db = np.empty_like(W), np.empty_like(b)
+    sums = passes.evaluate(W, b, np.arange(n_heads) % passes.n_weights, dW, db)
+    return np.array(sums.losses), np.array(sums.n_correct), dW, db
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_whole_chunks_have_the_bits_of_one_array(
+    dtype: Any, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table(sum(WHOLE), dtype=dtype)
+    weights = np.random.default_rng(0).integers(0, 3, (2, len(y))) / 2 if weighted else None
+    local = LocalPasses(X, y.astype(np.int64), 3, weights=weights, scale=0.5, n_threads=2)
+    expected = evaluated(local, 2)
+    null = local.null_sums(np.zeros((local.n_weights, 3), local.dtype), True)
+    for window in (1, 1 << 24):
+        monkeypatch.setattr(shard_passes, "WINDOW_BYTES", window)
+        for n_threads in (1, 3):
+            passes = ShardPasses(
+                Counted(X, WHOLE).rows, y, 3, weights=weights, scale=0.5, n_threads=n_threads
+            )
+            for got, of_array in zip(evaluated(passes, 2), expected, strict=True):
+                assert_array_equal(got, of_array)
+            sums = passes.null_sums(np.zeros((passes.n_weights, 3), passes.dtype), True)
+            assert_array_equal(sums.feature_sums, null.feature_sums)
+            assert_array_equal(sums.dW.reshape(-1), null.dW.reshape(-1))
+            assert_array_equal(sums.losses, null.losses)
+
+
+def test_shards_of_any_length_have_the_sums_of_one_array() -> None:
+    X, y = table(sum(UNEVEN), dtype=np.float64)
+    expected = evaluated(LocalPasses(X, y.astype(np.int64), 3), 1)
+    for got, of_array in zip(
+        evaluated(ShardPasses(Counted(X, UNEVEN).rows, y, 3), 1), expected, strict=True
+    ):
+        assert_allclose(got, of_array, rtol=1e-12)
+
+
+def test_statistics_and_sample_are_one_pass() -> None:
+    X, y = table(sum(WHOLE))
+    counted = Counted(X, WHOLE)
+    passes = ShardPasses(counted.rows, y, 3, n_sampled=700)
+    passes.null_sums(np.zeros((1, 3), np.float32), True)
+    sample = passes.sample(0, 700, 0)
+    assert counted.n_read == len(X)
+    of_array = LocalPasses(X, y.astype(np.int64), 3).sample(0, 700, 0)
+    assert_array_equal(sample.rows.X, of_array.rows.X)
+    assert_array_equal(sample.target, of_array.target)
+    fewer, expected = passes.sample(0, 50, 3), LocalPasses(X, y.astype(int), 3).sample(0, 50, 3)
+    assert_array_equal(fewer.rows.X, expected.rows.X)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_minimize_has_the_bits_of_one_array(fit_intercept: bool) -> None:
+    X, y = table(sum(WHOLE))
+    options: Any = {"C": [0.01, 1.0], "fit_intercept": fit_intercept, "tol": 1e-5, "n_threads": 2}
+    one = minimize(X, y, 3, **options)
+    many = minimize(Counted(X, WHOLE).rows, y, 3, **options)
+    assert one.converged.all()
+    assert_array_equal(many.W, one.W)
+    assert_array_equal(many.b, one.b)
+    assert_array_equal(many.bound, one.bound)
+    assert many.passes.max() <= one.passes.max()
+
+
+def test_minimize_takes_labels_and_weights_of_shards(tmp_path: Path) -> None:
+    X, y = table(900)
+    weight = np.random.default_rng(0).integers(0, 3, 900) / 2
+    for s in range(3):
+        np.save(tmp_path / f"x-{s}.npy", X[s * 300 : s * 300 + 300])
+    data = cs.shards(f"{tmp_path}/x-*.npy", labels=y, weights=weight)
+    many = minimize(data, None, 3, tol=1e-6)
+    one = minimize(X, y, 3, sample_weight=weight, tol=1e-6)
+    assert_allclose(many.W, one.W, rtol=1e-3, atol=1e-5)
+    assert_allclose(many.objective, one.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_bad_value_is_named_by_shard_row_and_feature(weighted: bool) -> None:
+    X, y = table(sum(UNEVEN))
+    X[1003, 2] = np.nan
+    X[1500, 4] = np.inf
+    weights = np.ones((1, len(X)))
+    if weighted:
+        weights[0, 1003] = 0
+    passes = ShardPasses(Counted(X, UNEVEN).rows, y, 3, weights=weights if weighted else None)
+    place = r"shard 2 \(part-2\): row 495 \(row 1500 of all\): feature 4 is inf"
+    if not weighted:
+        place = r"shard 1 \(part-1\): row 3 \(row 1003 of all\): feature 2 is nan"
+    with pytest.raises(DataError, match=place):
+        passes.null_sums(np.zeros((1, 3), np.float32), True)
+
+
+def test_values_whose_sums_overflow_are_told() -> None:
+    X, y = table(3000)
+    X[:, 4] = 1e37
+    with pytest.raises(ValueError, match="overflow float32: column 4 has values up to 1e"):
+        ShardPasses(Counted(X, (3000,)).rows, y, 3).null_sums(np.zeros((1, 3), np.float32), True)
+
+
+def shorter(read: Callable[[int, int], Array], start: int, stop: int) -> Array:
+    return read(start, stop - 1)
+
+
+def test_a_shard_that_gives_other_rows_is_refused() -> None:
+    X, y = table(sum(UNEVEN))
+    rows = Counted(X, UNEVEN).rows
+    changed = [replace(s, read=partial(shorter, s.read)) if s.n_rows == 300 else s
+               for s in rows.shards]  # fmt: skip
+    passes = ShardPasses(ShardRows(changed, 6, X.dtype), y, 3)
+    with pytest.raises(
+        DataError, match=r"shard 3 \(part-3\): rows 0 to 300 are float32 \(299, 6\)"
+    ):
+        evaluated(passes, 1)
+
+
+def test_sparse_shards_and_l1_are_refused() -> None:
+    X, y = table(100)
+    rows = Counted(X, (100,)).rows
+    with pytest.raises(TypeError, match="X has shards, expected an array"):
+        minimize(rows, y, 3, l1_ratio=0.5)
+    sparse = ShardRows(rows.shards, 6, X.dtype, is_sparse=True)
+    with pytest.raises(TypeError, match="X has sparse shards, expected dense ones"):
+        minimize(sparse, y, 3)
+    with pytest.raises(TypeError, match="y has probabilities, expected labels"):
+        minimize(rows, np.full((100, 3), 1 / 3), 3)
+    with pytest.raises(ValueError, match=r"y\[\d+\] is 2, expected an integer in 0..1"):
+        minimize(rows, y, 2)
+
+
+def test_a_digest_is_of_shards_labels_and_weights() -> None:
+    X, y = table(100)
+    rows, weights = Counted(X, (60, 40)).rows, np.ones((1, 100))
+    first = ShardPasses(rows, y, 3, weights=weights).fingerprint()
+    assert ShardPasses(rows, y.astype(np.int64), 3, weights=weights).fingerprint() == first
+    others = [
+        ShardPasses(Counted(X, (40, 60)).rows, y, 3, weights=weights),
+        ShardPasses(rows, y[::-1], 3, weights=weights),
+        ShardPasses(rows, y, 3, weights=2 * weights),
+        ShardPasses(rows, y, 3, weights=weights, scale=2.0),
+        ShardPasses(rows, y, 4, weights=weights),
+    ]
+    assert first not in {passes.fingerprint() for passes in others}
+
+
+def test_the_pages_of_a_window_are_there_when_it_is_summed(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux populates")
+    np.save(tmp_path / "x.npy", np.ones((3000, 784), np.uint8))
+    X = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def mapped_bytes() -> int:
+        found = re.search(r"RssFile:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        assert found
+        return 1024 * int(found[1])
+
+    before = mapped_bytes()
+    passes = ShardPasses(Counted(X, (3000,)).rows, np.zeros(3000, np.uint8), 2)
+    (_, window), = passes.windows()  # fmt: skip
+    grown = mapped_bytes() - before
+    if grown < 1e6:
+        pytest.skip("this Linux does not know how to populate")
+    assert grown >= 0.9 * window.nbytes
+    assert_array_equal(evaluated(passes, 1)[0], evaluated(LocalPasses(X, passes.target, 2), 1)[0])
+    backwards = ShardPasses(Counted(X[::-1, ::-1], (3000,)).rows, passes.target, 2)
+    assert_array_equal(evaluated(backwards, 1)[1], evaluated(passes, 1)[1])
