@@ -332,3 +332,38 @@ def test_a_broken_table_and_a_wrong_setting_are_refused(
         wait_for(tab.page, lambda: "Learning rate" in tab.page.inner_text("#toast"))
         assert tab.page.evaluate("document.activeElement.id") == "set-lr"
         assert tab.state()["run"] is None
+
+
+def test_the_refusals_are_chinese_on_the_chinese_page(
+    browser: Any, served: Any, tmp_path: Path
+) -> None:
+    page, client = served
+    cs.SoftmaxRegression(20, 3, seed=0).save(tmp_path / "other.safetensors")
+    given = {
+        "a.png": (b"this is a text", "读不出图像"), "bomb.png": (bomb(), "20,000,000像素"),
+        "large.png": (bytes(5 << 20), "超过4 MB"),
+        "broken.safetensors": (b"broken", "不是csoftmax"),
+        "other.safetensors": (None, "模型有20个特征、3个类别，数据却有784个特征、10个类别"),
+        "a.docx": (b"a", "“a.docx”的格式"), "a.csv": (b"a,b,kind\n1,oops,y\n", "读不懂a.csv"),
+    }  # fmt: skip
+    inputs = {".png": "#picture-file", ".safetensors": "#model-file"}
+    with opened(browser, page.url, (409, 413, 415, 422), locale="zh-CN") as tab:
+        for name, (content, sentence) in given.items():
+            path = tmp_path / name
+            if content is not None:
+                path.write_bytes(content)
+            tab.page.set_input_files(inputs.get(path.suffix, "#data-file"), path)
+            tab.page.locator("#toast.bad.shown", has_text=sentence).wait_for()
+        client.post("/run", {"epochs": 1000, "pace": 1})
+        tab.until("running")
+        tab.page.evaluate(  # as a tab does that has not heard of the run yet
+            """import("/static/api.js").then((api) =>
+                api.tell(() => api.post("/data", {set: "sample"})))"""
+        )
+        tab.page.locator("#toast.bad.shown", has_text="正在训练，请先停止").wait_for()
+        tab.page.click("#reset")
+        tab.until("idle")
+        client.post("/run", {"lr": 1e30, "epochs": 1, "pace": 0})
+        tab.page.locator("#run-error", has_text="训练发散了").wait_for()
+        tab.page.click("#language")
+        tab.page.locator("#run-error", has_text="training diverged").wait_for()

@@ -67,6 +67,7 @@ def test_without_the_token_there_is_a_sentence(browser: Any, served: Any) -> Non
         answer = tab.goto(f"http://127.0.0.1:{page.port}/")
         assert answer.status == 403
         assert "open the address of the terminal" in tab.inner_text("body")
+        assert "请打开终端里显示的网址" in tab.inner_text("body")
         assert tab.goto(f"http://127.0.0.1:{page.port}/?token=guess").status == 403
         tab.goto(page.url)
         assert "token" not in tab.url  # nor in the history, or in what is copied

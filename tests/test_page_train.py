@@ -162,7 +162,8 @@ def test_a_table_of_ones_own(browser: Any, served: Any, tmp_path: Path) -> None:
         assert tab.page.locator("#try").is_hidden()
         data = tab.state()["data"]
         assert (data["n_train"], data["n_test"], data["picture"]) == (240, 60, None)
-        tab.train(epochs=20, batch_size=16)
+        assert tab.page.input_value("#set-batch_size") == "16"  # 256 would be a step an epoch
+        tab.train(epochs=20)
         assert tab.state()["run"]["epochs"][-1][4] > 0.8
         listed = tab.page.inner_text("#weights")
         assert "length" in listed
@@ -172,6 +173,10 @@ def test_a_table_of_ones_own(browser: Any, served: Any, tmp_path: Path) -> None:
         tab.page.click("#gallery .line >> nth=0")
         tab.page.wait_for_selector("#picture[open]")
         assert re.search("length|width|height", tab.page.inner_text("#picture details"))
+        tab.page.click("#picture-close")
+        tab.view("train")
+        tab.page.click("label:has(#set-of-sample)")
+        wait_for(tab.page, lambda: tab.page.input_value("#set-batch_size") == "256")
 
 
 # ---------------------------------------------------------------- tabs

@@ -25,6 +25,14 @@ MOST_CLASSES = 1000
 _SHOWN_NAMES = 200
 
 
+class CodedError(ValueError):
+    """A ValueError whose sentence has a code, for a page of another language, and values."""
+
+    def __init__(self, sentence: str, code: str, *values: Any) -> None:
+        super().__init__(sentence)
+        self.code, self.values = code, values
+
+
 @dataclass(frozen=True)
 class Source:
     """Where data came from: the Python that reads them, and the words of the command line."""
@@ -45,10 +53,11 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.n_classes > MOST_CLASSES:
-            raise ValueError(
+            raise CodedError(
                 f"{self.source.name} has {self.n_classes:,} classes, the page shows at most "
-                f"{MOST_CLASSES:,}: is this the column of the labels?"
-            )
+                f"{MOST_CLASSES:,}: is this the column of the labels?",
+                "many classes", self.source.name, self.n_classes, MOST_CLASSES,
+            )  # fmt: skip
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -88,10 +97,11 @@ class Data:
             If the model is of other data.
         """
         if (model.n_features, model.n_classes) != (self.train.n_features, self.n_classes):
-            raise ValueError(
+            raise CodedError(
                 f"the model has {model.n_features} features and {model.n_classes} classes, the "
-                f"data have {self.train.n_features} and {self.n_classes}"
-            )
+                f"data have {self.train.n_features} and {self.n_classes}", "other model",
+                model.n_features, model.n_classes, self.train.n_features, self.n_classes,
+            )  # fmt: skip
         parts = []
         for part in (self.train, self.test):
             labels = model.labels_of(part.y, len(part), part.class_names, part.name)
@@ -155,14 +165,17 @@ def uploaded(path: Path, name: str, share: float, label_column: str | None) -> D
     given: dict[str, Any] = {"dtype": "float32"}
     if label_column:
         if not is_table(path):
-            raise ValueError(f"{name} has no columns to choose the labels from: it is no table")
+            raise CodedError(
+                f"{name} has no columns to choose the labels from: it is no table", "no table", name
+            )
         given["label_column"] = label_column
     try:
         whole, test = cs.data.read_parts(path, **given)
         is_split = test is None
         train, test = cs.data.split_dataset(whole, share) if test is None else (whole, test)
     except (ValueError, OSError) as error:
-        raise ValueError(str(error).replace(str(path), name)) from error
+        sentence = str(error).replace(str(path), name)
+        raise CodedError(sentence, "unreadable", name, sentence) from error
     return Data(train, test, source_of(name, name, given, share if is_split else None))
 
 
@@ -200,8 +213,10 @@ def suffix_of(name: str) -> str:
     for suffix in SUFFIXES:
         if stem.endswith(suffix) and not (packed and suffix == ".npz"):
             return suffix + (".gz" if packed else "")
-    raise ValueError(f"{name!r} is of no format that is read here: expected a name that ends with "
-                     f"{', '.join(SUFFIXES)} (tables and svmlight also .gz)")  # fmt: skip
+    suffixes = ", ".join(SUFFIXES)
+    raise CodedError(f"{name!r} is of no format that is read here: expected a name that ends with "
+                  f"{suffixes} (tables and svmlight also .gz)",
+                  "format", name, suffixes)  # fmt: skip
 
 
 def finite(value: Any, name: str, low: float, high: float) -> float:

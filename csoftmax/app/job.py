@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import csoftmax as cs
-from csoftmax.app.data import Data
+from csoftmax.app.data import CodedError, Data
 from csoftmax.app.settings import sgd_of
 
 Show = Callable[[cs.SoftmaxRegression, bool], None]  # the model; at once, or when it is time
@@ -31,6 +31,8 @@ class Training:
     x_end: int
     status: str = "running"
     error: str | None = None
+    code: str = ""  # of the error, for a page of another language
+    values: tuple[Any, ...] = ()
     seconds: float = 0.0
     slices: list[list[float]] = field(default_factory=list)
     epochs: list[list[float]] = field(default_factory=list)
@@ -48,7 +50,7 @@ class Training:
 
     def where(self) -> dict[str, Any]:
         """Return where the run is, as an event tells it."""
-        names = ("status", "error", "seconds", "pace")
+        names = ("status", "error", "code", "values", "seconds", "pace")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -156,6 +158,8 @@ class Job(threading.Thread):
             whole = ways[self.run_.kind](self)
             self._end("done" if whole else "stopped")
         except (ValueError, TypeError, MemoryError) as error:
+            code = "memory" if isinstance(error, MemoryError) else getattr(error, "code", "")
+            self.run_.code, self.run_.values = code, getattr(error, "values", ())
             self._end("failed", str(error) or "there is not enough memory")
         except BaseException as error:
             traceback.print_exc()
@@ -172,7 +176,7 @@ class Job(threading.Thread):
     def _tell_status(self, status: str, error: str | None = None) -> None:
         seconds = time.perf_counter() - self.started - self.control.waited
         facts = {"status": status, "error": error, "seconds": seconds, "pace": self.control.pace}
-        self.tell("status", facts)
+        self.tell("status", self.run_.where() | facts)
 
 
 def run_slices(job: Job) -> bool:
@@ -199,10 +203,10 @@ def run_slices(job: Job) -> bool:
             # at the end as the command line: worse than guessing is not what training is for
             most = 2 * math.log(job.model.n_classes) if is_last else math.inf
             if not whole.loss < most:
-                raise ValueError(
+                raise CodedError(
                     f"training diverged: the loss is {whole.loss:.4g} nats; try a smaller learning "
-                    "rate, or features scaled to about -1..1"
-                )
+                    "rate, or features scaled to about -1..1", "diverged", f"{whole.loss:.4g}",
+                )  # fmt: skip
             if is_last:
                 return True
         if not job.control.go_on():

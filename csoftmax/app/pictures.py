@@ -25,7 +25,7 @@ def decoded(body: bytes, shrink: bool = True) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     if not body:
-        raise Refusal(415, "this is no picture: there is nothing in it")
+        raise Refusal(415, "this is no picture: there is nothing in it", "no picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -42,9 +42,9 @@ def decoded(body: bytes, shrink: bool = True) -> NDArray[np.uint8]:
         pixels = 2 * MOST_PIXELS
     except Exception as error:  # what decoders raise for broken bytes has many types
         raise Refusal(415, f"this is no picture that can be read: expected one of "
-                           f"{', '.join(FORMATS)}") from error  # fmt: skip
+                           f"{', '.join(FORMATS)}", "no picture") from error  # fmt: skip
     raise Refusal(413, f"this picture has more than {MOST_PIXELS:,} pixels, the most that is "
-                       "decoded here")  # fmt: skip
+                       "decoded here", "bomb", MOST_PIXELS)  # fmt: skip
 
 
 def as_it_is(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

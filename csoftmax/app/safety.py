@@ -41,11 +41,14 @@ HEADERS = {
 
 
 class Refusal(Exception):  # noqa: N818 (it is an answer)
-    """A request that is refused: with which status, and why, in a sentence for the page."""
+    """A request that is refused: with which status, and why, in a sentence for the page.
 
-    def __init__(self, status: int, sentence: str) -> None:
+    A page of another language knows the sentence by its code, with the values that are in it.
+    """
+
+    def __init__(self, status: int, sentence: str, code: str = "", *values: Any) -> None:
         super().__init__(sentence)
-        self.status = status
+        self.status, self.code, self.values = status, code, values
 
 
 class Json(Response):
@@ -107,7 +110,8 @@ class Guard:
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             return answer
         if not self.is_token(request.cookies.get(self.cookie, "")):
-            raise Refusal(403, "this page needs its token: open the address of the terminal")
+            raise Refusal(403, "this page needs its token: open the address of the terminal",
+                          "token")  # fmt: skip
         return None
 
     def is_token(self, text: str) -> bool:
@@ -151,8 +155,16 @@ def refused(request: Request, refusal: Refusal) -> Response:
     """Return what a refused request gets: a short page where a page was wanted, or else JSON."""
     if is_page(request):
         page = f"<!doctype html><title>csoftmax</title><p>csoftmax: {_as_html(str(refusal))}.</p>"
+        if refusal.code == "token":  # no script of the page is there to choose the language
+            page += '<p lang="zh-CN">本页面需要令牌：请打开终端里显示的网址。</p>'
         return HTMLResponse(page, refusal.status)
-    return Json({"error": str(refusal)}, refusal.status)
+    return Json(told(refusal), refusal.status)
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """Return a refusal or mistake as the page is told of it."""
+    code, values = getattr(error, "code", ""), getattr(error, "values", ())
+    return {"error": str(error), "code": code, "values": values}
 
 
 def _as_html(text: str) -> str:
@@ -181,7 +193,9 @@ async def read_body(request: Request, most: int, write: Callable[[bytes], Any]) 
         if not too_large:
             write(chunk)
     if too_large:
-        raise Refusal(413, f"this is larger than {most} MB, the most that is taken here")
+        raise Refusal(
+            413, f"this is larger than {most} MB, the most that is taken here", "large", most
+        )
 
 
 async def small_body(request: Request, most: int = 4) -> bytes:

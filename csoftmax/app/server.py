@@ -22,7 +22,7 @@ from csoftmax.app import downloads, look, pictures, why
 from csoftmax.app.code import code_of
 from csoftmax.app.data import TEST_SHARE, finite, name_of_upload, suffix_of
 from csoftmax.app.log import event_text
-from csoftmax.app.safety import Json, Refusal, drain, read_body, small_body
+from csoftmax.app.safety import Json, Refusal, drain, read_body, small_body, told
 from csoftmax.app.session import PageSession
 
 STATIC = Path(__file__).parent / "static"
@@ -149,7 +149,7 @@ class App:
         view = self.session.view
         shape = view.data.shape
         if shape is None:
-            raise Refusal(409, "the samples of these data are no pictures")
+            raise Refusal(409, "the samples of these data are no pictures", "no pictures")
         picture = pictures.decoded(body, shrink=not is_prepared)
         note = None
         if is_prepared:
@@ -238,13 +238,13 @@ async def _json(request: Request) -> Any:
 async def _refused(request: Request, error: Exception) -> Response:
     """Return a refusal as the page shows it: a sentence, with its status."""
     if isinstance(error, Refusal):
-        return Json({"error": str(error)}, error.status)
+        return Json(told(error), error.status)
     if isinstance(error, HTTPException):
         sentence = "there is no such page" if error.status_code == 404 else error.detail
         return Json({"error": sentence}, error.status_code, error.headers)
     if isinstance(error, ValueError):
-        return Json({"error": str(error)}, 422)
+        return Json(told(error), 422)
     if isinstance(error, MemoryError):
-        return Json({"error": "there is not enough memory for this"}, 413)
+        return Json({"error": "there is not enough memory for this", "code": "memory"}, 413)
     return Json({"error": f"the program failed ({type(error).__name__}): the terminal says "
                           "where"}, 500)  # fmt: skip

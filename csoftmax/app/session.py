@@ -152,9 +152,9 @@ class PageSession:
             raise ValueError(f"do is {do!r}, expected pause, resume, step, stop, reset or pace")
         job = self._job
         if job is None or not job.run_.is_going_on:
-            raise Refusal(409, "no training is running: start one first")
+            raise Refusal(409, "no training is running: start one first", "idle")
         if do == "resume" and not job.control.is_paused:
-            raise Refusal(409, "the training is running: it is not paused")
+            raise Refusal(409, "the training is running: it is not paused", "not paused")
         if do == "pace":
             pace = float(sets.finite(given.get("pace"), "pace", 0, SLOWEST))
             job.control.set_pace(pace)
@@ -190,7 +190,7 @@ class PageSession:
     def refuse_while_running(self) -> None:
         """Raise Refusal while a run goes on: it uses the data and the model."""
         if self.run is not None and self.run.is_going_on:
-            raise Refusal(409, "a training is running: stop it first")
+            raise Refusal(409, "a training is running: stop it first", "running")
 
     def choose(self, name: Any) -> dict[str, Any]:
         """Take other data, of those that need no upload."""
@@ -220,9 +220,12 @@ class PageSession:
         try:
             model = cs.SoftmaxRegression.load(path)
         except cs.DataError as error:
-            raise ValueError(str(error).replace(f"{path}: ", "")) from error
+            sentence = str(error).replace(f"{path}: ", "")
+            raise sets.CodedError(sentence, "broken model", sentence) from error
         if not np.isfinite(model.W).all() or not (model.b < np.inf).all():
-            raise ValueError("the model has weights that are not finite: its training diverged")
+            raise sets.CodedError(
+                "the model has weights that are not finite: its training diverged", "diverged model"
+            )
         with self._lock:
             self.refuse_while_running()
             self.data, self._job = self.data.for_model(model), None

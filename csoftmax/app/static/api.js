@@ -1,6 +1,6 @@
 // All that goes to the server and comes from it.
 import {emit, state} from "./state.js";
-import {t} from "./text.js";
+import {refusal, t} from "./text.js";
 import {$} from "./dom.js";
 
 /** What the server refused, with its status and its sentence. */
@@ -20,7 +20,10 @@ async function ask(path, options) {
     throw new Refusal(0, t("error.gone"));
   }
   const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new Refusal(response.status, answer?.error ?? t("error.status", response.status));
+  if (!response.ok) {
+    const sentence = answer?.error ? refusal(answer) : t("error.status", response.status);
+    throw new Refusal(response.status, sentence);
+  }
   return answer;
 }
 

@@ -5,13 +5,17 @@ import {busy, emit, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
 import {go} from "./transport.js";
 
+const BATCH = 256;
+const FEW = 2000; // with fewer rows, an epoch of such batches has too few steps
+const BATCH_OF_FEW = 16;
+
 // name, first value, least, most, whether it is a whole number; the rest is behind "More settings"
 const FIELDS = {
   sgd: {
     first: [
       ["epochs", 10, 1, 1000, true],
       ["lr", 0.1, 0, 1000],
-      ["batch_size", 256, 1, 1e6, true],
+      ["batch_size", BATCH, 1, 1e6, true],
     ],
     more: [
       ["momentum", 0, 0, 0.999],
@@ -50,14 +54,19 @@ const kept = {sgd: {}, lbfgs: {}, sweep: {}}; // what a person has typed, by kin
 
 const plain = (x) => (typeof x === "number" && x > 0 && x < 1e-4 ? x.toExponential() : String(x));
 
+const few = () => Boolean(state.data) && state.data.n_train < FEW;
+const batch = () => (few() ? BATCH_OF_FEW : BATCH);
+
 function field([name, first, least, most, whole]) {
   const id = `set-${name}`;
-  const value = kept[kind][name] ?? first;
+  const isBatch = name === "batch_size";
+  const value = kept[kind][name] ?? (isBatch ? batch() : first);
+  const hint = isBatch && few() ? t("field.batch_size.hint.few") : t(`field.${name}.hint`);
   const words = el(
     "span",
     {},
     el("b", {textContent: t(`field.${name}`)}),
-    el("small", {id: `${id}-hint`, textContent: t(`field.${name}.hint`)}),
+    el("small", {id: `${id}-hint`, textContent: hint}),
   );
   const isSwitch = typeof first === "boolean";
   const input = isSwitch
@@ -217,6 +226,11 @@ const choose = async (set) => take(await tell(() => post("/data", {set})));
 async function upload(file) {
   if (!file) return;
   const headers = {"X-File-Name": encodeURIComponent(file.name), "X-Test-Share": $("#test-share").value};
+  if (!(Number(headers["X-Test-Share"]) >= 0.01 && Number(headers["X-Test-Share"]) <= 0.99)) {
+    $("#test-share").focus();
+    say(t("field.wrong", t("data.share"), 0.01, 0.99, false, false), true);
+    return;
+  }
   const column = $("#label-column").value.trim();
   if (column) headers["X-Label-Column"] = encodeURIComponent(column);
   say(t("data.reading", file.name));
@@ -234,6 +248,16 @@ function takeRun() {
   build();
 }
 
+let fitted = BATCH;
+
+/** Other data may need another batch size, unless a person has chosen one. */
+function fitBatch() {
+  if (batch() === fitted) return;
+  if (Number(kept.sgd.batch_size ?? fitted) === fitted) delete kept.sgd.batch_size;
+  fitted = batch();
+  build();
+}
+
 export function start() {
   build();
   let seen = null;
@@ -241,6 +265,7 @@ export function start() {
     if (state.run && state.run !== seen && !busyTyping()) takeRun();
     seen = state.run;
   });
+  on("data", fitBatch);
   on("data run status", () => {
     if (state.data) showData();
   });

@@ -14,6 +14,12 @@ export function t(key, ...values) {
   return typeof text === "function" ? text(...values) : text;
 }
 
+/** The sentence of a refusal: the program's own where the language has none for its code. */
+export function refusal({error, code, values}) {
+  const text = TEXTS[now].refusals[code];
+  return typeof text === "function" ? text(...values) : (text ?? error);
+}
+
 /** A class's name: those of Fashion-MNIST are translated. */
 export const className = (name) => TEXTS[now].classes[name] ?? name;
 

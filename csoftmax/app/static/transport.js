@@ -2,7 +2,7 @@
 import {$, el, fixed, icon, percent, short} from "./dom.js";
 import {get, post, tell} from "./api.js";
 import {bestPoint, busy, on, perFrame, state, status} from "./state.js";
-import {t} from "./text.js";
+import {refusal, t} from "./text.js";
 import {settings} from "./settings.js";
 
 const SLOWEST = 10; // seconds per update that the server takes
@@ -131,7 +131,7 @@ function showStatus() {
   if (now === "idle" && state.model?.trained) said = t("status.loaded");
   $("#status-said").textContent = said;
   $("#run-error").hidden = now !== "failed";
-  $("#run-error").textContent = now === "failed" ? `${t("status.failed")}: ${run.error}` : "";
+  $("#run-error").textContent = now === "failed" ? `${t("status.failed")}: ${refusal(run)}` : "";
 }
 
 let before = null;

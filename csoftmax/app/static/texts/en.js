@@ -3,6 +3,7 @@ const many = (n, one, more) => (n === "1" || n === 1 ? one : more);
 
 export default {
   classes: {"T-shirt/top": "T-shirt"},
+  refusals: {}, // the program's own sentences
   "skip": "Skip to the content",
   "nav.label": "Views", "nav.train": "Train", "nav.look": "Look", "nav.draw": "Draw", "nav.take": "Take along",
   "theme": "Switch between light and dark",
@@ -46,7 +47,7 @@ export default {
   "more": "More settings",
   "field.epochs": "Epochs", "field.epochs.hint": "Times through the data",
   "field.lr": "Learning rate", "field.lr.hint": "How far each step goes",
-  "field.batch_size": "Batch size", "field.batch_size.hint": "Examples for each step",
+  "field.batch_size": "Batch size", "field.batch_size.hint": "Examples for each step", "field.batch_size.hint.few": "Examples for each step; small, as the data are few",
   "field.momentum": "Momentum", "field.momentum.hint": "Share of the last step that is kept",
   "field.nesterov": "Nesterov", "field.nesterov.hint": "Momentum that looks ahead",
   "field.weight_decay": "Weight decay", "field.weight_decay.hint": "Pulls the weights towards 0",
