@@ -30,7 +30,7 @@ def cluster(n_workers: int = 2, **options: Any) -> Iterator[tuple[Any, Any]]:
     with (
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address=None, silence_logs=50, memory_limit=0, **options,
+            dashboard_address=":0", silence_logs=50, memory_limit=0, **options,
         ) as made,
         Client(made) as client,
     ):  # fmt: skip

@@ -34,8 +34,8 @@ from csoftmax.engine import dask as engine  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
 HANGS_AFTER = 30.0  # seconds that no pass may take, whatever dies
 
-X, Y = table(20 * CHUNK_ROWS, 20, 4)
-SETTINGS: dict[str, Any] = {"C": 1e4, "tol": 1e-9, "max_iter": 60}
+X, Y = table(10 * CHUNK_ROWS, 60, 10)
+SETTINGS: dict[str, Any] = {"C": 1e4, "tol": 1e-9, "max_iter": 40}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,12 @@ def local() -> Any:
 
 def fitted(estimator: Any, X: Any, y: Any = None) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", cs.estimators.ConvergenceWarning)
+        warnings.simplefilter("ignore")  # it has not converged; a large graph is sent
         return estimator.fit(X, y)
 
 
 def dask_X() -> Any:
-    return da.from_array(X, chunks=(3 * CHUNK_ROWS, -1))
+    return da.from_array(X, chunks=(3 * CHUNK_ROWS + 5, -1))
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def test_workers_of_shards_are_killed(
     local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(5):
-        some = slice(4 * i * CHUNK_ROWS, 4 * (i + 1) * CHUNK_ROWS)
+        some = slice(2 * i * CHUNK_ROWS, 2 * (i + 1) * CHUNK_ROWS)
         np.save(tmp_path / f"x{i}.npy", X[some])
         np.save(tmp_path / f"y{i}.npy", Y[some])
     data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
@@ -146,8 +146,8 @@ def test_all_workers_gone_at_once_and_one_joins_late(
 SCHEDULER = """
     from distributed import LocalCluster
     if __name__ == "__main__":
-        made = LocalCluster(n_workers=1, threads_per_worker=1, processes={processes},
-                            host="127.0.0.1", dashboard_address=None, silence_logs=50)
+        made = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp",
+                            host="127.0.0.1", dashboard_address=":0", silence_logs=50)
         print(made.scheduler_address, flush=True)
         input()
 """
@@ -157,7 +157,7 @@ SCHEDULER = """
 def other_cluster(tmp_path: Path) -> Iterator[tuple[int, str]]:
     """Yield process and address of a scheduler, with a worker in a thread of it."""
     script = tmp_path / "scheduler.py"
-    script.write_text(textwrap.dedent(SCHEDULER.format(processes=False)))
+    script.write_text(textwrap.dedent(SCHEDULER))
     with subprocess.Popen(
         [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -208,6 +208,6 @@ def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> 
         ):
             remote.fit(dask_X(), Y)
         assert len(took) <= 8
-        assert remote.score(X, Y) > 0.4
+        assert remote.score(X, Y) > 0.3
         again = SoftmaxClassifier(client=client, tol=1e-2).fit(dask_X(), Y)  # it still serves
         assert same(again, cs.SoftmaxClassifier(tol=1e-2).fit(X, Y))

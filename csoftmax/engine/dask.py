@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -56,6 +57,7 @@ class DaskRows(ShardRows):
     def __init__(self, client: Any, source: Any) -> None:
         self.client = client
         self.array: Any = None
+        self._lazy: Any = None
         threads = max(1, sum(client.nthreads().values()))
         if isinstance(source, ShardRows):
             shards, chunks = source.shards, sum(n_chunks(s.n_rows) for s in source.shards)
@@ -71,7 +73,7 @@ class DaskRows(ShardRows):
         if not isinstance(source, ShardRows):
             lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
             # blocks in C order: a pass reads rows
-            self.array = source.rechunk((lengths, -1)).map_blocks(
+            self.array = self._lazy = source.rechunk((lengths, -1)).map_blocks(
                 np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
             )
 
@@ -79,7 +81,7 @@ class DaskRows(ShardRows):
         """Compute the blocks of an array, one for each unit, and keep them on the workers."""
         from distributed import futures_of
 
-        self.array = self.client.persist(self.array)
+        self.array = self.client.persist(self._lazy)
         by_key = {future.key: future for future in futures_of(self.array)}
         return [by_key[key] for (key,) in self.array.__dask_keys__()]
 
@@ -144,7 +146,7 @@ class DaskPasses(ShardPasses):
             held.append(self.client.submit(_same, _Packed(what), key=f"{name}-{u}", pure=False))
         self._held = held
 
-    def _run(
+    def run(
         self,
         function: Callable[..., Any],
         common: Any,
@@ -153,7 +155,6 @@ class DaskPasses(ShardPasses):
     ) -> list[Any]:
         """Return what a function gives for each unit, in order, whatever becomes of workers."""
         from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
 
         for _ in range(MOST_TRIES):
@@ -165,7 +166,7 @@ class DaskPasses(ShardPasses):
                 self._wait(futures)
                 results: list[Any] = self.client.gather(futures)
                 return results
-            except (KilledWorker, FutureCancelledError, CommClosedError, TimeoutError) as error:
+            except (KilledWorker, CancelledError, CommClosedError, TimeoutError) as error:
                 self._check_cluster()
                 self.n_repeated += 1
                 self._held, self._blocks = [], []
@@ -229,7 +230,7 @@ class DaskPasses(ShardPasses):
         here = Evaluation(np.asarray(W), b, weight_of_head, self.scale, 1)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
         is_large = 8 * tree.nodes.shape[1] * len(self.rows.units) > LARGE_PASS_BYTES
-        found = self._run(parts.evaluate_unit, tuple(here[:3]), join=is_large)
+        found = self.run(parts.evaluate_unit, tuple(here[:3]), join=is_large)
         for part in found:
             n_correct += part.n_correct
             for level, node in part.nodes:
@@ -247,7 +248,7 @@ class DaskPasses(ShardPasses):
         tree, features = here.tree(self.n_chunks), SumTree(self.n_chunks, n * f)
         sampled = [drawn(self.n_rows, self.weight(r), self.n_sampled, 0) for r in range(n)]
         each = list(zip(*map(self._by_unit, sampled), strict=True))
-        found = self._run(parts.null_of_unit, (b, of_features), each)
+        found = self.run(parts.null_of_unit, (b, of_features), each)
         for part in found:
             for total, nodes in ((tree, part.nodes), (features, part.features)):
                 for level, node in nodes:
@@ -276,12 +277,12 @@ class DaskPasses(ShardPasses):
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        found = self._run(parts.take_of_unit, None, self._by_unit(rows))
+        found = self.run(parts.take_of_unit, None, self._by_unit(rows))
         return self._local(np.concatenate(found), rows, weight_row)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
-        found = self._run(parts.bad_of_unit, None)
+        found = self.run(parts.bad_of_unit, None)
         for start, part in zip(self.unit_starts.tolist(), found, strict=False):
             if part.at is not None:
                 i, j, value = part.at
