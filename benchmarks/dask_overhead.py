@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def show_times(client: Any, n_shards: int, n_passes: int) -> None:
     W = np.zeros((1, N_CLASSES, N_FEATURES), np.float32)
     b, of_head = np.zeros((1, N_CLASSES), np.float32), np.zeros(1, np.int64)
     dW, db = np.empty_like(W), np.empty_like(b)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "cluster alone": lambda: remote.run(parts.nothing_of_unit, (W, b, of_head)),
         "whole pass": lambda: remote.evaluate(W, b, of_head, dW, db),
         "same pass on one thread here": lambda: here.evaluate(W, b, of_head, dW, db),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
 import csoftmax as cs
+from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.engine.units import CHUNK_ROWS
@@ -30,7 +33,8 @@ pytestmark = pytest.mark.xdist_group("dask")
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    with cluster(2) as (_, made):
+    # workers that would use another instruction set by themselves
+    with cluster(2, env={"CSOFTMAX_ISA": _kernels.available()[-1]}) as (_, made):
         yield made
 
 
@@ -157,6 +161,19 @@ def test_predictions_are_lazy(client: Any) -> None:
     assert_array_equal(remote.predict(X), local.predict(X))  # in memory, as ever
 
 
+def test_a_cluster_without_workers_is_told(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WORKERS_SECONDS", 0.0)
+    X, y = table(n=100)
+    passes = engine.DaskRows(client, da.from_array(X)).passes(y.astype(np.uint8), 3)
+    monkeypatch.setattr(client, "nthreads", dict)
+    with pytest.raises(ConnectionError, match="no workers for 0 s"):
+        passes.run(_sleepy, None)
+
+
+def _sleepy(*_: Any) -> None:
+    time.sleep(2)
+
+
 def test_it_is_an_estimator(client: Any) -> None:
     remote = SoftmaxClassifier(C=2.0, tol=1e-3, checkpoint="x")
     assert clone(remote).get_params() == remote.get_params()
@@ -206,12 +223,12 @@ def test_a_bad_value_is_named(client: Any) -> None:
 
 
 def test_the_instruction_set_is_one_that_all_workers_have(client: Any) -> None:
-    from csoftmax import _kernels
-
     class Old:
         def run(self, function: Any) -> dict[str, tuple[str, ...]]:
             return {"new": function(), "old": function()[-1:]}
 
+    with pytest.raises(ConnectionError, match="no workers"):
+        engine.common_isa(types.SimpleNamespace(run=lambda function: {}))
     before = _kernels.active()
     with engine.pinned(Old()) as isa:
         assert isa == _kernels.active() == _kernels.available()[-1]

@@ -40,6 +40,7 @@ LARGE_BYTES = (
 LARGE_PASS_BYTES = 1 << 25  # gradients of all units of more bytes are added on the workers
 JOINED_UNITS = 8  # a power of two: so many gradients are added in a task, where they are large
 POLL_SECONDS = 0.5  # between two looks at whether there still is a cluster
+WORKERS_SECONDS = 600.0  # for so long a pass waits for workers where there are none
 MOST_TRIES = 20
 FINGERPRINT_ROWS = 64
 
@@ -143,7 +144,7 @@ class DaskPasses(ShardPasses):
                 None if rows.array is not None else tuple(unit), self.n_features, rows.dtype,
                 self.target[some], self.n_classes, self._weights_of(some), self.scale, self.isa,
             )  # fmt: skip
-            held.append(self.client.submit(_same, _Packed(what), key=f"{name}-{u}", pure=False))
+            held.append(_given(self.client, what, f"{name}-{u}"))
         self._held = held
 
     def run(
@@ -183,7 +184,7 @@ class DaskPasses(ShardPasses):
         name = f"csoftmax-{function.__name__}-{uuid.uuid4().hex}"
         submit = partial(self.client.submit, pure=False)
         if common is not None and sum(getattr(a, "nbytes", 0) for a in common) > LARGE_BYTES:
-            common = submit(_same, _Packed(common), key=f"{name}-common")
+            common = _given(self.client, common, f"{name}-common")
         futures = [
             submit(function, held, X, common, None if each is None else each[u], key=f"{name}-{u}")
             for u, (held, X) in enumerate(zip(self._held, self._blocks, strict=True))
@@ -199,14 +200,22 @@ class DaskPasses(ShardPasses):
         return futures
 
     def _wait(self, futures: list[Any]) -> None:
-        """Wait for tasks; ConnectionError where the scheduler is gone."""
+        """Wait for tasks; ConnectionError where the scheduler is gone, or all workers for long."""
         from distributed import wait
 
+        had_workers = time.monotonic()
         while True:
             with suppress(TimeoutError):
                 wait(futures, timeout=POLL_SECONDS)
                 return
             self._check_cluster()
+            if self.client.nthreads():
+                had_workers = time.monotonic()
+            elif time.monotonic() - had_workers > WORKERS_SECONDS:
+                raise ConnectionError(
+                    f"the cluster has had no workers for {WORKERS_SECONDS:.0f} s: a cluster with "
+                    "workers goes on from checkpoint=, to the same bits"
+                )
 
     def _check_cluster(self) -> None:
         for _ in range(4):
@@ -309,6 +318,15 @@ class _Packed:
 
     def __init__(self, content: Any) -> None:
         self.content = content
+
+
+def _given(client: Any, content: Any, key: str) -> Any:
+    """Return a task that gives something: unlike what is scattered, it survives its worker."""
+    import dask
+
+    # Dask warns of large tasks, as data had better be read by workers: these are not data to read
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        return client.submit(_same, _Packed(content), key=key, pure=False)
 
 
 def _same(packed: _Packed) -> Any:
