@@ -6,10 +6,14 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,3 +189,27 @@ def model_of(client: Client, folder: Any) -> cs.SoftmaxRegression:
     path = folder / "downloaded.safetensors"
     path.write_bytes(client.ask("GET", "/model.safetensors").body)
     return cs.SoftmaxRegression.load(path)
+
+
+def assert_runs_to_the_same_bits(client: Client, folder: Path, shell: bool = True) -> None:
+    """Run the Python and the command line of the page; both save the model that the page has."""
+    model, code = model_of(client, folder), client.get("/code?lang=en")
+    home = str(Path(cs.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": home}
+    (folder / "csoftmax").write_text(f'#!/bin/sh\nexec {sys.executable} -m csoftmax "$@"\n')
+    (folder / "csoftmax").chmod(0o755)
+    environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
+    programs = [([sys.executable, "-c", code["python"]], "model.safetensors")]
+    if shell:
+        words = ["sh", "-c", code["shell"].rstrip() + " --no-plots"]
+        programs.append((words, "csoftmax-run/model.safetensors"))
+    for words, path in programs:
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        saved = cs.SoftmaxRegression.load(folder / path)
+        assert saved.W.tobytes() == model.W.tobytes(), code
+        assert saved.b.tobytes() == model.b.tobytes(), code
+        assert saved.scale == model.scale
+        if path == "model.safetensors":  # files of the sample do not have the set's names, recipe
+            assert saved.class_names == model.class_names
+            assert saved.recipe == model.recipe

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from app_cases import Client, png, served
+from app_cases import Client, assert_runs_to_the_same_bits, png, served
 from commands import SAMPLE, subprocess_of
 
 import csoftmax as cs
@@ -61,9 +61,9 @@ def test_a_signal_ends_it_with_streams_open_and_a_run_going_on(number: signal.Si
 
 
 def test_it_begins_with_the_data_and_the_model_that_are_given(
-    table: Path, model_file: Path
+    table: Path, model_file: Path, tmp_path: Path
 ) -> None:
-    words = ("--data", table, "--label-column", "kind", "--test-fraction", 0.3)
+    words = ("--data", table, "--label-column", "kind", "--test-fraction", 0.3, "--header")
     with program(*words, "--model", model_file) as (_, client):
         state = client.get("/state")
         assert state["data"]["sets"][-1] == "start"
@@ -72,6 +72,8 @@ def test_it_begins_with_the_data_and_the_model_that_are_given(
         code = client.get("/code")
         assert "test_fraction=0.3" in code["python"]
         assert f"--data {table}" in code["shell"]
+        client.train(epochs=2, batch_size=8)
+        assert_runs_to_the_same_bits(client, tmp_path)
         client.post("/data", {"set": "sample"})
         assert client.post("/data", {"set": "start"})["n_train"] == 140
 
@@ -193,7 +195,9 @@ def test_serve_refuses_what_does_not_fit() -> None:
             cs.app.serve(*wrong, port=0, open_browser=False)
 
 
-def test_the_browser_is_opened_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_browser_is_opened_at_an_address_that_is_good_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened: list[str] = []
     with served() as (page, _):
         monkeypatch.setattr("webbrowser.open", opened.append)
@@ -203,7 +207,11 @@ def test_the_browser_is_opened_at_the_address(monkeypatch: pytest.MonkeyPatch) -
     shown.start()
     while not opened:
         shown.join(0.01)
+    client, url = Client(another.port, "none"), urlsplit(opened[0])
+    assert another.token not in opened[0]  # others can see what a program is started with
+    first, second = (client.ask("GET", f"/?{url.query}") for _ in range(2))
+    assert (first.status, second.status) == (303, 403)
+    assert another.token in first.headers["set-cookie"]
     another.stop()
     shown.join(PATIENCE)
     assert not shown.is_alive()
-    assert opened == [another.url]

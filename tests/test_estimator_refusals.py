@@ -22,7 +22,7 @@ WRONG_SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"l1_ratio": 0.5, "solver": "lbfgs"}, ValueError, '"newton-cd" or "sgd" with L1'),
     ({"solver": "newton-cd"}, ValueError, '"lbfgs" or "sgd" without L1'),
     ({"l1_ratio": 1.0, "C": math.inf, "solver": "newton-cd"}, ValueError, "C is inf"),
-    ({"tol": -1.0}, ValueError, "tol is -1.0, expected at least 0"),
+    ({"tol": -1.0}, ValueError, "tol is -1.0, expected a number >= 0"),
     ({"fit_intercept": 1}, TypeError, "fit_intercept is 1, expected True or False"),
     ({"solver": "saga"}, ValueError, "solver is 'saga', expected one of 'auto', 'lbfgs'"),
     ({"max_iter": -1}, ValueError, "max_iter is -1, expected at least 0"),

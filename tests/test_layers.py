@@ -26,7 +26,7 @@ ORDER: list[set[str]] = [
     {"model"},
     {"labelled"},
     {"training", "solver"},
-    {"slices"},
+    {"slices", "optimum"},
     {"draw", "plot"},
     {"estimators", "books", "d2l", "d2l1"},
     {"dask"},

@@ -183,6 +183,7 @@ def test_nothing_is_wider_than_the_screen(
             assert width <= viewport["width"], (view, width)
         tab.view("look")
         tab.page.click("#gallery .shot >> nth=0")
+        tab.page.wait_for_selector("#picture[open]")
         box = tab.page.locator("#picture").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= viewport["width"]

@@ -101,6 +101,6 @@ def test_a_checkpoint_of_an_older_format_is_refused(tmp_path: Path) -> None:
     description = json.dumps({"problem": "0" * 32, "heads": []})  # as format 4 had it
     save_file({"0.x": np.zeros(21)}, file, {"csoftmax.solver": description})
     content = file.read_bytes()
-    with pytest.raises(DataError, match=r"has format 4 or older, expected format 5: .* Delete"):
+    with pytest.raises(DataError, match=r"has format 4 or older, expected format \d+: .* Delete"):
         minimize(X, y, 3, checkpoint=file)
     assert file.read_bytes() == content

@@ -35,7 +35,7 @@ def test_overflow_is_not_blamed_on_a_value() -> None:
         ({"C": [1.0, math.nan]}, ValueError, "C is nan"),
         ({"C": [[1.0]]}, ValueError, r"C has shape \(1, 1\)"),
         ({"C": "1"}, TypeError, "C has dtype"),
-        ({"tol": "small"}, TypeError, "tol is a str"),
+        ({"tol": "small"}, TypeError, "tol is 'small', expected a number or"),
         ({"tol": math.nan}, ValueError, "tol is nan"),
         ({"tol": -1e-3}, ValueError, "tol is -0.001, expected a number >= 0"),
         ({"gradient_tol": -1}, ValueError, "gradient_tol is -1, expected a number >= 0"),

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import csoftmax as cs
 from csoftmax.app import data as sets
 from csoftmax.app.page import Page
 from csoftmax.app.session import PageSession
 
+PICTURES = Path(__file__).parents[1] / ".ci" / "pictures"
 CHROMIUM = shutil.which("chromium")
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 LANGUAGES = {"en": "en", "zh": "zh-CN"}
@@ -145,7 +147,15 @@ def photograph(folder: Path) -> None:
                 whole_page(Camera(browser, folder, page.url, language))
                 dark = Camera(browser, folder, page.url, language, color_scheme="dark")
                 dark.keep("9-dark")
-                phone = Camera(browser, folder, page.url, language, viewport=PHONE, has_touch=True)
+                phone = Camera(
+                    browser,
+                    folder,
+                    page.url,
+                    language,
+                    viewport=PHONE,
+                    has_touch=True,
+                    is_mobile=True,
+                )
                 phone.draw()
                 phone.keep("9-phone-draw", whole=False)
                 for view in ("train", "look", "take"):
@@ -168,9 +178,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Photograph the page; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(words).folder
+    parser.add_argument("--readme", action="store_true", help="renew those of the READMEs, too")
+    options = parser.parse_args(words)
+    folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     photograph(folder)
+    if options.readme:
+        for language, name in (("en", "page.png"), ("zh", "page-zh.png")):
+            picture = Image.open(folder / f"{language}-3-done.png").convert("RGB")
+            few = picture.quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
+            few.save(PICTURES / name, optimize=True)
     return 0
 
 

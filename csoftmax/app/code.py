@@ -16,7 +16,7 @@ _TEXTS = {
         "optimum": "to the optimum, by full passes",
         "sweep": "each C on four fifths of the samples; the rest chooses",
         "split": "the command's --seed also splits the data: these are other test samples",
-        "grid": "the command line sweeps over values of C of its own, from 1e-6 to 1e5",
+        "grid": "the command line sweeps over values of C of its own",
         "resume": "goes on from the model that was there: save it first",
         "own": "put your own data sets here",
         "test": "how good it is, and the model as a file",
@@ -26,7 +26,7 @@ _TEXTS = {
         "optimum": "用完整遍历走到最优解",
         "sweep": "每个 C 用五分之四的样本训练,其余的样本用来选择",
         "split": "命令的 --seed 也决定数据的划分,因此测试样本不同",
-        "grid": "命令行自己选取 C 的值,从 1e-6 到 1e5",
+        "grid": "命令行自己选取 C 的值",
         "resume": "从已有的模型继续,请先保存它",
         "own": "在这里放入自己的数据集",
         "test": "模型的好坏,以及模型文件",
@@ -136,7 +136,7 @@ def _shell(data: Data, kind: str, settings: dict[str, Any], texts: dict[str, str
     if kind == "sweep":
         names = (*names, "seed")
         words += ["--sweep", str(len(settings["Cs"] or ()) or 12)]
-        if settings["Cs"] and settings["Cs"] != grid(len(settings["Cs"])):
+        if settings["l1_ratio"] or settings["Cs"] not in (None, grid(len(settings["Cs"] or ()))):
             notes.append(texts["grid"])
     for name in names:
         if name != "seed" or settings[name]:

@@ -168,20 +168,23 @@ def uploaded(path: Path, name: str, share: float, label_column: str | None) -> D
 
 def source_of(name: str, path: str, given: dict[str, Any], share: float | None) -> Source:
     """Return the code that reads a file or folder; `share` is None if it has a test set."""
-    options = {**given, **({} if share in (None, TEST_SHARE) else {"test_fraction": share})}
+    options = {option: value for option, value in given.items() if value is not None}
+    if "missing" in options and not isinstance(options["missing"], str):
+        options["missing"] = "mean"  # the means of a model's training
+    if share not in (None, TEST_SHARE):
+        options["test_fraction"] = share
     written = "".join(f", {option}={value!r}" for option, value in options.items())
     words = ["--data", path]
     for option, value in options.items():
-        if option != "dtype":  # float32 is the command's own default
-            words += _words(option.replace("_", "-"), value)
+        if option == "header":
+            words.append("--header" if value else "--no-header")
+        elif option == "dtype" and value != "uint8":
+            pass  # what the command takes by itself
+        elif option not in ("class_names", "feature_names"):  # of a model, not of the command
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            words += [f"--{option.replace('_', '-')}", text]
     python = f"train, test = cs.read({path!r}{written})"
     return Source(name, python, tuple(words), share is not None)
-
-
-def _words(option: str, value: Any) -> list[str]:
-    if option == "header":
-        return ["--header" if value else "--no-header"]
-    return [f"--{option}", ",".join(value) if isinstance(value, list) else str(value)]
 
 
 def name_of_upload(text: str) -> str:

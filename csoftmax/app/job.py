@@ -144,7 +144,6 @@ class Job(threading.Thread):
         self.control = Control(run.pace, self._tell_status)
         self.started = time.perf_counter()
         self.history = cs.History()
-        self.descent: dict[str, list[float]] = {}  # of passes: what the solver says of them
 
     def run(self) -> None:
         from csoftmax.app.passes import run_passes, run_sweep

@@ -48,7 +48,7 @@ class Page:
         self.port: int = self._socket.getsockname()[1]
         self.token = token or secrets.token_urlsafe(16)
         self.app = App(session)
-        guarded = Guard(self.app.asgi, self.token, self.port, to_network)
+        guarded = self._guard = Guard(self.app.asgi, self.token, self.port, to_network)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 guarded, log_level="error", access_log=False, lifespan="off", ws="none",
@@ -62,9 +62,12 @@ class Page:
     @property
     def url(self) -> str:
         """The address with its token."""
+        return self._url(self.token)
+
+    def _url(self, token: str) -> str:
         host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/?token={self.token}"
+        return f"http://{host}:{self.port}/?token={token}"
 
     def _run(self) -> None:
         async def serve() -> None:
@@ -88,8 +91,8 @@ class Page:
         with self, _ended_by_sigterm():
             print(f"the page is at {self.url} (Ctrl-C ends it)", flush=True)
             try:
-                if open_browser:
-                    webbrowser.open(self.url)
+                if open_browser and self._guard.once is not None:
+                    webbrowser.open(self._url(self._guard.once))
                 while not self._ended.wait(0.5):
                     pass
             except KeyboardInterrupt:

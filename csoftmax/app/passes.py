@@ -15,8 +15,8 @@ from csoftmax.core.checks import as_features
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
+from csoftmax.optimum import facts_of, minimize_for
 from csoftmax.rows.base import take
-from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
@@ -105,7 +105,6 @@ class _Fit:
 
         given = {} if start is None else {"W": start[0][None], "b": start[1][None]}
         solution = self.minimize(C, callback=tell, **given)
-        self.job.descent = solution.history[0]
         facts = [float(numbers[0]) for numbers in
                  (solution.objective, solution.bound, solution.estimate)]  # fmt: skip
         self.keep(C, solution.W[0], solution.b[0], n_iter=int(solution.iterations[0]), gap=facts)
@@ -113,17 +112,9 @@ class _Fit:
 
     def minimize(self, C: Any, **options: Any) -> solver.Solution:
         """Run the solver for one C or many, as the command line does."""
-        settings, n_classes = self.job.run_.settings, self.model.n_classes
-        options |= {
-            "scale": self.scale, "tol": settings["tol"], "max_iter": settings["max_iter"],
-            "warns": False,
-        }  # fmt: skip
-        if self.l1_ratio:
-            return minimize_l1(
-                self.X, self.data.y, n_classes, C=C, l1_ratio=self.l1_ratio,
-                one_row=n_classes == 2, **options,
-            )  # fmt: skip
-        return solver.minimize(self.X, self.data.y, n_classes, C=softmax_C(C, n_classes), **options)
+        settings = self.job.run_.settings
+        options |= {"tol": settings["tol"], "max_iter": settings["max_iter"]}
+        return minimize_for(self.model, self.data, C, self.l1_ratio, **options)
 
     def penalty(self, C: float, W: Array) -> float:
         """Return the penalty that the objective has beside the loss; NaN where it is not known."""
@@ -144,8 +135,6 @@ class _Fit:
         """Make the model what was found, and note for its file how it was trained."""
         settings = self.job.run_.settings
         self.model.W, self.model.b = W.T, b
-        self.model.trained_with = {
-            "solver": "newton-cd" if self.l1_ratio else "lbfgs", "C": C, "l1_ratio": self.l1_ratio,
-            "tol": settings["tol"], "max_iter": settings["max_iter"], "n_samples": len(self.data),
-            **facts,
-        }  # fmt: skip
+        self.model.trained_with = facts_of(
+            self.data, C, self.l1_ratio, settings["tol"], settings["max_iter"], **facts
+        )

@@ -62,6 +62,8 @@ class Guard:
 
     def __init__(self, app: Any, token: str, port: int, to_network: bool) -> None:
         self.app, self.token, self.to_network = app, token, to_network
+        # for the address that a browser is started with: other users can see a program's arguments
+        self.once: str | None = secrets.token_urlsafe(16)
         self.cookie = f"csoftmax-{port}"  # cookies are of a host, not of a port
         self.port = port
 
@@ -100,8 +102,7 @@ class Guard:
 
     def entrance(self, request: Request) -> Response | None:
         """Let those in who have the cookie, and give it to those who come with the token."""
-        token = request.query_params.get("token")
-        if is_page(request) and token is not None and self.is_token(token):
+        if is_page(request) and self.takes(request.query_params.get("token", "")):
             answer = RedirectResponse("/", 303)
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             return answer
@@ -110,7 +111,18 @@ class Guard:
         return None
 
     def is_token(self, text: str) -> bool:
-        return secrets.compare_digest(text.encode(), self.token.encode())
+        return _same(text, self.token)
+
+    def takes(self, token: str) -> bool:
+        """Is this the token, or the one that is good once?"""
+        if self.once is not None and _same(token, self.once):
+            self.once = None
+            return True
+        return self.is_token(token)
+
+
+def _same(one: str, other: str) -> bool:
+    return secrets.compare_digest(one.encode(), other.encode())
 
 
 def is_page(request: Request) -> bool:

@@ -50,8 +50,9 @@ class PageSession:
         self.view = View(0, data.fresh_model(0), data)
         self._view_of(self.view.model if model is None else model.copy(), self.data)
         self._shown_at = 0.0
-        self._weights = (0, "")
-        self.folder = tempfile.TemporaryDirectory(prefix="csoftmax-")  # of uploads, private
+        self._weights: tuple[int, Any] = (0, None)  # of which view, and how they are sent
+        # of uploads, private to the user; one may still be read when it is deleted
+        self.folder = tempfile.TemporaryDirectory(prefix="csoftmax-", ignore_cleanup_errors=True)
 
     # ---- what is told --------------------------------------------------------------------------
 
@@ -88,17 +89,12 @@ class PageSession:
     def weights(self) -> Any:
         """Return the weights as pictures in bytes from -127 to 127; None where they are none."""
         view = self.view
-        version, text = self._weights
-        if version != view.version:
-            text = self._pictures_of(view)
-            self._weights = view.version, text
-        return text
-
-    def _pictures_of(self, view: View) -> Any:
+        version, sent = self._weights
         shape = view.data.shape
-        if shape is None:
-            return None
-        return {"shape": [view.model.n_classes, *shape], **as_bytes(view.model.W.T)}
+        if version != view.version and shape is not None:
+            sent = {"shape": [view.model.n_classes, *shape], **as_bytes(view.model.W.T)}
+            self._weights = view.version, sent
+        return None if shape is None else sent
 
     # ---- what a job tells ----------------------------------------------------------------------
 

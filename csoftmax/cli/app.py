@@ -15,7 +15,6 @@ from csoftmax.cli.messages import UserError, users_mistakes
 from csoftmax.cli.options import data, label_column, labels, of_tables
 from csoftmax.cli.parsing import PATH, Command, Integer, option
 from csoftmax.cli.train import TEST_FRACTION, read_to_train
-from csoftmax.data import read_parts
 
 
 @click.command(cls=Command)
@@ -88,8 +87,7 @@ def _data(path: Path | None, test_fraction: float | None, model: Any, given: dic
               "csoftmax train downloads all of it")  # fmt: skip
         return sets.known(sets.SAMPLE)
     with pixels_expected(model):
-        train, test = read_to_train(path, table, test_fraction, 0)
+        train, test, is_split = read_to_train(path, table, test_fraction, 0)
     model_for(train, path, model, None, 0)
-    has_own_test = read_parts(path, **table)[1] is not None
-    share = None if has_own_test else test_fraction or TEST_FRACTION
+    share = (test_fraction or TEST_FRACTION) if is_split else None
     return sets.Data(train, test, sets.source_of(path.name, str(path), table, share))

@@ -20,14 +20,12 @@ from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
-from csoftmax.core.sparse import CSR
 from csoftmax.data.split import held_out_rows
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
+from csoftmax.optimum import facts_of, minimize_for
 from csoftmax.rows.base import take
-from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.solution import in_percent
-from csoftmax.solver.two_classes import softmax_C
 
 Array = NDArray[Any]
 Parameters = tuple[Array, Array]  # W (n_classes, n_features) and b
@@ -64,6 +62,8 @@ def refuse_options_of_the_other_solver(context: click.Context, full_passes: bool
     for name, reason in (("C", "the sweep chooses C"), ("resume", "it fits every C anew")):
         if "sweep" in given and name in given:
             raise ValueError(f"--{name} and --sweep exclude each other: {reason}")
+    if context.params["l1_ratio"] and isinstance(context.params["tol"], str):
+        raise ValueError("--tol sampling and --l1-ratio exclude each other: L1 needs a number")
     if context.params["l1_ratio"] and context.params["C"] == math.inf:
         raise ValueError("--l1-ratio needs a finite --C: inf is no penalty")
     if "sweep" in given and "solver" in given and context.params["solver"] == "sgd":
@@ -77,7 +77,7 @@ class LbfgsTraining:
     model: cs.SoftmaxRegression
     data: cs.Dataset
     results: ResultsFolder
-    tol: float
+    tol: float | str
     max_iter: int
     l1_ratio: float
     threads: int | None
@@ -138,16 +138,20 @@ class LbfgsTraining:
             f"estimated, by {_percent(bound)} at most"
         )
         self.history = solution.history[0]
-        facts = (objective, float(solution.bound[0]), float(solution.estimate[0]))
+        facts = [objective, float(solution.bound[0]), float(solution.estimate[0])]
+        noise = float(solution.noise[0])
+        if not math.isnan(noise):
+            facts.append(noise)
+            share = _percent(_share(noise, objective))
+            self.say(f"the chance in the samples makes the optimum uncertain by {share}")
         self._remember(C, n_iter=int(solution.iterations[0]), gap=facts)
         return solution.W[0], solution.b[0]
 
     def _remember(self, C: float, **facts: Any) -> None:
         """Keep for the model's file how it was trained."""
-        self.model.trained_with = {
-            "solver": "newton-cd" if self.l1_ratio else "lbfgs", "C": C, "l1_ratio": self.l1_ratio,
-            "tol": self.tol, "max_iter": self.max_iter, "n_samples": len(self.data), **facts,
-        }  # fmt: skip
+        self.model.trained_with = facts_of(
+            self.data, C, self.l1_ratio, self.tol, self.max_iter, **facts
+        )
 
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
         """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
@@ -210,20 +214,8 @@ class LbfgsTraining:
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
         """Run the solver; what it would warn of becomes a line on stderr."""
-        X, K = as_features(self.data.X), self.model.n_classes
-        if self.model.dtype == np.float64 and X.dtype != np.float64:
-            wide = np.dtype(np.float64)
-            X = X.times(1.0, wide) if isinstance(X, CSR) else X.astype(wide)
-        settings = {
-            "scale": self.scale, "tol": self.tol, "max_iter": self.max_iter,
-            "n_threads": self.threads, "warns": False, **options,
-        }  # fmt: skip
-        if self.l1_ratio:
-            solution = minimize_l1(
-                X, self.data.y, K, C=C, l1_ratio=self.l1_ratio, one_row=K == 2, **settings
-            )
-        else:
-            solution = solver.minimize(X, self.data.y, K, C=softmax_C(C, K), **settings)
+        options |= {"tol": self.tol, "max_iter": self.max_iter, "n_threads": self.threads}
+        solution = minimize_for(self.model, self.data, C, self.l1_ratio, **options)
         if "interrupted" in solution.status:
             self.interrupted = solution.message
         elif solution.message:

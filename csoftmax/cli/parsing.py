@@ -71,6 +71,20 @@ class Integer(click.IntRange):
     name = "integer"
 
 
+class NumberOr(click.ParamType[Any]):
+    """A number, or a word that stands for one."""
+
+    name = "float"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        return self.word if value == self.word else click.FLOAT.convert(value, param, ctx)
+
+
 option = partial(click.option, cls=Option)
 argument = partial(click.argument, cls=Argument)
 
@@ -142,4 +156,6 @@ def _expected(kind: click.ParamType[Any]) -> str:
         return f"a number > {kind.min:g}"
     if kind is click.FLOAT:
         return "a number"
+    if isinstance(kind, NumberOr):
+        return f"a number or {kind.word}"
     return "a path" if isinstance(kind, click.Path) else "text"

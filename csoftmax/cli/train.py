@@ -28,7 +28,7 @@ from csoftmax.cli.inputs import (
 from csoftmax.cli.lbfgs import LbfgsTraining, refuse_options_of_the_other_solver
 from csoftmax.cli.messages import printer, users_mistakes
 from csoftmax.cli.options import data, label_column, labels, of_tables, threads
-from csoftmax.cli.parsing import PATH, Command, Integer, option
+from csoftmax.cli.parsing import PATH, Command, Integer, NumberOr, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
 from csoftmax.cli.shards import are_shards, open_shards
@@ -97,9 +97,11 @@ TEST_FRACTION = 0.2
 )
 @option(
     "--tol",
-    type=float,
+    type=NumberOr("sampling"),
     default=1e-4,
-    help="For lbfgs: stop at this estimated relative distance to the optimum.",
+    help="For lbfgs: stop at this estimated relative distance to the optimum, or (sampling) at a "
+    "tenth of the distance that the chance in the samples makes: half of the passes, for many "
+    "samples.",
 )
 @option("--max-iter", type=Integer(min=1), default=1000, help="For lbfgs: at most so many steps.")
 @option("--epochs", type=Integer(min=1), default=10, help="How often to go through the data.")
@@ -143,7 +145,7 @@ def train(
     C: float,
     l1_ratio: float,
     sweep: int | None,
-    tol: float,
+    tol: float | str,
     max_iter: int,
     epochs: int,
     batch_size: int,
@@ -184,7 +186,7 @@ def train(
             train_set, test_set = find_fashion_mnist(say)
         else:
             with pixels_expected(model):
-                train_set, test_set = read_to_train(data, table, test_fraction, seed)
+                train_set, test_set, _ = read_to_train(data, table, test_fraction, seed)
             tell_order(data, table)
         model = model_for(train_set, data, model, dtype, seed)
         train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
@@ -232,17 +234,17 @@ def _shards_to_train(
 
 def read_to_train(
     path: Path, table: dict[str, Any], test_fraction: float | None, seed: int
-) -> tuple[cs.Dataset, cs.Dataset]:
-    """Read a train and a test set, and refuse a fraction that would have no effect."""
+) -> tuple[cs.Dataset, cs.Dataset, bool]:
+    """Read a train and a test set, and say whether they were one; refuse an idle fraction."""
     share = TEST_FRACTION if test_fraction is None else test_fraction
     if is_table(path):
-        return read(path, test_fraction=share, seed=seed, **table)
+        return *read(path, test_fraction=share, seed=seed, **table), True
     train_set, test_set = read_parts(path, **table)
     if test_set is None:
-        return split_dataset(train_set, share, seed)
+        return *split_dataset(train_set, share, seed), True
     if test_fraction is not None:
         raise ValueError(f"--test-fraction has no effect: {path} has a test set of its own")
-    return train_set, test_set
+    return train_set, test_set, False
 
 
 def means_of(

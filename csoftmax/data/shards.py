@@ -198,16 +198,27 @@ def shards(
 
     A file is a shard. Files are taken in the natural order of their names: part-2 before part-10.
 
+    Formats: .npy; folders with X.npy (and y.npy, weight.npy), or with a sparse matrix as data,
+    indices, indptr and shape.npy; .npz of a sparse matrix of scipy (and y), or of X (and y);
+    svmlight; Arrow files and streams (.arrow, .feather, .ipc), also a folder that Hugging Face's
+    `datasets` saved; Parquet; .tar of .npy members, as webdataset has them (000017.npy and its
+    label 000017.cls, or many rows in a member and their labels in 000017.y.npy). Views of the file,
+    and so as fast as one array, are .npy, .tar, and Arrow that is not compressed with record
+    batches of a multiple of 8,192 rows. What is read otherwise is decoded or copied in each pass.
+
     Parameters
     ----------
-    source : str, path, or sequence of these
-        A pattern such as "emb/*.npy", a folder, or the files in their order.
+    source : str, path, or sequence of these; or pairs of a number of rows and a function
+        A pattern such as "emb/*.npy", a folder, or the files in their order. Functions are called
+        as ``function(start, stop)`` and give X, or a tuple of X, labels and perhaps weights.
     labels, weights : as source, or array_like (n_rows,), optional
         The files of labels, and of weights of the rows: .npy, one for each shard in the same
         order, or one for all.
     X, y, weight : optional
-        Of files with columns: which column (or columns, of a number each) has the features, the
-        label, the weight.
+        Of files with columns: which column has the features (lists of one length, or bytes), or
+        which columns have one each; which has the label, the weight. Without X it is the only
+        column of lists or bytes, or else all columns of numbers but y and weight. Of .tar: the
+        endings of the members.
     dtype : {"uint8", "float16", "float32", "float64"}, optional
         Convert the features on reading: where shards differ, or have a type that no pass reads as
         it is. Of a column of bytes it says what the bytes are.
@@ -241,6 +252,9 @@ def shards(
     >>> data = cs.shards(f"{folder}/x-*.npy", labels=f"{folder}/y-*.npy")
     >>> data, data[1:].rows.take(np.array([0, 5])).tolist()
     (Shards(3 shards, X (12, 2) float32, labels), [[1.0, 1.0], [2.0, 2.0]])
+    >>> parts = [(4, lambda start, stop: (np.eye(4)[start:stop], np.arange(start, stop)))]
+    >>> cs.shards(parts)
+    Shards(1 shards, X (4, 4) float64, labels)
     """
     as_dtype = None if dtype is None else _checked_dtype(dtype)
     columns = X if X is None or isinstance(X, str) else tuple(X)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine import calls
-from csoftmax.engine.units import SumTree, runs
+from csoftmax.engine.units import SumTree, n_chunks, runs
 from csoftmax.rows.base import blocks
 
 Array = NDArray[Any]
@@ -44,19 +44,18 @@ class Evaluation(NamedTuple):
 
         y and weights (n_weights, n_rows) are of the rows. dW and db of `scratch` are worked in.
         """
-        n_correct = np.zeros(len(self.b), np.int64)
-        for some in runs(len(X), AT_ONCE):
-            whole = some == slice(0, len(X))
-            of_rows = (
-                weights if weights is None or whole else np.ascontiguousarray(weights[:, some])
-            )
-            n_correct += calls.sum_chunks(
-                calls.StoredRows(X[some], self.scale),
-                calls.Parameters(self.W, self.b),
-                calls.Targets(y[some], of_rows, None if weights is None else self.weight_of_head),
-                calls.Sink(scratch), tree, self.n_threads,
-            )  # fmt: skip
-        return n_correct
+        if n_chunks(len(X)) > AT_ONCE:
+            n_correct = np.zeros(len(self.b), np.int64)
+            for some in runs(len(X), AT_ONCE):
+                of_rows = None if weights is None else np.ascontiguousarray(weights[:, some])
+                n_correct += self.add(tree, X[some], y[some], of_rows, scratch)
+            return n_correct
+        right = calls.sum_chunks(
+            calls.StoredRows(X, self.scale), calls.Parameters(self.W, self.b),
+            calls.Targets(y, weights, None if weights is None else self.weight_of_head),
+            calls.Sink(scratch), tree, self.n_threads,
+        )  # fmt: skip
+        return np.array(right)
 
     def finish(self, tree: SumTree, dW: Array, db: Array) -> list[float]:
         """Set dW and db to what a tree has summed; return the losses."""

@@ -322,6 +322,14 @@ class LocalPasses:
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
 
+    def take(self, rows: NDArray[np.int64]) -> LocalPasses:
+        """Return a copy of some rows, by number, with all their weights."""
+        weights = None if self.weights is None else np.ascontiguousarray(self.weights[:, rows])
+        return LocalPasses(
+            self.rows.take(rows), self.target[rows], self.n_classes, weights=weights,
+            scale=self.scale, n_threads=self.n_threads,
+        )  # fmt: skip
+
     def fingerprint(self) -> bytes:
         """Return a digest of the rows, the targets, the weights and the scale."""
         digest = hashlib.blake2b(self.rows.fingerprint(), digest_size=16)

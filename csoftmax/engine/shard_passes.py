@@ -1,8 +1,9 @@
 """Passes over rows in shards: the sums and, where shards are whole chunks, the bits of one array.
 
-Shards are read one window after the other, the next one while a window is summed. Chunks are
-counted from the start of each shard. So shards whose lengths are multiples of a chunk have the bits
-of one array; others are rounded in other places.
+Shards are read one window after the other, the next one while a window is summed. Of a mapped file
+a window is a view, whose pages the reading thread asks for. Chunks are counted from the start of
+each shard. So shards whose lengths are multiples of a chunk have the bits of one
+array; others are rounded in other places.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -29,14 +31,14 @@ from csoftmax.engine.passes import (
 from csoftmax.engine.targets import Moments, digest_targets, drawn, moments_of_targets
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
 from csoftmax.rows.base import as_stored
-from csoftmax.rows.memory import mapped
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 
 # Windows have as many chunks as so many bytes hold, at least one.
 WINDOW_BYTES = 1 << 24
-_POPULATE_READ = 22  # Linux: read pages and map them, so that no thread of a pass waits for one
+# Linux from 5.14 on: read and map the pages of a range, for which no thread of a pass then waits.
+_POPULATE_READ = 22
 
 
 def window_bytes(rows: ShardRows) -> int:
@@ -96,7 +98,7 @@ class ShardPasses:
     def _weights_of(self, some: slice) -> Array | None:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
-    def _windows(self) -> Iterator[tuple[slice, Array]]:
+    def windows(self) -> Iterator[tuple[slice, Array]]:
         """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
@@ -136,7 +138,7 @@ class ShardPasses:
         """
         here = Evaluation(W, b, weight_of_head, self.scale, self.n_threads)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
-        for some, X in self._windows():
+        for some, X in self.windows():
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), (dW, db))
         return Sums(here.finish(tree, dW, db), n_correct.tolist())
 
@@ -158,7 +160,7 @@ class ShardPasses:
         sampled = [drawn(self.n_rows, self.weight(r), self.n_sampled, 0) for r in range(n)]
         parts: list[list[Array]] = [[] for _ in sampled]
         with mapping_of(self.n_threads) as mapping:
-            for some, X in self._windows():
+            for some, X in self.windows():
                 weights = self._weights_of(some)
                 here.add(tree, X, self.target[some], weights, (dW, db))
                 if of_features:
@@ -217,25 +219,27 @@ def rows_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Array:
     return rows
 
 
-def _read_pages(block: Array) -> None:
-    """Read the pages of a mapped file, on this thread; without a map, or elsewhere, do nothing."""
-    file = mapped(block)
-    if file is None or _madvise is None or not block.nbytes:
-        return
-    start = block.__array_interface__["data"][0]
-    size = (len(block) - 1) * abs(block.strides[0]) + abs(block.strides[1]) * block.shape[1]
-    if min(block.strides) > 0:
-        page = start - start % mmap.PAGESIZE
-        _madvise(page, size + start - page, _POPULATE_READ)  # what it refuses is read later
-
-
 def _library_madvise() -> Any:
-    try:
-        madvise = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError, TypeError):
+    """Return madvise of the C library, or None where it may be another one."""
+    if not sys.platform.startswith("linux"):
         return None
-    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    if madvise is not None:
+        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return madvise
 
 
-_madvise = _library_madvise() if hasattr(mmap, "MADV_WILLNEED") else None
+_madvise = _library_madvise()
+
+
+def _read_pages(block: Array) -> None:
+    """Read the pages of a mapped file; of memory that is there already this takes microseconds.
+
+    An older Linux refuses, and the threads of the pass wait for the pages.
+    """
+    if _madvise is None or not block.nbytes or min(block.strides) <= 0:
+        return
+    start = block.__array_interface__["data"][0]
+    end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.strides[1]
+    page = start - start % mmap.PAGESIZE
+    _madvise(page, end - page, _POPULATE_READ)

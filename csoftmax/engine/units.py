@@ -101,9 +101,8 @@ class SumTree:
 
     def total(self) -> Sums:
         """Return the sum of all chunks so far."""
-        if not self.n:
-            return np.zeros(self.nodes.shape[1])
-        *earlier, (_, total) = self.units()
-        for _, node in reversed(earlier):
-            total = node + total
-        return total
+        total: Sums | None = None
+        for level in range(self.n.bit_length()):
+            if self.n >> level & 1:
+                total = self.nodes[level] if total is None else self.nodes[level] + total
+        return np.zeros(self.nodes.shape[1]) if total is None else total

@@ -38,12 +38,15 @@ class Gap(NamedTuple):
     ``bound`` at most: a point of the dual problem proves it, up to rounding. (Without a penalty
     there is no such point, and the bound only says that no loss is below 0.) It is above the
     optimum by about ``estimate``, which comes from the last steps and an approximate Hessian, or
-    the exact one of a small problem. After minibatches the estimate is NaN.
+    the exact one of a small problem. After minibatches the estimate is NaN. With
+    ``tol="sampling"``, ``noise`` is by how much chance has moved the optimum: in the mean, those of
+    other samples of the same size are so far above that of all there might be. Otherwise it is 0.
     """
 
     objective: float
     bound: float
     estimate: float
+    noise: float = 0.0
 
     @property
     def relative(self) -> float:

@@ -39,6 +39,7 @@ from csoftmax.estimators.inputs import (
     conversion_bytes,
     in_rows,
     in_units,
+    number_of,
     training_set,
 )
 from csoftmax.estimators.minibatches import MinibatchClassifier
@@ -80,13 +81,18 @@ class SoftmaxClassifier(MinibatchClassifier):
     l1_ratio : float
         The share of L1 in the penalty, from 0 to 1: 0 is L2, 1 is L1, the rest the elastic net.
         L1 leaves few features with a weight: `selected_`.
-    tol : float
+    tol : float or "sampling"
         "lbfgs" stops when the estimated distance to the optimum is at most `tol` times the
         objective. The gradient's largest entry must be at most `tol` too, as scikit-learn asks,
         where a few more iterations achieve that. An objective near 0, of labels that are all but
         explained, counts as 5,000 nats over all samples, or as the null model's loss if that is
         less: at the default the distance is then half a nat in all. "sgd" stops when the loss has
         not fallen by such a share for `n_iter_no_change` epochs.
+        With "sampling" (not with L1 or "sgd"), "lbfgs" stops where the distance is a tenth of what
+        chance makes of it: the optimum of other samples of the same size would be as far off as
+        ``gap_.noise``. That takes half of the passes, and costs in test loss about a tenth of that
+        noise. It is the wrong tool for few samples (less than some ten for each parameter), where a
+        tenth of the noise shows, and where `coef_` is to be read, compared or tested.
     fit_intercept : bool
         Whether there is an intercept.
     class_weight : dict {label: weight}, "balanced" or None
@@ -147,7 +153,8 @@ class SoftmaxClassifier(MinibatchClassifier):
         validation data also "validation_loss" and "validation_accuracy", weighted means.
     gap_ : Gap
         ``objective``, and how far above the optimum it is: ``bound`` at most, about ``estimate``
-        (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective.
+        (NaN after "sgd"); ``gap_.relative`` is the estimate as a share of the objective, and
+        ``gap_.noise`` what chance has done (0 unless `tol` is "sampling").
 
     Notes
     -----
@@ -182,7 +189,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
-        tol: float = 1e-4,
+        tol: float | str = 1e-4,
         fit_intercept: bool = True,
         class_weight: Any = None,
         random_state: Any = None,
@@ -322,6 +329,9 @@ class SoftmaxClassifier(MinibatchClassifier):
         check_C(self.C)
         check_l1_ratio(self.l1_ratio, "l1_ratio")
         check_solver(self.solver, self._l1_ratio)
+        if isinstance(self.tol, str) and (self._l1_ratio or self.solver == "sgd"):
+            by = "with L1" if self._l1_ratio else 'for solver "sgd"'
+            raise ValueError(f"tol is {self.tol!r}, expected a number {by}")
         check_flag(self.warm_start, "warm_start")
         check_flag(self.early_stopping, "early_stopping")
         check_positive(self.batch_size, "batch_size")
@@ -427,4 +437,4 @@ class SoftmaxClassifier(MinibatchClassifier):
 
     def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
         patience = self.n_iter_no_change if self.early_stopping else None
-        return Monitor(X, y, weight, patience, float(self.tol), self._threads)
+        return Monitor(X, y, weight, patience, number_of(self.tol), self._threads)

@@ -20,6 +20,7 @@ from csoftmax.core.tensors import FORMAT_VERSION, read_parameters, write_paramet
 from csoftmax.estimators.base import UNKNOWN_GAP, Gap, LinearSoftmax, dense_coef
 from csoftmax.estimators.inputs import check_C
 from csoftmax.model import SoftmaxRegression
+from csoftmax.solver.stopping import check_tol
 from csoftmax.solver.two_classes import estimator_C, estimator_form, softmax_form
 
 Array = NDArray[Any]
@@ -131,12 +132,13 @@ def _how_trained(model: SoftmaxRegression) -> dict[str, Any]:
     facts, square = model.trained_with, model.scale**2
     if facts.get("solver") in ("lbfgs", "newton-cd"):
         check_C(facts["C"])
+        check_tol(facts["tol"])
         ratio = check_number(facts.get("l1_ratio", 0.0), "l1_ratio")
         # what multiplies ||coef_||_1 and ||coef_||^2 / 2
         of_l1, of_l2 = ratio / model.scale, (1 - ratio) / square
         settings = {"C": facts["C"] / (of_l1 + of_l2),
                     "l1_ratio": of_l1 / (of_l1 + of_l2),
-                    "tol": check_number(facts["tol"], "tol"),
+                    "tol": facts["tol"],
                     "max_iter": check_positive(facts["max_iter"], "max_iter")}  # fmt: skip
     elif facts.get("solver") == "sgd":
         n_samples = check_positive(facts["n_samples"], "n_samples")

@@ -84,9 +84,9 @@ class SoftmaxClassifierCV(LinearSoftmax):
     scoring : str, callable or None
         What the folds are scored by, as in scikit-learn; None is the accuracy. NaN ranks last; a
         fold with nothing but NaN has no say.
-    tol : float
-        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol,
-        or after 100 iterations for each C.
+    tol : float or "sampling"
+        As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol
+        (with "sampling", as the final fit does), or after 100 iterations for each C.
     max_iter, class_weight, n_threads, max_memory
         As in `SoftmaxClassifier`. "balanced" class weights are those of the whole of y. Where the
         fits do not go into `max_memory` at once (a quarter of the machine's memory, if it is None),
@@ -140,7 +140,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
         fit_intercept: bool = True,
         cv: Any = 5,
         scoring: Any = None,
-        tol: float = 1e-4,
+        tol: float | str = 1e-4,
         max_iter: int = 1000,
         class_weight: Any = None,
         refit: bool = True,
@@ -272,6 +272,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         check_flag(self.refit, "refit")
         scorer_of(self.scoring)  # unknown names are refused before the work
         Cs, ratios = grid_of(self.Cs, self.l1_ratios)
+        if isinstance(self.tol, str) and ratios.any():
+            raise ValueError(f"tol is {self.tol!r}, expected a number with L1")
         for_splitter, for_scorer = self._routed(sample_weight, params)
         budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
         data = training_set(self, X, y)
@@ -301,10 +303,11 @@ class SoftmaxClassifierCV(LinearSoftmax):
                 file=sys.stderr,
             )
         options = {
-            "fit_intercept": self.fit_intercept, "tol": float(self.tol), "verbose": self.verbose,
+            "fit_intercept": self.fit_intercept, "tol": self.tol, "verbose": self.verbose,
             "max_iter": self.max_iter, "n_threads": self._threads,
         }  # fmt: skip
-        of_folds = {"tol": FOLD_TOL * float(self.tol),
+        tol = self.tol if isinstance(self.tol, str) else FOLD_TOL * float(self.tol)
+        of_folds = {"tol": tol,
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         solved = [
             solve_heads(

@@ -143,6 +143,7 @@ def run_solver(
         return solver.minimize(
             X, y, n_classes, C=softmax_C(C, n_classes), W=W, b=b, warns=False,
             preconditioner=plan.preconditioner, least_nats=LEAST_NATS,
+            sample_rows=plan.sample_rows,
             **{"history_size": plan.history_size, **options},
         )  # fmt: skip
     for name in ("gradient_tol", "history_size"):
@@ -155,6 +156,11 @@ def run_solver(
     )  # fmt: skip
 
 
+def gradient_tol_of(tol: float | str) -> float | None:
+    """Return what the gradient is to come down to, as scikit-learn asks; nothing with a word."""
+    return None if isinstance(tol, str) else float(tol)
+
+
 def fit_full(
     task: FitTask, start: tuple[Array, Array] | None, monitor: Monitor | None, plan: Plan,
     **options: Any,
@@ -165,7 +171,7 @@ def fit_full(
     solution = run_solver(
         task.X, task.y, task.n_classes, plan, C=task.C, l1_ratio=task.l1_ratio,
         sample_weight=task.row_weight, callback=None if monitor is None else monitor.watch,
-        gradient_tol=float(options["tol"]), **options,
+        gradient_tol=gradient_tol_of(options["tol"]), **options,
     )  # fmt: skip
     fitted = fitted_head(solution, 0)
     if start is not None and not options["max_iter"]:
@@ -265,7 +271,9 @@ def solve_heads(
 
 def fitted_head(solution: Solution, head: int) -> Fitted:
     """Return what the solver found for one of its heads."""
-    gap = Gap(*(float(v[head]) for v in (solution.objective, solution.bound, solution.estimate)))
+    noise = np.nan_to_num(solution.noise)  # 0 where it was not measured
+    facts = (solution.objective, solution.bound, solution.estimate, noise)
+    gap = Gap(*(float(values[head]) for values in facts))
     history = {name: list(values) for name, values in solution.history[head].items()}
     return Fitted(solution.W[head], solution.b[head], int(solution.iterations[head]), history, gap)
 
@@ -275,7 +283,7 @@ def measure_gap(
 ) -> Gap:
     """Return how far some parameters are from the optimum at most, by one pass and no step."""
     solution = run_solver(
-        task.X, task.y, task.n_classes, plan._replace(preconditioner=None), C=task.C,
+        task.X, task.y, task.n_classes, plan._replace(preconditioner=None, sample_rows=0), C=task.C,
         l1_ratio=task.l1_ratio, sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
         history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip

@@ -31,6 +31,7 @@ from csoftmax.core.cpus import MAX_THREADS
 from csoftmax.core.sparse import CSR, as_csr, is_sparse
 from csoftmax.rows.base import blocks
 from csoftmax.rows.memory import mapped
+from csoftmax.solver.stopping import check_tol
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -254,6 +255,11 @@ def check_solver(solver: Any, l1_ratio: float) -> None:
         raise ValueError(f"solver is {solver!r}, expected {suits} {penalty}")
 
 
+def number_of(tol: float | str) -> float:
+    """Return tol as a number, for what knows nothing of "sampling": the default then."""
+    return 1e-4 if isinstance(tol, str) else float(tol)
+
+
 def check_flag(value: Any, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected True or False")
@@ -269,8 +275,7 @@ def threads(n_threads: int | None) -> int:
 
 def check_common_parameters(estimator: Any) -> None:
     """Check the settings that both estimators have."""
-    if check_number(estimator.tol, "tol") < 0:
-        raise ValueError(f"tol is {estimator.tol}, expected at least 0")
+    check_tol(estimator.tol)
     check_flag(estimator.fit_intercept, "fit_intercept")
     if not isinstance(estimator.max_iter, numbers.Integral) or isinstance(estimator.max_iter, bool):
         check_positive(estimator.max_iter, "max_iter")

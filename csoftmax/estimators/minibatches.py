@@ -20,6 +20,7 @@ from csoftmax.estimators.inputs import (
     Labels,
     TrainingSet,
     more_samples,
+    number_of,
     probabilities_in,
 )
 from csoftmax.estimators.monitor import Monitor, validation_set
@@ -43,7 +44,7 @@ class MinibatchClassifier(Convertible):
 
     C: float
     l1_ratio: float
-    tol: float
+    tol: float | str
     max_iter: int
     learning_rate: float | str
     momentum: float
@@ -247,7 +248,7 @@ class MinibatchClassifier(Convertible):
     def _descent_options(self) -> dict[str, Any]:
         return {
             "learning_rate": self._learning_rate, "momentum": float(self.momentum),
-            "batch_size": self.batch_size, "tol": float(self.tol),
+            "batch_size": self.batch_size, "tol": number_of(self.tol),
             "patience": self.n_iter_no_change, "n_threads": self._threads,
             "fit_intercept": self.fit_intercept, "verbose": self.verbose,
         }  # fmt: skip

@@ -24,9 +24,11 @@ from csoftmax.core.checks import (
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.statistics import statistics
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
+from csoftmax.solver.corrected import check_sample_rows, usual_rows
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import most_rows
@@ -66,6 +68,7 @@ def checked_problem(
     weight_of_head: ArrayLike | None,
     fit_intercept: bool,
     n_threads: int | None,
+    sample_rows: int | None = 0,
 ) -> Problem:
     """Check the arguments of `minimize` that describe the problem."""
     n_classes = check_positive(n_classes, "n_classes")
@@ -103,9 +106,14 @@ def checked_problem(
             features, target, n_classes, weights=weights, scale=whole_scale,
             n_threads=check_threads(n_threads),
         )  # fmt: skip
+    if sample_rows is None:
+        sample_rows = usual_rows(features, n_classes)
+    elif sample_rows:
+        check_sample_rows(sample_rows, features, n_classes)
     return Problem(
-        passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit
-    )
+        passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit,
+        statistics=statistics(passes, sample_rows) if sample_rows else None,
+    )  # fmt: skip
 
 
 def shards_of(X: object) -> ShardRows | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def least_bound(problem: Problem, head: int, g: Array) -> float:
     It costs little, and says whether the bound itself is worth computing.
     """
     penalty = problem.penalties[head]
+    if not problem.has_bound:
+        return math.inf
     if problem.lines is None or not penalty.l2:
         return penalty.conjugate(g[: problem.split])
     return problem.lines.products([g], [(0, 0)], whole=False)[0] / (2 * penalty.l2)

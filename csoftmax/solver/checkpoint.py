@@ -24,7 +24,7 @@ from csoftmax.solver.walk import Walk
 Array = NDArray[Any]
 
 METADATA_KEY = "csoftmax.solver"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 class Resumable(Protocol):
@@ -50,10 +50,10 @@ def digest_of(rows: bytes, settings: Sequence[object], arrays: Iterable[Array | 
 
 def fingerprint(walk: Walk) -> str:
     """Return a digest of all that the bits depend on, except the tolerances and max_iter."""
-    problem, options = walk.problem, walk.options
+    problem, options, kept = walk.problem, walk.options, walk.problem.kept
     settings = (
         problem.fit_intercept, options.history_size, options.preconditioner, walk.is_path,
-        walk.starts is None,
+        walk.starts is None, kept and kept.n_rows,
     )  # fmt: skip
     arrays = (problem.C, problem.weight_of_head, *(walk.starts or ()))
     return digest_of(problem.passes.fingerprint(), settings, arrays)

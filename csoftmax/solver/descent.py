@@ -7,7 +7,7 @@ What every descent shares is here: the point, and the line search.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,6 +148,10 @@ class Descent:
         """Set what `state` returned; `steps` then goes on from there, to the same bits."""
         values = [np.array(state[name]) for name in self.point_type._fields]  # writable
         self.point = self.point_type(*(v if v.ndim else float(v) for v in values))
+
+    def metric(self) -> Callable[[Array], float]:
+        """Return a function that makes ``g^T P g`` of a gradient, P as it is at the point."""
+        raise NotImplementedError
 
     def _at_trial(self, objective: float) -> Any:
         raise NotImplementedError

@@ -29,12 +29,13 @@ class SolverOptions:
     history_size: int
     preconditioner: str | None
     least_nats: float = 0.0
+    by_sampling: bool = False  # stop by `Head.noise`, not by tol
 
 
 # Fields of a head that a checkpoint saves as one number each.
 NUMBERS = (
     "passes", "iterations", "inherited_iterations", "preconditioner_iterations",
-    "next_preconditioner_at", "estimate", "times_too_low", "converged", "stalled",
+    "next_preconditioner_at", "estimate", "times_too_low", "noise", "converged", "stalled",
 )  # fmt: skip
 COLUMNS = ("passes", "objective", "estimate", "gradient_max", "seconds")  # of a head's history
 
@@ -63,6 +64,9 @@ class Head:
     times_too_low : float
         The worst error of the Hessian's own estimates so far: at some iteration the distance was
         at least this many times the estimate. 1 if no estimate was too low.
+    noise : float
+        How far chance makes the optimum of the rows be from that of all that there might be, in
+        nats; NaN until it is measured.
     trace : ndarray (n, 3)
         At the start and after each iteration: the loss, the penalty divided by its strength, and
         the Hessian's own estimate of the distance. Along a path the rows of the heads before come
@@ -88,7 +92,7 @@ class Head:
         self.curvature: Curvature | Diagonal | None = None
         self.preconditioner_iterations = self.next_preconditioner_at = 0
         self.passes, self.iterations = problem.n_passes, 0
-        self.estimate, self.times_too_low = math.inf, 1.0
+        self.estimate, self.times_too_low, self.noise = math.inf, 1.0, math.nan
         self.converged = self.stalled = False
         self.trace = np.empty((0, 3))
         self.inherited_iterations = 0
@@ -106,9 +110,14 @@ class Head:
             self._null = Point(x, objective, gradient, gradient, np.zeros_like(gradient))
         return self._null
 
+    @property
+    def divisor(self) -> float:
+        """What a distance is divided by before it is compared with `tol`."""
+        return float(max(abs(self.point.objective), self.least_divisor))
+
     def distance(self) -> float:
         """Return the estimate as a share of the objective, as `tol` is meant."""
-        divisor = max(abs(self.point.objective), self.least_divisor)
+        divisor = self.divisor
         return self.estimate / divisor if divisor else math.inf if self.estimate > 0 else 0.0
 
     def above_optimum(self) -> float:

@@ -82,8 +82,19 @@ def _for_each_class(problem: Problem, do: Callable[[int], None], flop: float) ->
             pass
 
 
+def excess(n_present: int) -> float:
+    """Return how many times too large an inverse is that leaves out what couples the classes.
+
+    If all classes are alike, the Hessian of weights that sum to 0 has the eigenvalue 1/K for each
+    of them, and ``1/K (1 - 1/K)`` on its diagonal.
+    """
+    return n_present / max(1, n_present - 1)
+
+
 class InCoordinates:
     """What the approximate Hessians of a sample share: its coordinates."""
+
+    too_large = 1.0
 
     def __init__(self, sample: Sample) -> None:
         self.sample, self.problem = sample, sample.problem
@@ -166,6 +177,7 @@ class AtWeights(InCoordinates):
     def __init__(self, curvature: Curvature, penalty: Penalty) -> None:
         sample = curvature.sample
         super().__init__(sample)
+        self.too_large = excess(int((self.problem.shares[sample.r] > 0).sum()))
         # classes that never occur, and 1 over the number of the others
         self.absent, n = np.flatnonzero(self.problem.shares[sample.r] == 0), sample.n_leading
         self.one_present = self.problem.dtype.type(1 / (self.problem.n_classes - len(self.absent)))

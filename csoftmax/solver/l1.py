@@ -375,6 +375,7 @@ class _Heads:
         return Solution(
             W=self.W.transpose(0, 2, 1), b=self.b, objective=numbers["objective"],
             loss=numbers["loss"], bound=numbers["bound"], estimate=numbers["estimate"],
+            noise=np.full(len(fits), math.nan),
             gradient_max=numbers["steepest"], passes=iterations, iterations=iterations,
             converged=np.array([fit.status == "converged" for fit in fits]),
             status=tuple(fit.status for fit in fits), message=self._message(fits),

@@ -13,7 +13,7 @@ R being the upper triangle of S^T Y and D its diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +30,12 @@ SMALL_MATRICES = ("slots", "R_inverse", "YPY", "Sg", "YPg")
 
 
 class Preconditioner(Protocol):
-    """Coordinates u, and an approximate inverse Hessian P in them."""
+    """Coordinates u, and an approximate inverse Hessian P in them.
+
+    `too_large` is how many times it is larger than the inverse Hessian, as far as that is known.
+    """
+
+    too_large: float
 
     def reduce(self, gradient: Array) -> Array:
         """Return ``A^T gradient``."""
@@ -40,6 +45,16 @@ class Preconditioner(Protocol):
 
     def __call__(self, g: Array) -> Array:
         """Return ``P g`` of a vector, or of each of several."""
+
+
+def metric_of(precondition: Preconditioner) -> Callable[[Array], float]:
+    """Return a function that makes ``g^T P g`` of a gradient."""
+
+    def square(gradient: Array) -> float:
+        reduced = precondition.reduce(gradient)
+        return float(np.dot(reduced, precondition(reduced))) / precondition.too_large
+
+    return square
 
 
 class Pairs:
@@ -219,6 +234,9 @@ class Lbfgs(PairsDescent):
         return Point(
             self.trial, objective, self.trial_gradient, reduced, self.precondition(reduced)
         )
+
+    def metric(self) -> Callable[[Array], float]:
+        return metric_of(self.precondition)
 
     def restart(self, precondition: Preconditioner) -> None:
         """Go on with another preconditioner in the same coordinates; where `steps` said NEXT."""

@@ -7,7 +7,7 @@ also make the new pair, and once for the direction. ``P g`` is kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from csoftmax.engine.lines import Lines
 from csoftmax.solver.descent import NEXT
 from csoftmax.solver.diagonal import DiagonalInverse
+from csoftmax.solver.hessians import excess
 from csoftmax.solver.lbfgs import Pairs, PairsDescent
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Sizes
@@ -155,6 +156,18 @@ class LongLbfgs(PairsDescent):
         assert self.precondition is not None
         gPg, _ = self.pairs.meet_gradient(self.trial_gradient, self.precondition)
         return LongPoint(self.trial, objective, self.trial_gradient, 0.5 * gPg)
+
+    def metric(self) -> Callable[[Array], float]:
+        P, pairs, split = self.precondition, self.pairs, self.lines.split
+        assert P is not None
+        none = np.zeros(0, np.intp)
+
+        def square(g: Array) -> float:
+            of_c = g[split:].astype(np.float64)
+            of_W = self.lines.meet(pairs.S, pairs.Y, none, g, P.diagonal.of_W, P.l2)[0]
+            return of_W / excess(P.diagonal.present.sum()) + float(of_c @ P.solve_c(of_c))
+
+        return square
 
     def restart(self, precondition: DiagonalInverse) -> None:
         """Go on with another preconditioner; where `steps` said NEXT."""

@@ -11,6 +11,7 @@ from csoftmax.engine.class_rows import PADDED_TO
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
+    corrected,
     diagonal,
     hessians,
     lbfgs,
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     history_size: int
     preconditioner: str | None
     n_bytes: float
+    sample_rows: int = 0  # of the corrected sample
 
     def of_one(self, X: Stored, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
@@ -98,11 +100,18 @@ def plans(
     if evaluates:
         always += bound.bytes_needed(sizes)
         return [Plan(1, None, always + lbfgs.bytes_needed(sizes.parameter_bytes, 1))]
-    return [
+    by_lbfgs = [
         Plan(pairs, kind, always + extra + lbfgs.bytes_needed(sizes.parameter_bytes, pairs))
         for kind, extra in _preconditioners(sizes).items()
         for pairs in numbers
     ]
+    sampled = corrected.usual_rows(X, n_classes)
+    if not sampled:
+        return by_lbfgs
+    of_descent = lbfgs.bytes_needed(head_bytes(X, n_classes), usual)
+    more = corrected.bytes_needed(sizes, sampled, of_descent)
+    best = by_lbfgs[0]
+    return [best._replace(n_bytes=best.n_bytes + more, sample_rows=sampled), *by_lbfgs]
 
 
 def l1_bytes(

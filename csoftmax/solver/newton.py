@@ -14,7 +14,7 @@ standard deviations. With ``z_i = (unit (scale x_i - mean), 1)`` the Hessian is
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,16 @@ class SmallProblem:
         if self.problem.fit_intercept:
             b[self.present] = step[:, f] - of_W @ self.mean
 
+    def reduce(self, gradient: Array) -> Array:
+        """Return a gradient in u: the transpose of `expand`."""
+        gW, gb = (g[self.present].astype(np.float64) for g in self.problem.parameters(gradient))
+        of_u = gW * self.unit
+        if self.problem.fit_intercept:
+            of_u -= gb[:, None] * (self.mean * self.unit)
+            of_u = np.concatenate([of_u, gb[:, None]], axis=1)
+        reduced: Array = (self.Q.T @ of_u).reshape(-1)
+        return reduced
+
     def derivatives(self, x: Array, penalty: Penalty) -> tuple[Array, Array]:
         """Return gradient (n_u,) and Hessian (n_u, n_u) in u at x.
 
@@ -170,6 +180,15 @@ class Newton(Descent):
         g, H = self.rows.derivatives(self.trial, self.penalty)
         step = newton_step(g, H, objective) if g.size else g
         return Point(self.trial, objective, self.trial_gradient, g, step)
+
+    def metric(self) -> Callable[[Array], float]:
+        _, H = self.rows.derivatives(self.point.x, self.penalty)
+
+        def square(gradient: Array) -> float:
+            g = self.rows.reduce(gradient)
+            return float(g @ np.linalg.solve(H, g)) if g.size else 0.0
+
+        return square
 
     def steps(self) -> Generator[bool, float, None]:
         """Yield EVALUATE where `trial` is to be evaluated, NEXT after each iteration."""

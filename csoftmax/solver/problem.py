@@ -13,6 +13,7 @@ and ``c = b + W mean``, in which the features have the mean 0.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from csoftmax.engine.lines import Lines
 from csoftmax.engine.passes import ABSENT_BIAS, LocalPasses
 from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.statistics import Statistics
 from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
@@ -87,7 +89,13 @@ class Problem:
         For each head, the sum of its weights.
     n_passes : int
         Passes over the rows so far.
+    has_bound : bool
+        Whether `csoftmax.solver.bound` proves something of this objective.
+    kept : LocalPasses or None
+        Some of the rows, in memory, where all of them are costly to read.
     """
+
+    has_bound = True
 
     def __init__(
         self,
@@ -97,13 +105,15 @@ class Problem:
         weight_of_head: NDArray[np.int64],
         fit_intercept: bool,
         unit: float = 1.0,
+        statistics: Statistics | None = None,
     ) -> None:
         self.passes, self.C, self.unit = passes, C, unit
         self.dtype, self.n_rows, self.n_features = passes.dtype, passes.n_rows, passes.n_features
         self.n_classes, self.n_heads = passes.n_classes, len(C)
         self.split = self.n_classes * self.n_features
         self.weight_of_head, self.fit_intercept = weight_of_head, fit_intercept
-        moments = passes.moments(of_features=False)
+        self.kept = None if statistics is None else statistics.sample
+        moments = statistics.moments if statistics else passes.moments(of_features=False)
         self.totals, self.n_counting = moments.totals, moments.n_counting
         if not self.totals.all():
             what = "X has 0 rows" if not self.n_rows else "sample_weight has a row that sums to 0"
@@ -118,9 +128,11 @@ class Problem:
         self._squares: dict[int, tuple[Array, float]] = {}
         if passes.is_sparse:
             self.lines = Lines(self.n_features, self.n_classes, passes.n_threads)
-        self._evaluate_null_models(moments.mass / self.totals[:, None])
+        self._evaluate_null_models(moments.mass / self.totals[:, None], statistics)
 
-    def _evaluate_null_models(self, shares: NDArray[np.float64]) -> None:
+    def _evaluate_null_models(
+        self, shares: NDArray[np.float64], statistics: Statistics | None
+    ) -> None:
         """Evaluate weights of 0 and the best bias, for each row of weights: where heads start."""
         n, K = shares.shape
         if not self.fit_intercept:
@@ -130,7 +142,11 @@ class Problem:
         log_shares = np.log(np.where(present, shares, 1.0))
         log_shares -= log_shares.sum(axis=1, keepdims=True) / present.sum(axis=1, keepdims=True)
         self.null_bias = np.where(present, log_shares, ABSENT_BIAS).astype(self.dtype)
-        sums = self.passes.null_sums(self.null_bias, self.fit_intercept)  # else nothing is centred
+        centres = self.fit_intercept  # without one, nothing is centred
+        if statistics is None:
+            sums = self.passes.null_sums(self.null_bias, centres)
+        else:
+            sums = statistics.null_sums(shares, centres, self.dtype)
         self.n_passes = sums.n_passes
         self.means = sums.feature_sums / self.totals[:, None]
         self.null_gradient = sums.dW.reshape(n, self.split)
@@ -144,6 +160,25 @@ class Problem:
         self.null_loss = np.array(sums.losses) / self.totals
         if not np.isfinite(self.null_gradient).all():
             self.passes.raise_bad_value()
+
+    def sample(self, r: int, n: int) -> LocalPasses:
+        """Return at most n of the rows that a row of weights counts, of those kept if it can."""
+        of_kept = None if self.kept is None else self.kept.sample(r, n, 0)
+        if of_kept is None or of_kept.n_rows < min(n, self.n_counting[r]):
+            return self.passes.sample(r, n, 0)
+        return of_kept
+
+    def of_rows(self, passes: LocalPasses, r: int) -> Problem:
+        """Return the sum of the losses of some rows, which have the row of weights r, as a problem.
+
+        It has one head, no penalty, and the coordinates of this problem.
+        """
+        other = copy.copy(self)
+        other.passes, other.n_rows, other._squares = passes, passes.n_rows, {}
+        other.weight_of_head, other.total = np.zeros(1, np.int64), np.ones(1)
+        other.penalties = [Penalty(0.0, 0.0)]
+        other.centre = None if self.centre is None else self.centre[r : r + 1]
+        return other
 
     def parameters(self, x: Array) -> tuple[Array, Array]:
         """Return views of W (n_classes, n_features) and b of a flat vector, or of each of some.

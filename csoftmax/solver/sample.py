@@ -136,7 +136,7 @@ class Sample:
 
     def __init__(self, problem: Problem, r: int, preconditioner: str | None) -> None:
         limit = most_rows(problem.n_features, problem.n_classes, problem.dtype.itemsize)
-        self.passes = problem.passes.sample(r, limit, 0)
+        self.passes = problem.sample(r, limit)
         n_rows, weight = self.passes.n_rows, self.passes.weight(0)
         self.all_rows = n_rows == problem.n_counting[r]
         self.share = np.full(n_rows, 1.0 / n_rows) if weight is None else weight / weight.sum()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from csoftmax.solver.bound import lower_bound
 from csoftmax.solver.head import Head
 from csoftmax.solver.problem import Problem
-from csoftmax.solver.stopping import STEEP_TOL, passes_to_go
+from csoftmax.solver.stopping import STEEP_TOL, passes_to_go, tolerance
 from csoftmax.solver.walk import Walk
 
 Array = NDArray[Any]
@@ -58,6 +58,9 @@ class Solution:
     estimate : ndarray (n_heads,)
         How far the objective is above the optimum, by what the (approximate) Hessian and the last
         steps say; usually far below the bound, and seldom more than 1.5 times too small.
+    noise : ndarray (n_heads,)
+        With ``tol="sampling"``: how far the optimum is, by the chance that is in the rows, from
+        that of all rows there might be, in nats (`csoftmax.solver.noise`); otherwise NaN.
     gradient_max : ndarray (n_heads,)
         The largest entry of the gradient.
     passes, iterations : ndarray (n_heads,)
@@ -87,6 +90,7 @@ class Solution:
     loss: NDArray[np.float64]
     bound: NDArray[np.float64]
     estimate: NDArray[np.float64]
+    noise: NDArray[np.float64]
     gradient_max: NDArray[np.float64]
     passes: NDArray[np.int64]
     iterations: NDArray[np.int64]
@@ -118,6 +122,7 @@ def solution_of(walk: Walk, ended_by: str) -> Solution:
         loss=objective - penalty,
         bound=np.maximum(objective - lower, 0.0),
         estimate=np.array([head.estimate for head in heads]),
+        noise=np.array([head.noise for head in heads]),
         gradient_max=np.array([problem.largest(h.index, h.point.gradient) for h in heads]),
         passes=np.array([head.passes for head in heads]),
         iterations=np.array([head.iterations for head in heads]),
@@ -159,7 +164,7 @@ def _centred(problem: Problem, head: int, b: Array) -> Array:
 def _message(walk: Walk, interrupted: bool) -> str:
     """Say how far heads are that have not converged, and how long it would take; or nothing."""
     heads: Sequence[Head] = walk.heads
-    left, tol = [head for head in heads if not head.converged], walk.options.tol
+    left = [head for head in heads if not head.converged]
     if not left:
         return ""
     text = ""
@@ -173,6 +178,7 @@ def _message(walk: Walk, interrupted: bool) -> str:
     else:
         text += "at an unknown distance from the optimum after "
     text += f"{worst.passes} passes"
+    tol = tolerance(worst, walk.options)
     if worst.distance() <= tol:
         text += ", but its gradient is still steep"
         tol *= STEEP_TOL

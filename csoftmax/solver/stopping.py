@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csoftmax.core.checks import check_number
 from csoftmax.solver.bound import least_bound, lower_bound
 from csoftmax.solver.descent import Point
 from csoftmax.solver.head import Head, SolverOptions
@@ -34,6 +35,27 @@ MOST_UNGAINED = 0.01
 # Farther from the optimum than FAR the estimate of an approximate Hessian may be a third of the
 # distance. So a rough `tol` is held to that share of it.
 FAR, FAR_SHARE = 0.03, 1 / 3
+# A head that stops by its noise has converged at this share of it.
+SHARE_OF_NOISE = 0.1
+
+
+def check_tol(tol: float | str) -> float:
+    """Return tol as a number, 0 for "sampling"; TypeError or ValueError for what it cannot be."""
+    if isinstance(tol, str):
+        if tol != "sampling":
+            raise TypeError(f'tol is {tol!r}, expected a number or "sampling"')
+        return 0.0
+    if check_number(tol, "tol") < 0:
+        raise ValueError(f"tol is {tol}, expected a number >= 0")
+    return float(tol)
+
+
+def tolerance(head: Head, options: SolverOptions) -> float:
+    """Return which `Head.distance` is near enough; 0 where the noise that decides is not known."""
+    if not options.by_sampling:
+        return options.tol
+    known = head.noise > 0 and head.divisor > 0  # not NaN
+    return SHARE_OF_NOISE * head.noise / head.divisor if known else 0.0
 
 
 def note_iteration(head: Head, problem: Problem, options: SolverOptions, seconds: float) -> None:
@@ -69,7 +91,7 @@ def see_whether_converged(
     head: Head, problem: Problem, options: SolverOptions, steepest: float
 ) -> None:
     """Set `converged`, by the head's estimate of its distance and its steepest slope."""
-    distance, tol, point = head.distance(), options.tol, head.point
+    distance, tol, point = head.distance(), tolerance(head, options), head.point
     if tol > FAR and not (head.descent is not None and head.descent.has_whole_hessian):
         tol = max(FAR, FAR_SHARE * tol)
     gained = head.null_loss - point.objective
@@ -156,7 +178,7 @@ def passes_to_go(head: Head, tol: float) -> int | None:
     """
     passes, estimates = head.history["passes"], head.history["estimate"]
     middle = len(passes) // 2
-    target = tol * max(abs(head.point.objective), head.least_divisor)
+    target = tol * head.divisor
     if len(passes) - middle < 3 or not 0 < estimates[-1] < estimates[middle] or target <= 0:
         return None
     rate = math.log(estimates[middle] / estimates[-1]) / (passes[-1] - passes[middle])

@@ -17,10 +17,11 @@ from csoftmax.solver.descent import NEXT, Descent, named
 from csoftmax.solver.diagonal import Diagonal, DiagonalInverse
 from csoftmax.solver.head import Head, SolverOptions
 from csoftmax.solver.hessians import AtNull, AtWeights, Curvature
-from csoftmax.solver.lbfgs import Lbfgs
+from csoftmax.solver.lbfgs import Lbfgs, metric_of
 from csoftmax.solver.long import LongLbfgs
+from csoftmax.solver.noise import Units
 from csoftmax.solver.problem import Problem
-from csoftmax.solver.sample import Sample
+from csoftmax.solver.sample import Sample, most_rows
 from csoftmax.solver.stopping import note_iteration, see_whether_converged
 
 Array = NDArray[Any]
@@ -52,6 +53,12 @@ def one_blas_thread() -> AbstractContextManager[object]:
     return held
 
 
+def metric_at(sample: Sample, head: Head) -> Callable[[Array], float]:
+    """Return what makes ``g^T P g`` of a gradient, by the Hessian of a sample at a head's point."""
+    curvature = Curvature(sample.for_penalty(head.penalty), head.point.x)
+    return metric_of(AtWeights(curvature, head.penalty))
+
+
 class Walk:
     """The heads of a problem, from their starting points until all have stopped.
 
@@ -69,9 +76,9 @@ class Walk:
     changing : bool
         True while heads are changed. While X is passed over it is False, and all heads are where
         their last iteration ended.
-    samples, small : dict
+    samples, small, units : dict
         By the number of a row of weights: the sample of the rows that it counts, or all of these
-        for Newton's method.
+        for Newton's method; groups of them that tell the noise.
     is_small : bool
         Whether heads walk by Newton's method.
     first_after_start : int
@@ -84,7 +91,7 @@ class Walk:
         problem: Problem,
         options: SolverOptions,
         started: float,
-        starts: Sequence[Array] | None = None,
+        starts: Sequence[Array] | dict[int, Array] | None = None,
         path: bool = False,
     ) -> None:
         self.problem, self.options, self.started = problem, options, started
@@ -99,6 +106,7 @@ class Walk:
             and newton.suits(problem.n_rows, problem.n_features, problem.n_classes)
         )
         self.small: dict[int, newton.SmallProblem] = {}
+        self.units: dict[int, Units] = {}
         self.first_after_null, self.first_after_start = FIRST_AFTER_NULL, FIRST_AFTER_START
         self.growth = GROWTH
         if problem.passes.is_sparse:
@@ -320,9 +328,35 @@ class Walk:
             head.iterations += 1
             head.preconditioner_iterations += 1
         note_iteration(head, self.problem, self.options, time.perf_counter() - self.started)
+        if self.options.by_sampling:
+            self._measure_noise(head)
         if head.converged or head.iterations >= self.options.max_iter:
             return False
         return self._to_next_trial(head)
+
+    def _measure_noise(self, head: Head) -> None:
+        """Measure the noise of a head that is so near that it matters, and see whether it ends."""
+        if not math.isfinite(head.estimate) or head.estimate > head.noise or head.descent is None:
+            return
+        r, problem = self._weights_of(head), self.problem
+        if r not in self.units:
+            limit = most_rows(problem.n_features, problem.n_classes, problem.dtype.itemsize)
+            known = self.samples[r].passes if r in self.samples else problem.sample(r, limit)
+            self.units[r] = Units(problem, r, known)
+        head.noise = self.units[r].noise(head.point.x, self._metric(head))
+        steepest = problem.largest(head.index, head.point.gradient)
+        see_whether_converged(head, problem, self.options, steepest)
+
+    def _metric(self, head: Head) -> Callable[[Array], float]:
+        """Return what makes ``g^T P g`` of a gradient at a head's point.
+
+        Once the head is near, the P of the null model will not do: it was half of what it should be
+        where most rows had become sure of their class.
+        """
+        if isinstance(head.descent, Lbfgs) and head.preconditioned_at is None and head.noise > 0:
+            return metric_at(self.samples[self._weights_of(head)], head)
+        assert head.descent is not None
+        return head.descent.metric()
 
     def _to_next_trial(self, head: Head) -> bool:
         """Let a head take its next direction; False if it is stuck."""

@@ -1,8 +1,10 @@
 // The curves of a run: two charts, drawn by uPlot some 16 times a second at most, whatever arrives.
-import uPlot from "./vendor/uPlot.esm.js";
 import {$, count, el, fixed, percent, short} from "./dom.js";
 import {gently, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
+
+const {uPlot} = window; // a script of its own, which runs before the modules
+const HEIGHT = 218;
 
 let charts = [];
 
@@ -131,7 +133,7 @@ class Chart {
     const whole = {incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500]};
     return {
       width: Math.max(200, this.plot.clientWidth),
-      height: 200,
+      height: HEIGHT,
       padding: [10, 16, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "csoftmax"}, drag: {x: false, y: false}, points: {size: 8}},
@@ -146,6 +148,10 @@ class Chart {
           ...axis,
           size: 28,
           space: 36,
+          label: t(`axis.${run.kind}`),
+          labelSize: 18,
+          labelGap: -4,
+          labelFont: `12px ${css("--font")}`,
           ...(spec.logX ? decades : whole),
           values: (u, ticks) => ticks.map((v) => (v === null ? "" : short(v))),
         },
@@ -171,7 +177,7 @@ class Chart {
 
   fit() {
     const width = this.plot.clientWidth;
-    if (width > 0 && width !== this.u.width) this.u.setSize({width, height: 200});
+    if (width > 0 && width !== this.u.width) this.u.setSize({width, height: HEIGHT});
   }
 
   draw() {

@@ -6,7 +6,7 @@ import {gently, on, pictures, state, trained} from "./state.js";
 import {className, t} from "./text.js";
 import {open} from "./picture.js";
 
-const PAGE = 48;
+const PAGE = innerWidth < 760 ? 12 : 48;
 const what = {kind: "test", of: -1, cell: null, start: 0};
 let shown = [];
 let turn = 0; // of the newest request; what comes late is dropped

@@ -51,6 +51,10 @@ function cell(i, j, n, share) {
   return button;
 }
 
+/** A column's name: Chinese is written downwards, other scripts are turned. */
+const upright = (name) =>
+  el("span", {className: /\p{Script=Han}/u.test(name) ? "upright" : "", textContent: name});
+
 function matrix() {
   const table = el(
     "table",
@@ -61,7 +65,7 @@ function matrix() {
     "tr",
     {},
     el("td", {}, el("span", {className: "corner", textContent: t("confusion.corner")})),
-    ...names().map((name) => el("th", {scope: "col", title: name}, el("span", {textContent: name}))),
+    ...names().map((name) => el("th", {scope: "col", title: name}, upright(name))),
   );
   table.append(el("thead", {}, head));
   const body = el("tbody");

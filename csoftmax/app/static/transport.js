@@ -119,11 +119,16 @@ async function askTest() {
   }
 }
 
+function lasted(seconds) {
+  if (seconds < 0.995) return t("status.done.ms", Math.max(1, Math.round(1000 * seconds)));
+  return t("status.done.in", fixed(seconds, seconds < 10 ? 1 : 0));
+}
+
 function showStatus() {
   const run = state.run;
   const now = status();
   let said = t(`status.${now}`);
-  if (now === "done" && run.seconds) said = t("status.done.in", fixed(run.seconds, run.seconds < 10 ? 1 : 0));
+  if (now === "done" && run.seconds) said = lasted(run.seconds);
   if (now === "idle" && state.model?.trained) said = t("status.loaded");
   $("#status-said").textContent = said;
   $("#run-error").hidden = now !== "failed";

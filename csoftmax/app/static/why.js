@@ -6,7 +6,7 @@ import {className, t} from "./text.js";
 import {formula} from "./formula.js";
 
 const name = (k) => className(state.data.class_names[k]);
-let open = false; // the formula stays open from picture to picture
+let open = null; // the formula stays open, or closed, from picture to picture; of a row it is the reason
 
 function overlay(pixels, values, title, said) {
   const canvas = el("canvas", {role: "img", ariaLabel: `${title} ${said}`, width: 1, height: 1});
@@ -64,12 +64,12 @@ export function why(host, answer) {
   const hasMaps = Boolean(answer.pixels && answer.why?.first_map);
   const details = el(
     "details",
-    {className: "formula", open},
+    {className: "formula", open: open ?? !hasMaps},
     el("summary", {textContent: t("formula.show")}),
     formula(answer),
   );
-  details.addEventListener("toggle", () => {
-    open = details.open;
+  details.querySelector("summary").addEventListener("click", () => {
+    open = !details.open; // as it will be
   });
   host.replaceChildren(
     el(

@@ -58,17 +58,19 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
         for name in (columns.y, columns.weight)
     )
     is_bytes = pyarrow().types.is_fixed_size_binary(schema.field(columns.X[0]).type)
-    codecs = {
-        metadata.row_group(g).column(c).compression
-        for g in range(metadata.num_row_groups)
-        for c in range(metadata.num_columns)
-        if metadata.row_group(g).column(c).path_in_schema.partition(".")[0] in columns.X
-    }
     return Part(
         path.name, int(starts[-1]), width, dtype, reader(columns.X, dtype, width).read, labels,
-        weights, (stamp,), is_slow=not is_bytes or bool(codecs - {"UNCOMPRESSED"}),
+        weights, (stamp,), is_slow=not is_bytes or _is_compressed(metadata),
         feature_names=columns.X if columns.is_wide else (),
     )  # fmt: skip
+
+
+def _is_compressed(metadata: Any) -> bool:
+    """Tell by the sizes of the first row group: to ask a broken file for its codec is a crash."""
+    if not metadata.num_row_groups:
+        return False
+    columns = map(metadata.row_group(0).column, range(metadata.num_columns))
+    return any(c.total_compressed_size != c.total_uncompressed_size for c in columns)
 
 
 def _open_file(stamp: Stamp) -> Any:
