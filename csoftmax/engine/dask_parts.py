@@ -116,7 +116,7 @@ class UnitPasses(ShardPasses):
         """Return the sums at W and b: those of one subtree, or the few of the last unit."""
         here, scratch, tree = self._start(W, b, weight_of_head)
         n_correct = np.zeros(len(b), np.int64)
-        for some, X in self._windows():
+        for some, X in self.windows():
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), scratch)
         return Evaluated(_nodes(tree), n_correct)
 
@@ -127,7 +127,7 @@ class UnitPasses(ShardPasses):
         here, scratch, tree = self._start(W, b, np.arange(n))
         features = SumTree(self.n_chunks, n * f)
         sampled: list[list[Array]] = [[] for _ in numbers]
-        for some, X in self._windows():
+        for some, X in self.windows():
             weights = self._weights_of(some)
             here.add(tree, X, self.target[some], weights, scratch)
             if of_features:
