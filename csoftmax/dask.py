@@ -43,8 +43,9 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
     """`csoftmax.SoftmaxClassifier` for rows that are on a Dask cluster.
 
     The same objective, parameters and attributes, and the same bits as `csoftmax.SoftmaxClassifier`
-    has for the same rows in one array, whatever the chunks and the workers, and whichever of them
-    die. Only shards whose lengths are no multiples of 8,192 are rounded in other places.
+    has for the same rows in one array in memory, whatever the chunks and the workers, and whichever
+    of them die. Only shards whose lengths are no multiples of 8,192 are rounded in other places.
+    (Large shards on one machine are fitted by way of a sample, in fewer passes; not on a cluster.)
 
     Parameters
     ----------

@@ -19,6 +19,7 @@ from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.passes import LocalPasses
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.solver import corrected
 from tests.dask_cases import ROWS, cluster, same, table
 
 pytest.importorskip("distributed", reason="needs the extra dask")
@@ -143,6 +144,17 @@ def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(X, y))
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
     assert remote.score(data) == remote.to_local().score(X, y)
+
+
+@pytest.mark.parametrize("settings", [{}, {"tol": "sampling"}])
+def test_rows_are_never_read_by_the_client(
+    client: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    monkeypatch.setattr(corrected, "COSTLY_BYTES", 1)  # of shards here, a sample would be corrected
+    monkeypatch.setattr(engine.DaskPasses, "windows", None)
+    remote = SoftmaxClassifier(client=client, **settings).fit(da.from_array(X), y)
+    assert same(remote, cs.SoftmaxClassifier(**settings).fit(X, y))
 
 
 def test_predictions_are_lazy(client: Any) -> None:
