@@ -166,7 +166,7 @@ class ShardPasses:
                 if of_features:
                     add_feature_sums(features, X, weights, self.scale, self.dtype, mapping)
                 for numbers, part in zip(sampled, parts, strict=True):
-                    part.append(_those_in(numbers, some, X))
+                    part.append(rows_in(numbers, some, X))
         losses = here.finish(tree, dW, db)
         sums = features.total().reshape(n, f)
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
@@ -209,7 +209,7 @@ class ShardPasses:
         return digest.digest()
 
 
-def _those_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Array:
+def rows_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Array:
     """Return a copy of those numbered rows that are in a window."""
     if isinstance(numbers, slice):
         copy: Array = X.copy()

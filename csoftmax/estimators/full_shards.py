@@ -23,9 +23,12 @@ LABEL_BYTES = 1 << 25
 
 
 def fit_shards_by_passes(
-    estimator: Any, shards: Shards, y: Any, weight: Any, validation: Any
+    estimator: Any, shards: Shards, y: Any, weight: Any, validation: Any, **options: Any
 ) -> None:
-    """Fit to shards by full passes, to the optimum or until validation says to stop."""
+    """Fit to shards by full passes, to the optimum or until validation says to stop.
+
+    `options` are of `csoftmax.solver.minimize`.
+    """
     alone(y, weight)
     if shards.is_sparse or estimator._l1_ratio:
         what = "X has sparse shards" if shards.is_sparse else "l1_ratio is above 0"
@@ -59,6 +62,7 @@ def fit_shards_by_passes(
     fitted: Fitted = fit_full(
         task, start, monitor, plan, fit_intercept=estimator.fit_intercept, tol=estimator.tol,
         max_iter=estimator.max_iter, n_threads=estimator._threads, verbose=estimator.verbose,
+        **options,
     )  # fmt: skip
     estimator.__dict__.pop("_descent", None)
     estimator.classes_, estimator._seen = classes, task.total

@@ -189,11 +189,21 @@ def most_probable(y: Array) -> Labels:
     return y if y.ndim == 1 else y.argmax(axis=1)
 
 
+def is_dask(X: Any) -> bool:
+    """Is this a collection of Dask?"""
+    return type(X).__module__.partition(".")[0] in ("dask", "dask_expr")
+
+
 def _table(X: Any) -> Any:
-    """Return X as scikit-learn's checks are to see it; images are refused.
+    """Return X as scikit-learn's checks are to see it; images and Dask collections are refused.
 
     They would make bool, int8 and bfloat16 float64: bool is read as bytes, the others as float32.
     """
+    if is_dask(X):
+        raise TypeError(
+            "X is a collection of Dask, which would be fetched into this process: "
+            "csoftmax.dask.SoftmaxClassifier fits it where it is, X.compute() fetches it"
+        )
     if _fits_float32(X):
         X = np.asarray(X).astype(np.float32)
     if not isinstance(X, np.ndarray):

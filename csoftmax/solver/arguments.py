@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -96,8 +97,9 @@ def checked_problem(
     passes: LocalPasses | ShardPasses
     if isinstance(features, ShardRows):
         n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
-        passes = ShardPasses(
-            features, target, n_classes, weights=weights, scale=whole_scale,
+        passes_of = getattr(features, "passes", partial(ShardPasses, features))  # on a cluster
+        passes = passes_of(
+            target, n_classes, weights=weights, scale=whole_scale,
             n_threads=check_threads(n_threads), n_sampled=n_sampled,
         )  # fmt: skip
     else:

@@ -55,6 +55,8 @@ def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
     if isinstance(X, CSR) or (isinstance(X, np.ndarray) and mapped(X) is None):
         return 0
+    if hasattr(X, "client"):  # a cluster's rows: its statistics would read them all here
+        return 0
     (n_rows, n_features), itemsize = X.shape, X.dtype.itemsize
     if n_rows * n_features * itemsize < COSTLY_BYTES:
         return 0

@@ -1,0 +1,347 @@
+"""Passes over rows that the workers of a Dask cluster hold or read: the bits of one machine.
+
+Rows are cut into units of work (`csoftmax.engine.units`), a few for each thread of the cluster.
+A worker holds what a unit needs: the places of its shards or a block of a Dask array, its labels
+and weights. All of these are tasks, which are computed anew where a worker is lost; data that are
+scattered die with their worker. No task is tied to a worker: one whose worker died would wait for
+ever. The results of a pass are added along the fixed tree, so that it does not matter who computed
+them, in what order, or how often.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csoftmax import _kernels
+from csoftmax.core.errors import DataError
+from csoftmax.engine import dask_parts as parts
+from csoftmax.engine.chunks import Evaluation
+from csoftmax.engine.passes import LocalPasses, NullSums, Sums, raise_overflow
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.targets import drawn
+from csoftmax.engine.units import SumTree, n_chunks
+from csoftmax.rows.shards import Shard, ShardRows
+
+Array = NDArray[Any]
+
+UNITS_PER_THREAD = 4  # at most; half as many at least, where there are rows for them
+LARGE_BYTES = (
+    1 << 20
+)  # parameters of more bytes are held by one task, of which the others have them
+LARGE_PASS_BYTES = 1 << 25  # gradients of all units of more bytes are added on the workers
+JOINED_UNITS = 8  # a power of two: so many gradients are added in a task, where they are large
+POLL_SECONDS = 0.5  # between two looks at whether there still is a cluster
+WORKERS_SECONDS = 600.0  # for so long a pass waits for workers where there are none
+MOST_TRIES = 20
+FINGERPRINT_ROWS = 64
+
+
+class DaskRows(ShardRows):
+    """Rows of a Dask array, or of shards that workers open by themselves.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    source : dask.array.Array (n_rows, n_features) or ShardRows
+        An array has known chunk sizes, and is kept in the memory of the workers.
+    """
+
+    def __init__(self, client: Any, source: Any) -> None:
+        self.client = client
+        self.array: Any = None
+        self._lazy: Any = None
+        threads = max(1, sum(client.nthreads().values()))
+        if isinstance(source, ShardRows):
+            shards, chunks = source.shards, sum(n_chunks(s.n_rows) for s in source.shards)
+            n_features, dtype = source.n_features, source.dtype
+        else:
+            (n_rows, n_features), dtype = source.shape, source.dtype
+            shards, chunks = (Shard("X", n_rows, self._fetched),), n_chunks(n_rows)
+        self.chunks_at_once = 1
+        while chunks > UNITS_PER_THREAD * threads * self.chunks_at_once:
+            self.chunks_at_once *= 2
+        super().__init__(shards, n_features, dtype)
+        self.units = parts.pieces(self.shards, self.chunks_at_once)
+        if not isinstance(source, ShardRows):
+            lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
+            # blocks in C order: a pass reads rows
+            self.array = self._lazy = source.rechunk((lengths, -1)).map_blocks(
+                np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
+            )
+
+    def persist(self) -> list[Any]:
+        """Compute the blocks of an array, one for each unit, and keep them on the workers."""
+        from distributed import futures_of
+
+        self.array = self.client.persist(self._lazy)
+        by_key = {future.key: future for future in futures_of(self.array)}
+        return [by_key[key] for (key,) in self.array.__dask_keys__()]
+
+    def _fetched(self, start: int, stop: int) -> Array:
+        return np.asarray(self.array[start:stop].compute(scheduler=self.client))
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for messages."""
+        return f"row {row} of X" if self.array is not None else super().place(row)
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of the shards, or of some rows of an array, and its shape."""
+        if self.array is None:
+            return super().fingerprint()
+        some = np.unique(np.linspace(0, self.n_rows - 1, FINGERPRINT_ROWS).astype(np.int64))
+        rows = self.array[some].compute(scheduler=self.client)
+        return LocalPasses(np.asarray(rows), np.zeros(len(some), np.int64), 2).fingerprint()
+
+    def passes(self, target: Array, n_classes: int, **options: Any) -> DaskPasses:
+        """Return the passes over these rows: see `csoftmax.engine.shard_passes.ShardPasses`."""
+        return DaskPasses(self, target, n_classes, **options)
+
+
+class DaskPasses(ShardPasses):
+    """Passes on the workers of a cluster, for heads that share X and the labels.
+
+    It has the methods of `csoftmax.engine.shard_passes.ShardPasses`, and its parameters. Labels and
+    weights are here, and each worker holds those of its units.
+
+    Attributes
+    ----------
+    isa : str
+        The instruction set that all workers have and use: bits depend on it.
+    n_repeated : int
+        How often a pass was begun again because workers were lost; what Dask itself computes anew
+        is not counted.
+    """
+
+    rows: DaskRows
+
+    def __init__(self, rows: DaskRows, target: Array, n_classes: int, **options: Any) -> None:
+        super().__init__(rows, target, n_classes, **options)
+        self.client, self.isa, self.n_repeated = rows.client, _kernels.active(), 0
+        lengths = [sum(shard.n_rows for shard in unit) for unit in rows.units]
+        self.unit_starts = np.cumsum([0, *lengths])
+        self._held: list[Any] = []
+        self._blocks: list[Any] = []
+
+    def _hold(self) -> None:
+        """Give each unit what it needs, as tasks that can be computed anew."""
+        name, rows = f"csoftmax-hold-{uuid.uuid4().hex}", self.rows
+        self._blocks = [None] * len(rows.units)
+        if rows.array is not None:
+            self._blocks = rows.persist()
+        held = []
+        for u, unit in enumerate(rows.units):
+            some = slice(*self.unit_starts[u : u + 2].tolist())
+            what = parts.Held(
+                None if rows.array is not None else tuple(unit), self.n_features, rows.dtype,
+                self.target[some], self.n_classes, self._weights_of(some), self.scale, self.isa,
+            )  # fmt: skip
+            held.append(_given(self.client, what, f"{name}-{u}"))
+        self._held = held
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        common: Any,
+        each: Sequence[Any] | None = None,
+        join: bool = False,
+    ) -> list[Any]:
+        """Return what a function gives for each unit, in order, whatever becomes of workers."""
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
+        for _ in range(MOST_TRIES):
+            futures: list[Any] = []
+            try:
+                if not self._held:
+                    self._hold()
+                futures = self._submit(function, common, each, join)
+                self._wait(futures)
+                results: list[Any] = self.client.gather(futures)
+                return results
+            except (KilledWorker, CancelledError, CommClosedError, TimeoutError) as error:
+                self._check_cluster()
+                self.n_repeated += 1
+                self._held, self._blocks = [], []
+                reason = error
+            finally:
+                del futures  # what is still under way is cancelled
+        raise RuntimeError(
+            f"a pass failed {MOST_TRIES} times because workers were lost, the last time: {reason!r}"
+        ) from reason
+
+    def _submit(
+        self, function: Callable[..., Any], common: Any, each: Sequence[Any] | None, join: bool
+    ) -> list[Any]:
+        name = f"csoftmax-{function.__name__}-{uuid.uuid4().hex}"
+        submit = partial(self.client.submit, pure=False)
+        if common is not None and sum(getattr(a, "nbytes", 0) for a in common) > LARGE_BYTES:
+            common = _given(self.client, common, f"{name}-common")
+        futures = [
+            submit(function, held, X, common, None if each is None else each[u], key=f"{name}-{u}")
+            for u, (held, X) in enumerate(zip(self._held, self._blocks, strict=True))
+        ]
+        n = len(futures)
+        for level in range(n.bit_length() if join else 0):
+            if len(futures) <= JOINED_UNITS:
+                break
+            futures = [
+                submit(parts.joined, *futures[i : i + JOINED_UNITS], key=f"{name}-{level}-{i}")
+                for i in range(0, len(futures), JOINED_UNITS)
+            ]
+        return futures
+
+    def _wait(self, futures: list[Any]) -> None:
+        """Wait for tasks; ConnectionError where the scheduler is gone, or all workers for long."""
+        from distributed import wait
+
+        had_workers = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                wait(futures, timeout=POLL_SECONDS)
+                return
+            self._check_cluster()
+            if self.client.nthreads():
+                had_workers = time.monotonic()
+            elif time.monotonic() - had_workers > WORKERS_SECONDS:
+                raise ConnectionError(
+                    f"the cluster has had no workers for {WORKERS_SECONDS:.0f} s: a cluster with "
+                    "workers goes on from checkpoint=, to the same bits"
+                )
+
+    def _check_cluster(self) -> None:
+        for _ in range(4):
+            if self.client.status == "running":
+                return
+            time.sleep(POLL_SECONDS)
+        raise ConnectionError(
+            f"the scheduler of the cluster is gone (the client is {self.client.status}): a new "
+            "cluster goes on from checkpoint=, to the same bits"
+        )
+
+    # ---- passes --------------------------------------------------------------------------------
+
+    def evaluate(
+        self, W: Any, b: Array, weight_of_head: NDArray[np.int64], dW: Any, db: Array
+    ) -> Sums:
+        """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
+
+        See `csoftmax.engine.passes.LocalPasses.evaluate`.
+        """
+        here = Evaluation(np.asarray(W), b, weight_of_head, self.scale, 1)
+        tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
+        is_large = 8 * tree.nodes.shape[1] * len(self.rows.units) > LARGE_PASS_BYTES
+        found = self.run(parts.evaluate_unit, tuple(here[:3]), join=is_large)
+        for part in found:
+            n_correct += part.n_correct
+            for level, node in part.nodes:
+                tree.add(node, level)
+        return Sums(here.finish(tree, dW, db), n_correct.tolist())
+
+    def null_sums(self, b: Array, of_features: bool) -> NullSums:
+        """Return the sums at W = 0, a head for each row of weights, and those of the features.
+
+        All in one pass, which also draws the sample. ValueError with what is not finite.
+        """
+        n, f = self.n_weights, self.n_features
+        dW, db = np.empty((n, self.n_classes, f), self.dtype), np.empty_like(b)
+        here = Evaluation(dW, b, np.arange(n), self.scale, 1)
+        tree, features = here.tree(self.n_chunks), SumTree(self.n_chunks, n * f)
+        sampled = [drawn(self.n_rows, self.weight(r), self.n_sampled, 0) for r in range(n)]
+        each = list(zip(*map(self._by_unit, sampled), strict=True))
+        found = self.run(parts.null_of_unit, (b, of_features), each)
+        for part in found:
+            for total, nodes in ((tree, part.nodes), (features, part.features)):
+                for level, node in nodes:
+                    total.add(node, level)
+        losses = here.finish(tree, dW, db)
+        sums = features.total().reshape(n, f)
+        if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
+            self.raise_bad_value()
+        for r, numbers in enumerate(sampled):
+            X = np.concatenate([part.sampled[r] for part in found])
+            self._samples[r] = self._local(X, numbers, r)
+        return NullSums(sums, losses, dW, db, 1)
+
+    def _by_unit(self, numbers: slice | NDArray[np.int64]) -> list[Any]:
+        """Cut sorted numbers of rows, or a slice of all, into those of each unit."""
+        if isinstance(numbers, slice):
+            return [numbers] * len(self.rows.units)
+        at = np.searchsorted(numbers, self.unit_starts)
+        return [
+            numbers[at[u] : at[u + 1]] - self.unit_starts[u] for u in range(len(self.rows.units))
+        ]
+
+    def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:
+        """Return at most n of the rows that a row of weights counts, drawn at random, in order."""
+        kept = self._samples.get(weight_row)
+        if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
+            return kept
+        rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
+        found = self.run(parts.take_of_unit, None, self._by_unit(rows))
+        return self._local(np.concatenate(found), rows, weight_row)
+
+    def raise_bad_value(self) -> None:
+        """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
+        found = self.run(parts.bad_of_unit, None)
+        for start, part in zip(self.unit_starts.tolist(), found, strict=False):
+            if part.at is not None:
+                i, j, value = part.at
+                raise DataError(f"{self.rows.place(start + i)}: feature {j} is {value}, expected "
+                                "a finite number")  # fmt: skip
+        raise_overflow(self.dtype, np.max([part.largest for part in found], axis=0))
+
+
+def common_isa(client: Any) -> str:
+    """Return the best instruction set that all workers have; it is no better than the one here."""
+    here = _kernels.available()
+    wanted = here[here.index(_kernels.active()) :]
+    by_worker = client.run(_kernels.available)
+    if not by_worker:
+        raise ConnectionError("the cluster has no workers, expected at least one")
+    for isa in wanted:
+        if all(isa in there for there in by_worker.values()):
+            return isa
+    raise RuntimeError(f"no instruction set is on all workers: {by_worker}")
+
+
+class _Packed:
+    """Something that Dask is not to look into for tasks."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+def _given(client: Any, content: Any, key: str) -> Any:
+    """Return a task that gives something: unlike what is scattered, it survives its worker."""
+    import dask
+
+    # Dask warns of large tasks, as data had better be read by workers: these are not data to read
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        return client.submit(_same, _Packed(content), key=key, pure=False)
+
+
+def _same(packed: _Packed) -> Any:
+    return packed.content
+
+
+@contextmanager
+def pinned(client: Any) -> Iterator[str]:
+    """Use, here too, the best instruction set that all workers have; yield its name.
+
+    ConnectionError where there are no workers.
+    """
+    before, isa = _kernels.active(), common_isa(client)
+    _kernels.use(isa)
+    try:
+        yield isa
+    finally:
+        _kernels.use(before)
