@@ -32,6 +32,7 @@ export default {
   "set.start": "From the start", "set.start.hint": "The data that the program was started with",
   "set.upload": "Your file", "set.upload.hint": "What you have uploaded",
   "data.said": (n, m, k, size) => `${n} to train on, ${m} to test on; ${k} classes; ${size}.`,
+  "data.said.same": (n, m, k, size) => `${n} to train and to test on, the same ones; ${k} classes; ${size}.`,
   "data.pixels": (h, w) => `${h} × ${w} pixels`, "data.features": (n) => `${n} ${many(n, "feature", "features")}`,
   "data.own": "Use your own file",
   "data.formats": "A table (.csv, .tsv), arrays (.npz with X and y) or sparse rows (.svm). It stays on this machine.",
@@ -111,6 +112,7 @@ export default {
 
   "look.title": "What has it learnt?",
   "look.said": (n, accuracy, loss) => `On ${n} examples that it has never trained on: ${accuracy} right, loss ${loss}.`,
+  "look.said.same": (n, accuracy, loss) => `On ${n} examples, the same that a training here goes through: ${accuracy} right, loss ${loss}.`,
   "look.untrained": "The model has learnt nothing yet: what you see here is chance. Start the training, and it comes to life.",
   "confusion": "What is taken for what", "confusion.hint": "The confusion matrix of the test set. Press a number to see the examples.",
   "pairs.hint": "The classes that are taken for each other most often. Press a number to see the examples.",

@@ -17,6 +17,7 @@ export default {
     "format": (name, suffixes) => `不认识“${name}”的格式。文件名应以${suffixes.replaceAll(", ", "、")}之一结尾（表格和稀疏数据还可加.gz）。`,
     "no table": (name) => `${name}不是表格，没有可选作标签的列。`,
     "many classes": (name, n, most) => `${name}有${n}个类别，本页面最多显示${most}个。标签列选对了吗？`,
+    "many weights": (name, n, most) => `${name}需要${n}个权重（特征数乘类别数），本页面最多容纳${most}个。`,
     "unreadable": (name, detail) => `读不懂${name}（${detail}）。`,
     "diverged": (loss) => `训练发散了，损失为${loss}。请减小学习率，或把特征缩放到大约−1到1。`,
   },
@@ -48,6 +49,7 @@ export default {
   "set.start": "启动时的数据", "set.start.hint": "启动程序时指定的数据",
   "set.upload": "你的文件", "set.upload.hint": "你上传的数据",
   "data.said": (n, m, k, size) => `训练样本${n}个，测试样本${m}个，${k}个类别，${size}。`,
+  "data.said.same": (n, m, k, size) => `样本${n}个，训练和测试用的是同一批，${k}个类别，${size}。`,
   "data.pixels": (h, w) => `${h} × ${w}像素`, "data.features": (n) => `${n}个特征`,
   "data.own": "用自己的文件",
   "data.formats": "表格（.csv、.tsv）、数组（含X和y的.npz）或稀疏数据（.svm）。文件不会离开本机。",
@@ -127,6 +129,7 @@ export default {
 
   "look.title": "它学到了什么？",
   "look.said": (n, accuracy, loss) => `在${n}个从未用来训练的样本上：精度${accuracy}，损失${loss}。`,
+  "look.said.same": (n, accuracy, loss) => `在${n}个样本上（在这里训练用的也是它们）：精度${accuracy}，损失${loss}。`,
   "look.untrained": "模型还什么都没学，这里看到的全凭运气。开始训练，它就活起来了。",
   "confusion": "什么被当成了什么", "confusion.hint": "测试集的混淆矩阵。点一个数字，看其中的样本。",
   "pairs.hint": "最常被混淆的类别。点一个数字，看其中的样本。",
