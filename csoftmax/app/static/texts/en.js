@@ -17,7 +17,7 @@ export default {
   "reset": "Reset", "reset.hint": "Reset: a fresh model, no curves",
   "speed": "Speed", "pace": (n) => `${n} updates a second`, "pace.slow": "1 update a second", "pace.full": "as fast as it goes",
   "status.loading": "Loading", "status.idle": "Ready", "status.loaded": "A trained model is loaded", "status.running": "Training",
-  "status.paused": "Paused", "status.done": "Done", "status.done.in": (s) => `Done in ${s} s`, "status.done.ms": (n) => `Done in ${n} ms`, "status.stopped": "Stopped", "status.failed": "Failed",
+  "status.paused": "Paused", "status.done": "Done", "status.done.in": (s) => `Done: ${s} s of computing`, "status.done.ms": (n) => `Done: ${n} ms of computing`, "status.stopped": "Stopped", "status.failed": "Failed",
   "said.done": (p) => `Training is done. Accuracy on the test set: ${p}.`,
   "number.epoch": "Epoch", "number.loss": "Training loss", "number.train": "Training accuracy", "number.test": "Test accuracy",
   "number.pass": "Passes", "number.objective": "Objective", "number.estimate": "To the optimum", "number.C": "Values of C", "number.best": "Best C",

@@ -34,7 +34,7 @@ export default {
   "reset": "重置", "reset.hint": "重置：换一个全新的模型，清空曲线",
   "speed": "速度", "pace": (n) => `每秒更新${n}次`, "pace.slow": "每秒更新1次", "pace.full": "全速",
   "status.loading": "正在载入", "status.idle": "就绪", "status.loaded": "已载入训练好的模型", "status.running": "训练中",
-  "status.paused": "已暂停", "status.done": "完成", "status.done.in": (s) => `完成，用时${s}秒`, "status.done.ms": (n) => `完成，用时${n}毫秒`, "status.stopped": "已停止", "status.failed": "出错",
+  "status.paused": "已暂停", "status.done": "完成", "status.done.in": (s) => `完成，计算用时${s}秒`, "status.done.ms": (n) => `完成，计算用时${n}毫秒`, "status.stopped": "已停止", "status.failed": "出错",
   "said.done": (p) => `训练完成，测试精度${p}。`,
   "number.epoch": "迭代周期", "number.loss": "训练损失", "number.train": "训练精度", "number.test": "测试精度",
   "number.pass": "遍历轮数", "number.objective": "目标函数", "number.estimate": "距最优解", "number.C": "C的个数", "number.best": "最佳C",
