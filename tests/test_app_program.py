@@ -215,3 +215,20 @@ def test_the_browser_is_opened_at_an_address_that_is_good_once(
     another.stop()
     shown.join(PATIENCE)
     assert not shown.is_alive()
+
+
+def test_who_serves_all_addresses_is_told_one_for_other_machines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    with served() as (page, _):
+        another = cs.app.Page(page.session, host="0.0.0.0", port=0, to_network=True)
+        shown = threading.Thread(target=another.show, args=(False,))
+        shown.start()
+        said = ""
+        while said.count("\n") < 2:
+            shown.join(0.01)
+            said += capsys.readouterr().out
+        another.stop()
+    for host in ("localhost", "laptop"):
+        assert f"http://{host}:{another.port}/?token={another.token}" in said

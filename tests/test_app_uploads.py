@@ -116,6 +116,7 @@ def test_broken_uploads_are_told_by_their_own_name(tmp_path: Path) -> None:
             ("a.csv", b"", "a.csv"), ("a.csv", b"x,y\n1,2\n", "a.csv"), ("a.npz", b"PK", "a.npz"),
             ("a.svm", b"1 0:x\n", "a.svm"), ("..%2F..%2Fetc%2Fa.csv", b"1", "a.csv"),
             ("a.pickle", b"1", "expected a name that ends with .csv"), ("a", b"1", ".csv"),
+            ("two.csv", b"a,kind\n1,x\n2,y\n", "two.csv: 2 samples"),
             ("a.npy", b"1", ".npz"), ("a.npz.gz", b"1", ".csv"), ("", b"1", ".csv"),
         ):  # fmt: skip
             sentence = client.refusal(422, "POST", "/data", body, x_file_name=name or "%20")
@@ -135,6 +136,15 @@ def test_broken_uploads_are_told_by_their_own_name(tmp_path: Path) -> None:
             )
         assert client.get("/state")["data"]["n_train"] == 6000
         assert os.listdir(page.session.folder.name) == []  # nothing stays
+
+
+def test_more_weights_than_the_page_can_show_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served() as (_, client):
+        monkeypatch.setattr("csoftmax.app.data.MOST_WEIGHTS", 1000)
+        wide = b"1 900:2\n0 1:3\n2 1:4\n" * 9
+        sentence = client.refusal(422, "POST", "/data", wide, x_file_name="wide.svm")
+        assert "2,700 weights" in sentence
+        assert client.get("/state")["data"]["n_train"] == 6000
 
 
 def test_nothing_of_a_pickle_is_run(tmp_path: Path) -> None:

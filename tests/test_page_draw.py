@@ -138,6 +138,34 @@ def test_a_test_picture_stays_what_it_is_and_is_a_drawing_in_other_data(browser:
         tab.predicted()
 
 
+def test_a_photo_of_many_megabytes_is_made_small_by_the_page(
+    browser: Any, served: Any, tmp_path: Path
+) -> None:
+    _, test = cs.fashion_mnist_sample()
+    row = int(np.flatnonzero(test.y == 1)[0])  # a trouser
+    big = np.kron(test.X[row], np.ones((100, 100))).astype(np.uint8)
+    path = tmp_path / "photo.bmp"
+    path.write_bytes(picture_file(big, "BMP"))
+    assert path.stat().st_size > 7_000_000
+    with opened(browser, served[0].url) as tab:
+        tab.page.set_input_files("#picture-file", path)
+        tab.predicted("Trouser")
+
+
+def test_a_blank_picture_is_no_class_and_a_success_takes_an_error_away(
+    browser: Any, served: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "blank.png").write_bytes(picture_file(np.full((50, 40), 255)))
+    (tmp_path / "text.png").write_text("text")
+    with opened(browser, served[0].url, (415,)) as tab:
+        tab.page.set_input_files("#picture-file", tmp_path / "text.png")
+        tab.toast()
+        tab.page.set_input_files("#picture-file", tmp_path / "blank.png")
+        tab.page.locator("#verdict", has_text="nothing on it").wait_for()
+        assert tab.page.evaluate("document.body.dataset.predicted") == ""
+        assert tab.page.locator("#toast.bad").count() == 0
+
+
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_a_picture_that_is_pasted_or_dropped(browser: Any, served: Any, way: str) -> None:
     _, test = cs.fashion_mnist_sample()
@@ -280,7 +308,7 @@ def bomb() -> bytes:
 
 REFUSED = {
     "no picture": (415, "shirt.png", b"this is a text\n" * 20, "this is no picture"),
-    "a bomb": (413, "bomb.png", bomb(), "20,000,000 pixels"),
+    "a bomb": (413, "bomb.png", bomb(), "64,000,000 pixels"),
     "5 MB": (413, "large.png", bytes(5 << 20), "4 MB"),
 }
 
@@ -340,7 +368,7 @@ def test_the_refusals_are_chinese_on_the_chinese_page(
     page, client = served
     cs.SoftmaxRegression(20, 3, seed=0).save(tmp_path / "other.safetensors")
     given = {
-        "a.png": (b"this is a text", "读不出图像"), "bomb.png": (bomb(), "20,000,000像素"),
+        "a.png": (b"this is a text", "读不出图像"), "bomb.png": (bomb(), "64,000,000像素"),
         "large.png": (bytes(5 << 20), "超过4 MB"),
         "broken.safetensors": (b"broken", "不是csoftmax"),
         "other.safetensors": (None, "模型有20个特征、3个类别，数据却有784个特征、10个类别"),

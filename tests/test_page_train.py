@@ -179,6 +179,32 @@ def test_a_table_of_ones_own(browser: Any, served: Any, tmp_path: Path) -> None:
         wait_for(tab.page, lambda: tab.page.input_value("#set-batch_size") == "256")
 
 
+def test_a_step_goes_on_from_what_has_been_learnt(browser: Any, served: Any) -> None:
+    page, client = served
+    with opened(browser, page.url) as tab:
+        tab.train(epochs=3, slices=1)
+        before = client.get("/confusion")["accuracy"]
+        tab.page.click("#step")
+        tab.until("paused")
+        assert tab.state()["run"]["settings"]["resume"]
+        assert client.get("/confusion")["accuracy"] > before - 0.1  # a new model's would be less
+        assert tab.state()["run"]["slices"][0][1] < 1  # its loss, after one of 24 minibatches
+
+
+def test_the_page_says_where_it_trains_on_the_test_data(browser: Any) -> None:
+    from app_cases import own_data
+
+    _, test = cs.fashion_mnist_sample()
+    with serve(own_data(test, test)) as (page, _), opened(browser, page.url) as tab:
+        assert "the same ones" in tab.page.inner_text("#data-said")
+        tab.train(epochs=1)
+        tab.view("look")
+        tab.page.locator("#look-said", has_text="the same that a training here").wait_for()
+        tab.view("train")
+        tab.page.click("label:has(#set-of-sample)")
+        tab.page.locator("#data-said", has_text="6,000 to train on, 1,000 to test on").wait_for()
+
+
 # ---------------------------------------------------------------- tabs
 
 

@@ -22,6 +22,7 @@ FULL, SAMPLE, START = "fashion-mnist", "sample", "start"
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".svm", ".libsvm", ".svmlight")
 TEST_SHARE = 0.2
 MOST_CLASSES = 1000
+MOST_WEIGHTS = 20_000_000  # a copy of them is made for every update that is shown
 _SHOWN_NAMES = 200
 
 
@@ -57,6 +58,14 @@ class Data:
                 f"{self.source.name} has {self.n_classes:,} classes, the page shows at most "
                 f"{MOST_CLASSES:,}: is this the column of the labels?",
                 "many classes", self.source.name, self.n_classes, MOST_CLASSES,
+            )  # fmt: skip
+
+        n_features, n_weights = self.train.n_features, self.train.n_features * self.n_classes
+        if n_weights > MOST_WEIGHTS:
+            raise CodedError(
+                f"{self.source.name} has {n_features:,} features and {self.n_classes:,} classes, "
+                f"{n_weights:,} weights in all: the page takes at most {MOST_WEIGHTS:,}",
+                "many weights", self.source.name, n_weights, MOST_WEIGHTS,
             )  # fmt: skip
 
     @property
@@ -120,7 +129,8 @@ class Data:
             "name": self.source.name, "n_train": len(self.train), "n_test": len(self.test),
             "n_features": self.train.n_features, "class_names": self.class_names,
             "picture": picture, "feature_names": self.train.feature_names[:_SHOWN_NAMES],
-            "sets": sets, "scale": self.train.scale, "sparse": isinstance(self.train.X, CSR),
+            "sets": sets, "train_is_test": self.train.X is self.test.X,
+            "scale": self.train.scale, "sparse": isinstance(self.train.X, CSR),
         }  # fmt: skip
 
 
@@ -174,7 +184,7 @@ def uploaded(path: Path, name: str, share: float, label_column: str | None) -> D
         is_split = test is None
         train, test = cs.data.split_dataset(whole, share) if test is None else (whole, test)
     except (ValueError, OSError) as error:
-        sentence = str(error).replace(str(path), name)
+        sentence = str(error).replace(str(path), name).replace(path.name, name)
         raise CodedError(sentence, "unreadable", name, sentence) from error
     return Data(train, test, source_of(name, name, given, share if is_split else None))
 

@@ -64,8 +64,9 @@ class Page:
         """The address with its token."""
         return self._url(self.token)
 
-    def _url(self, token: str) -> str:
-        host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
+    def _url(self, token: str, every: str = "localhost") -> str:
+        """Return the address; `every` stands for a host that is all addresses of the machine."""
+        host = every if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/?token={token}"
 
@@ -90,6 +91,9 @@ class Page:
         """Serve until Ctrl-C, or a signal to end; print the address first."""
         with self, _ended_by_sigterm():
             print(f"the page is at {self.url} (Ctrl-C ends it)", flush=True)
+            if self.host in ("0.0.0.0", "::"):
+                there = self._url(self.token, socket.gethostname())
+                print(f"from other machines it is at {there}", flush=True)
             try:
                 if open_browser and self._guard.once is not None:
                     webbrowser.open(self._url(self._guard.once))

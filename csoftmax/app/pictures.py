@@ -16,7 +16,7 @@ from csoftmax.data import prepare_picture, shrink_picture
 from csoftmax.model import is_integer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-MOST_PIXELS = 20_000_000
+MOST_PIXELS = 64_000_000
 _ENOUGH = (1024, 1024)  # pixels; decoding goes on with less
 
 

@@ -43,7 +43,7 @@ $("#toast").addEventListener("click", () => {
 export function say(sentence, bad = false) {
   const toast = $("#toast");
   toast.setAttribute("role", bad ? "alert" : "status");
-  toast.className = bad ? "toast bad shown" : "toast shown";
+  toast.className = bad ? "toast bad shown" : sentence ? "toast shown" : "toast";
   toast.textContent = sentence;
   clearTimeout(hiding);
   hiding = setTimeout(
@@ -55,10 +55,17 @@ export function say(sentence, bad = false) {
   );
 }
 
+/** Take an error away: what it was about has been mended. */
+export function hush() {
+  if ($("#toast").classList.contains("bad")) say("");
+}
+
 /** Run what a person asked for; a refusal is told to them. Returns its value, or null. */
 export async function tell(work) {
   try {
-    return await work();
+    const value = await work();
+    hush();
+    return value;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     const lead = t(`refused.${error.status}`);

@@ -8,6 +8,9 @@ import {bars} from "./bars.js";
 import {why} from "./why.js";
 import * as paper from "./paper.js";
 
+const LARGE = 4 << 20; // bytes
+const ENOUGH = 1024; // pixels
+
 let source = null; // null (empty paper), {drawing}, {file}, or {row, set, of}
 let answer = null;
 let asking = false;
@@ -51,7 +54,8 @@ function show() {
   if (!state.data || !pictures()) return;
   const names = state.data.class_names;
   $("#paper-hint").hidden = source !== null;
-  const found = source ? answer : null;
+  const isBlank = Boolean(source) && answer?.note === "empty"; // a guess about nothing helps nobody
+  const found = source && !isBlank ? answer : null;
   const first = found ? found.probabilities.indexOf(Math.max(...found.probabilities)) : -1;
   const verdict = $("#verdict");
   verdict.classList.toggle("waits", !found);
@@ -73,7 +77,7 @@ function show() {
     }
     paintGrey($("#sees"), found.pixels);
   } else {
-    verdict.textContent = problem ?? t("try.empty");
+    verdict.textContent = problem ?? t(isBlank ? "note.empty" : "try.empty");
     const {height, width} = state.data.picture;
     paintGrey($("#sees"), new Uint8Array(height * width));
   }
@@ -101,8 +105,24 @@ function showWhy(found) {
   else $("#why-body").replaceChildren(el("p", {className: "empty", textContent: t("why.empty")}));
 }
 
-async function takeFile(file) {
-  if (!file || !pictures()) return;
+/** A photo of many megabytes, made small here: the program takes 4 MB, and needs fewer pixels still. */
+async function shrunk(file) {
+  if (file.size <= LARGE) return file;
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (!bitmap) return file; // the program says what is wrong with it
+  const by = Math.min(1, ENOUGH / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.round(by * n)));
+  const canvas = el("canvas", {width, height});
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  bitmap.close();
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+async function takeFile(given) {
+  if (!given || !pictures()) return;
+  const file = await shrunk(given);
   const got = await tell(() => send("/predict", file));
   if (!got) return;
   source = {file};
@@ -154,12 +174,12 @@ function waysIn() {
     });
   }
   for (const name of ["dragleave", "drop"]) host.addEventListener(name, () => host.classList.remove("over"));
-  host.addEventListener("drop", (event) => {
+  // a file dropped beside it must not replace the page, and is meant for the paper where that is in sight
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
     event.preventDefault();
-    takeFile(event.dataTransfer.files[0]);
+    if (["train", "draw"].includes(state.view)) takeFile(event.dataTransfer.files[0]);
   });
-  // a file dropped beside it must not replace the page
-  for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 }
 
 export function start() {

@@ -20,7 +20,7 @@ async function fetchAll() {
 function show() {
   if (!confusion || !state.data) return;
   $("#look-said").textContent = trained()
-    ? t("look.said", count(confusion.n), percent(confusion.accuracy), fixed(confusion.loss))
+    ? t(state.data.train_is_test ? "look.said.same" : "look.said", count(confusion.n), percent(confusion.accuracy), fixed(confusion.loss))
     : t("look.untrained");
   const n = confusion.confusion.length;
   $("#confusion-hint").dataset.t = n <= MOST_CELLS ? "confusion.hint" : "pairs.hint";

@@ -1,6 +1,6 @@
 // What to train on and how: the data set, the kind of training, and its fields.
 import {$, count, el, segments} from "./dom.js";
-import {post, say, send, tell} from "./api.js";
+import {hush, post, say, send, tell} from "./api.js";
 import {busy, emit, on, pictures, state} from "./state.js";
 import {t} from "./text.js";
 import {go} from "./transport.js";
@@ -85,6 +85,7 @@ function field([name, first, least, most, whole]) {
   input.addEventListener("input", () => {
     kept[kind][name] = isSwitch ? input.checked : input.value;
     input.removeAttribute("aria-invalid");
+    hush();
     summary();
   });
   return el("label", {className: isSwitch ? "field switch" : "field"}, words, input);
@@ -197,7 +198,7 @@ function showData() {
     }),
   );
   $("#data-said").textContent = t(
-    "data.said",
+    data.train_is_test ? "data.said.same" : "data.said",
     count(data.n_train),
     count(data.n_test),
     data.class_names.length,

@@ -1,7 +1,7 @@
 // The bar that is always in sight: one main button, step, stop, reset, speed, and how it goes.
 import {$, el, fixed, icon, percent, short} from "./dom.js";
 import {get, post, tell} from "./api.js";
-import {bestPoint, busy, on, perFrame, state, status} from "./state.js";
+import {bestPoint, busy, on, perFrame, state, status, trained} from "./state.js";
 import {refusal, t} from "./text.js";
 import {settings} from "./settings.js";
 
@@ -13,9 +13,11 @@ export const pace = () => PACES[Number($("#pace").value)];
 
 const control = (what, more = {}) => tell(() => post("/control", {do: what, ...more}));
 
-async function begin(more = {}) {
+async function begin(more = {}, goesOn = false) {
   const chosen = settings();
   if (chosen === null) return null;
+  // a step never throws away what has been learnt
+  if (goesOn && chosen.kind === "sgd" && trained()) chosen.resume = true;
   // a sweep has too many updates to wait at each of them
   return tell(() => post("/run", {...chosen, pace: chosen.kind === "sweep" ? 0 : pace(), ...more}));
 }
@@ -40,7 +42,7 @@ async function step() {
   const wanted = pace();
   if (busy()) {
     control("step");
-  } else if ((await begin({pace: SLOWEST})) !== null) {
+  } else if ((await begin({pace: SLOWEST}, true)) !== null) {
     // the first update is at once; before the next, it pauses
     await control("step");
     control("pace", {pace: wanted});
