@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,11 @@ def cluster(n_workers: int = 2, **options: Any) -> Iterator[tuple[Any, Any]]:
     from distributed import Client, LocalCluster
 
     with (
+        TemporaryDirectory() as folder,  # killed workers leave files behind
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address=":0", silence_logs=50, memory_limit=0, **options,
+            dashboard_address=":0", silence_logs=50, memory_limit=0, local_directory=folder,
+            **options,
         ) as made,
         Client(made) as client,
     ):  # fmt: skip
