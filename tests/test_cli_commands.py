@@ -144,9 +144,9 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            f"data label-column labels {TABLE} test-fraction solver C l1-ratio sweep tol max-iter "
-            "epochs batch-size lr momentum nesterov weight-decay seed threads dtype resume out "
-            "quiet no-plots",
+            f"data label-column labels {TABLE} label-files cache test-fraction solver C l1-ratio "
+            "sweep tol max-iter epochs batch-size lr momentum nesterov weight-decay seed threads "
+            "dtype resume out quiet no-plots",
         ),
         ("evaluate", f"data label-column labels {TABLE} threads"),
         ("predict", f"output label-column probabilities {TABLE} threads"),
@@ -154,6 +154,11 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "bench",
             "only peers rounds quick solver small book sparse data slow-peers json chart compare "
             "from",
+        ),
+        (
+            "app",
+            f"data label-column labels {TABLE} test-fraction model port host open-to-network "
+            "no-browser",
         ),
         ("info", ""),
     ],
@@ -176,7 +181,7 @@ def test_the_program_introduces_its_commands(
     monkeypatch.setattr(sys, "argv", ["csoftmax", *words])
     assert main() == 0
     output = capsys.readouterr().out
-    for name in ("train", "evaluate", "predict", "bench", "info"):
+    for name in ("train", "evaluate", "predict", "app", "bench", "info"):
         assert f"\n  {name} " in output
 
 
