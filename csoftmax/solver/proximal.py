@@ -55,6 +55,9 @@ MOST_BIAS_CLASSES = 256
 # nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
 # minimisation has left. Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
+# Where no part of a step gains, it is tried so often anew, with plain sweeps of one class after the
+# other and boxes so many times as small.
+CAREFUL_STEPS, CAREFUL_BOX = 6, 0.25
 # What a checkpoint saves as one number each.
 NUMBERS = ("loss", "value", "box", "is_far", "promised")
 
@@ -275,7 +278,24 @@ class ProximalNewton:
         return coordinates, places
 
     def step(self, slopes: Slopes) -> None:
-        """Solve the model, and go where that leads."""
+        """Go down, with ever more care; the fit has stalled where there is rounding alone to gain.
+
+        The sums that a model is minimised by have rounding, and may lead astray.
+        """
+        rounding, is_down = ROUNDINGS * self.rounding * (self.loss + self.value), False
+        for care in range(1 + CAREFUL_STEPS):
+            old = self.loss + self.value
+            if care:
+                self.box, self.is_far = CAREFUL_BOX * self.box, True
+            said = self._try_step(slopes, bool(care))
+            is_down = self.loss + self.value < old
+            if is_down or max(said, self.promised) <= rounding:
+                break
+        if not is_down:
+            self.fit.status = "stalled"
+
+    def _try_step(self, slopes: Slopes, is_careful: bool) -> float:
+        """Solve the model, and go where that leads if it is down; return what the model gained."""
         rows, fit, penalty = self.rows, self.fit, self.penalty
         coordinates, places = self.coordinates(slopes)
         g = slopes.g
@@ -283,8 +303,8 @@ class ProximalNewton:
         classes = self.free[np.argsort(-sizes, kind="stable")]
         bias = Bias(np.zeros(rows.n_classes), g, self.box) if self.fit_intercept else None
         model = Model(rows, coordinates, penalty, bias)
-        is_rough = self.promised > ROUGH * (self.loss + self.value)
-        model.minimise(classes, self.wave, self.is_far, is_rough)
+        is_rough = is_careful or self.promised > ROUGH * (self.loss + self.value)
+        model.minimise(classes, 1 if is_careful else self.wave, self.is_far, is_rough)
         u, u0 = coordinates.u, coordinates.start
         du = (u - u0).astype(np.float64)
         base = self.value - penalty.value(u0)
@@ -311,9 +331,8 @@ class ProximalNewton:
             t *= 0.5
             moved, loss, value = half
         if not loss + value < old:
-            fit.status = "stalled"
             self.loss = rows.step(0.0)
-            return
+            return model.gained
         self.box = min(max(self.box * (0.5 if t < 1 else 1.5), LEAST_BOX), MOST_BOX)
         gained = old - loss - value
         ratio = gained / model.gained
@@ -336,6 +355,7 @@ class ProximalNewton:
         if bias is not None:
             fit.c += t * bias.moved
         self.loss, self.value = loss, value
+        return model.gained
 
     def evaluate(self) -> None:
         """Compute the objective anew, from W and c: logits that were added up have rounding."""

@@ -166,6 +166,8 @@ class Model:
         u, slopes = self.coordinates.u[free.at].astype(np.float64), self._slopes(free)
         H = self._hessian.of(free.starts, free.feature)
         H[np.arange(m), np.arange(m)] += l2
+        shares = self.rows.shares  # moving all intercepts alike changes nothing
+        H[m:, m:] += np.outer(shares, shares)
         slope, at = np.append(slopes[0] + l2 * u, slopes[1]), np.append(u, np.zeros(len(slopes[1])))
         if self.bias is None:
             H, slope, at = H[:m, :m], slope[:m], at[:m]
@@ -269,6 +271,8 @@ class Model:
         rows.s += self._s
         if self.bias is not None:
             self.bias.moved[:] += moved_bias
+            out_most = float(np.abs(self.bias.moved).max())
+            self.bias = self.bias._replace(room=max(self.bias.room, out_most))
         return -float(change)
 
     @cached_property

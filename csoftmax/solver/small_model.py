@@ -71,6 +71,7 @@ class Hessian:
         K, n = rows.n_classes, rows.n_rows
         self.rows, self.share = rows, rows.share[:n].astype(np.float64)
         self.P = rows.P[:, :n].astype(np.float64)
+        self.P /= self.P.sum(axis=0)  # float32 has not quite 1: curvatures may be below 0
         self.of_class = np.empty(0, np.int64)
         self.known: dict[int, int] = {}  # a weight's place in W, and in H
         self.lines, self.weighed, self.H = np.empty((0, n)), np.empty((0, n)), np.empty((0, 0))
