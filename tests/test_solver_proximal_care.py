@@ -63,6 +63,14 @@ def test_steps_that_never_lead_down_end(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.estimate[0] > 0.1
 
 
+def test_a_start_that_is_worse_than_none_is_not_taken() -> None:
+    X, y = l1_table()
+    far = np.random.default_rng(0).normal(0, 1e4, (1, 3, X.shape[1]))
+    found, cold = (minimize_l1(X, y, 3, C=1.0, W=W, max_iter=9) for W in (far, None))
+    assert found.converged[0]
+    np.testing.assert_array_equal(found.W, cold.W)
+
+
 def rows_of(X: Any, y: Any) -> ClassRows:
     stored = as_stored(X, compute_dtype(X))
     return ClassRows(stored, y.astype(np.int64), 3, None, np.dtype(X.dtype), True, 1)
@@ -72,7 +80,9 @@ def test_sweeps_leave_intercepts_where_an_exact_step_took_them(isa: str) -> None
     X, y = l1_table()
     problem = checked_l1_problem(X, y, 3, 10.0, 1.0, 1.0, None, None, True, False, 1)
     newton = proximal.ProximalNewton(problem.rows(0), problem.free, True)
-    newton.start(problem.penalties[0], np.zeros((X.shape[1], 3)), np.array([2.0, 0.0, -2.0]))
+    W = np.zeros((X.shape[1], 3))
+    newton.start(problem.penalties[0], W, np.zeros(3))
+    newton.rows.set_logits(W, np.array([2.0, 0.0, -2.0]))  # far from where intercepts go
     slopes = newton._slopes_at(newton.rows.mean_probabilities() - newton.rows.shares)
     coordinates, _ = newton.coordinates(slopes)
     moved = np.zeros(3)

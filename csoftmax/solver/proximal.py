@@ -52,8 +52,9 @@ ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
 # Where the model gained what it said, or wrong by MOST_WRONG of it at most, the optimum is as much
-# nearer: what is left is the error, and UNSOLVED (CUT_SHORT if it was) of it for what the
-# minimisation has left. Elsewhere it is DOUBT times what the step promised.
+# nearer: what is left is the error, and UNSOLVED of it for what the minimisation has left. It is
+# CUT_SHORT of it if it was, and in a fit's first step, whose working set may lack weights.
+# Elsewhere it is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
 # Where no part of a step gains, it is tried so often anew, with plain sweeps of one class after the
 # other and boxes so many times as small.
@@ -95,8 +96,8 @@ class ProximalNewton:
         self.before: Solved | None = None  # the last fit but one of a path
         self.wave = wave_of(len(free))
         self.rounding = float(np.finfo(rows.dtype).eps)
-        c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
-        self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), c)
+        self.null_c = rows.null_bias() if fit_intercept else np.zeros(rows.n_classes)
+        self.null_loss = rows.set_logits(np.zeros((1, 1), rows.dtype), self.null_c)
         self.null_slopes = rows.gradient(np.zeros(rows.n_classes))
         self.null_gradient = self.null_slopes if fit_intercept else None
         self.counts = np.zeros(rows.n_classes, rows.dtype)
@@ -106,8 +107,14 @@ class ProximalNewton:
         self.alike = free[self.present[free] | (not fit_intercept)] if whole else free[:0]
 
     def start(self, penalty: Penalty, W: Array, c: NDArray[np.float64]) -> None:
-        """Begin a fit at W (n_features, n_classes) and c, which it will change."""
+        """Begin a fit at W (n_features, n_classes) and c, which it will change.
+
+        It begins at ``W = 0`` where that is better: boxes make the way from far off a long one.
+        """
         self.loss = self.rows.set_logits(W, c)
+        if not self.loss + penalty.value(W) <= self.null_loss:
+            W[:], c[:] = 0, self.null_c
+            self.loss = self.rows.set_logits(W, c)
         self._begin(penalty, Fit(W, c, np.flatnonzero(W)))
         self.before = None
         # from the null model there is far to go
@@ -336,7 +343,7 @@ class ProximalNewton:
         self.box = min(max(self.box * (0.5 if t < 1 else 1.5), LEAST_BOX), MOST_BOX)
         gained = old - loss - value
         ratio = gained / model.gained
-        unsolved = CUT_SHORT if model.is_cut_short else UNSOLVED
+        unsolved = UNSOLVED if self.gains and not model.is_cut_short else CUT_SHORT
         fit.estimate = DOUBT * self.promised
         if t == 1 and not (is_rough or self.is_far) and abs(ratio - 1) < MOST_WRONG:
             fit.estimate = min(fit.estimate, gained * (abs(ratio - 1) + unsolved))
