@@ -193,7 +193,7 @@ def test_a_plan_counts_what_threads_take(n_threads: int) -> None:
 def test_minibatches_need_no_room_for_full_passes() -> None:
     X, y = samples(2_000, 100, 100, "f4")
     with pytest.raises(ValueError, match=r"expected at least [\d.]+ MB, X not counted"):
-        SoftmaxClassifier(max_memory="12 MB").fit(X, y)
+        SoftmaxClassifier(max_memory="12 MB", n_threads=2).fit(X, y)
     settings = {"solver": "sgd", "max_iter": 1, "tol": 0.0, "max_memory": "12 MB", "n_threads": 1}
     with pytest.warns(ConvergenceWarning):
         assert peak_of_numpy(lambda: SoftmaxClassifier(**settings).fit(X, y)) < 12e6
