@@ -34,6 +34,8 @@ def _together() -> None:
     """Threads wait for each other however busy the machine is, or there would be none to test."""
     if importlib.util.find_spec("csoftmax._kernels"):
         _kernels().wait_at_most(1e9)
+        # The CPUs are counted once in a process: now, and not where a test has pinned it to one.
+        importlib.import_module("csoftmax.core.cpus").usable_cpus()
 
 
 @pytest.fixture(scope="session")
