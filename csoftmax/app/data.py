@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -236,6 +235,3 @@ def finite(value: Any, name: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise ValueError(f"{name} is {value:g}, expected {low:g} to {high:g}")
     return value
-
-
-Say = Callable[[str, Any], None]

@@ -257,11 +257,11 @@ class LocalPasses:
         ValueError with the value of X that makes one of them not finite.
         """
         n = self.n_weights
-        features = self.moments(of_features).feature_sums
+        features = self._feature_sums() if of_features else np.zeros((n, self.n_features))
         W = np.zeros((n, self.n_classes * self.n_features), self.dtype)
         dW, db = np.empty_like(W), np.empty_like(b)
         losses = self.evaluate(W, b, np.arange(n), dW, db).losses
-        if not all(np.isfinite(array).all() for array in (losses, dW)):
+        if not all(np.isfinite(array).all() for array in (features, losses, dW)):
             self.raise_bad_value()
         return NullSums(features, losses, dW, db, 1 + of_features)
 

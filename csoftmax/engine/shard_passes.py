@@ -1,9 +1,9 @@
 """Passes over rows in shards: the sums and, where shards are whole chunks, the bits of one array.
 
 Shards are read one window after the other, the next one while a window is summed. Of a mapped file
-a window is a view, whose pages the reading thread asks for. Chunks are counted from the start of
-each shard. So shards whose lengths are multiples of a chunk have the bits of one
-array; others are rounded in other places.
+a window is a view, whose pages the reading thread asks for. Chunks begin anew with each shard. So
+shards whose lengths are multiples of a chunk have the bits of one array; others are rounded in
+other places.
 """
 
 from __future__ import annotations
