@@ -40,8 +40,8 @@ class Page:
     ) -> None:  # fmt: skip
         if host not in LOOPBACK and not to_network:
             raise ValueError(
-                f"host is {host}, which other machines may reach: --open-to-network says that they "
-                "may, with the token"
+                f"host is {host}, which other machines can reach: add --open-to-network if those "
+                "who have the token may use the page from there"
             )
         self.session, self.host = session, host
         self._socket = _bound(host, port)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# A step of the path, by the logarithm of its strengths, is at most so many times the one before.
+# A fit is predicted no further ahead than so many times the path's last step, in logarithms of the
+# penalty's strength.
 LONGEST = 2.0
 
 

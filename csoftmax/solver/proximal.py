@@ -51,13 +51,14 @@ PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
 ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
-# Where the model gained what it said, or wrong by MOST_WRONG of it at most, the optimum is as much
-# nearer: what is left is the error, and UNSOLVED of it for what the minimisation has left. It is
-# CUT_SHORT of it if it was, and in a fit's first step, whose working set may lack weights.
-# Elsewhere it is DOUBT times what the step promised.
+# What is left to gain after a step, as the estimate has it. Where the gain differs from the model's
+# by at most MOST_WRONG of it, that difference is left. A share of the gain is added, as the model
+# was not minimised to its end: UNSOLVED; or CUT_SHORT, if the minimisation was cut short or the
+# step is the fit's first, whose working set may lack weights. Where the model is further off, what
+# is left is DOUBT times what the step promised.
 MOST_WRONG, UNSOLVED, CUT_SHORT, DOUBT = 0.3, 0.1, 0.5, 1.5
-# Where no part of a step gains, it is tried so often anew, with plain sweeps of one class after the
-# other and boxes so many times as small.
+# Where no part of a step gains, it is made anew, at most CAREFUL_STEPS times: by plain sweeps, one
+# class after the other, and each time with boxes of CAREFUL_BOX of their size.
 CAREFUL_STEPS, CAREFUL_BOX = 6, 0.25
 # What a checkpoint saves as one number each.
 NUMBERS = ("loss", "value", "box", "is_far", "promised")

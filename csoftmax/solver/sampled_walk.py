@@ -28,9 +28,9 @@ from csoftmax.solver.walk import Walk, metric_at
 
 Array = NDArray[Any]
 
-# The minimum of the corrected sample is sought until the estimated distance to it is this share of
-# what has been gained on the way there, or of `tol`; the first one, until it is this share of what
-# chance is expected to make of a sample, n_parameters / (2 m) nats.
+# When a minimisation on the sample has gone far enough: it is no further from its minimum than
+# ENOUGH of what it has gained, or ENOUGH_TOL of `tol`. The very first one has nothing to gain from:
+# it ends at ENOUGH_CHANCE of the loss that chance makes of m rows, n_parameters / (2 m) nats.
 ENOUGH, ENOUGH_TOL, ENOUGH_CHANCE = 0.02, 0.1, 0.05
 MOST_INNER = 200  # iterations on the sample for a step, at most
 
