@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax.core.cpus import usable_cpus
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.shard_passes import ShardPasses
 
 Array = NDArray[Any]

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import csoftmax as cs
 from csoftmax.core.cpus import usable_cpus
 from csoftmax.data import open_npy
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.units import CHUNK_ROWS
 

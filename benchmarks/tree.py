@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import _kernels
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 
 Array = NDArray[Any]
 # rows, features, classes, dtype

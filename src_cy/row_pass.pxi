@@ -381,6 +381,13 @@ cdef class RowPass(RowPlan):
         cdef Py_ssize_t row = self.rows.weight_of_head[head] if self.rows.weight_of_head != NULL else 0
         return self.rows.weight[row * self.rows.n_stored + stored] if self.rows.weight != NULL else 1.0
 
+    cdef inline bint counts_for_none(self, Py_ssize_t stored) noexcept nogil:
+        cdef Py_ssize_t head
+        for head in range(self.n_heads):
+            if self.weight_of(head, stored) != 0.0:
+                return False
+        return True
+
     cdef void losses_of(self, char *block, const piece_rows *p, Py_ssize_t done, Py_ssize_t n,
                         Py_ssize_t head) noexcept nogil:
         """Softmax, loss and dlogits of a head for n <= LOSS_ROWS rows of p, after the first `done` of them."""
@@ -411,7 +418,8 @@ cdef class RowPass(RowPlan):
             loss = weight * loss if weight != 0.0 else 0.0   # 0 even if the loss is NaN
             total += loss
             correct += predictions[i] == labels[i]
-            if weight == 0.0 and self.n_heads == 1:   # a NaN in its row would reach the gradient: 0 * NaN is NaN
+            # a NaN in a row that no head counts would reach the gradients: 0 * NaN is NaN
+            if weight == 0.0 and head == 0 and self.counts_for_none(self.stored_row(first + i)):
                 (<const void **>block)[at + i] = self.zeros
             if self.sink.losses != NULL and self.size == 4:
                 (<float *>self.sink.losses)[first + i] = <float>loss

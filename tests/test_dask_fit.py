@@ -17,7 +17,7 @@ from sklearn.base import clone
 import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.core.errors import DataError
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.units import CHUNK_ROWS
 from csoftmax.solver import corrected
 from tests.dask_cases import ROWS, cluster, same, table

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.estimators import SoftmaxClassifier
 

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import csoftmax as cs
 from csoftmax.core.errors import DataError
 from csoftmax.engine import shard_passes
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.units import CHUNK_ROWS
 from csoftmax.rows.shards import Shard, ShardRows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from solver_cases import table
 
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.statistics import is_sampled, statistics
 from csoftmax.solver.problem import Problem
 

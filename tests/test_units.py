@@ -19,7 +19,7 @@ from numpy.testing import assert_array_equal
 from csoftmax import _kernels
 from csoftmax.engine import chunks
 from csoftmax.engine.chunks import Evaluation
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
 
 Array = Any

@@ -25,7 +25,8 @@ from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.chunks import Evaluation
-from csoftmax.engine.passes import LocalPasses, NullSums, Sums, raise_overflow
+from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.passes import NullSums, Sums, raise_overflow
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
@@ -234,7 +235,7 @@ class DaskPasses(ShardPasses):
     ) -> Sums:
         """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
 
-        See `csoftmax.engine.passes.LocalPasses.evaluate`.
+        See `csoftmax.engine.passes.Passes.evaluate`.
         """
         here = Evaluation(np.asarray(W), b, weight_of_head, self.scale, 1)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)

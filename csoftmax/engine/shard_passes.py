@@ -22,13 +22,9 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import compute_dtype
 from csoftmax.core.errors import DataError
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
-from csoftmax.engine.passes import (
-    LocalPasses,
-    NullSums,
-    Sums,
-    raise_overflow,
-)
-from csoftmax.engine.targets import Moments, digest_targets, drawn, moments_of_targets
+from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
 from csoftmax.rows.base import as_stored
 from csoftmax.rows.shards import Shard, ShardRows
@@ -49,7 +45,7 @@ def window_bytes(rows: ShardRows) -> int:
 class ShardPasses:
     """Passes over dense rows in shards, for heads that share X and the labels.
 
-    It has the methods of `csoftmax.engine.passes.LocalPasses` that solvers of dense rows use.
+    They are `csoftmax.engine.passes.Passes`, bit for bit as `LocalPasses` over the same rows.
 
     Parameters
     ----------
@@ -134,18 +130,13 @@ class ShardPasses:
     ) -> Sums:
         """Return the sums of heads at W and b, and set dW and db to the gradients of the losses.
 
-        See `csoftmax.engine.passes.LocalPasses.evaluate`.
+        See `csoftmax.engine.passes.Passes.evaluate`.
         """
         here = Evaluation(W, b, weight_of_head, self.scale, self.n_threads)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
         for some, X in self.windows():
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), (dW, db))
         return Sums(here.finish(tree, dW, db), n_correct.tolist())
-
-    def moments(self, of_features: bool = False) -> Moments:
-        """Return what labels and weights tell; no row is read, as `null_sums` does that."""
-        assert not of_features
-        return moments_of_targets(self.target, self.weights, self.n_classes)
 
     def null_sums(self, b: Array, of_features: bool) -> NullSums:
         """Return the sums at W = 0, a head for each row of weights, and those of the features.

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.chunks import SUM_ROWS, mapping_of
-from csoftmax.engine.passes import LocalPasses, NullSums
+from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.passes import NullSums, Passes
 from csoftmax.engine.shard_passes import ShardPasses
-from csoftmax.engine.targets import Moments
+from csoftmax.engine.targets import Moments, moments_of_targets
 from csoftmax.rows.base import as_stored, blocks
 
 Array = NDArray[Any]
@@ -71,7 +72,7 @@ def is_sampled(first: int, n: int, share: float, seed: int = 0) -> NDArray[np.bo
     return chosen
 
 
-def statistics(passes: LocalPasses | ShardPasses, n_sampled: int, seed: int = 0) -> Statistics:
+def statistics(passes: Passes, n_sampled: int, seed: int = 0) -> Statistics:
     """Return the statistics, with about `n_sampled` of the rows, whatever they weigh.
 
     ValueError names the first value of X that is not finite.
@@ -99,10 +100,12 @@ def statistics(passes: LocalPasses | ShardPasses, n_sampled: int, seed: int = 0)
         weights=None if passes.weights is None else np.ascontiguousarray(passes.weights[:, rows]),
         scale=passes.scale, n_threads=passes.n_threads,
     )  # fmt: skip
-    return Statistics(passes.moments(of_features=False), sums, sample)
+    return Statistics(
+        moments_of_targets(passes.target, passes.weights, passes.n_classes), sums, sample
+    )
 
 
-def _windows(passes: LocalPasses | ShardPasses) -> Iterator[tuple[slice, Array]]:
+def _windows(passes: Passes) -> Iterator[tuple[slice, Array]]:
     """Yield the rows, so many at a time that threads have work; those of shards are read ahead."""
     if isinstance(passes, ShardPasses):
         yield from passes.windows()
@@ -112,7 +115,7 @@ def _windows(passes: LocalPasses | ShardPasses) -> Iterator[tuple[slice, Array]]
         yield some, X
 
 
-def _class_sums(passes: LocalPasses | ShardPasses, first: int, X: Array, of_X: slice) -> Array:
+def _class_sums(passes: Passes, first: int, X: Array, of_X: slice) -> Array:
     """Return the weighted sums of some of the rows X by class, for each row of weights.
 
     X are the rows from `first` on. The sums are gradients whose dlogits are the targets times the

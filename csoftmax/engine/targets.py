@@ -20,7 +20,6 @@ class Moments(NamedTuple):
     totals: NDArray[np.float64]  # (n_weights,) sums of the weights
     n_counting: NDArray[np.int64]  # (n_weights,) how many rows have a weight > 0
     mass: NDArray[np.float64]  # (n_weights, n_classes) `mass_of_classes`
-    feature_sums: NDArray[np.float64]  # (n_weights, n_features) of the weighted rows ``scale * x``
 
 
 def digest_targets(
@@ -43,7 +42,7 @@ def moments_of_targets(target: Array, weights: Array | None, n_classes: int) -> 
         totals, n_counting = weights.sum(axis=1), np.count_nonzero(weights, axis=1)
     of_rows = [None] if weights is None else weights
     mass = [mass_of_classes(target, weight, n_classes) for weight in of_rows]
-    return Moments(totals, n_counting, np.array(mass), np.empty((n, 0)))
+    return Moments(totals, n_counting, np.array(mass))
 
 
 def drawn(n_rows: int, weight: Array | None, n: int, seed: int) -> slice | NDArray[np.int64]:

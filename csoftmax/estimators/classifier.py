@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from csoftmax.core.checks import check_learning_rate, check_number, check_positive, compute_dtype
 from csoftmax.data.shards import Shards
-from csoftmax.engine.passes import BLOCK_BYTES, mass_of_classes
+from csoftmax.engine.local_passes import BLOCK_BYTES
+from csoftmax.engine.passes import mass_of_classes
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,

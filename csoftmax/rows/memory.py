@@ -29,7 +29,8 @@ def mapped(X: object) -> np.memmap[Any, Any] | None:
 class MemoryRows:
     """Rows of X that this process can read at any place.
 
-    Another class of rows needs the same methods. Only `csoftmax.engine.passes` reads `X` itself.
+    Another class of rows needs the same methods. Only `csoftmax.engine.local_passes` reads `X`
+    itself.
     """
 
     def __init__(self, X: Stored) -> None:

@@ -22,7 +22,8 @@ from csoftmax.core.checks import (
     compute_dtype,
 )
 from csoftmax.core.sparse import CSR
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.passes import Passes
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.statistics import statistics
 from csoftmax.rows.base import stacked, take
@@ -94,7 +95,7 @@ def checked_problem(
     whole_scale = scale * unit
     if isinstance(features, CSR) and abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
         features, whole_scale = _rescaled(features, whole_scale)
-    passes: LocalPasses | ShardPasses
+    passes: Passes
     if isinstance(features, ShardRows):
         n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
         passes_of = getattr(features, "passes", partial(ShardPasses, features))  # on a cluster

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.statistics import AT_ONCE
 from csoftmax.rows.base import Stored
 from csoftmax.rows.memory import mapped

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.engine.passes import LocalPasses
+from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.functional import linear, softmax
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.lines import Lines
-from csoftmax.engine.passes import ABSENT_BIAS, LocalPasses
-from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.passes import ABSENT_BIAS, Passes
 from csoftmax.engine.statistics import Statistics
+from csoftmax.engine.targets import moments_of_targets
 from csoftmax.solver.penalty import Penalty
 
 Array = NDArray[Any]
@@ -69,7 +70,7 @@ class Problem:
 
     Attributes
     ----------
-    passes : LocalPasses or ShardPasses
+    passes : Passes
         The rows, their targets and weights, and how they are passed over.
     unit : float
         W here is that of the caller divided by this; `csoftmax.solver.arguments` chooses it.
@@ -99,7 +100,7 @@ class Problem:
 
     def __init__(
         self,
-        passes: LocalPasses | ShardPasses,
+        passes: Passes,
         *,
         C: NDArray[np.float64],
         weight_of_head: NDArray[np.int64],
@@ -113,7 +114,11 @@ class Problem:
         self.split = self.n_classes * self.n_features
         self.weight_of_head, self.fit_intercept = weight_of_head, fit_intercept
         self.kept = None if statistics is None else statistics.sample
-        moments = statistics.moments if statistics else passes.moments(of_features=False)
+        moments = (
+            statistics.moments
+            if statistics
+            else moments_of_targets(passes.target, passes.weights, passes.n_classes)
+        )
         self.totals, self.n_counting = moments.totals, moments.n_counting
         if not self.totals.all():
             what = "X has 0 rows" if not self.n_rows else "sample_weight has a row that sums to 0"
