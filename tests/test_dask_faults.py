@@ -172,7 +172,7 @@ def test_the_scheduler_is_killed_and_a_new_cluster_goes_on(
     from distributed import Client
 
     checkpoint = tmp_path / "state.safetensors"
-    monkeypatch.setattr("csoftmax.dask.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("csoftmax.dask.classifier.CHECKPOINT_SECONDS", 0.0)
     settings = {**SETTINGS, "checkpoint": checkpoint}
     killed_at = 0.0
     with other_cluster(tmp_path) as (pid, address), Client(address) as client:
