@@ -26,7 +26,7 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.chunks import Evaluation
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
@@ -57,7 +57,7 @@ class DaskRows(ShardRows):
     """
 
     def __init__(self, client: Any, source: Any) -> None:
-        self.client = client
+        self.client, self.in_memory = client, not isinstance(source, ShardRows)
         self.array: Any = None
         self._lazy: Any = None
         threads = max(1, sum(client.nthreads().values()))
@@ -271,6 +271,16 @@ class DaskPasses(ShardPasses):
             X = np.concatenate([part.sampled[r] for part in found])
             self._samples[r] = self._local(X, numbers, r)
         return NullSums(sums, losses, dW, db, 1)
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and rows that are drawn, which come here: see `Passes`."""
+        found = self.run(parts.classes_of_unit, (share, seed), self.unit_starts.tolist())
+        tree = SumTree(self.n_chunks, self.n_weights * self.n_classes * self.n_features)
+        for part in found:
+            for level, node in part.nodes:
+                tree.add(node, level)
+        numbers, X = (np.concatenate([part[i] for part in found]) for i in (1, 2))
+        return ClassSums(tree, numbers, X)
 
     def _by_unit(self, numbers: slice | NDArray[np.int64]) -> list[Any]:
         """Cut sorted numbers of rows, or a slice of all, into those of each unit."""
