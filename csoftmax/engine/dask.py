@@ -75,15 +75,22 @@ class DaskRows(ShardRows):
         if not isinstance(source, ShardRows):
             lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
             # blocks in C order: a pass reads rows
-            self.array = self._lazy = source.rechunk((lengths, -1)).map_blocks(
+            self._lazy = source.rechunk((lengths, -1)).map_blocks(
                 np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
             )
+            self.keep()
 
-    def persist(self) -> list[Any]:
+    def keep(self) -> None:
         """Compute the blocks of an array, one for each unit, and keep them on the workers."""
+        if self._lazy is not None:
+            self.array = self.client.persist(self._lazy)
+
+    def blocks_of_units(self) -> list[Any]:
+        """Return the blocks of an array, one for each unit; None for each where workers read."""
         from distributed import futures_of
 
-        self.array = self.client.persist(self._lazy)
+        if self.array is None:
+            return [None] * len(self.units)
         by_key = {future.key: future for future in futures_of(self.array)}
         return [by_key[key] for (key,) in self.array.__dask_keys__()]
 
@@ -135,10 +142,7 @@ class DaskPasses(ShardPasses):
     def _hold(self) -> None:
         """Give each unit what it needs, as tasks that can be computed anew."""
         name, rows = f"csoftmax-hold-{uuid.uuid4().hex}", self.rows
-        self._blocks = [None] * len(rows.units)
-        if rows.array is not None:
-            self._blocks = rows.persist()
-        held = []
+        self._blocks, held = rows.blocks_of_units(), []
         for u, unit in enumerate(rows.units):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
@@ -172,6 +176,7 @@ class DaskPasses(ShardPasses):
                 self._check_cluster()
                 self.n_repeated += 1
                 self._held, self._blocks = [], []
+                self.rows.keep()
                 reason = error
             finally:
                 del futures  # what is still under way is cancelled

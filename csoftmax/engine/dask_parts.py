@@ -6,6 +6,8 @@ rows. Nothing here imports Dask.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -116,12 +118,24 @@ def rows_of(held: Held, X: Array | None) -> ShardRows:
     return ShardRows(shards, held.n_features, held.dtype)
 
 
+def _use(isa: str) -> None:
+    """Use an instruction set, which a worker that joined late may not have."""
+    if _kernels.active() == isa:
+        return
+    if isa not in _kernels.available():
+        raise RuntimeError(
+            f"the worker on {socket.gethostname()}, process {os.getpid()}, has no {isa}, which the "
+            "workers had at the start of this fit and which its bits depend on: without that "
+            "worker, checkpoint= goes on to the same bits; a fit anew uses what all workers have"
+        )
+    _kernels.use(isa)
+
+
 class UnitPasses(ShardPasses):
     """Passes over one unit, on one thread: workers have a thread for each task."""
 
     def __init__(self, held: Held, X: Array | None) -> None:
-        if _kernels.active() != held.isa:
-            _kernels.use(held.isa)
+        _use(held.isa)
         weights = None if held.weights is None else _aligned(held.weights)
         super().__init__(
             rows_of(held, X), _aligned(held.target), held.n_classes, weights=weights,
