@@ -46,10 +46,13 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
 
     Notes
     -----
-    Labels (a byte a row, for up to 256 classes) and weights (8 bytes a row) pass through the
-    client, and a sample of the rows: up to 64 MB that precondition. Of shards of 1 GB or more it is
-    up to 512 MB, which come here once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
-    classes it has 680,000 rows, where there are eight times as many.)
+    Files of labels are read by the workers. Weights (8 bytes a row) pass through the client, and so
+    do labels (a byte a row, for up to 256 classes) that are in memory, or in a Dask collection, or
+    come with weights of rows or classes.
+
+    A sample of the rows comes here: up to 64 MB that precondition. Of shards of 1 GB or more it is
+    up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
+    classes it has 685,000 rows, where there are eight times as many.)
 
     A pass is a few tasks for each thread of the cluster. The bits depend on the instruction set:
     the best one that all workers have is used.
@@ -116,7 +119,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                 raise ValueError(f"{what}, which does not run on a cluster: expected full passes "
                                  "without L1")  # fmt: skip
             with pinned(client) as isa, client.as_current():
-                data = on_cluster(client, X, y, sample_weight)
+                here = self.class_weight is not None  # which makes weights of labels
+                data = on_cluster(client, X, y, sample_weight, labels_here=here)
                 if self.verbose:
                     n = len(client.nthreads())
                     print(f"{n} workers, instruction set {isa}, {len(data.rows.units)} units of "
