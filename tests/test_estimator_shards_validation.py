@@ -122,7 +122,7 @@ def test_refusals(data: Any, tmp_path: Path, solver: str) -> None:
     none = in_shards(tmp_path / "own", X, y, np.zeros(len(y)))
     with pytest.raises(ValueError, match="validation: the weights of all rows are zero"):
         fit(data, validation=none)
-    with pytest.raises(TypeError, match="validation is a str, expected a pair .* or shards"):
+    with pytest.raises(TypeError, match=r"validation is a str, expected a pair .* or shards"):
         fit(data, validation="own/*.npy")
     early = cs.SoftmaxClassifier(solver=solver, early_stopping=True)
     with pytest.raises(ValueError, match=r"give fit\(..., validation=shards\)"):

@@ -97,6 +97,11 @@ class Shards:
         return self.parts[0].labels is not None
 
     @property
+    def has_files_of_labels(self) -> bool:
+        """Whether labels are read where they are needed, and are no array in memory."""
+        return self.has_labels and getattr(self.parts[0].labels, "func", None) is not _cut
+
+    @property
     def has_weights(self) -> bool:
         return self.parts[0].weights is not None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -119,8 +119,9 @@ class DaskRows(ShardRows):
 class DaskPasses(ShardPasses):
     """Passes on the workers of a cluster, for heads that share X and the labels.
 
-    It has the methods of `csoftmax.engine.shard_passes.ShardPasses`, and its parameters. Labels and
-    weights are here, and each worker holds those of its units.
+    It has the methods of `csoftmax.engine.shard_passes.ShardPasses`, and its parameters. Weights
+    are here, and labels too if they are no `csoftmax.engine.targets.CountedLabels`. Each worker
+    holds those of its units.
 
     Attributes
     ----------
@@ -149,7 +150,8 @@ class DaskPasses(ShardPasses):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
                 None if rows.array is not None else tuple(unit), self.n_features, rows.dtype,
-                self.target[some], self.n_classes, self._held_weights(some), self.scale, self.isa,
+                self._labels_of(some), self.n_classes, self._held_weights(some), self.scale,
+                self.isa,
             )  # fmt: skip
             held.append(_given(self.client, what, f"{name}-{u}"))
         self._held = held
@@ -158,6 +160,10 @@ class DaskPasses(ShardPasses):
         if isinstance(self.weights, FoldWeights):
             return self.weights.part(some)
         return self._weights_of(some)
+
+    def _labels_of(self, some: slice) -> Any:
+        is_here = isinstance(self.target, np.ndarray)
+        return self.target[some] if is_here else self.target
 
     def run(
         self,
@@ -280,8 +286,8 @@ class DaskPasses(ShardPasses):
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
             self.raise_bad_value()
         for r, numbers in enumerate(sampled):
-            X = np.concatenate([part.sampled[r] for part in found])
-            self._samples[r] = self._local(X, numbers, r)
+            X, labels = _joined(part.sampled[r] for part in found)
+            self._samples[r] = self._local(X, labels, numbers, r)
         return NullSums(sums, losses, dW, db, 1)
 
     def class_sums(self, share: float, seed: int) -> ClassSums:
@@ -291,8 +297,8 @@ class DaskPasses(ShardPasses):
         for part in found:
             for level, node in part.nodes:
                 tree.add(node, level)
-        numbers, X = (np.concatenate([part[i] for part in found]) for i in (1, 2))
-        return ClassSums(tree, numbers, X)
+        numbers, X, labels = _joined(part[1:] for part in found)
+        return ClassSums(tree, numbers, X, labels)
 
     def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
         """Return losses of heads, and rows predicted right: see `ShardPasses.measure`."""
@@ -323,7 +329,8 @@ class DaskPasses(ShardPasses):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
         found = self.run(parts.take_of_unit, None, self._by_unit(rows))
-        return self._local(np.concatenate(found), rows, weight_row)
+        X, labels = _joined(found)
+        return self._local(X, labels, rows, weight_row)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
@@ -334,6 +341,11 @@ class DaskPasses(ShardPasses):
                 raise DataError(f"{self.rows.place(start + i)}: feature {j} is {value}, expected "
                                 "a finite number")  # fmt: skip
         raise_overflow(self.dtype, np.max([part.largest for part in found], axis=0))
+
+
+def _joined(found: Iterable[Sequence[Array]]) -> list[Array]:
+    """Return arrays of all units, of what each has of them."""
+    return [np.concatenate(of_units) for of_units in zip(*found, strict=True)]
 
 
 def common_isa(client: Any) -> str:
@@ -349,24 +361,13 @@ def common_isa(client: Any) -> str:
     raise RuntimeError(f"no instruction set is on all workers: {by_worker}")
 
 
-class _Packed:
-    """Something that Dask is not to look into for tasks."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-
 def _given(client: Any, content: Any, key: str) -> Any:
     """Return a task that gives something: unlike what is scattered, it survives its worker."""
     import dask
 
     # Dask warns of large tasks, as data had better be read by workers: these are not data to read
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return client.submit(_same, _Packed(content), key=key, pure=False)
-
-
-def _same(packed: _Packed) -> Any:
-    return packed.content
+        return client.submit(parts.hold, parts.Packed(content), key=key, pure=False)
 
 
 @contextmanager

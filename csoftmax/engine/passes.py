@@ -77,6 +77,7 @@ class ClassSums(NamedTuple):
     tree: SumTree  # of (n_weights, n_classes, n_features) flat, by target and weights
     numbers: NDArray[np.int64]  # of the rows of the sample, in order
     X: Array  # these rows, as they are stored
+    target: Array  # of these rows
 
 
 class Passes(Protocol):

@@ -166,16 +166,18 @@ class ShardPasses:
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
             self.raise_bad_value()
         for r, (numbers, part) in enumerate(zip(sampled, parts, strict=True)):
-            self._samples[r] = self._local(np.concatenate(part), numbers, r)
+            self._samples[r] = self._local(np.concatenate(part), self.target[numbers], numbers, r)
         return NullSums(sums, losses, dW, db, 1)
 
     def class_sums(self, share: float, seed: int) -> ClassSums:
         """Return the sums by class, and rows that are drawn: see `Passes`."""
         return class_sums(self, self.windows(), self.n_chunks, share, seed)
 
-    def _local(self, X: Array, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
+    def _local(
+        self, X: Array, target: Array, rows: slice | NDArray[np.int64], r: int
+    ) -> LocalPasses:
         return LocalPasses(
-            X, self.target[rows].astype(np.int64), self.n_classes,
+            X, target.astype(np.int64), self.n_classes,
             weights=None if self.weights is None else self.weights[r : r + 1, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
@@ -186,7 +188,8 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        return self._local(np.asarray(self.rows.take(rows)), rows, weight_row)
+        X = np.asarray(self.rows.take(rows))
+        return self._local(X, self.target[rows], rows, weight_row)
 
     def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
         """Return losses of heads, and rows predicted right, in one pass without gradients.

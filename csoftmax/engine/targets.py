@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,26 @@ from csoftmax.engine.row_weights import BLOCK_ROWS, Weights, n_counting, totals_
 from csoftmax.rows.base import blocks
 
 Array = NDArray[Any]
+
+
+class CountedLabels:
+    """Labels that are not here: known are how many each class has, and how they are read.
+
+    Parameters
+    ----------
+    counts : int64 array (n_classes,)
+    read : callable
+        Given `csoftmax.rows.shards.ShardRows`, it returns their labels as numbers of classes.
+    """
+
+    ndim = 1
+
+    def __init__(self, counts: NDArray[np.int64], read: Callable[[Any], Array]) -> None:
+        self.counts, self.read = counts, read
+        self.shape = (int(counts.sum()),)
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
 
 class Moments(NamedTuple):
@@ -26,6 +47,9 @@ def digest_targets(
 ) -> None:
     """Add labels or probabilities, weights and scale to a digest; labels of any type alike."""
     digest.update(f"{n_classes} {scale!r} {target.shape}".encode())
+    if isinstance(target, CountedLabels):  # the rows have the stamps of their files
+        digest.update(target.counts.tobytes())
+        target = target.counts[:0]
     for some in blocks(len(target), BLOCK_ROWS):
         of_rows: Array = np.ascontiguousarray(target[some])
         digest.update((of_rows.astype(np.int64) if of_rows.ndim == 1 else of_rows).data)
@@ -69,6 +93,8 @@ def drawn(n_rows: int, weight: Weights | None, n: int, seed: int) -> slice | NDA
 
 def mass_of_classes(target: Array, weight: Array | None, n_classes: int) -> NDArray[np.float64]:
     """Return how much weight each class has, by labels or by rows of probabilities."""
+    if isinstance(target, CountedLabels):
+        return target.counts.astype(np.float64)
     if target.ndim == 1:
         counts = np.zeros(n_classes)
         for some in blocks(len(target), BLOCK_ROWS):  # each becomes int64

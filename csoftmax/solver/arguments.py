@@ -33,6 +33,7 @@ from csoftmax.engine.row_weights import (
 )
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.statistics import statistics
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
@@ -143,6 +144,8 @@ def shards_of(X: object) -> ShardRows | None:
 
 def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
     """Return checked labels; those of small unsigned integers are not copied."""
+    if isinstance(y, CountedLabels):
+        return cast(Array, y)
     if isinstance(y, np.ndarray) and y.dtype.kind == "u" and y.dtype.itemsize <= 4:
         is_plain = y.flags.c_contiguous and y.flags.aligned and y.dtype.isnative
         if is_plain and y.shape == (n_rows,) and int(y.max(initial=0)) < n_classes:
