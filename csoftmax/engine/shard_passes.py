@@ -100,6 +100,7 @@ class ShardPasses:
     def windows(self) -> Iterator[tuple[slice, Array]]:
         """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
+        row_bytes += 0 if self.weights is None else 8 * len(self.weights)
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
         before: tuple[slice, Future[Array]] | None = None
         with ThreadPoolExecutor(1) as reader:
