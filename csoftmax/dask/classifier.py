@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from csoftmax import estimators
-from csoftmax.dask.data import client_of, column_of, features_of, on_cluster
+from csoftmax.dask.data import (
+    client_of,
+    column_of,
+    features_of,
+    on_cluster,
+    validation_on_cluster,
+)
 from csoftmax.engine.dask import pinned
 from csoftmax.estimators.base import unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
@@ -90,8 +96,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         y : dask array or series, or array_like, (n_rows,), optional
             Shards have their own labels, and weights.
         sample_weight : dask array or series, or array_like, (n_rows,), optional
-        validation : (X, y) or (X, y, sample_weight), optional
-            In memory here: evaluated after each pass.
+        validation : (X, y), (X, y, sample_weight) or `csoftmax.data.Shards`, optional
+            Evaluated after each pass: on the workers, unless X is in memory here.
 
         Returns
         -------
@@ -127,7 +133,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation, checkpoint=self.checkpoint,
+                    self, shards, None, None, validation_on_cluster(client, validation),
+                    checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
         return self

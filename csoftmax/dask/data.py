@@ -15,7 +15,7 @@ from csoftmax.data.shards import Shards
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.dask import DaskRows
 from csoftmax.engine.targets import CountedLabels
-from csoftmax.estimators.inputs import FEATURE_DTYPES, is_dask
+from csoftmax.estimators.inputs import FEATURE_DTYPES, is_dask, listed
 from csoftmax.estimators.weights import checked_weight
 from csoftmax.rows.shards import ShardRows
 
@@ -50,14 +50,25 @@ class ClusterData:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
 
-    def encoded(self) -> tuple[Array, Array]:
-        return self._encoded
+    def encoded(self, classes: Array | None = None) -> tuple[Array, Array]:
+        """Return the classes, or those that are given, and each row's number among them."""
+        if classes is None:
+            return self._encoded
+        if self._shards is not None:
+            return self._shards.encoded(classes)
+        known, codes = self._encoded
+        unknown = np.setdiff1d(known, classes)
+        if len(unknown):
+            raise ValueError(f"y has the label {unknown.tolist()[0]!r}, expected one of the "
+                             f"classes {listed(classes)}")  # fmt: skip
+        return classes, np.searchsorted(classes, known).astype(codes.dtype)[codes]
 
     def weights(self) -> Array | None:
         return self._weights
 
     _encoded: tuple[Array, Array]
     _weights: Array | None
+    _shards: Shards | None = None  # that the labels are read from
 
 
 def on_cluster(
@@ -78,7 +89,7 @@ def on_cluster(
         data.feature_names = X.feature_names
         by_workers = not labels_here and X.has_files_of_labels and not X.has_weights
         data._encoded = _counted(data.rows, X) if by_workers else X.encoded()
-        data._weights = X.weights()
+        data._weights, data._shards = X.weights(), X
         return data
     if not is_dask(X):
         raise TypeError(
@@ -101,6 +112,17 @@ def on_cluster(
     given = None if sample_weight is None else column_of(sample_weight, "sample_weight")
     data._weights = checked_weight(given, data.n_rows)
     return data
+
+
+def validation_on_cluster(client: Any, validation: Any) -> Any:
+    """Return what is validated on, where that is on the cluster; other data as they are."""
+    if isinstance(validation, Shards):
+        return on_cluster(client, validation, None, None)
+    is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3)
+    if is_tuple and is_dask(validation[0]):
+        X, y, *weight = validation
+        return on_cluster(client, X, y, weight[0] if weight else None)
+    return validation
 
 
 def features_of(X: Any) -> Any:

@@ -25,7 +25,9 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.chunks import Evaluation
 from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.measures import Heads, Measures
 from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
+from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
@@ -151,10 +153,16 @@ class DaskPasses(ShardPasses):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
                 None if rows.array is not None else tuple(unit), self.n_features, rows.dtype,
-                self._labels_of(some), self.n_classes, self._weights_of(some), self.scale, self.isa,
+                self._labels_of(some), self.n_classes, self._held_weights(some), self.scale,
+                self.isa,
             )  # fmt: skip
             held.append(_given(self.client, what, f"{name}-{u}"))
         self._held = held
+
+    def _held_weights(self, some: slice) -> Any:
+        if isinstance(self.weights, FoldWeights):
+            return self.weights.part(some)
+        return self._weights_of(some)
 
     def _labels_of(self, some: slice) -> Any:
         is_here = isinstance(self.target, np.ndarray)
@@ -298,6 +306,19 @@ class DaskPasses(ShardPasses):
                 tree.add(node, level)
         numbers, X, labels = _joined(part[1:] for part in found)
         return ClassSums(tree, numbers, X, labels)
+
+    def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
+        """Return losses of heads, and rows predicted right: see `ShardPasses.measure`."""
+        heads = Heads(W, b, weight_of_head, self.scale, 1)
+        tree = heads.tree(self.n_chunks)
+        for nodes in self.run(parts.measure_unit, tuple(heads[:3])):
+            for level, node in nodes:
+                tree.add(node, level)
+        return heads.measures(tree)
+
+    def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
+        """Return predictions or logits, which come here: see `ShardPasses.outputs`."""
+        return np.concatenate(self.run(parts.outputs_of_unit, (r, W, b, labels)))
 
     def _by_unit(self, numbers: slice | NDArray[np.int64]) -> list[Any]:
         """Cut sorted numbers of rows, or a slice of all, into those of each unit."""

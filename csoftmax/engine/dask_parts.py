@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from csoftmax import _kernels
 from csoftmax.engine.chunks import Evaluation, add_feature_sums
 from csoftmax.engine.class_sums import class_sums
+from csoftmax.engine.measures import Heads
+from csoftmax.engine.row_weights import FoldWeights, Weights
 from csoftmax.engine.shard_passes import ShardPasses, rows_in
 from csoftmax.engine.targets import CountedLabels
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
@@ -43,7 +45,7 @@ class Held(NamedTuple):
     dtype: np.dtype[Any]
     target: Array | CountedLabels
     n_classes: int
-    weights: Array | None
+    weights: Weights | None
     scale: float
     isa: str
 
@@ -157,7 +159,9 @@ class UnitPasses(ShardPasses):
 
     def __init__(self, held: Held, X: Array | None) -> None:
         _use(held.isa)
-        weights = None if held.weights is None else _aligned(held.weights)
+        weights = held.weights
+        if weights is not None and not isinstance(weights, FoldWeights):
+            weights = _aligned(weights)
         super().__init__(
             rows_of(held, X), _aligned(held.labels()), held.n_classes, weights=weights,
             scale=held.scale,
@@ -195,6 +199,14 @@ class UnitPasses(ShardPasses):
         """Return the sums by class, and the rows that are drawn of those from `first` on."""
         found = class_sums(self, self.windows(), self.n_chunks, share, seed, first)
         return ClassPart(_nodes(found.tree), *found[1:])
+
+    def measured(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> list[Node]:
+        """Return the sums of `measure`."""
+        heads = Heads(_aligned(W), _aligned(b), weight_of_head, self.scale, self.n_threads)
+        tree = heads.tree(self.n_chunks)
+        for some, X in self.windows():
+            heads.add(tree, X, self.target[some], self._weights_of(some))
+        return _nodes(tree)
 
     def _start(
         self, W: Array, b: Array, weight_of_head: NDArray[np.int64]
@@ -256,6 +268,15 @@ def null_of_unit(held: Held, X: Array | None, common: Any, numbers: Sequence[Any
 def classes_of_unit(held: Held, X: Array | None, common: Any, first: int) -> ClassPart:
     share, seed = common
     return UnitPasses(held, X).class_part(share, seed, first)
+
+
+def measure_unit(held: Held, X: Array | None, heads: tuple[Any, ...], _: None) -> list[Node]:
+    return UnitPasses(held, X).measured(*heads)
+
+
+def outputs_of_unit(held: Held, X: Array | None, common: tuple[Any, ...], _: None) -> Array:
+    r, W, b, labels = common
+    return UnitPasses(held, X).outputs(r, _aligned(W), _aligned(b), labels)
 
 
 def bad_of_unit(held: Held, X: Array | None, _: None, __: None) -> Bad:
