@@ -99,9 +99,9 @@ def test_a_digest_of_a_mapped_file_is_of_the_file(tmp_path: Path) -> None:
 def test_rows_are_drawn_without_numbering_them_all(
     n: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csoftmax.engine import targets
+    from csoftmax.engine import row_weights
 
-    monkeypatch.setattr(targets, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(row_weights, "BLOCK_ROWS", 64)
     weight = np.random.default_rng(1).integers(0, 2, 1000) / 2 if weighted else None
     counting = np.arange(1000) if weight is None else np.flatnonzero(weight)
     rows = np.arange(1000)[drawn(1000, weight, n, 3)]

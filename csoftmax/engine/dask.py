@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -26,7 +26,9 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.chunks import Evaluation
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.measures import Heads, Measures
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
+from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
@@ -57,7 +59,7 @@ class DaskRows(ShardRows):
     """
 
     def __init__(self, client: Any, source: Any) -> None:
-        self.client = client
+        self.client, self.in_memory = client, not isinstance(source, ShardRows)
         self.array: Any = None
         self._lazy: Any = None
         threads = max(1, sum(client.nthreads().values()))
@@ -75,15 +77,22 @@ class DaskRows(ShardRows):
         if not isinstance(source, ShardRows):
             lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
             # blocks in C order: a pass reads rows
-            self.array = self._lazy = source.rechunk((lengths, -1)).map_blocks(
+            self._lazy = source.rechunk((lengths, -1)).map_blocks(
                 np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
             )
+            self.keep()
 
-    def persist(self) -> list[Any]:
+    def keep(self) -> None:
         """Compute the blocks of an array, one for each unit, and keep them on the workers."""
+        if self._lazy is not None:
+            self.array = self.client.persist(self._lazy)
+
+    def blocks_of_units(self) -> list[Any]:
+        """Return the blocks of an array, one for each unit; None for each where workers read."""
         from distributed import futures_of
 
-        self.array = self.client.persist(self._lazy)
+        if self.array is None:
+            return [None] * len(self.units)
         by_key = {future.key: future for future in futures_of(self.array)}
         return [by_key[key] for (key,) in self.array.__dask_keys__()]
 
@@ -110,8 +119,9 @@ class DaskRows(ShardRows):
 class DaskPasses(ShardPasses):
     """Passes on the workers of a cluster, for heads that share X and the labels.
 
-    It has the methods of `csoftmax.engine.shard_passes.ShardPasses`, and its parameters. Labels and
-    weights are here, and each worker holds those of its units.
+    It has the methods of `csoftmax.engine.shard_passes.ShardPasses`, and its parameters. Weights
+    are here, and labels too if they are no `csoftmax.engine.targets.CountedLabels`. Each worker
+    holds those of its units.
 
     Attributes
     ----------
@@ -135,18 +145,25 @@ class DaskPasses(ShardPasses):
     def _hold(self) -> None:
         """Give each unit what it needs, as tasks that can be computed anew."""
         name, rows = f"csoftmax-hold-{uuid.uuid4().hex}", self.rows
-        self._blocks = [None] * len(rows.units)
-        if rows.array is not None:
-            self._blocks = rows.persist()
-        held = []
+        self._blocks, held = rows.blocks_of_units(), []
         for u, unit in enumerate(rows.units):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
                 None if rows.array is not None else tuple(unit), self.n_features, rows.dtype,
-                self.target[some], self.n_classes, self._weights_of(some), self.scale, self.isa,
+                self._labels_of(some), self.n_classes, self._held_weights(some), self.scale,
+                self.isa,
             )  # fmt: skip
             held.append(_given(self.client, what, f"{name}-{u}"))
         self._held = held
+
+    def _held_weights(self, some: slice) -> Any:
+        if isinstance(self.weights, FoldWeights):
+            return self.weights.part(some)
+        return self._weights_of(some)
+
+    def _labels_of(self, some: slice) -> Any:
+        is_here = isinstance(self.target, np.ndarray)
+        return self.target[some] if is_here else self.target
 
     def run(
         self,
@@ -172,6 +189,7 @@ class DaskPasses(ShardPasses):
                 self._check_cluster()
                 self.n_repeated += 1
                 self._held, self._blocks = [], []
+                self.rows.keep()
                 reason = error
             finally:
                 del futures  # what is still under way is cancelled
@@ -268,9 +286,32 @@ class DaskPasses(ShardPasses):
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
             self.raise_bad_value()
         for r, numbers in enumerate(sampled):
-            X = np.concatenate([part.sampled[r] for part in found])
-            self._samples[r] = self._local(X, numbers, r)
+            X, labels = _joined(part.sampled[r] for part in found)
+            self._samples[r] = self._local(X, labels, numbers, r)
         return NullSums(sums, losses, dW, db, 1)
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and rows that are drawn, which come here: see `Passes`."""
+        found = self.run(parts.classes_of_unit, (share, seed), self.unit_starts.tolist())
+        tree = SumTree(self.n_chunks, self.n_weights * self.n_classes * self.n_features)
+        for part in found:
+            for level, node in part.nodes:
+                tree.add(node, level)
+        numbers, X, labels = _joined(part[1:] for part in found)
+        return ClassSums(tree, numbers, X, labels)
+
+    def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
+        """Return losses of heads, and rows predicted right: see `ShardPasses.measure`."""
+        heads = Heads(W, b, weight_of_head, self.scale, 1)
+        tree = heads.tree(self.n_chunks)
+        for nodes in self.run(parts.measure_unit, tuple(heads[:3])):
+            for level, node in nodes:
+                tree.add(node, level)
+        return heads.measures(tree)
+
+    def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
+        """Return predictions or logits, which come here: see `ShardPasses.outputs`."""
+        return np.concatenate(self.run(parts.outputs_of_unit, (r, W, b, labels)))
 
     def _by_unit(self, numbers: slice | NDArray[np.int64]) -> list[Any]:
         """Cut sorted numbers of rows, or a slice of all, into those of each unit."""
@@ -288,7 +329,8 @@ class DaskPasses(ShardPasses):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
         found = self.run(parts.take_of_unit, None, self._by_unit(rows))
-        return self._local(np.concatenate(found), rows, weight_row)
+        X, labels = _joined(found)
+        return self._local(X, labels, rows, weight_row)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
@@ -299,6 +341,11 @@ class DaskPasses(ShardPasses):
                 raise DataError(f"{self.rows.place(start + i)}: feature {j} is {value}, expected "
                                 "a finite number")  # fmt: skip
         raise_overflow(self.dtype, np.max([part.largest for part in found], axis=0))
+
+
+def _joined(found: Iterable[Sequence[Array]]) -> list[Array]:
+    """Return arrays of all units, of what each has of them."""
+    return [np.concatenate(of_units) for of_units in zip(*found, strict=True)]
 
 
 def common_isa(client: Any) -> str:
@@ -314,24 +361,13 @@ def common_isa(client: Any) -> str:
     raise RuntimeError(f"no instruction set is on all workers: {by_worker}")
 
 
-class _Packed:
-    """Something that Dask is not to look into for tasks."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-
 def _given(client: Any, content: Any, key: str) -> Any:
     """Return a task that gives something: unlike what is scattered, it survives its worker."""
     import dask
 
     # Dask warns of large tasks, as data had better be read by workers: these are not data to read
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return client.submit(_same, _Packed(content), key=key, pure=False)
-
-
-def _same(packed: _Packed) -> Any:
-    return packed.content
+        return client.submit(parts.hold, parts.Packed(content), key=key, pure=False)
 
 
 @contextmanager

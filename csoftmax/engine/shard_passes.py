@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import compute_dtype
 from csoftmax.core.errors import DataError
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.class_sums import class_sums
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.measures import Heads, Measures
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
+from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
-from csoftmax.rows.base import as_stored
+from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
@@ -65,7 +68,7 @@ class ShardPasses:
     rows : ShardRows
     target : array (n_rows,) of labels, checked, of unsigned integers or int64
     n_classes : int
-    weights : float64 array (n_weights, n_rows), optional
+    weights : float64 array (n_weights, n_rows) or FoldWeights, optional
         Rows of weights >= 0, of which each head has one; None: one row of ones.
     scale : float
         Multiplies X.
@@ -83,7 +86,7 @@ class ShardPasses:
         target: Array,
         n_classes: int,
         *,
-        weights: NDArray[np.float64] | None = None,
+        weights: Weights | None = None,
         scale: float = 1.0,
         n_threads: int = 1,
         n_sampled: int = 0,
@@ -101,7 +104,7 @@ class ShardPasses:
         """How many rows of weights there are."""
         return 1 if self.weights is None else len(self.weights)
 
-    def weight(self, r: int) -> NDArray[np.float64] | None:
+    def weight(self, r: int) -> Weights | None:
         """Return one of the rows of weights; None where all rows weigh 1."""
         return None if self.weights is None else self.weights[r]
 
@@ -197,14 +200,19 @@ class ShardPasses:
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
             self.raise_bad_value()
         for r, (numbers, part) in enumerate(zip(sampled, parts, strict=True)):
-            self._samples[r] = self._local(np.concatenate(part), numbers, r)
+            self._samples[r] = self._local(np.concatenate(part), self.target[numbers], numbers, r)
         return NullSums(sums, losses, dW, db, 1)
 
-    def _local(self, X: Array, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
-        weight = self.weight(r)
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and rows that are drawn: see `Passes`."""
+        return class_sums(self, self.windows(), self.n_chunks, share, seed)
+
+    def _local(
+        self, X: Array, target: Array, rows: slice | NDArray[np.int64], r: int
+    ) -> LocalPasses:
         return LocalPasses(
-            X, self.target[rows].astype(np.int64), self.n_classes,
-            weights=None if weight is None else weight[None, rows],
+            X, target.astype(np.int64), self.n_classes,
+            weights=None if self.weights is None else self.weights[r : r + 1, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
 
@@ -214,7 +222,32 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        return self._local(np.asarray(self.rows.take(rows)), rows, weight_row)
+        X = np.asarray(self.rows.take(rows))
+        return self._local(X, self.target[rows], rows, weight_row)
+
+    def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
+        """Return losses of heads, and rows predicted right, in one pass without gradients.
+
+        W is (n_heads, n_classes, n_features). b (n_heads, n_classes) has the type to compute in.
+        """
+        heads = Heads(W, b, weight_of_head, self.scale, self.n_threads)
+        tree = heads.tree(self.n_chunks)
+        for some, X in self.windows():
+            heads.add(tree, X, self.target[some], self._weights_of(some))
+        return heads.measures(tree)
+
+    def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
+        """Return the predicted classes, or the logits, of the rows that row r of weights counts.
+
+        They are in order. W is (n_classes, n_features), and b has the type to compute in.
+        """
+        heads = Heads(W[None], b[None], np.zeros(1, np.int64), self.scale, self.n_threads)
+        parts = [heads.output(np.empty((0, self.n_features), self.rows.dtype), 0, labels)]
+        for some, X in self.windows():
+            weight = None if self.weights is None else self.weights[r, some]
+            rows = X if weight is None or weight.all() else take(X, np.flatnonzero(weight))
+            parts.append(heads.output(rows, 0, labels))
+        return np.concatenate(parts)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
