@@ -60,8 +60,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
     up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
     classes it has 685,000 rows, where there are eight times as many.)
 
-    A pass is a few tasks for each thread of the cluster. The bits depend on the instruction set:
-    the best one that all workers have is used.
+    A pass is a few tasks for each thread of the cluster, more where it takes long. The bits depend
+    on the instruction set: the best one that all workers have is used.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from csoftmax.engine.row_weights import (
     totals_of,
     weight_blocks,
 )
-from csoftmax.engine.shard_passes import WINDOW_BYTES, ShardPasses, window_bytes
+from csoftmax.engine.shard_passes import LONGER, WINDOW_BYTES, ShardPasses, window_bytes
 from csoftmax.engine.targets import moments_of_targets
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.cv_arrays import Pairs, fitted_as, where
@@ -98,7 +98,9 @@ class FoldedShards:
         """Return what is taken besides the solver: windows, codes, weights, what scorers get."""
         rows, n_folds = self.X, len(self.weights)
         n_bytes = window_bytes(rows) + LABEL_BYTES + self.weights.nbytes + self.tests.times.nbytes
-        n_bytes += max(WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS)  # weights of a block of rows
+        n_bytes += max(
+            LONGER * WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS
+        )  # weights of a block of rows
         for weight in {id(array): array for array in (given, self.weight)}.values():
             n_bytes += 0 if weight is None else weight.nbytes
         if self.estimator.scoring is None:
