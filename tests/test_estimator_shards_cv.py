@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
-from test_files_memory import anonymous
 
 import csoftmax as cs
+from csoftmax.bench.memory import anonymous_peak
 from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.units import CHUNK_ROWS
@@ -230,20 +229,8 @@ def fit_and_tell(pattern: str, kind: str) -> None:
     n = 2_000_000
     data = cs.shards(pattern, labels=np.arange(n, dtype=np.uint8) % 3)
     cv: Any = {"stratified": 5, "shards": cs.ShardKFold(4)}[kind]
-    peak, done = [before := anonymous()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak.append(anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    cs.SoftmaxClassifierCV(
-        Cs=[1e-4, 1e-3], cv=cv, max_iter=2, tol=1.0, n_threads=2, max_memory="150 MB"
-    ).fit(data)
-    done.set()
-    watcher.join()
-    print(max(peak) - before)
+    model = search(cv=cv, max_iter=2, tol=1.0, max_memory="150 MB")
+    print(anonymous_peak(lambda: model.fit(data)))
 
 
 @pytest.mark.slow  # 2,000,000 rows, of which weights of five folds as an array would take 80 MB

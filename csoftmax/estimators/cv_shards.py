@@ -98,9 +98,8 @@ class FoldedShards:
         """Return what is taken besides the solver: windows, codes, weights, what scorers get."""
         rows, n_folds = self.X, len(self.weights)
         n_bytes = window_bytes(rows) + LABEL_BYTES + self.weights.nbytes + self.tests.times.nbytes
-        n_bytes += max(
-            LONGER * WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS
-        )  # weights of a block of rows
+        # weights of the rows of a window, or of a block
+        n_bytes += max(LONGER * WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS)
         for weight in {id(array): array for array in (given, self.weight)}.values():
             n_bytes += 0 if weight is None else weight.nbytes
         if self.estimator.scoring is None:
