@@ -229,7 +229,7 @@ def fit_and_tell(pattern: str, kind: str) -> None:
     n = 2_000_000
     data = cs.shards(pattern, labels=np.arange(n, dtype=np.uint8) % 3)
     cv: Any = {"stratified": 5, "shards": cs.ShardKFold(4)}[kind]
-    model = search(cv=cv, max_iter=2, tol=1.0, max_memory="150 MB")
+    model = search(cv=cv, max_iter=2, tol=1.0, max_memory="170 MB")
     print(anonymous_peak(lambda: model.fit(data)))
 
 
