@@ -180,6 +180,9 @@ def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(X, y))
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
     assert remote.score(data) == remote.to_local().score(X, y)
+    two = SoftmaxClassifier(client=client).fit(da.from_array(X), y == 1)
+    data = written(tmp_path, X, y == 1)
+    assert two.score(data) == two.to_local().score(X, y == 1)
 
 
 @pytest.mark.parametrize("settings", [{}, {"tol": "sampling"}])
@@ -211,16 +214,21 @@ def test_labels_of_files_are_read_by_the_workers(
         data = written(tmp_path / str(i), X, names[y], (1, 1, 4, 99))
         remote = SoftmaxClassifier(client=client, C=0.1)
         with monkeypatch.context() as patch:
-            patch.setattr("csoftmax.data.shards.encoded", lambda rows: pytest.fail("read here"))
-            remote.fit(data)
-        assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
+            patch.setattr("csoftmax.data.shards.encoded", lambda *_: pytest.fail("read here"))
+            remote.fit(data, validation=data[2:])
+            accuracy = remote.score(data)
+        assert accuracy == remote.to_local().score(data)
+        assert accuracy > remote.history_["validation_accuracy"][0]
+        local = cs.SoftmaxClassifier(C=0.1).fit(data, validation=data[2:])
+        assert same(remote, local)
+        assert remote.history_["validation_loss"] == local.history_["validation_loss"]
         assert remote.classes_.tolist() == sorted(names.tolist())
     remote.set_params(class_weight="balanced").fit(data)  # they are read here
     assert same(remote, cs.SoftmaxClassifier(C=0.1, class_weight="balanced").fit(data))
     in_memory = cs.shards(f"{tmp_path}/0/x*.npy", labels=y, weights=weight)
-    assert same(
-        SoftmaxClassifier(client=client).fit(in_memory), cs.SoftmaxClassifier().fit(X, y, weight)
-    )
+    remote = SoftmaxClassifier(client=client).fit(in_memory)
+    assert same(remote, cs.SoftmaxClassifier().fit(X, y, weight))
+    assert remote.score(in_memory) == pytest.approx(remote.to_local().score(X, y, weight))
 
 
 def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
@@ -231,6 +239,13 @@ def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
     where = rf"shard 2 \(x2.npy\): row 100 \(row {5 * CHUNK_ROWS + 100} of all\): expected a label"
     with pytest.raises(DataError, match=where):
         SoftmaxClassifier(client=client).fit(data)
+    fitted = SoftmaxClassifier(client=client).fit(da.from_array(X), y)
+    with pytest.raises(DataError, match=where):
+        fitted.score(data)
+    with pytest.raises(
+        DataError, match=r"shard 0 .*label 0 is not one of the 3 classes"
+    ):
+        SoftmaxClassifier(client=client).fit(da.from_array(X), y + 1).score(data[:2])
     np.save(tmp_path / "y2.npy", np.full(len(y) - 5 * CHUNK_ROWS, "b"))
     data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
     with pytest.raises(DataError, match=r"shard 2 .*expected labels that are numbers"):
@@ -312,9 +327,15 @@ def test_refusals(client: Any) -> None:
         fit(dX, np.zeros(1000))
     with pytest.raises(ValueError, match="l1_ratio is above 0"):
         SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
-    for method in (cs.SoftmaxClassifier().fit, cs.SoftmaxClassifierCV().fit):
-        with pytest.raises(TypeError, match=r"csoftmax\.dask\.SoftmaxClassifier"):
-            method(dX, y)
+    for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):
+        here.fit(X, y)
+        for method in (here.fit, here.score):
+            with pytest.raises(
+                TypeError, match=r"estimators of csoftmax\.dask fit and predict"
+            ):
+                method(dX, y)
+        with pytest.raises(TypeError, match="fit and predict where it is"):
+            here.predict_proba(dX)
 
 
 def test_a_bad_value_is_named(client: Any) -> None:

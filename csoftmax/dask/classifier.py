@@ -20,10 +20,14 @@ from csoftmax.dask.data import (
     on_cluster,
     validation_on_cluster,
 )
+from csoftmax.data.shards import Shards
 from csoftmax.engine.dask import pinned
-from csoftmax.estimators.base import unchanged_by_failure
+from csoftmax.estimators.base import dense_coef, unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
 from csoftmax.estimators.inputs import is_dask
+from csoftmax.estimators.monitor import evaluated
+from csoftmax.estimators.sgd_shards import features_of_shards
+from csoftmax.solver.two_classes import softmax_form
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifier")
@@ -133,7 +137,7 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation_on_cluster(client, validation),
+                    self, shards, None, None, validation_on_cluster(client, validation, here),
                     checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
@@ -195,14 +199,31 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         return X.map_blocks(_of_block, local, method, chunks=chunks, dtype=dtype, meta=meta)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict`, weighted by the rows' weights."""
-        if not is_dask(X):
+        """Return the accuracy of `predict`, weighted by the rows' weights.
+
+        What is in memory here is scored here, Dask collections and shards on the workers.
+        """
+        if not is_dask(X) and not isinstance(X, Shards):
             return super().score(X, y, sample_weight)
+        check_is_fitted(self, "coef_")
         client = client_of(self.client)
+        if isinstance(X, Shards) and not X.is_sparse:
+            with client.as_current(), pinned(client):
+                return self._score_of_shards(client, X, y, sample_weight)
         with client.as_current():
             right = np.asarray(self.predict(X).compute() == column_of(y, "y"))
             weight = None if sample_weight is None else column_of(sample_weight, "sample_weight")
         return float(np.average(right, weights=weight))
+
+    def _score_of_shards(self, client: Any, X: Shards, y: Any, sample_weight: Any) -> float:
+        data = on_cluster(client, X, y, sample_weight, labels_here=False)
+        features_of_shards(self, X, reset=False)
+        codes, weight = data.encoded(self.classes_)[1], data.weights()
+        passes = data.rows.passes(
+            codes, len(self.classes_), weights=None if weight is None else weight[None]
+        )
+        W, b = softmax_form(dense_coef(self), np.asarray(self.intercept_))
+        return evaluated(passes, codes, weight, W, b, None)[1]
 
 
 def _signature() -> inspect.Signature:
