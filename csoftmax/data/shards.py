@@ -57,7 +57,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps,
+                part.stamps, part.ends,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip

@@ -8,10 +8,12 @@ other places.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import hashlib
 import mmap
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -28,21 +30,32 @@ from csoftmax.engine.measures import Heads, Measures
 from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import digest_targets, drawn
-from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
+from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 
-# Windows have as many chunks as so many bytes hold, at least one.
-WINDOW_BYTES = 1 << 24
+# A window that is read ahead has as many chunks as so many bytes hold, at least one; one that is
+# there at once has LONGER times as many, as each costs the sum the start of its threads.
+WINDOW_BYTES, LONGER = 1 << 24, 2
+# A window is there at once if it is read in so many seconds: a tenth of what its sum takes.
+QUICK_SECONDS = 3e-4
+# The end of a window, so many bytes, is read first. If that takes no longer than these seconds, all
+# of it is in memory, as files are read in order. To ask for every page of memory would take a
+# twentieth of what their sum does.
+PROBE_BYTES, PROBE_SECONDS = 1 << 17, 5e-5
 # Linux from 5.14 on: read and map the pages of a range, for which no thread of a pass then waits.
 _POPULATE_READ = 22
 
 
 def window_bytes(rows: ShardRows) -> int:
-    """Return what windows take at most, where a shard is no map of a file: three at a time."""
-    return 3 * max(WINDOW_BYTES, 2 * CHUNK_ROWS * rows.n_features * rows.dtype.itemsize)
+    """Return what windows take at most, where a shard is no map of a file.
+
+    They are a long one and two that are read ahead. The last one of a shard has up to a chunk more.
+    """
+    chunk = CHUNK_ROWS * rows.n_features * rows.dtype.itemsize
+    return (LONGER + 2) * max(WINDOW_BYTES, chunk) + 3 * chunk
 
 
 class ShardPasses:
@@ -84,6 +97,7 @@ class ShardPasses:
         self.target, self.weights, self.n_sampled = target, weights, n_sampled
         self.n_chunks = sum(n_chunks(shard.n_rows) for shard in rows.shards)
         self._samples: dict[int, LocalPasses] = {}
+        self._is_quick = False  # was the last window there at once?
 
     @property
     def n_weights(self) -> int:
@@ -98,22 +112,41 @@ class ShardPasses:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
     def windows(self) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
-        row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
-        at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
+        """Yield windows of whole chunks, and the numbers of their rows.
+
+        The next one is read ahead by a thread, unless the last one that was read was there at once:
+        views of pages in memory take less time than to wake a thread, which has no CPU to itself.
+        """
         before: tuple[slice, Future[Array]] | None = None
         with ThreadPoolExecutor(1) as reader:
-            for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
-                for run in runs(shard.n_rows, at_once):
-                    some = slice(start + run.start, start + run.stop)
-                    ahead = some, reader.submit(self._read, shard, run)
-                    if before is not None:
-                        yield before[0], before[1].result()
-                    before = ahead
+            for shard, run, some in self._runs():
+                ahead = None if self._is_quick else reader.submit(self._read, shard, run)
+                if before is not None:
+                    yield before[0], before[1].result()
+                before = None if ahead is None else (some, ahead)
+                if ahead is None:
+                    yield some, self._read(shard, run)
             if before is not None:
                 yield before[0], before[1].result()
 
+    def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
+        """Yield shards, which of their rows come next, and the numbers of these among all rows."""
+        row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
+        at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
+        for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
+            ends = [end for end in shard.ends if not end % CHUNK_ROWS]
+            first, n = 0, n_chunks(shard.n_rows)
+            while first < n:
+                end = min(first + at_once * (LONGER if self._is_quick else 1), n)
+                cut = bisect.bisect(ends, first * CHUNK_ROWS)
+                if cut < len(ends):
+                    end = min(end, ends[cut] // CHUNK_ROWS)
+                run = slice(first * CHUNK_ROWS, end * CHUNK_ROWS if end < n else shard.n_rows)
+                yield shard, run, slice(start + run.start, start + run.stop)
+                first = end
+
     def _read(self, shard: Shard, run: slice) -> Array:
+        began = time.perf_counter()
         block = shard.read(run.start, run.stop)
         shape = run.stop - run.start, self.n_features
         if not isinstance(block, np.ndarray) or (block.shape, block.dtype) != (
@@ -126,6 +159,7 @@ class ShardPasses:
             )
         _read_pages(block)
         stored: Array = as_stored(block, self.dtype)
+        self._is_quick = time.perf_counter() - began < QUICK_SECONDS
         return stored
 
     def evaluate(
@@ -266,4 +300,8 @@ def _read_pages(block: Array) -> None:
     start = block.__array_interface__["data"][0]
     end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.strides[1]
     page = start - start % mmap.PAGESIZE
-    _madvise(page, end - page, _POPULATE_READ)
+    probe = max(page, (end - PROBE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE)
+    began = time.perf_counter()
+    _madvise(probe, end - probe, _POPULATE_READ)
+    if time.perf_counter() - began > PROBE_SECONDS:
+        _madvise(page, probe - page, _POPULATE_READ)
