@@ -20,6 +20,7 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.statistics import statistics
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.rows.shards import Shard
 from csoftmax.solver import corrected, minimize
 from tests.dask_cases import ROWS, cluster, same, table
 from tests.solver_cases import same_bits
@@ -83,6 +84,23 @@ def moved(array: Array) -> Array:
     there = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
     there[...] = array
     return there
+
+
+def test_units_are_pieces_of_shards_with_their_labels_and_the_ends_of_views() -> None:
+    numbers = np.arange(5 * CHUNK_ROWS + 10)
+    shards = [
+        Shard("a", len(numbers), lambda i, j: numbers[i:j, None], lambda i, j: numbers[i:j],
+              ends=(CHUNK_ROWS, 3 * CHUNK_ROWS)),
+        Shard("b", 7, lambda i, j: -numbers[i:j, None]),
+    ]  # fmt: skip
+    units = parts.pieces(shards, 2)
+    rows = [[shard.n_rows for shard in unit] for unit in units]
+    assert rows == [[2 * CHUNK_ROWS], [2 * CHUNK_ROWS], [CHUNK_ROWS + 10, 7]]
+    assert [unit[0].ends for unit in units] == [(CHUNK_ROWS,), (CHUNK_ROWS,), ()]
+    second = units[1][0]
+    assert second.read(3, 5).tolist() == [[2 * CHUNK_ROWS + 3], [2 * CHUNK_ROWS + 4]]
+    assert second.labels is not None
+    assert second.labels(0, 1).tolist() == [2 * CHUNK_ROWS]
 
 
 def test_what_comes_over_a_network_may_lie_anywhere() -> None:
@@ -242,9 +260,7 @@ def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
     fitted = SoftmaxClassifier(client=client).fit(da.from_array(X), y)
     with pytest.raises(DataError, match=where):
         fitted.score(data)
-    with pytest.raises(
-        DataError, match=r"shard 0 .*label 0 is not one of the 3 classes"
-    ):
+    with pytest.raises(DataError, match=r"shard 0 .*label 0 is not one of the 3 classes"):
         SoftmaxClassifier(client=client).fit(da.from_array(X), y + 1).score(data[:2])
     np.save(tmp_path / "y2.npy", np.full(len(y) - 5 * CHUNK_ROWS, "b"))
     data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
@@ -330,9 +346,7 @@ def test_refusals(client: Any) -> None:
     for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):
         here.fit(X, y)
         for method in (here.fit, here.score):
-            with pytest.raises(
-                TypeError, match=r"estimators of csoftmax\.dask fit and predict"
-            ):
+            with pytest.raises(TypeError, match=r"estimators of csoftmax\.dask fit and predict"):
                 method(dX, y)
         with pytest.raises(TypeError, match="fit and predict where it is"):
             here.predict_proba(dX)
