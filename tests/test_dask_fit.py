@@ -18,6 +18,7 @@ import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.estimators.fit import plan_memory
 from csoftmax.solver import corrected, minimize
 from tests.dask_cases import ROWS, cluster, same, table
 from tests.solver_cases import same_bits
@@ -168,6 +169,23 @@ def test_labels_of_files_are_read_by_the_workers(
     remote = SoftmaxClassifier(client=client).fit(in_memory)
     assert same(remote, cs.SoftmaxClassifier().fit(X, y, weight))
     assert remote.score(in_memory) == pytest.approx(remote.to_local().score(X, y, weight))
+
+
+def test_what_a_fit_takes_here_does_not_grow_with_labels_that_workers_have(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    planned = []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        planned.append(plan_memory(*args, **options))
+        return planned[-1]
+
+    monkeypatch.setattr("csoftmax.estimators.full_shards.plan_memory", watched)
+    data = written(tmp_path, X, y)
+    SoftmaxClassifier(client=client).fit(data)
+    cs.SoftmaxClassifier().fit(data)
+    assert planned[1].n_bytes - planned[0].n_bytes == len(y)
 
 
 def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
 from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
 from csoftmax.estimators.inputs import TrainingSet, as_bytes, in_units
@@ -48,6 +49,8 @@ def fit_shards_by_passes(
     by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
     codes, weight = with_class_weights(codes, given, by_class)
     monitor, others = None, window_bytes(shards.rows) + LABEL_BYTES
+    if isinstance(codes, CountedLabels):  # the plan counts them, but workers have them
+        others -= shards.n_rows * np.min_scalar_type(len(classes) - 1).itemsize
     if validation is not None:
         monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
         others += monitor.n_bytes if monitor.reads_shards else 0
