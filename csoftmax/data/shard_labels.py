@@ -57,7 +57,7 @@ def _classes(rows: ShardRows) -> Array:
             continue
         if kind and labels.dtype.kind != kind:
             raise DataError(f"{rows.place(start)}: expected labels that are "
-                            f"{_kind_name(kind)}, as before, got {labels[0]!r}")  # fmt: skip
+                            f"{_kind_name(kind)}, as before, got {labels[0].item()!r}")  # fmt: skip
         kind = labels.dtype.kind
         found = [np.unique(np.concatenate([*found, _distinct(labels)]))]
     return found[0] if found else np.empty(0, np.int64)
