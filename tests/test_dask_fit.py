@@ -201,6 +201,42 @@ def test_rows_are_never_read_by_the_client(
     assert same(remote, in_memory) != of_shards  # others are the steps by a sample
 
 
+def test_labels_of_files_are_read_by_the_workers(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    weight = 1.0 + np.arange(len(y)) % 2
+    for i, names in enumerate((np.array([5, 70_000, -3]), np.array(["a", "bb", "c"]))):
+        (tmp_path / str(i)).mkdir()
+        data = written(tmp_path / str(i), X, names[y], (1, 1, 4, 99))
+        remote = SoftmaxClassifier(client=client, C=0.1)
+        with monkeypatch.context() as patch:
+            patch.setattr("csoftmax.data.shards.encoded", lambda rows: pytest.fail("read here"))
+            remote.fit(data)
+        assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
+        assert remote.classes_.tolist() == sorted(names.tolist())
+    remote.set_params(class_weight="balanced").fit(data)  # they are read here
+    assert same(remote, cs.SoftmaxClassifier(C=0.1, class_weight="balanced").fit(data))
+    in_memory = cs.shards(f"{tmp_path}/0/x*.npy", labels=y, weights=weight)
+    assert same(
+        SoftmaxClassifier(client=client).fit(in_memory), cs.SoftmaxClassifier().fit(X, y, weight)
+    )
+
+
+def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
+    X, y = table()
+    labels = y.astype(np.float32)
+    labels[5 * CHUNK_ROWS + 100] = 0.5
+    data = written(tmp_path, X, labels)
+    where = rf"shard 2 \(x2.npy\): row 100 \(row {5 * CHUNK_ROWS + 100} of all\): expected a label"
+    with pytest.raises(DataError, match=where):
+        SoftmaxClassifier(client=client).fit(data)
+    np.save(tmp_path / "y2.npy", np.full(len(y) - 5 * CHUNK_ROWS, "b"))
+    data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
+    with pytest.raises(DataError, match=r"shard 2 .*expected labels that are numbers"):
+        SoftmaxClassifier(client=client).fit(data)
+
+
 def test_so_many_rows_are_sampled_on_a_cluster(client: Any, tmp_path: Path) -> None:
     X, y = table()
     weight = np.random.default_rng(3).integers(0, 3, (2, len(y))) / 2

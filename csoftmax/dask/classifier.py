@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from csoftmax import estimators
-from csoftmax.dask.data import client_of, column_of, features_of, on_cluster
+from csoftmax.dask.data import (
+    client_of,
+    column_of,
+    features_of,
+    on_cluster,
+    validation_on_cluster,
+)
 from csoftmax.engine.dask import pinned
 from csoftmax.estimators.base import unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
@@ -46,13 +52,16 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
 
     Notes
     -----
-    Labels (a byte a row, for up to 256 classes) and weights (8 bytes a row) pass through the
-    client, and a sample of the rows: up to 64 MB that precondition. Of shards of 1 GB or more it is
-    up to 512 MB, which come here once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
-    classes it has 680,000 rows, where there are eight times as many.)
+    Files of labels are read by the workers. Weights (8 bytes a row) pass through the client, and so
+    do labels (a byte a row, for up to 256 classes) that are in memory, or in a Dask collection, or
+    come with weights of rows or classes.
 
-    A pass is a few tasks for each thread of the cluster. The bits depend on the instruction set:
-    the best one that all workers have is used.
+    A sample of the rows comes here: up to 64 MB that precondition. Of shards of 1 GB or more it is
+    up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
+    classes it has 685,000 rows, where there are eight times as many.)
+
+    A pass is a few tasks for each thread of the cluster, more where it takes long. The bits depend
+    on the instruction set: the best one that all workers have is used.
 
     Examples
     --------
@@ -87,8 +96,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         y : dask array or series, or array_like, (n_rows,), optional
             Shards have their own labels, and weights.
         sample_weight : dask array or series, or array_like, (n_rows,), optional
-        validation : (X, y) or (X, y, sample_weight), optional
-            In memory here: evaluated after each pass.
+        validation : (X, y), (X, y, sample_weight) or `csoftmax.data.Shards`, optional
+            Evaluated after each pass: on the workers, unless X is in memory here.
 
         Returns
         -------
@@ -116,14 +125,16 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                 raise ValueError(f"{what}, which does not run on a cluster: expected full passes "
                                  "without L1")  # fmt: skip
             with pinned(client) as isa, client.as_current():
-                data = on_cluster(client, X, y, sample_weight)
+                here = self.class_weight is not None  # which makes weights of labels
+                data = on_cluster(client, X, y, sample_weight, labels_here=here)
                 if self.verbose:
                     n = len(client.nthreads())
                     print(f"{n} workers, instruction set {isa}, {len(data.rows.units)} units of "
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation, checkpoint=self.checkpoint,
+                    self, shards, None, None, validation_on_cluster(client, validation),
+                    checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
         return self

@@ -58,7 +58,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps,
+                part.stamps, part.ends,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip
@@ -98,6 +98,11 @@ class Shards:
         return self.parts[0].labels is not None
 
     @property
+    def has_files_of_labels(self) -> bool:
+        """Whether labels are read where they are needed, and are no array in memory."""
+        return self.has_labels and getattr(self.parts[0].labels, "func", None) is not _cut
+
+    @property
     def has_weights(self) -> bool:
         return self.parts[0].weights is not None
 
@@ -131,7 +136,12 @@ class Shards:
         DataError
             For a label that is not one of the classes, or no label: names its shard and row.
         """
-        return self._encoded if classes is None else encoded(self.rows, np.asarray(classes))
+        if classes is None:
+            return self._encoded
+        known = np.asarray(classes)
+        if known.dtype == object:  # text, as a table of pandas has it
+            known = np.array(known.tolist())
+        return encoded(self.rows, known)
 
     def weights(self) -> NDArray[np.float64] | None:
         """Return the weight of each row, (n_rows,); None where shards have none.

@@ -36,7 +36,7 @@ def fit_shards_by_passes(
                          'solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
-                         "fit(..., validation=(X, y))")  # fmt: skip
+                         "fit(..., validation=shards), or (X, y)")  # fmt: skip
     names = getattr(estimator, "feature_names_in_", None)
     features_of_shards(estimator, shards, reset=True)
     classes, codes = shards.encoded()
@@ -47,15 +47,16 @@ def fit_shards_by_passes(
         raise ValueError("the weights of all rows are zero, expected some weight")
     by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
     codes, weight = with_class_weights(codes, given, by_class)
-    monitor = None
+    monitor, others = None, window_bytes(shards.rows) + LABEL_BYTES
     if validation is not None:
         monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
+        others += monitor.n_bytes if monitor.reads_shards else 0
     rows: Any = shards.rows
     start = estimator._start(TrainingSet(rows, classes, codes), names)
     task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
     plan = plan_memory(
         as_bytes(estimator.max_memory), rows, task.n_classes, estimator._threads,
-        n_weights=int(task.is_weighted), others=window_bytes(rows) + LABEL_BYTES,
+        n_weights=int(task.is_weighted), others=others,
     )  # fmt: skip
     if estimator.verbose:
         print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)
