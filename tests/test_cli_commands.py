@@ -145,8 +145,8 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (
             "train",
             f"data label-column labels {TABLE} label-files cache test-data test-label-files "
-            "test-fraction solver C l1-ratio sweep tol max-iter epochs batch-size lr momentum nesterov weight-decay seed threads "
-            "dtype resume out quiet no-plots",
+            "test-fraction solver C l1-ratio sweep tol max-iter epochs batch-size lr momentum "
+            "nesterov weight-decay seed threads dtype resume out quiet no-plots",
         ),
         ("evaluate", f"data label-column labels {TABLE} label-files threads"),
         ("predict", f"output label-column probabilities {TABLE} threads"),
