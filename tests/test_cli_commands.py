@@ -152,8 +152,8 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("predict", f"output label-column probabilities {TABLE} threads"),
         (
             "bench",
-            "only peers rounds quick solver small book sparse data slow-peers json chart compare "
-            "from",
+            "only peers rounds quick solver small book sparse data slow-peers scale gigabytes "
+            "folder json chart compare from",
         ),
         (
             "app",
