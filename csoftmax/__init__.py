@@ -27,6 +27,7 @@ from csoftmax.autograd import Parameter, Tensor, no_grad
 from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.version import __version__ as __version__
 from csoftmax.data import DataLoader, Dataset
+from csoftmax.evaluation import evaluate
 from csoftmax.functional import (
     cross_entropy,
     linear,
@@ -41,7 +42,7 @@ from csoftmax.functional import (
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import History, Metrics
 from csoftmax.slices import train_slices
-from csoftmax.training import SGD, evaluate, train
+from csoftmax.training import SGD, train
 
 __all__ = [
     "SGD",

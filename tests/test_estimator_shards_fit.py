@@ -111,8 +111,8 @@ def test_a_bad_value_leaves_the_estimator_as_it_was(tmp_path: Path) -> None:
 def fit_and_tell(pattern: str) -> None:
     """Print what a fit of shards takes at most, and what it says that it takes."""
     data = cs.shards(pattern, labels=np.arange(90_000, dtype=np.uint8) % 3)
-    model = cs.SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2, max_memory="200 MB")
-    print(anonymous_peak(lambda: model.fit(data, None)))
+    classifier = cs.SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2, max_memory="200 MB")
+    print(anonymous_peak(lambda: classifier.fit(data, None)))
 
 
 @pytest.mark.slow  # a file of 141 MB

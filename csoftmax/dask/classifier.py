@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from csoftmax import estimators
 from csoftmax.dask.data import client_of, column_of, on_cluster, validation_on_cluster
 from csoftmax.dask.predictions import OnCluster, signature_of
+from csoftmax.data.shards import Shards
 from csoftmax.engine.dask import pinned
 from csoftmax.estimators.base import unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
@@ -124,14 +125,19 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation_on_cluster(client, validation),
+                    self, shards, None, None, validation_on_cluster(client, validation, here),
                     checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
         return self
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict`, weighted by the rows' weights."""
+        """Return the accuracy of `predict`, weighted by the rows' weights.
+
+        What is in memory here is scored here, Dask collections and shards on the workers.
+        """
+        if isinstance(X, Shards) and not X.is_sparse:
+            return self._score_of_shards(X, y, sample_weight)
         if not is_dask(X):
             return super().score(X, y, sample_weight)
         client = client_of(self.client)

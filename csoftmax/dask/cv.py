@@ -11,6 +11,7 @@ import numpy as np
 from csoftmax import estimators
 from csoftmax.dask.data import client_of, column_of, on_cluster
 from csoftmax.dask.predictions import OnCluster, signature_of
+from csoftmax.data.shards import Shards
 from csoftmax.engine.dask import pinned
 from csoftmax.estimators.base import unchanged_by_failure
 from csoftmax.estimators.inputs import is_dask
@@ -83,10 +84,12 @@ class SoftmaxClassifierCV(OnCluster, estimators.SoftmaxClassifierCV):
             return self._fit(data, None, None, known)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **score_params: Any) -> float:
-        """Return what `scoring` says of the predictions for X, which workers make of collections.
+        """Return what `scoring` says of the predictions for X: see the class of this machine.
 
-        See `csoftmax.SoftmaxClassifierCV.score`.
+        Workers make the predictions for Dask collections, and find the accuracy on shards.
         """
+        if isinstance(X, Shards) and not X.is_sparse and self.scoring is None:
+            return self._score_of_shards(X, y, sample_weight)
         if not is_dask(X):
             return super().score(X, y, sample_weight, **score_params)
         local = self.to_local()

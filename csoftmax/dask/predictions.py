@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from csoftmax.dask.data import features_of
-from csoftmax.estimators.base import LinearSoftmax
+from csoftmax.core.checks import FLOAT64
+from csoftmax.dask.data import client_of, features_of, on_cluster
+from csoftmax.data.shards import Shards
+from csoftmax.engine.dask import pinned
+from csoftmax.estimators.base import LinearSoftmax, dense_coef
 from csoftmax.estimators.inputs import is_dask
+from csoftmax.estimators.monitor import evaluated
+from csoftmax.estimators.sgd_shards import features_of_shards
+from csoftmax.solver.two_classes import softmax_form
 
 Array = NDArray[Any]
 
@@ -71,6 +77,21 @@ class OnCluster(LinearSoftmax):
             return super().decision_function(X, out=out)
         check_is_fitted(self, "coef_")
         return self._lazily("decision_function", X, None, 1 + (len(self.classes_) > 2))
+
+    def _score_of_shards(self, X: Shards, y: Any, sample_weight: Any) -> float:
+        """Return the accuracy on shards, which workers read, with their labels."""
+        check_is_fitted(self, "coef_")
+        client = client_of(self.client)
+        with client.as_current(), pinned(client):
+            data = on_cluster(client, X, y, sample_weight, labels_here=False)
+            features_of_shards(self, X, reset=False)
+            codes, weight = data.encoded(self.classes_)[1], data.weights()
+            passes = data.rows.passes(
+                codes, len(self.classes_), weights=None if weight is None else weight[None]
+            )
+            # in float64, as predictions are made
+            W, b = softmax_form(dense_coef(self), np.asarray(self.intercept_, FLOAT64))
+            return evaluated(passes, codes, weight, W, b, None)[1]
 
     def _lazily(self, method: str, X: Any, dtype: Any, ndim: int) -> Any:
         check_is_fitted(self, "coef_")

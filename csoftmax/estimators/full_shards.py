@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
 from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
 from csoftmax.estimators.inputs import TrainingSet, as_bytes, in_units
@@ -76,6 +77,8 @@ def fit_shards_by_passes(
     names = getattr(estimator, "feature_names_in_", None)
     classes, codes, weight, by_class = checked_labels(estimator, shards, shards.weights())
     monitor, others = None, 0
+    if isinstance(codes, CountedLabels):  # the plan counts them, but workers have them
+        others -= shards.n_rows * np.min_scalar_type(len(classes) - 1).itemsize
     if validation is not None:
         monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
         others += monitor.n_bytes if monitor.reads_shards else 0
