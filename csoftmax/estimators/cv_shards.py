@@ -168,8 +168,8 @@ class FoldedShards:
             C=C, l1_ratio=l1_ratio, class_weight=estimator.class_weight,
             max_memory=estimator.max_memory, **options,
         )  # fmt: skip
-        self.weight = None  # it is made anew, as for that classifier alone
-        self.weights.weight = self.tests.weight = None
+        # that fit takes what it takes alone
+        del self.weight, self.weights, self.tests, self.for_scorer
         fit_shards_by_passes(chosen, self.shards, None, None, None)
         for name in ("coef_", "intercept_", "history_", "gap_"):
             setattr(estimator, name, getattr(chosen, name))
