@@ -12,9 +12,9 @@ import ctypes
 import hashlib
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,11 @@ from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.passes import NullSums, Sums, raise_overflow
 from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
-from csoftmax.rows.base import as_stored
+from csoftmax.rows.base import Stored, as_stored
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
+Rows = TypeVar("Rows")
 
 # Windows have as many chunks as so many bytes hold, at least one.
 WINDOW_BYTES = 1 << 24
@@ -40,6 +41,25 @@ _POPULATE_READ = 22
 def window_bytes(rows: ShardRows) -> int:
     """Return what windows take at most, where a shard is no map of a file: three at a time."""
     return 3 * max(WINDOW_BYTES, 2 * CHUNK_ROWS * rows.n_features * rows.dtype.itemsize)
+
+
+def read_ahead(
+    jobs: Iterable[tuple[int, Shard, slice]], read: Callable[[Shard, slice], Rows]
+) -> Iterator[tuple[slice, Rows]]:
+    """Yield what `read` gives of runs of shards, and the numbers of its rows; the next one is read.
+
+    `jobs` have the number of a shard's first row, the shard, and the run.
+    """
+    before: tuple[slice, Future[Rows]] | None = None
+    with ThreadPoolExecutor(1) as reader:
+        for start, shard, run in jobs:
+            some = slice(start + run.start, start + run.stop)
+            ahead = some, reader.submit(read, shard, run)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = ahead
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 class ShardPasses:
@@ -98,17 +118,12 @@ class ShardPasses:
         """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
-        before: tuple[slice, Future[Array]] | None = None
-        with ThreadPoolExecutor(1) as reader:
-            for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
-                for run in runs(shard.n_rows, at_once):
-                    some = slice(start + run.start, start + run.stop)
-                    ahead = some, reader.submit(self._read, shard, run)
-                    if before is not None:
-                        yield before[0], before[1].result()
-                    before = ahead
-            if before is not None:
-                yield before[0], before[1].result()
+        jobs = (
+            (start, shard, run)
+            for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False)
+            for run in runs(shard.n_rows, at_once)
+        )
+        yield from read_ahead(jobs, self._read)
 
     def _read(self, shard: Shard, run: slice) -> Array:
         block = shard.read(run.start, run.stop)
@@ -166,7 +181,7 @@ class ShardPasses:
             self._samples[r] = self._local(np.concatenate(part), numbers, r)
         return NullSums(sums, losses, dW, db, 1)
 
-    def _local(self, X: Array, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
+    def _local(self, X: Stored, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
         weight = self.weight(r)
         return LocalPasses(
             X, self.target[rows].astype(np.int64), self.n_classes,
@@ -180,7 +195,7 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        return self._local(np.asarray(self.rows.take(rows)), rows, weight_row)
+        return self._local(self.rows.take(rows), rows, weight_row)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
 from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.sparse_shard_passes import sparse_window_bytes
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
 from csoftmax.estimators.inputs import TrainingSet, as_bytes, in_units
@@ -30,10 +31,9 @@ def fit_shards_by_passes(
     `options` are of `csoftmax.solver.minimize`.
     """
     alone(y, weight)
-    if shards.is_sparse or estimator._l1_ratio:
-        what = "X has sparse shards" if shards.is_sparse else "l1_ratio is above 0"
-        raise ValueError(f'{what}, which full passes over shards cannot minimise: expected '
-                         'solver="sgd"')  # fmt: skip
+    if estimator._l1_ratio:
+        raise ValueError("l1_ratio is above 0, which full passes over shards cannot minimise: "
+                         'expected solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=(X, y))")  # fmt: skip
@@ -53,9 +53,10 @@ def fit_shards_by_passes(
     rows: Any = shards.rows
     start = estimator._start(TrainingSet(rows, classes, codes), names)
     task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
+    windows = sparse_window_bytes(rows) if rows.is_sparse else window_bytes(rows)
     plan = plan_memory(
         as_bytes(estimator.max_memory), rows, task.n_classes, estimator._threads,
-        n_weights=int(task.is_weighted), others=window_bytes(rows) + LABEL_BYTES,
+        n_weights=int(task.is_weighted), others=windows + LABEL_BYTES,
     )  # fmt: skip
     if estimator.verbose:
         print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)

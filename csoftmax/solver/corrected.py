@@ -53,7 +53,7 @@ def n_free_parameters(n_features: int, n_classes: int) -> int:
 
 def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
-    if isinstance(X, CSR) or (isinstance(X, np.ndarray) and mapped(X) is None):
+    if is_csr(X) or (isinstance(X, np.ndarray) and mapped(X) is None):
         return 0
     if hasattr(X, "client"):  # a cluster's rows: its statistics would read them all here
         return 0
@@ -64,6 +64,11 @@ def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     most = min(int(MOST_SHARE * n_rows), SAMPLE_BYTES // (n_features * itemsize))
     n = min(max(WANTED * n_parameters, ALWAYS), most)
     return n if n >= LEAST * n_parameters else 0
+
+
+def is_csr(X: Stored | ShardRows) -> bool:
+    """Are these sparse rows, in memory or in shards?"""
+    return X.is_sparse if isinstance(X, ShardRows) else isinstance(X, CSR)
 
 
 def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
@@ -81,7 +86,7 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
 
 def check_sample_rows(sample_rows: int, X: Stored | ShardRows, n_classes: int) -> None:
     """Raise ValueError if a sample of so many rows cannot stand for all of them."""
-    if isinstance(X, CSR):
+    if is_csr(X):
         raise ValueError(f"sample_rows is {sample_rows}, expected 0 or None for sparse X")
     n_parameters = n_free_parameters(X.shape[1], n_classes)
     if sample_rows < LEAST * n_parameters:
