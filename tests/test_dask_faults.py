@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 import csoftmax as cs
+from csoftmax import _kernels
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.solver import corrected
 from tests.dask_cases import cluster, same, table
 
 pytest.importorskip("distributed", reason="needs the extra dask")
@@ -101,15 +103,19 @@ def test_eight_workers_killed_in_one_fit(local: Any, monkeypatch: pytest.MonkeyP
     assert max(took) < HANGS_AFTER
 
 
+def written(folder: Path) -> Any:
+    """Return the rows as shards of two chunks."""
+    for i in range(5):
+        some = slice(2 * i * CHUNK_ROWS, 2 * (i + 1) * CHUNK_ROWS)
+        np.save(folder / f"x{i}.npy", X[some])
+        np.save(folder / f"y{i}.npy", Y[some])
+    return cs.shards(f"{folder}/x*.npy", labels=f"{folder}/y*.npy")
+
+
 def test_workers_of_shards_are_killed(
     local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for i in range(5):
-        some = slice(2 * i * CHUNK_ROWS, 2 * (i + 1) * CHUNK_ROWS)
-        np.save(tmp_path / f"x{i}.npy", X[some])
-        np.save(tmp_path / f"y{i}.npy", Y[some])
-    data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
-    killed = []
+    data, killed = written(tmp_path), []
     with cluster(2) as (made, client):
 
         def happens(n: int) -> None:
@@ -166,32 +172,125 @@ def other_cluster(tmp_path: Path) -> Iterator[tuple[int, str]]:
         process.kill()
 
 
+@pytest.mark.parametrize("by_sample", [False, True])
 def test_the_scheduler_is_killed_and_a_new_cluster_goes_on(
-    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_sample: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from distributed import Client
 
     checkpoint = tmp_path / "state.safetensors"
-    monkeypatch.setattr("csoftmax.dask.CHECKPOINT_SECONDS", 0.0)
-    settings = {**SETTINGS, "checkpoint": checkpoint}
-    killed_at = 0.0
+    monkeypatch.setattr("csoftmax.dask.classifier.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(corrected, "COSTLY_BYTES", 1)
+    settings = {**SETTINGS, "C": 1e-3} if by_sample else SETTINGS
+    data: Any = written(tmp_path) if by_sample else X
+    local = fitted(cs.SoftmaxClassifier(**settings), data, None if by_sample else Y)
+    arguments: Any = (data,) if by_sample else (dask_X(), Y)
+    killed_at, n_done = 0.0, 4 if by_sample else 12
     with other_cluster(tmp_path) as (pid, address), Client(address) as client:
 
         def happens(n: int) -> None:
             nonlocal killed_at
-            if n == 12:
+            if n == n_done:
                 killed_at = time.perf_counter()
                 kill(pid)
 
+        remote = SoftmaxClassifier(client=client, checkpoint=checkpoint, **settings)
         with at_passes(monkeypatch, happens):
             with pytest.raises(ConnectionError, match="scheduler of the cluster is gone"):
-                fitted(SoftmaxClassifier(client=client, **settings), dask_X(), Y)
+                fitted(remote, *arguments)
             assert time.perf_counter() - killed_at < HANGS_AFTER
     assert checkpoint.exists()
     with cluster(2) as (_, client), at_passes(monkeypatch, lambda n: None) as took:
-        remote = fitted(SoftmaxClassifier(client=client, **settings), dask_X(), Y)
+        remote = SoftmaxClassifier(client=client, checkpoint=checkpoint, **settings)
+        fitted(remote, *arguments)
     assert same(local, remote)
-    assert len(took) < local.n_iter_[0]  # it did not begin anew
+    assert len(took) + n_done <= remote.history_["passes"][-1]  # it did not begin anew
+
+
+class LacksSome:
+    """A plugin of workers: those that start when a file exists know one instruction set only."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def setup(self, worker: Any) -> None:
+        if Path(self.file).exists():
+            least = _kernels.available()[-1]
+            _kernels.use(least)
+            _kernels.available = lambda: (least,)
+            _kernels.active = lambda: least
+
+
+@pytest.mark.skipif(len(_kernels.available()) < 2, reason="there is one instruction set only")
+def test_a_worker_without_the_instruction_set_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import WorkerPlugin
+
+    plugin = type("Plugin", (LacksSome, WorkerPlugin), {})(str(tmp_path / "flag"))
+    with cluster(1) as (made, client):
+        client.register_plugin(plugin)
+
+        def happens(n: int) -> None:
+            if n == 3:
+                (tmp_path / "flag").touch()
+                kill(pids(made)[0])  # another one takes its place
+
+        remote = SoftmaxClassifier(client=client, **SETTINGS)
+        with (
+            at_passes(monkeypatch, happens),
+            pytest.raises(RuntimeError, match=f"worker on .* has no {_kernels.active()}, which"),
+        ):
+            fitted(remote, dask_X(), Y)
+        assert not hasattr(remote, "coef_")
+        least = _kernels.available()[-1]
+        before = _kernels.active()
+        fitted(remote, dask_X(), Y)  # with what all workers have
+        assert _kernels.active() == before
+        with forced(least):
+            assert same(fitted(cs.SoftmaxClassifier(**SETTINGS), X, Y), remote)
+
+
+@contextmanager
+def forced(isa: str) -> Iterator[None]:
+    before = _kernels.active()
+    _kernels.use(isa)
+    yield
+    _kernels.use(before)
+
+
+INTERRUPTED = """
+    import dask.array as da
+    from csoftmax.dask import SoftmaxClassifier
+    from tests.dask_cases import cluster, table
+    if __name__ == "__main__":
+        X, y = table(80_000, 60, 10)
+        with cluster(2) as (_, client):
+            model = SoftmaxClassifier(C=1e4, tol=1e-12, max_iter=100_000, client=client, verbose=1)
+            model.fit(da.from_array(X), y)
+            print(model.score(X, y), model.history_["passes"][-1], flush=True)
+"""
+
+
+def test_an_interrupt_at_the_terminal_keeps_the_best_so_far(tmp_path: Path) -> None:
+    """It goes to the workers of a cluster on this machine too."""
+    script = tmp_path / "fit.py"
+    script.write_text(textwrap.dedent(INTERRUPTED))
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        lines = iter(process.stderr)
+        assert any(line.startswith("pass 8, ") for line in lines)
+        os.killpg(process.pid, signal.SIGINT)
+        at = time.perf_counter()
+        out, err = process.communicate(timeout=2 * HANGS_AFTER)
+    accuracy, passes = map(float, out.split())
+    assert accuracy > 0.3
+    assert passes >= 8
+    assert "interrupted" in err
+    assert time.perf_counter() - at < HANGS_AFTER
 
 
 def test_an_interrupt_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,15 +18,18 @@ import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.statistics import statistics
 from csoftmax.engine.units import CHUNK_ROWS
-from csoftmax.solver import corrected
+from csoftmax.solver import corrected, minimize
 from tests.dask_cases import ROWS, cluster, same, table
+from tests.solver_cases import same_bits
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 da = pytest.importorskip("dask.array", reason="needs the extra dask")
 
 from csoftmax.dask import SoftmaxClassifier  # noqa: E402
 from csoftmax.engine import dask as engine  # noqa: E402
+from csoftmax.engine import dask_parts as parts  # noqa: E402
 
 Array = Any
 pytestmark = pytest.mark.xdist_group("dask")
@@ -62,10 +65,38 @@ def test_passes_have_the_bits_of_one_array(client: Any, dtype: Any, weighted: bo
     sums = local.null_sums(null, True), remote.null_sums(null, True)
     for one, other in zip(sums[0][:4], sums[1][:4], strict=True):
         assert_array_equal(np.ravel(one), np.ravel(other))
+    ours, theirs = statistics(remote, 500, 1), statistics(local, 500, 1)
+    assert_array_equal(ours.class_sums, theirs.class_sums)
+    for of in ("target", "weights", "scale"):
+        assert_array_equal(getattr(ours.sample, of), getattr(theirs.sample, of))
+    assert_array_equal(ours.sample.rows.X, theirs.sample.rows.X)
     for n, seed in ((1000, 0), (50, 3)):
         ours, theirs = remote.sample(0, n, seed), local.sample(0, n, seed)
         assert_array_equal(ours.rows.X, theirs.rows.X)
         assert_array_equal(ours.target, theirs.target)
+
+
+def moved(array: Array) -> Array:
+    """Return a copy that lies at an odd address."""
+    memory = np.empty(array.nbytes + 17, np.uint8)
+    first = 1 - memory.ctypes.data % 2
+    there = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    there[...] = array
+    return there
+
+
+def test_what_comes_over_a_network_may_lie_anywhere() -> None:
+    X, y = table()
+    weights = np.random.default_rng(0).random((1, len(y)))
+    W, b, heads = np.full((1, 3, 7), 0.1, np.float32), np.zeros((1, 3), np.float32), np.arange(1)
+    found = []
+    for copy in (np.array, moved):
+        held = parts.Held(
+            None, 7, X.dtype, copy(y.astype(np.uint16)), 3, copy(weights), 1.0, _kernels.active()
+        )
+        unit = parts.evaluate_unit(held, copy(X), (copy(W), copy(b), copy(heads)), None)
+        found.append(np.concatenate([node for _, node in unit.nodes]))
+    assert_array_equal(*found)
 
 
 def test_large_parameters_and_gradients_go_through_workers(
@@ -133,13 +164,18 @@ def test_tables(client: Any) -> None:
         remote.predict(dX[list("gfedcba")])
 
 
+def written(folder: Path, X: Array, y: Array, ends: tuple[int, ...] = (2, 5, 99)) -> cs.data.Shards:
+    """Return rows as shards that end after so many chunks."""
+    for i, start in enumerate((0, *ends[:-1])):
+        some = slice(start * CHUNK_ROWS, ends[i] * CHUNK_ROWS)
+        np.save(folder / f"x{i}.npy", X[some])
+        np.save(folder / f"y{i}.npy", y[some])
+    return cs.shards(f"{folder}/x*.npy", labels=f"{folder}/y*.npy")
+
+
 def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
     X, y = table(dtype=np.uint8)
-    for i, start in enumerate((0, 2, 5)):  # chunks
-        some = slice(start * CHUNK_ROWS, (2, 5, 99)[i] * CHUNK_ROWS)
-        np.save(tmp_path / f"x{i}.npy", X[some])
-        np.save(tmp_path / f"y{i}.npy", y[some])
-    data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
+    data = written(tmp_path, X, y)
     remote = SoftmaxClassifier(client=client, C=0.1).fit(data)
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(X, y))
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
@@ -147,14 +183,39 @@ def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"tol": "sampling"}])
+@pytest.mark.parametrize("of_shards", [False, True])
 def test_rows_are_never_read_by_the_client(
-    client: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    client: Any, settings: dict[str, Any], of_shards: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     X, y = table()
-    monkeypatch.setattr(corrected, "COSTLY_BYTES", 1)  # of shards here, a sample would be corrected
+    data: Any = (written(tmp_path, X, y),) if of_shards else (X, y)
+    monkeypatch.setattr(corrected, "COSTLY_BYTES", 1)  # of shards a sample is corrected
+    local = cs.SoftmaxClassifier(**settings).fit(*data)
     monkeypatch.setattr(engine.DaskPasses, "windows", None)
-    remote = SoftmaxClassifier(client=client, **settings).fit(da.from_array(X), y)
-    assert same(remote, cs.SoftmaxClassifier(**settings).fit(X, y))
+    remote = SoftmaxClassifier(client=client, **settings)
+    remote.fit(*(data if of_shards else (da.from_array(X), y)))
+    assert same(remote, local)
+    assert (remote.gap_, remote.history_["objective"]) == (local.gap_, local.history_["objective"])
+    in_memory = cs.SoftmaxClassifier(**settings).fit(X, y)
+    assert same(remote, in_memory) != of_shards  # others are the steps by a sample
+
+
+def test_so_many_rows_are_sampled_on_a_cluster(client: Any, tmp_path: Path) -> None:
+    X, y = table()
+    weight = np.random.default_rng(3).integers(0, 3, (2, len(y))) / 2
+    data = written(tmp_path, X, y, (1, 1, 4, 99)).rows
+    options: dict[str, Any] = {
+        "C": 0.01, "sample_weight": weight, "tol": 1e-7, "sample_rows": 1000,
+    }  # fmt: skip
+    local = minimize(data, y, 3, **options)
+    remote = minimize(engine.DaskRows(client, data), y, 3, **options)
+    assert same_bits(remote, local)
+    assert (
+        remote.n_passes
+        == local.n_passes
+        < minimize(X, y, 3, **(options | {"sample_rows": 0})).n_passes
+    )
 
 
 def test_predictions_are_lazy(client: Any) -> None:

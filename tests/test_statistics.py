@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from solver_cases import table
 
+from csoftmax.engine.class_sums import is_sampled
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.statistics import is_sampled, statistics
+from csoftmax.engine.statistics import statistics
 from csoftmax.solver.problem import Problem
 
 

@@ -22,6 +22,7 @@ Mapping = Callable[[Callable[[slice], Array], Iterable[slice]], Iterable[Array]]
 SUM_ROWS = 1024
 # So many chunks are summed in one call: it keeps losses and numbers of rows, 1/2 byte a row.
 AT_ONCE = 256
+CLASS_CHUNKS = 2  # chunks whose blocks are summed by class side by side
 
 
 class Evaluation(NamedTuple):
@@ -90,13 +91,49 @@ def add_feature_sums(
                 calls.linear_gradient(calls.StoredRows(finite, scale), dlogits, total[None], db)
         return dW
 
-    for run in runs(len(X), AT_ONCE):
+    _add_blocks(tree, len(X), sum_of, mapping, AT_ONCE)
+
+
+def add_class_sums(
+    tree: SumTree, X: Array, target: Array, weights: Array | None, n_classes: int, scale: float,
+    dtype: Any, mapping: Mapping,
+) -> None:  # fmt: skip
+    """Add the weighted sums of ``scale * X`` by class, (n_weights, n_classes, n_features) flat.
+
+    They are gradients whose dlogits are the targets times the weights: see `add_feature_sums`.
+    """
+    n_weights = 1 if weights is None else len(weights)
+
+    def sum_of(some: slice) -> Array:
+        block, of_rows = X[some], target[some].T
+        if of_rows.ndim == 1:
+            of_rows = of_rows == np.arange(n_classes)[:, None]
+        sums = np.empty((n_weights, n_classes, X.shape[1]), dtype)
+        db = np.empty(n_classes, dtype)
+        for r, of_classes in enumerate(sums):
+            weight = None if weights is None else weights[r, some]
+            dlogits = (of_rows if weight is None else of_rows * weight).astype(dtype, order="C")
+            calls.linear_gradient(calls.StoredRows(block, scale), dlogits, of_classes, db)
+            if weight is not None and not np.isfinite(of_classes).all():
+                # a row that does not count may hold anything, and 0 times NaN is NaN
+                finite = np.where((weight > 0)[:, None], block, 0).astype(block.dtype)
+                calls.linear_gradient(calls.StoredRows(finite, scale), dlogits, of_classes, db)
+        return sums
+
+    _add_blocks(tree, len(X), sum_of, mapping, CLASS_CHUNKS)
+
+
+def _add_blocks(
+    tree: SumTree, n_rows: int, sum_of: Callable[[slice], Array], mapping: Mapping, at_once: int
+) -> None:
+    """Add what is summed of blocks of rows to a tree, chunk by chunk; so many chunks at once."""
+    for run in runs(n_rows, at_once):
         parts = iter(mapping(sum_of, _shifted(run, SUM_ROWS)))
         for chunk in runs(run.stop - run.start, 1):
-            total = np.zeros((n_weights, X.shape[1]))
+            total = np.zeros(tree.nodes.shape[1])
             for _ in range(chunk.start, chunk.stop, SUM_ROWS):
-                total += next(parts)
-            tree.add(total.reshape(-1))
+                total += next(parts).reshape(-1)
+            tree.add(total)
 
 
 def _shifted(run: slice, at_once: int) -> Iterator[slice]:

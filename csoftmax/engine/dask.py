@@ -26,7 +26,7 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.chunks import Evaluation
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
@@ -57,7 +57,7 @@ class DaskRows(ShardRows):
     """
 
     def __init__(self, client: Any, source: Any) -> None:
-        self.client = client
+        self.client, self.in_memory = client, not isinstance(source, ShardRows)
         self.array: Any = None
         self._lazy: Any = None
         threads = max(1, sum(client.nthreads().values()))
@@ -75,15 +75,22 @@ class DaskRows(ShardRows):
         if not isinstance(source, ShardRows):
             lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
             # blocks in C order: a pass reads rows
-            self.array = self._lazy = source.rechunk((lengths, -1)).map_blocks(
+            self._lazy = source.rechunk((lengths, -1)).map_blocks(
                 np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
             )
+            self.keep()
 
-    def persist(self) -> list[Any]:
+    def keep(self) -> None:
         """Compute the blocks of an array, one for each unit, and keep them on the workers."""
+        if self._lazy is not None:
+            self.array = self.client.persist(self._lazy)
+
+    def blocks_of_units(self) -> list[Any]:
+        """Return the blocks of an array, one for each unit; None for each where workers read."""
         from distributed import futures_of
 
-        self.array = self.client.persist(self._lazy)
+        if self.array is None:
+            return [None] * len(self.units)
         by_key = {future.key: future for future in futures_of(self.array)}
         return [by_key[key] for (key,) in self.array.__dask_keys__()]
 
@@ -135,10 +142,7 @@ class DaskPasses(ShardPasses):
     def _hold(self) -> None:
         """Give each unit what it needs, as tasks that can be computed anew."""
         name, rows = f"csoftmax-hold-{uuid.uuid4().hex}", self.rows
-        self._blocks = [None] * len(rows.units)
-        if rows.array is not None:
-            self._blocks = rows.persist()
-        held = []
+        self._blocks, held = rows.blocks_of_units(), []
         for u, unit in enumerate(rows.units):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
@@ -172,6 +176,7 @@ class DaskPasses(ShardPasses):
                 self._check_cluster()
                 self.n_repeated += 1
                 self._held, self._blocks = [], []
+                self.rows.keep()
                 reason = error
             finally:
                 del futures  # what is still under way is cancelled
@@ -271,6 +276,16 @@ class DaskPasses(ShardPasses):
             X = np.concatenate([part.sampled[r] for part in found])
             self._samples[r] = self._local(X, numbers, r)
         return NullSums(sums, losses, dW, db, 1)
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and rows that are drawn, which come here: see `Passes`."""
+        found = self.run(parts.classes_of_unit, (share, seed), self.unit_starts.tolist())
+        tree = SumTree(self.n_chunks, self.n_weights * self.n_classes * self.n_features)
+        for part in found:
+            for level, node in part.nodes:
+                tree.add(node, level)
+        numbers, X = (np.concatenate([part[i] for part in found]) for i in (1, 2))
+        return ClassSums(tree, numbers, X)
 
     def _by_unit(self, numbers: slice | NDArray[np.int64]) -> list[Any]:
         """Cut sorted numbers of rows, or a slice of all, into those of each unit."""

@@ -6,6 +6,8 @@ rows. Nothing here imports Dask.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from csoftmax import _kernels
 from csoftmax.engine.chunks import Evaluation, add_feature_sums
+from csoftmax.engine.class_sums import class_sums
 from csoftmax.engine.shard_passes import ShardPasses, rows_in
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 from csoftmax.rows.shards import Shard, ShardRows
@@ -50,6 +53,14 @@ class NullPart(NamedTuple):
     nodes: list[Node]
     features: list[Node]
     sampled: list[Array]  # rows, for each row of weights
+
+
+class ClassPart(NamedTuple):
+    """What a unit adds to the sums by class, and to the sample of all rows."""
+
+    nodes: list[Node]
+    numbers: NDArray[np.int64]
+    X: Array
 
 
 class Bad(NamedTuple):
@@ -92,25 +103,44 @@ def _read_of(X: Array, start: int, stop: int) -> Array:
     return X[start:stop]
 
 
+def _aligned(array: Array) -> Array:
+    """Return an array, or its copy: what comes over a network may lie anywhere in memory."""
+    return np.require(array, requirements="A")
+
+
 def rows_of(held: Held, X: Array | None) -> ShardRows:
     """Return the rows of a unit."""
     shards = held.shards
     if shards is None:
         assert X is not None
-        X = np.require(X, held.dtype, "A")  # what comes over a network may lie anywhere
+        X = _aligned(X.astype(held.dtype, copy=False))
         shards = (Shard("X", len(X), partial(_read_of, X)),)
     return ShardRows(shards, held.n_features, held.dtype)
+
+
+def _use(isa: str) -> None:
+    """Use an instruction set, which a worker that joined late may not have."""
+    if _kernels.active() == isa:
+        return
+    if isa not in _kernels.available():
+        raise RuntimeError(
+            f"the worker on {socket.gethostname()}, process {os.getpid()}, has no {isa}, which the "
+            "workers had at the start of this fit and which its bits depend on: without that "
+            "worker, checkpoint= goes on to the same bits; a fit anew uses what all workers have"
+        )
+    _kernels.use(isa)
 
 
 class UnitPasses(ShardPasses):
     """Passes over one unit, on one thread: workers have a thread for each task."""
 
     def __init__(self, held: Held, X: Array | None) -> None:
-        if _kernels.active() != held.isa:
-            _kernels.use(held.isa)
+        _use(held.isa)
+        weights = None if held.weights is None else _aligned(held.weights)
         super().__init__(
-            rows_of(held, X), held.target, held.n_classes, weights=held.weights, scale=held.scale
-        )
+            rows_of(held, X), _aligned(held.target), held.n_classes, weights=weights,
+            scale=held.scale,
+        )  # fmt: skip
 
     def evaluated(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Evaluated:
         """Return the sums at W and b: those of one subtree, or the few of the last unit."""
@@ -135,6 +165,11 @@ class UnitPasses(ShardPasses):
             for each, part in zip(numbers, sampled, strict=True):
                 part.append(rows_in(each, some, X))
         return NullPart(_nodes(tree), _nodes(features), [np.concatenate(s) for s in sampled])
+
+    def class_part(self, share: float, seed: int, first: int) -> ClassPart:
+        """Return the sums by class, and the rows that are drawn of those from `first` on."""
+        found = class_sums(self, self.windows(), self.n_chunks, share, seed, first)
+        return ClassPart(_nodes(found.tree), found.numbers, found.X)
 
     def _start(
         self, W: Array, b: Array, weight_of_head: NDArray[np.int64]
@@ -183,6 +218,11 @@ def nothing_of_unit(held: Held, X: Array | None, parameters: Any, _: None) -> Ev
 def null_of_unit(held: Held, X: Array | None, common: Any, numbers: Sequence[Any]) -> NullPart:
     b, of_features = common
     return UnitPasses(held, X).null_part(b, of_features, numbers)
+
+
+def classes_of_unit(held: Held, X: Array | None, common: Any, first: int) -> ClassPart:
+    share, seed = common
+    return UnitPasses(held, X).class_part(share, seed, first)
 
 
 def bad_of_unit(held: Held, X: Array | None, _: None, __: None) -> Bad:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
-from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
-from csoftmax.engine.passes import NullSums, Sums, overflow_text, raise_overflow
+from csoftmax.engine.chunks import CLASS_CHUNKS, Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.class_sums import class_sums
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, overflow_text, raise_overflow
 from csoftmax.engine.targets import digest_targets, drawn
-from csoftmax.engine.units import SumTree, n_chunks
+from csoftmax.engine.units import SumTree, n_chunks, runs
 from csoftmax.rows.base import as_stored, take
 from csoftmax.rows.memory import MemoryRows
 
@@ -205,6 +206,12 @@ class LocalPasses:
         with mapping_of(1 if alone else self.n_threads) as mapping:
             add_feature_sums(tree, self.rows.X, self.weights, self.scale, self.dtype, mapping)
         return tree.total().reshape(self.n_weights, self.n_features)
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class of dense rows, and rows that are drawn: see `Passes`."""
+        assert not isinstance(self.rows.X, CSR)
+        windows = ((some, self.rows.X[some]) for some in runs(self.n_rows, CLASS_CHUNKS))
+        return class_sums(self, windows, n_chunks(self.n_rows), share, seed)
 
     def column_sums(
         self, factors: Callable[[slice, CSR], Array], n: int, squares: Sequence[bool]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.targets import mass_of_classes as mass_of_classes
-from csoftmax.engine.units import n_chunks
+from csoftmax.engine.units import SumTree, n_chunks
 
 if TYPE_CHECKING:
     from csoftmax.engine.local_passes import LocalPasses
@@ -71,6 +71,14 @@ class NullSums(NamedTuple):
     n_passes: int  # over the rows, for all that
 
 
+class ClassSums(NamedTuple):
+    """The sums of rows by class, and some of the rows: of one pass."""
+
+    tree: SumTree  # of (n_weights, n_classes, n_features) flat, by target and weights
+    numbers: NDArray[np.int64]  # of the rows of the sample, in order
+    X: Array  # these rows, as they are stored
+
+
 class Passes(Protocol):
     """Passes over rows, wherever these are, for heads that share X and the targets.
 
@@ -120,6 +128,12 @@ class Passes(Protocol):
         """Return the sums at W = 0, a head for each row of weights, and those of the features.
 
         ValueError with the value of X that makes one of them not finite.
+        """
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and the rows of which `is_sampled` says that they are drawn.
+
+        Dense rows have it. What is not finite makes sums that are not.
         """
 
     def sample(self, weight_row: int, n: int, seed: int) -> LocalPasses:

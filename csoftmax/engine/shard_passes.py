@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from csoftmax.core.checks import compute_dtype
 from csoftmax.core.errors import DataError
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.class_sums import class_sums
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.passes import NullSums, Sums, raise_overflow
+from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
 from csoftmax.rows.base import Stored, as_stored
@@ -180,6 +181,10 @@ class ShardPasses:
         for r, (numbers, part) in enumerate(zip(sampled, parts, strict=True)):
             self._samples[r] = self._local(np.concatenate(part), numbers, r)
         return NullSums(sums, losses, dW, db, 1)
+
+    def class_sums(self, share: float, seed: int) -> ClassSums:
+        """Return the sums by class, and rows that are drawn: see `Passes`."""
+        return class_sums(self, self.windows(), self.n_chunks, share, seed)
 
     def _local(self, X: Stored, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
         weight = self.weight(r)

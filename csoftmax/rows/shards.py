@@ -53,6 +53,8 @@ class ShardRows:
         Does `read` give `CSR`?
     """
 
+    in_memory = False  # somewhere: no pass reads files
+
     def __init__(
         self,
         shards: Sequence[Shard],

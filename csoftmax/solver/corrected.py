@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
+from csoftmax.engine.chunks import CLASS_CHUNKS, SUM_ROWS
 from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.statistics import AT_ONCE
+from csoftmax.engine.units import CHUNK_ROWS, n_chunks
 from csoftmax.rows.base import Stored
 from csoftmax.rows.memory import mapped
 from csoftmax.rows.shards import ShardRows
@@ -41,6 +42,8 @@ Array = NDArray[Any]
 WANTED, LEAST, ALWAYS, MOST_SHARE = 100, 15, 1 << 16, 1 / 8
 DRAWN = 0.9  # of the rows that are asked for, hashes draw so many at least
 SAMPLE_BYTES, COSTLY_BYTES = 1 << 29, 1 << 30
+# Of the last chunk, which may have twice as many rows, too: blocks whose sums by class are held.
+SUMMED_AT_ONCE = (CLASS_CHUNKS + 1) * CHUNK_ROWS // SUM_ROWS
 # A step is good if it gains this share of what the model promised, and the next one promises at
 # most MOST_LEFT of that. L-BFGS leaves .8 to .9 after a pass.
 LEAST_GAIN, MOST_LEFT = 0.1, 0.7
@@ -53,9 +56,9 @@ def n_free_parameters(n_features: int, n_classes: int) -> int:
 
 def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
-    if is_csr(X) or (isinstance(X, np.ndarray) and mapped(X) is None):
-        return 0
-    if hasattr(X, "client"):  # a cluster's rows: its statistics would read them all here
+    if isinstance(X, CSR) or (
+        (X.is_sparse or X.in_memory) if isinstance(X, ShardRows) else mapped(X) is None
+    ):
         return 0
     (n_rows, n_features), itemsize = X.shape, X.dtype.itemsize
     if n_rows * n_features * itemsize < COSTLY_BYTES:
@@ -66,11 +69,6 @@ def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     return n if n >= LEAST * n_parameters else 0
 
 
-def is_csr(X: Stored | ShardRows) -> bool:
-    """Are these sparse rows, in memory or in shards?"""
-    return X.is_sparse if isinstance(X, ShardRows) else isinstance(X, CSR)
-
-
 def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
     """Return what the sample takes, the sums by class, and a descent of one head on the sample.
 
@@ -78,7 +76,8 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
     """
     rows = 2 * n_sampled * sizes.n_features * sizes.stored_itemsize
     targets = 24 * n_sampled * (1 + sizes.n_weights)
-    of_sum = 4 * 8 + AT_ONCE * sizes.itemsize  # of all rows, and of each block
+    # of all rows, of the tree, and of each block
+    of_sum = (4 + n_chunks(sizes.n_rows).bit_length()) * 8 + SUMMED_AT_ONCE * sizes.itemsize
     sums = of_sum * sizes.n_samples * sizes.n_classes * (sizes.n_features + 1)
     points = 5 * sizes.parameter_bytes
     return 1.1 * (rows + targets) + sums + points + descent_bytes  # hashes draw about as many
@@ -86,7 +85,7 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
 
 def check_sample_rows(sample_rows: int, X: Stored | ShardRows, n_classes: int) -> None:
     """Raise ValueError if a sample of so many rows cannot stand for all of them."""
-    if is_csr(X):
+    if isinstance(X, CSR) or getattr(X, "is_sparse", False):
         raise ValueError(f"sample_rows is {sample_rows}, expected 0 or None for sparse X")
     n_parameters = n_free_parameters(X.shape[1], n_classes)
     if sample_rows < LEAST * n_parameters:

@@ -309,7 +309,8 @@ def _report(walk: Walk, callback: Callback | None, verbose: int) -> bool:
             f"about {distance:.2%} to go" if math.isfinite(distance) else "distance not known yet"
         )
         print(
-            f"pass {problem.n_passes}: {len(walk.running)} of {len(heads)} heads running, "
+            f"pass {problem.n_passes}, {progress.seconds:.1f} s: "
+            f"{len(walk.running)} of {len(heads)} heads running, "
             f"objective {worst.point.objective:.6g}, {to_go}",
             file=sys.stderr,
         )
