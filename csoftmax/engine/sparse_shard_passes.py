@@ -12,6 +12,7 @@ LEAF_PARAMETERS parameters, at least. An aligned run of 2^m leaves is a unit of 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.local_passes import finite_where_nothing_counts, side_by_side
 from csoftmax.engine.passes import NullSums, Sums, raise_overflow
-from csoftmax.engine.shard_passes import WINDOW_BYTES, ShardPasses, read_ahead
+from csoftmax.engine.shard_passes import ShardPasses, read_ahead
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 from csoftmax.rows.base import blocks
 from csoftmax.rows.shards import Shard, ShardRows
@@ -32,6 +33,8 @@ Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 LEAF_PARAMETERS = 8
+# Of entries, or of dlogits: a window has as many rows as hold so many.
+WINDOW_BYTES = 1 << 23
 # Windows have a multiple of so many rows, the last of a shard excepted; what is summed by blocks of
 # rows has blocks of so many.
 BLOCK_ROWS = 1024
@@ -50,25 +53,30 @@ def leaf_chunks(n_features: int, n_classes: int) -> int:
 
 
 def sparse_window_bytes(rows: ShardRows) -> int:
-    """Return what windows take at most: three, and files that are read as a whole, also three.
+    """Return what windows take at most: three; and files that are read as a whole.
 
-    The largest file is looked at. Windows may be as large as a block of its rows.
+    Of these two are kept and one is in use, while another is read, of which there are two copies
+    for a moment. The allocator keeps some of what they leave. The largest file is looked at.
     """
-    largest = max(
-        rows.shards, key=lambda shard: (sum(each[1] for each in shard.stamp), shard.n_rows)
-    )
+
+    def size(shard: Shard) -> tuple[int, int]:
+        return sum(stamp[1] for stamp in shard.stamp), shard.n_rows
+
+    largest = max(rows.shards, key=size)
     block = largest.read(0, min(largest.n_rows, BLOCK_ROWS))
     assert isinstance(block, CSR)
     held = sum(map(_held_bytes, (block.data, block.indices, block.indptr)))
-    return 3 * (max(WINDOW_BYTES, 2 * block.nbytes) + held)
+    whole = 5 * held + (1 << 27) if held > block.nbytes else 0
+    return 3 * max(WINDOW_BYTES, 2 * block.nbytes) + whole
 
 
 def _held_bytes(array: Array) -> int:
-    """Return the bytes of the array that this one is a part of; 0 for a part of a mapped file."""
+    """Return the bytes of the memory that an array is a part of; 0 for a part of a mapped file."""
     owner: Any = array
     while isinstance(owner, np.ndarray) and owner.base is not None:
         owner = owner.base
-    return owner.nbytes if isinstance(owner, np.ndarray) else 0
+    view = memoryview(owner)
+    return 0 if isinstance(view.obj, mmap.mmap) else view.nbytes
 
 
 def sparse_shard_bytes(
@@ -120,8 +128,9 @@ class SparseShardPasses(ShardPasses):
         for start, shard, run, _ in self._runs():
             first = run.start
             while first < run.stop:
-                n_rows = int(WINDOW_BYTES / max(self._row_bytes, bytes_of_row))
-                stop = min(first + max(1, n_rows // BLOCK_ROWS) * BLOCK_ROWS, run.stop)
+                n_blocks = int(WINDOW_BYTES / max(self._row_bytes, bytes_of_row)) // BLOCK_ROWS
+                # few sizes: memory that one window leaves is where the next one fits
+                stop = min(first + (BLOCK_ROWS << max(0, n_blocks.bit_length() - 1)), run.stop)
                 yield start, shard, slice(first, stop)
                 first = stop
 
