@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from csoftmax.bench.memory import anonymous_peak
 from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.estimators import SoftmaxClassifier
 
 N_FEATURES = 784
-
-
-def anonymous() -> int:
-    """Return the bytes of this process that belong to no file."""
-    found = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return 1024 * int(found[1])
 
 
 def write(path: Path, n: int) -> None:
@@ -40,18 +32,8 @@ def fit_and_tell(path: str) -> None:
     """Print by how much the anonymous memory grows at most while a file is fitted."""
     X = np.load(path, mmap_mode="r")
     y = (X[:, 0] > 0).astype(np.uint8) + (X[:, 1] > 0.5)
-    peak, done = [before := anonymous()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak.append(anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2).fit(X, y)
-    done.set()
-    watcher.join()
-    print(max(peak) - before)
+    classifier = SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2)
+    print(anonymous_peak(lambda: classifier.fit(X, y)))
 
 
 @pytest.mark.slow  # a file of 94 MB and one of 314 MB
@@ -117,9 +99,9 @@ def test_a_digest_of_a_mapped_file_is_of_the_file(tmp_path: Path) -> None:
 def test_rows_are_drawn_without_numbering_them_all(
     n: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csoftmax.engine import targets
+    from csoftmax.engine import row_weights
 
-    monkeypatch.setattr(targets, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(row_weights, "BLOCK_ROWS", 64)
     weight = np.random.default_rng(1).integers(0, 2, 1000) / 2 if weighted else None
     counting = np.arange(1000) if weight is None else np.flatnonzero(weight)
     rows = np.arange(1000)[drawn(1000, weight, n, 3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -203,9 +204,12 @@ def test_a_digest_is_of_shards_labels_and_weights() -> None:
     assert first not in {passes.fingerprint() for passes in others}
 
 
-def test_the_pages_of_a_window_are_there_when_it_is_summed(tmp_path: Path) -> None:
+def test_the_pages_of_a_window_are_there_when_it_is_summed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux populates")
+    monkeypatch.setattr(shard_passes, "PROBE_SECONDS", -1.0)  # as if none were in memory
     np.save(tmp_path / "x.npy", np.ones((3000, 784), np.uint8))
     X = np.load(tmp_path / "x.npy", mmap_mode="r")
 
@@ -224,3 +228,46 @@ def test_the_pages_of_a_window_are_there_when_it_is_summed(tmp_path: Path) -> No
     assert_array_equal(evaluated(passes, 1)[0], evaluated(LocalPasses(X, passes.target, 2), 1)[0])
     backwards = ShardPasses(Counted(X[::-1, ::-1], (3000,)).rows, passes.target, 2)
     assert_array_equal(evaluated(backwards, 1)[1], evaluated(passes, 1)[1])
+
+
+def test_who_reads_and_how_much_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table(sum(WHOLE))
+    expected = evaluated(LocalPasses(X, y.astype(np.int64), 3), 1)
+    here, lengths = threading.get_ident(), {}
+    for quick in (0.0, np.inf):
+        monkeypatch.setattr(shard_passes, "QUICK_SECONDS", quick)
+        monkeypatch.setattr(shard_passes, "WINDOW_BYTES", 1)
+        counted = Counted(X, WHOLE)
+        readers: set[bool] = set()
+        read = counted.read
+
+        def noted(*some: Any, read: Any = read, readers: set[bool] = readers) -> Array:
+            readers.add(threading.get_ident() == here)
+            return read(*some)
+
+        shards = [replace(s, read=partial(noted, *s.read.args)) for s in counted.rows.shards]
+        passes = ShardPasses(ShardRows(shards, 6, X.dtype), y, 3)
+        for _ in range(2):
+            readers.clear()  # of the second pass, as at first it is not known how long a read takes
+            for got, of_array in zip(evaluated(passes, 1), expected, strict=True):
+                assert_array_equal(got, of_array)
+        assert readers == {quick > 0}
+        lengths[quick] = [some.stop - some.start for some, _ in passes.windows()]
+    C = CHUNK_ROWS
+    assert lengths[0.0] == [C, C, C, C, C, C + 100]
+    assert lengths[np.inf] == [2 * C, C, 2 * C, C + 100]
+
+
+def test_windows_end_where_views_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table(5 * CHUNK_ROWS + 50)
+    (shard,) = Counted(X, (len(X),)).rows.shards
+    monkeypatch.setattr(shard_passes, "WINDOW_BYTES", 1 << 24)
+    C = CHUNK_ROWS
+    for ends, stops in (
+        ((), [len(X)]),
+        ((C, 3 * C), [C, 3 * C, len(X)]),
+        ((C + 1, 2 * C, 5 * C), [2 * C, len(X)]),  # the last chunk has more rows
+    ):
+        rows = ShardRows([replace(shard, ends=ends)], 6, X.dtype)
+        passes = ShardPasses(rows, y, 3)
+        assert [some.stop for some, _ in passes.windows()] == stops

@@ -3,7 +3,8 @@
 `work` says what is measured, `peers`, `frameworks` and `estimators` who takes part, `measure` how
 time is taken, `limits` what the machine could do at best, `run` puts these together; `experiments`
 and `processes` are what is not a race (growth, contention, start-up, memory), `solver` is whole
-fits to the optimum, `small` those of small tables, `sparse` sparse rows, `book` the book's
+fits to the optimum, `small` those of small tables, `sparse` sparse rows, `scale` (with
+`scale_formats`, `scale_passes` and `scale_dask`) rows in files and on a cluster, `book` the book's
 programs; `results` is what a run found, `report` and `chart` how it is told.
 
 What only csoftmax's own repository needs (the README's table, the project's goals, runs of minutes,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "main"]
 
 ROUNDS, QUICK_ROUNDS = 7, 2
+GIGABYTES, QUICK_GIGABYTES = 10.0, 0.02
 
 
 @dataclass
@@ -52,7 +54,13 @@ class Options:
     data : path, optional
         The folder of the tables for `sparse`; a small one is made up if there is none.
     slow_peers : bool
-        With `sparse`, wait for peers that take minutes.
+        With `sparse` and `scale`, wait for peers that take minutes.
+    scale : bool
+        Measure rows in files and on a cluster, and nothing else.
+    gigabytes : float, optional
+        With `scale`: of the file that is not in memory; 10, or .02 if quick.
+    folder : path, optional
+        With `scale`: where files are made; they are removed. The system's folder for such if None.
     json, chart : path, optional
         Files to write; the chart's name ends with .png, .svg or .pdf.
     compare : path, optional
@@ -81,6 +89,9 @@ class Options:
     sparse: bool = False
     data: str | os.PathLike[str] | None = None
     slow_peers: bool = False
+    scale: bool = False
+    gigabytes: float | None = None
+    folder: str | os.PathLike[str] | None = None
     json: str | os.PathLike[str] | None = None
     chart: str | os.PathLike[str] | None = None
     compare: str | os.PathLike[str] | None = None
@@ -90,6 +101,7 @@ class Options:
         from csoftmax.bench.peers import chosen
         from csoftmax.bench.results import Run
         from csoftmax.bench.run import names_of
+        from csoftmax.bench.scale import check_room
         from csoftmax.bench.session import Session
         from csoftmax.core.checks import check_positive
 
@@ -98,9 +110,14 @@ class Options:
         folder = None if self.data is None else Path(self.data)
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"data is {folder}, expected the folder of the tables")
+        default_size = QUICK_GIGABYTES if self.quick else GIGABYTES
+        gigabytes = default_size if self.gigabytes is None else self.gigabytes
+        place = None if self.folder is None else Path(self.folder)
+        if self.scale:
+            check_room(place, gigabytes)
         self.session: Session = Session(
             chosen(self.peers), rounds, self.quick, self.only, self.solver, self.small, self.book,
-            self.sparse, folder, self.slow_peers,
+            self.sparse, folder, self.slow_peers, self.scale, gigabytes, place,
         )  # fmt: skip
         self.old: Run | None = None if self.compare is None else Run.read(self.compare)
         self.known: Run | None = None if self.from_json is None else Run.read(self.from_json)

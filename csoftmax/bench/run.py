@@ -16,6 +16,7 @@ from csoftmax.bench.measure import OtherLoad, Side, alternate, check
 from csoftmax.bench.peers import Task
 from csoftmax.bench.processes import all_processes
 from csoftmax.bench.results import Result, Run, describe_machine
+from csoftmax.bench.scale import all_scale
 from csoftmax.bench.session import Session
 from csoftmax.bench.small import all_small
 from csoftmax.bench.solver import all_solver
@@ -53,11 +54,13 @@ def names_of(session: Session) -> Iterator[str]:
 
 def _steps(session: Session) -> Iterator[tuple[str, Callable[[], Iterator[Result]]]]:
     """Yield the name of each measurement and what runs it."""
-    if session.solver or session.small or session.book or session.sparse:
+    some = session.solver, session.small, session.book, session.sparse, session.scale
+    if any(some):
         yield from all_solver(session) if session.solver else ()
         yield from all_small(session) if session.small else ()
         yield from all_book(session) if session.book else ()
         yield from all_sparse(session) if session.sparse else ()
+        yield from all_scale(session) if session.scale else ()
         return
     for work in all_work(session.quick):
         yield work.name, functools.partial(measure, work, session)

@@ -29,6 +29,9 @@ class Session:
     sparse: bool = False  # measure sparse rows and nothing else
     data: Path | None = None  # the folder of their tables
     slow_peers: bool = False  # wait for those that take minutes
+    scale: bool = False  # measure rows in files and on a cluster, and nothing else
+    gigabytes: float = 10.0  # of the file of a cold pass
+    folder: Path | None = None  # where files are made; None: the system's for such
     limits: Limits = field(default_factory=Limits)
     missing: dict[str, str] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from csoftmax.cli.parsing import PATH, Command, Integer, alternatives, given_opt
 from csoftmax.cli.results import make_folder, refuse_folder
 
 _OF_MEASURING = ("only", "peers", "rounds", "quick", "solver", "small", "book", "sparse", "data",
-                 "slow_peers")  # fmt: skip
+                 "slow_peers", "scale", "gigabytes", "folder")  # fmt: skip
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -40,6 +40,14 @@ _PICTURES = (".png", ".svg", ".pdf")
 @option("--sparse", is_flag=True, help="Only sparse rows.", show_default="off")
 @option("--data", type=PATH, help="Their tables' folder.", show_default="a small table, made up")
 @option("--slow-peers", is_flag=True, help="Wait for slow peers there.", show_default="off")
+@option("--scale", is_flag=True, help="Only rows in files and on a cluster.", show_default="off")
+@option(
+    "--gigabytes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Size of a file there.",
+    show_default="10, or .02 with --quick",
+)
+@option("--folder", type=PATH, help="Files are made here, and removed.", show_default="temporary")
 @option("--json", type=PATH, help="Write the measurements here.", show_default="not written")
 @option("--chart", type=PATH, help="Draw them here (.png).", show_default="not drawn")
 @option("--compare", type=PATH, help="Tell what is slower than in this JSON.", show_default="none")

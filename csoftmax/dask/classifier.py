@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from csoftmax import estimators
-from csoftmax.dask.data import client_of, column_of, features_of, on_cluster
+from csoftmax.dask.data import (
+    client_of,
+    column_of,
+    features_of,
+    on_cluster,
+    validation_on_cluster,
+)
+from csoftmax.data.shards import Shards
 from csoftmax.engine.dask import pinned
-from csoftmax.estimators.base import unchanged_by_failure
+from csoftmax.estimators.base import dense_coef, unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
 from csoftmax.estimators.inputs import is_dask
+from csoftmax.estimators.monitor import evaluated
+from csoftmax.estimators.sgd_shards import features_of_shards
+from csoftmax.solver.two_classes import softmax_form
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifier")
@@ -46,13 +56,16 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
 
     Notes
     -----
-    Labels (a byte a row, for up to 256 classes) and weights (8 bytes a row) pass through the
-    client, and a sample of the rows: up to 64 MB that precondition. Of shards of 1 GB or more it is
-    up to 512 MB, which come here once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
-    classes it has 680,000 rows, where there are eight times as many.)
+    Files of labels are read by the workers. Weights (8 bytes a row) pass through the client, and so
+    do labels (a byte a row, for up to 256 classes) that are in memory, or in a Dask collection, or
+    come with weights of rows or classes.
 
-    A pass is a few tasks for each thread of the cluster. The bits depend on the instruction set:
-    the best one that all workers have is used.
+    A sample of the rows comes here: up to 64 MB that precondition. Of shards of 1 GB or more it is
+    up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
+    classes it has 685,000 rows, where there are eight times as many.)
+
+    A pass is a few tasks for each thread of the cluster, more where it takes long. The bits depend
+    on the instruction set: the best one that all workers have is used.
 
     Examples
     --------
@@ -87,8 +100,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         y : dask array or series, or array_like, (n_rows,), optional
             Shards have their own labels, and weights.
         sample_weight : dask array or series, or array_like, (n_rows,), optional
-        validation : (X, y) or (X, y, sample_weight), optional
-            In memory here: evaluated after each pass.
+        validation : (X, y), (X, y, sample_weight) or `csoftmax.data.Shards`, optional
+            Evaluated after each pass: on the workers, unless X is in memory here.
 
         Returns
         -------
@@ -116,14 +129,16 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                 raise ValueError(f"{what}, which does not run on a cluster: expected full passes "
                                  "without L1")  # fmt: skip
             with pinned(client) as isa, client.as_current():
-                data = on_cluster(client, X, y, sample_weight)
+                here = self.class_weight is not None  # which makes weights of labels
+                data = on_cluster(client, X, y, sample_weight, labels_here=here)
                 if self.verbose:
                     n = len(client.nthreads())
                     print(f"{n} workers, instruction set {isa}, {len(data.rows.units)} units of "
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation, checkpoint=self.checkpoint,
+                    self, shards, None, None, validation_on_cluster(client, validation, here),
+                    checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
         return self
@@ -184,14 +199,31 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         return X.map_blocks(_of_block, local, method, chunks=chunks, dtype=dtype, meta=meta)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict`, weighted by the rows' weights."""
-        if not is_dask(X):
+        """Return the accuracy of `predict`, weighted by the rows' weights.
+
+        What is in memory here is scored here, Dask collections and shards on the workers.
+        """
+        if not is_dask(X) and not isinstance(X, Shards):
             return super().score(X, y, sample_weight)
+        check_is_fitted(self, "coef_")
         client = client_of(self.client)
+        if isinstance(X, Shards) and not X.is_sparse:
+            with client.as_current(), pinned(client):
+                return self._score_of_shards(client, X, y, sample_weight)
         with client.as_current():
             right = np.asarray(self.predict(X).compute() == column_of(y, "y"))
             weight = None if sample_weight is None else column_of(sample_weight, "sample_weight")
         return float(np.average(right, weights=weight))
+
+    def _score_of_shards(self, client: Any, X: Shards, y: Any, sample_weight: Any) -> float:
+        data = on_cluster(client, X, y, sample_weight, labels_here=False)
+        features_of_shards(self, X, reset=False)
+        codes, weight = data.encoded(self.classes_)[1], data.weights()
+        passes = data.rows.passes(
+            codes, len(self.classes_), weights=None if weight is None else weight[None]
+        )
+        W, b = softmax_form(dense_coef(self), np.asarray(self.intercept_))
+        return evaluated(passes, codes, weight, W, b, None)[1]
 
 
 def _signature() -> inspect.Signature:

@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
+from csoftmax.core.errors import DataError
+from csoftmax.data.shard_labels import added, codes, counted
 from csoftmax.data.shards import Shards
+from csoftmax.engine import dask_parts as parts
 from csoftmax.engine.dask import DaskRows
-from csoftmax.estimators.inputs import FEATURE_DTYPES, is_dask
+from csoftmax.engine.targets import CountedLabels
+from csoftmax.estimators.inputs import FEATURE_DTYPES, is_dask, listed
 from csoftmax.estimators.weights import checked_weight
+from csoftmax.rows.shards import ShardRows
 
 Array = NDArray[Any]
 
@@ -45,17 +50,39 @@ class ClusterData:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
 
-    def encoded(self) -> tuple[Array, Array]:
-        return self._encoded
+    def encoded(self, classes: Array | None = None) -> tuple[Array, Any]:
+        """Return the classes, or those that are given, and each row's number among them."""
+        if classes is None:
+            return self._encoded
+        known, labels = self._encoded
+        unknown = np.setdiff1d(known, classes)
+        if self._shards is not None and (len(unknown) or not isinstance(labels, CountedLabels)):
+            return self._shards.encoded(classes)
+        if len(unknown):
+            raise ValueError(f"y has the label {unknown.tolist()[0]!r}, expected one of the "
+                             f"classes {listed(classes)}")  # fmt: skip
+        place = np.searchsorted(classes, known)
+        if isinstance(labels, CountedLabels):
+            counts = np.zeros(len(classes), np.int64)
+            counts[place] = labels.counts
+            return classes, CountedLabels(counts, partial(codes, classes))
+        return classes, place.astype(labels.dtype)[labels]
 
     def weights(self) -> Array | None:
         return self._weights
 
-    _encoded: tuple[Array, Array]
+    _encoded: tuple[Array, Any]
     _weights: Array | None
+    _shards: Shards | None = None  # that the labels are read from
 
 
-def on_cluster(client: Any, X: Any, y: Any, sample_weight: Any) -> ClusterData:
+def on_cluster(
+    client: Any, X: Any, y: Any, sample_weight: Any, labels_here: bool = True
+) -> ClusterData:
+    """Return what is fitted; without `labels_here` files of labels are read by the workers alone.
+
+    Rows that have weights have their labels here.
+    """
     if isinstance(X, Shards):
         if y is not None or sample_weight is not None:
             raise ValueError("y or sample_weight is given, but shards have their own")
@@ -65,7 +92,9 @@ def on_cluster(client: Any, X: Any, y: Any, sample_weight: Any) -> ClusterData:
             raise ValueError("X has 0 rows, expected at least one")
         data = ClusterData(DaskRows(client, X.rows))
         data.feature_names = X.feature_names
-        data._encoded, data._weights = X.encoded(), X.weights()
+        by_workers = not labels_here and X.has_files_of_labels and not X.has_weights
+        data._encoded = _counted(data.rows, X) if by_workers else X.encoded()
+        data._weights, data._shards = X.weights(), X
         return data
     if not is_dask(X):
         raise TypeError(
@@ -88,6 +117,17 @@ def on_cluster(client: Any, X: Any, y: Any, sample_weight: Any) -> ClusterData:
     given = None if sample_weight is None else column_of(sample_weight, "sample_weight")
     data._weights = checked_weight(given, data.n_rows)
     return data
+
+
+def validation_on_cluster(client: Any, validation: Any, labels_here: bool = True) -> Any:
+    """Return what is validated on, where that is on the cluster; other data as they are."""
+    if isinstance(validation, Shards):
+        return on_cluster(client, validation, None, None, labels_here)
+    is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3)
+    if is_tuple and is_dask(validation[0]):
+        X, y, *weight = validation
+        return on_cluster(client, X, y, weight[0] if weight else None)
+    return validation
 
 
 def features_of(X: Any) -> Any:
@@ -146,6 +186,25 @@ def _encoded(client: Any, y: Any, n_rows: int) -> tuple[Array, Array]:
     if len(codes) != n_rows:
         raise ValueError(f"y has {len(codes)} labels but X has {n_rows} rows")
     return classes, codes
+
+
+def _counted(rows: DaskRows, shards: Shards) -> tuple[Array, Any]:
+    """Return the classes, and labels that the workers have counted and will read."""
+    client, units = rows.client, [parts.Packed(unit) for unit in rows.units]
+    try:
+        found = client.gather(client.map(_counted_of_unit, units, pure=False))
+        found = [labels for labels in found if len(labels[0])]
+        if len({labels.dtype.kind for labels, _ in found}) != 1:
+            raise DataError("labels of two kinds, or none")
+    except DataError:
+        shards.encoded()  # names the row by its number in all rows
+        raise
+    classes, counts = added(found)
+    return classes, CountedLabels(counts, partial(codes, classes))
+
+
+def _counted_of_unit(unit: parts.Packed) -> tuple[Array, Array]:
+    return counted(ShardRows(unit.content, 1, np.dtype(np.uint8)))
 
 
 def _unique(labels: Any) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def encoded(rows: ShardRows, classes: Array | None = None) -> tuple[Array, Array
     one of the given classes.
     """
     if classes is None:
-        classes = _classes(rows)
+        classes, _ = counted(rows)
     elif len(classes) > 1 and not (classes[:-1] < classes[1:]).all():
         raise ValueError("classes must be sorted, and no two the same")
     codes = np.empty(rows.n_rows, np.min_scalar_type(max(len(classes) - 1, 0)))
@@ -43,34 +43,46 @@ def encoded(rows: ShardRows, classes: Array | None = None) -> tuple[Array, Array
     return classes, codes
 
 
+def codes(classes: Array, rows: ShardRows) -> Array:
+    """Return the number of each row's label among the classes."""
+    return encoded(rows, classes)[1]
+
+
 def _refuse(rows: ShardRows, row: int, label: Any, classes: Array) -> None:
     names = listed([str(name) for name in classes.tolist()])
     raise DataError(f"{rows.place(row)}: the label {label!s:.60} is not one of the "
                     f"{len(classes)} classes {names}")  # fmt: skip
 
 
-def _classes(rows: ShardRows) -> Array:
-    found: list[Array] = []
-    kind = ""
+def counted(rows: ShardRows) -> tuple[Array, NDArray[np.int64]]:
+    """Return the labels that occur, sorted, and how often."""
+    found: list[tuple[Array, NDArray[np.int64]]] = []
     for start, labels in _read(rows):
         if not len(labels):
             continue
-        if kind and labels.dtype.kind != kind:
-            raise DataError(f"{rows.place(start)}: expected labels that are "
-                            f"{_kind_name(kind)}, as before, got {labels[0]!r}")  # fmt: skip
-        kind = labels.dtype.kind
-        found = [np.unique(np.concatenate([*found, _distinct(labels)]))]
-    return found[0] if found else np.empty(0, np.int64)
+        if found and labels.dtype.kind != found[0][0].dtype.kind:
+            kind = "text" if found[0][0].dtype.kind == "U" else "numbers"
+            raise DataError(f"{rows.place(start)}: expected labels that are {kind}, as before, "
+                            f"got {labels[0].item()!r}")  # fmt: skip
+        found = [added([*found, _distinct(labels)])]
+    return found[0] if found else (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def _kind_name(kind: str) -> str:
-    return "text" if kind == "U" else "numbers"
+def added(
+    found: Sequence[tuple[Array, NDArray[np.int64]]],
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return the labels and numbers of several `counted` together, which are of one kind."""
+    labels, place = np.unique(np.concatenate([labels for labels, _ in found]), return_inverse=True)
+    counts = np.zeros(len(labels), np.int64)
+    np.add.at(counts, place, np.concatenate([counts for _, counts in found]))
+    return labels, counts
 
 
-def _distinct(labels: Array) -> Array:
+def _distinct(labels: Array) -> tuple[Array, NDArray[np.int64]]:
     if labels.dtype.kind == "i" and labels.min() >= 0 and labels.max() < COUNTED:
-        return np.flatnonzero(np.bincount(labels))
-    return np.unique(labels)
+        counts = np.bincount(labels)
+        return np.flatnonzero(counts), counts[counts > 0]
+    return np.unique(labels, return_counts=True)
 
 
 def _read(rows: ShardRows) -> Iterator[tuple[int, Array]]:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax.core.checks import Stored, as_array
 from csoftmax.core.errors import DataError
+from csoftmax.core.names import listed
 from csoftmax.core.sparse import CSR
 from csoftmax.data.readers.parts import functions
 from csoftmax.data.readers.parts.files import Stamp
@@ -57,7 +58,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps,
+                part.stamps, part.ends,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip
@@ -97,6 +98,11 @@ class Shards:
         return self.parts[0].labels is not None
 
     @property
+    def has_files_of_labels(self) -> bool:
+        """Whether labels are read where they are needed, and are no array in memory."""
+        return self.has_labels and getattr(self.parts[0].labels, "func", None) is not _cut
+
+    @property
     def has_weights(self) -> bool:
         return self.parts[0].weights is not None
 
@@ -130,7 +136,12 @@ class Shards:
         DataError
             For a label that is not one of the classes, or no label: names its shard and row.
         """
-        return self._encoded if classes is None else encoded(self.rows, np.asarray(classes))
+        if classes is None:
+            return self._encoded
+        known = np.asarray(classes)
+        if known.dtype == object:  # text, as a table of pandas has it
+            known = np.array(known.tolist())
+        return encoded(self.rows, known)
 
     def weights(self) -> NDArray[np.float64] | None:
         """Return the weight of each row, (n_rows,); None where shards have none.
@@ -344,6 +355,8 @@ def _check_same(parts: Sequence[Part]) -> None:
     """Raise DataError for a part of another type or width than the first one."""
     first = parts[0]
     for s, part in enumerate(parts):
+        if part.feature_names != first.feature_names and first.feature_names:
+            _refuse_columns(f"shard {s} ({part.name})", part.feature_names, first.feature_names)
         if part.kind != first.kind:
             raise DataError(f"shard {s} ({part.name}): {part.kind}, expected "
                             f"{first.kind.removesuffix(' features')} as in shard 0")  # fmt: skip
@@ -351,6 +364,19 @@ def _check_same(parts: Sequence[Part]) -> None:
             if (getattr(part, name) is None) != (getattr(first, name) is None):
                 has, lacks = ("no", "has them") if getattr(part, name) is None else ("has", "none")
                 raise DataError(f"shard {s} ({part.name}): {has} {name}, but shard 0 {lacks}")
+
+
+def _refuse_columns(where: str, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """Raise DataError for columns that are not those of the first shard in the same order."""
+    lacking = [name for name in expected if name not in names]
+    more = [name for name in names if name not in expected]
+    if lacking:
+        problem = f"there is no column {lacking[0]!r}, which shard 0 has"
+    elif more:
+        problem = f"there is a column {more[0]!r}, which shard 0 has not"
+    else:
+        problem = f"its columns are {listed(names)}, expected {listed(expected)} as in shard 0"
+    raise DataError(f"{where}: {problem}: X=[...] says which to read, in which order")
 
 
 # ---- labels and weights beside the rows --------------------------------------------------------

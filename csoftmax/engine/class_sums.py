@@ -64,4 +64,5 @@ def class_sums(
                 tree, X, passes.target[some], weights, passes.n_classes, passes.scale,
                 passes.dtype, mapping,
             )  # fmt: skip
-    return ClassSums(tree, np.concatenate(numbers), np.concatenate(parts))
+    chosen = np.concatenate(numbers)
+    return ClassSums(tree, chosen, np.concatenate(parts), passes.target[chosen - first])

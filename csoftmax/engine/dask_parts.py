@@ -19,12 +19,22 @@ from numpy.typing import NDArray
 from csoftmax import _kernels
 from csoftmax.engine.chunks import Evaluation, add_feature_sums
 from csoftmax.engine.class_sums import class_sums
+from csoftmax.engine.measures import Heads
+from csoftmax.engine.row_weights import FoldWeights, Weights
 from csoftmax.engine.shard_passes import ShardPasses, rows_in
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 Node = tuple[int, Array]  # the level of a unit in the tree, and its sum
+
+
+class Packed:
+    """Something that Dask is not to look into for tasks."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
 
 
 class Held(NamedTuple):
@@ -33,11 +43,15 @@ class Held(NamedTuple):
     shards: tuple[Shard, ...] | None  # None: the rows come with the task
     n_features: int
     dtype: np.dtype[Any]
-    target: Array
+    target: Array | CountedLabels
     n_classes: int
-    weights: Array | None
+    weights: Weights | None
     scale: float
     isa: str
+
+    def labels(self) -> Array:
+        assert not isinstance(self.target, CountedLabels)  # `hold` has read them
+        return self.target
 
 
 class Evaluated(NamedTuple):
@@ -47,12 +61,19 @@ class Evaluated(NamedTuple):
     n_correct: Array
 
 
+class Taken(NamedTuple):
+    """Some rows of a unit."""
+
+    X: Array
+    target: Array
+
+
 class NullPart(NamedTuple):
     """What a unit adds to the pass for the statistics."""
 
     nodes: list[Node]
     features: list[Node]
-    sampled: list[Array]  # rows, for each row of weights
+    sampled: list[Taken]  # for each row of weights
 
 
 class ClassPart(NamedTuple):
@@ -61,6 +82,7 @@ class ClassPart(NamedTuple):
     nodes: list[Node]
     numbers: NDArray[np.int64]
     X: Array
+    target: Array
 
 
 class Bad(NamedTuple):
@@ -90,9 +112,11 @@ def pieces(shards: Sequence[Shard], chunks_at_once: int) -> list[list[Shard]]:
 
 def _piece(shard: Shard, start: int, stop: int) -> Shard:
     if (start, stop) == (0, shard.n_rows):
-        return replace(shard, labels=None, weights=None)  # they come from elsewhere
+        return replace(shard, weights=None)  # they come from elsewhere
     read = partial(_read_later, shard.read, start)
-    return Shard(shard.name, stop - start, read, None, None, shard.stamp)
+    labels = None if shard.labels is None else partial(_read_later, shard.labels, start)
+    ends = tuple(end - start for end in shard.ends if start < end < stop)
+    return Shard(shard.name, stop - start, read, labels, None, shard.stamp, ends)
 
 
 def _read_later(read: Callable[[int, int], Array], shift: int, start: int, stop: int) -> Array:
@@ -136,9 +160,11 @@ class UnitPasses(ShardPasses):
 
     def __init__(self, held: Held, X: Array | None) -> None:
         _use(held.isa)
-        weights = None if held.weights is None else _aligned(held.weights)
+        weights = held.weights
+        if weights is not None and not isinstance(weights, FoldWeights):
+            weights = _aligned(weights)
         super().__init__(
-            rows_of(held, X), _aligned(held.target), held.n_classes, weights=weights,
+            rows_of(held, X), _aligned(held.labels()), held.n_classes, weights=weights,
             scale=held.scale,
         )  # fmt: skip
 
@@ -164,12 +190,24 @@ class UnitPasses(ShardPasses):
                 add_feature_sums(features, X, weights, self.scale, self.dtype, map)
             for each, part in zip(numbers, sampled, strict=True):
                 part.append(rows_in(each, some, X))
-        return NullPart(_nodes(tree), _nodes(features), [np.concatenate(s) for s in sampled])
+        taken = [
+            Taken(np.concatenate(X), self.target[some])
+            for some, X in zip(numbers, sampled, strict=True)
+        ]
+        return NullPart(_nodes(tree), _nodes(features), taken)
 
     def class_part(self, share: float, seed: int, first: int) -> ClassPart:
         """Return the sums by class, and the rows that are drawn of those from `first` on."""
         found = class_sums(self, self.windows(), self.n_chunks, share, seed, first)
-        return ClassPart(_nodes(found.tree), found.numbers, found.X)
+        return ClassPart(_nodes(found.tree), *found[1:])
+
+    def measured(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> list[Node]:
+        """Return the sums of `measure`."""
+        heads = Heads(_aligned(W), _aligned(b), weight_of_head, self.scale, self.n_threads)
+        tree = heads.tree(self.n_chunks)
+        for some, X in self.windows():
+            heads.add(tree, X, self.target[some], self._weights_of(some))
+        return _nodes(tree)
 
     def _start(
         self, W: Array, b: Array, weight_of_head: NDArray[np.int64]
@@ -205,6 +243,14 @@ def _nodes(tree: SumTree) -> list[Node]:
 # ---- tasks -------------------------------------------------------------------------------------
 
 
+def hold(packed: Packed) -> Any:
+    """Return what is to be held by a worker, which reads labels that are not there yet."""
+    held = packed.content
+    if isinstance(held, Held) and isinstance(held.target, CountedLabels):
+        return held._replace(target=held.target.read(rows_of(held, None)))
+    return held
+
+
 def evaluate_unit(held: Held, X: Array | None, parameters: tuple[Any, ...], _: None) -> Evaluated:
     return UnitPasses(held, X).evaluated(*parameters)
 
@@ -225,12 +271,21 @@ def classes_of_unit(held: Held, X: Array | None, common: Any, first: int) -> Cla
     return UnitPasses(held, X).class_part(share, seed, first)
 
 
+def measure_unit(held: Held, X: Array | None, heads: tuple[Any, ...], _: None) -> list[Node]:
+    return UnitPasses(held, X).measured(*heads)
+
+
+def outputs_of_unit(held: Held, X: Array | None, common: tuple[Any, ...], _: None) -> Array:
+    r, W, b, labels = common
+    return UnitPasses(held, X).outputs(r, _aligned(W), _aligned(b), labels)
+
+
 def bad_of_unit(held: Held, X: Array | None, _: None, __: None) -> Bad:
     return UnitPasses(held, X).bad()
 
 
-def take_of_unit(held: Held, X: Array | None, _: None, numbers: Any) -> Array:
-    return np.asarray(rows_of(held, X).take(numbers))
+def take_of_unit(held: Held, X: Array | None, _: None, numbers: Any) -> Taken:
+    return Taken(np.asarray(rows_of(held, X).take(numbers)), held.labels()[numbers])
 
 
 def joined(*parts: Evaluated) -> Evaluated:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.sparse import CSR
+from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import mass_of_classes as mass_of_classes
 from csoftmax.engine.units import SumTree, n_chunks
 
@@ -77,6 +78,7 @@ class ClassSums(NamedTuple):
     tree: SumTree  # of (n_weights, n_classes, n_features) flat, by target and weights
     numbers: NDArray[np.int64]  # of the rows of the sample, in order
     X: Array  # these rows, as they are stored
+    target: Array  # of these rows
 
 
 class Passes(Protocol):
@@ -90,7 +92,7 @@ class Passes(Protocol):
     dtype : dtype
         Of the parameters and of sums.
     target : array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
-    weights : float64 array (n_weights, n_rows) or None
+    weights : float64 array (n_weights, n_rows), FoldWeights or None
         Rows of weights >= 0, of which each head has one; None: one row of ones.
     scale : float
         Multiplies X.
@@ -106,9 +108,11 @@ class Passes(Protocol):
     n_features: int
     n_classes: int
     target: Array
-    weights: NDArray[np.float64] | None
     scale: float
     n_threads: int
+
+    @property
+    def weights(self) -> Weights | None: ...
 
     @property
     def is_sparse(self) -> bool: ...
@@ -116,7 +120,7 @@ class Passes(Protocol):
     @property
     def n_weights(self) -> int: ...
 
-    def weight(self, r: int) -> NDArray[np.float64] | None:
+    def weight(self, r: int) -> Weights | None:
         """Return one of the rows of weights; None where all rows weigh 1."""
 
     def evaluate(

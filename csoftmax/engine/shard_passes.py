@@ -8,13 +8,15 @@ other places.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import hashlib
 import mmap
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,43 +26,36 @@ from csoftmax.core.errors import DataError
 from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
 from csoftmax.engine.class_sums import class_sums
 from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.engine.measures import Heads, Measures
 from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
+from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import digest_targets, drawn
-from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks, runs
-from csoftmax.rows.base import Stored, as_stored
+from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
+from csoftmax.rows.base import Stored, as_stored, take
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
-Rows = TypeVar("Rows")
 
-# Windows have as many chunks as so many bytes hold, at least one.
-WINDOW_BYTES = 1 << 24
+# A window that is read ahead has as many chunks as so many bytes hold, at least one; one that is
+# there at once has LONGER times as many, as each costs the sum the start of its threads.
+WINDOW_BYTES, LONGER = 1 << 24, 2
+# A window is there at once if it is read in so many seconds: a tenth of what its sum takes.
+QUICK_SECONDS = 3e-4
+# The end of a window, so many bytes, is read first. If that takes no longer than these seconds, all
+# of it is in memory, as files are read in order. To ask for every page of memory would take a
+# twentieth of what their sum does.
+PROBE_BYTES, PROBE_SECONDS = 1 << 17, 5e-5
 # Linux from 5.14 on: read and map the pages of a range, for which no thread of a pass then waits.
 _POPULATE_READ = 22
 
 
 def window_bytes(rows: ShardRows) -> int:
-    """Return what windows take at most, where a shard is no map of a file: three at a time."""
-    return 3 * max(WINDOW_BYTES, 2 * CHUNK_ROWS * rows.n_features * rows.dtype.itemsize)
+    """Return what windows take at most, where a shard is no map of a file.
 
-
-def read_ahead(
-    jobs: Iterable[tuple[int, Shard, slice]], read: Callable[[Shard, slice], Rows]
-) -> Iterator[tuple[slice, Rows]]:
-    """Yield what `read` gives of runs of shards, and the numbers of its rows; the next one is read.
-
-    `jobs` have the number of a shard's first row, the shard, and the run.
+    They are a long one and two that are read ahead. The last one of a shard has up to a chunk more.
     """
-    before: tuple[slice, Future[Rows]] | None = None
-    with ThreadPoolExecutor(1) as reader:
-        for start, shard, run in jobs:
-            some = slice(start + run.start, start + run.stop)
-            ahead = some, reader.submit(read, shard, run)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = ahead
-        if before is not None:
-            yield before[0], before[1].result()
+    chunk = CHUNK_ROWS * rows.n_features * rows.dtype.itemsize
+    return (LONGER + 2) * max(WINDOW_BYTES, chunk) + 3 * chunk
 
 
 class ShardPasses:
@@ -73,7 +68,7 @@ class ShardPasses:
     rows : ShardRows
     target : array (n_rows,) of labels, checked, of unsigned integers or int64
     n_classes : int
-    weights : float64 array (n_weights, n_rows), optional
+    weights : float64 array (n_weights, n_rows) or FoldWeights, optional
         Rows of weights >= 0, of which each head has one; None: one row of ones.
     scale : float
         Multiplies X.
@@ -91,7 +86,7 @@ class ShardPasses:
         target: Array,
         n_classes: int,
         *,
-        weights: NDArray[np.float64] | None = None,
+        weights: Weights | None = None,
         scale: float = 1.0,
         n_threads: int = 1,
         n_sampled: int = 0,
@@ -102,13 +97,14 @@ class ShardPasses:
         self.target, self.weights, self.n_sampled = target, weights, n_sampled
         self.n_chunks = sum(n_chunks(shard.n_rows) for shard in rows.shards)
         self._samples: dict[int, LocalPasses] = {}
+        self._is_quick = False  # was the last window there at once?
 
     @property
     def n_weights(self) -> int:
         """How many rows of weights there are."""
         return 1 if self.weights is None else len(self.weights)
 
-    def weight(self, r: int) -> NDArray[np.float64] | None:
+    def weight(self, r: int) -> Weights | None:
         """Return one of the rows of weights; None where all rows weigh 1."""
         return None if self.weights is None else self.weights[r]
 
@@ -116,17 +112,42 @@ class ShardPasses:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
     def windows(self) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of whole chunks, and the numbers of their rows; the next is read ahead."""
+        """Yield windows of whole chunks, and the numbers of their rows.
+
+        The next one is read ahead by a thread, unless the last one that was read was there at once:
+        views of pages in memory take less time than to wake a thread, which has no CPU to itself.
+        """
+        before: tuple[slice, Future[Array]] | None = None
+        with ThreadPoolExecutor(1) as reader:
+            for shard, run, some in self._runs():
+                ahead = None if self._is_quick else reader.submit(self._read, shard, run)
+                if before is not None:
+                    yield before[0], before[1].result()
+                before = None if ahead is None else (some, ahead)
+                if ahead is None:
+                    yield some, self._read(shard, run)
+            if before is not None:
+                yield before[0], before[1].result()
+
+    def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
+        """Yield shards, which of their rows come next, and the numbers of these among all rows."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
+        row_bytes += 0 if self.weights is None else 8 * len(self.weights)  # made for a window
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
-        jobs = (
-            (start, shard, run)
-            for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False)
-            for run in runs(shard.n_rows, at_once)
-        )
-        yield from read_ahead(jobs, self._read)
+        for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
+            ends = [end for end in shard.ends if not end % CHUNK_ROWS]
+            first, n = 0, n_chunks(shard.n_rows)
+            while first < n:
+                end = min(first + at_once * (LONGER if self._is_quick else 1), n)
+                cut = bisect.bisect(ends, first * CHUNK_ROWS)
+                if cut < len(ends):
+                    end = min(end, ends[cut] // CHUNK_ROWS)
+                run = slice(first * CHUNK_ROWS, end * CHUNK_ROWS if end < n else shard.n_rows)
+                yield shard, run, slice(start + run.start, start + run.stop)
+                first = end
 
     def _read(self, shard: Shard, run: slice) -> Array:
+        began = time.perf_counter()
         block = shard.read(run.start, run.stop)
         shape = run.stop - run.start, self.n_features
         if not isinstance(block, np.ndarray) or (block.shape, block.dtype) != (
@@ -139,6 +160,7 @@ class ShardPasses:
             )
         _read_pages(block)
         stored: Array = as_stored(block, self.dtype)
+        self._is_quick = time.perf_counter() - began < QUICK_SECONDS
         return stored
 
     def evaluate(
@@ -179,18 +201,19 @@ class ShardPasses:
         if not all(np.isfinite(array).all() for array in (losses, dW, sums)):
             self.raise_bad_value()
         for r, (numbers, part) in enumerate(zip(sampled, parts, strict=True)):
-            self._samples[r] = self._local(np.concatenate(part), numbers, r)
+            self._samples[r] = self._local(np.concatenate(part), self.target[numbers], numbers, r)
         return NullSums(sums, losses, dW, db, 1)
 
     def class_sums(self, share: float, seed: int) -> ClassSums:
         """Return the sums by class, and rows that are drawn: see `Passes`."""
         return class_sums(self, self.windows(), self.n_chunks, share, seed)
 
-    def _local(self, X: Stored, rows: slice | NDArray[np.int64], r: int) -> LocalPasses:
-        weight = self.weight(r)
+    def _local(
+        self, X: Stored, target: Array, rows: slice | NDArray[np.int64], r: int
+    ) -> LocalPasses:
         return LocalPasses(
-            X, self.target[rows].astype(np.int64), self.n_classes,
-            weights=None if weight is None else weight[None, rows],
+            X, target.astype(np.int64), self.n_classes,
+            weights=None if self.weights is None else self.weights[r : r + 1, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
 
@@ -200,7 +223,32 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        return self._local(self.rows.take(rows), rows, weight_row)
+        X = self.rows.take(rows)
+        return self._local(X, self.target[rows], rows, weight_row)
+
+    def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
+        """Return losses of heads, and rows predicted right, in one pass without gradients.
+
+        W is (n_heads, n_classes, n_features). b (n_heads, n_classes) has the type to compute in.
+        """
+        heads = Heads(W, b, weight_of_head, self.scale, self.n_threads)
+        tree = heads.tree(self.n_chunks)
+        for some, X in self.windows():
+            heads.add(tree, X, self.target[some], self._weights_of(some))
+        return heads.measures(tree)
+
+    def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
+        """Return the predicted classes, or the logits, of the rows that row r of weights counts.
+
+        They are in order. W is (n_classes, n_features), and b has the type to compute in.
+        """
+        heads = Heads(W[None], b[None], np.zeros(1, np.int64), self.scale, self.n_threads)
+        parts = [heads.output(np.empty((0, self.n_features), self.rows.dtype), 0, labels)]
+        for some, X in self.windows():
+            weight = None if self.weights is None else self.weights[r, some]
+            rows = X if weight is None or weight.all() else take(X, np.flatnonzero(weight))
+            parts.append(heads.output(rows, 0, labels))
+        return np.concatenate(parts)
 
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
@@ -253,4 +301,8 @@ def _read_pages(block: Array) -> None:
     start = block.__array_interface__["data"][0]
     end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.strides[1]
     page = start - start % mmap.PAGESIZE
-    _madvise(page, end - page, _POPULATE_READ)
+    probe = max(page, (end - PROBE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE)
+    began = time.perf_counter()
+    _madvise(probe, end - probe, _POPULATE_READ)
+    if time.perf_counter() - began > PROBE_SECONDS:
+        _madvise(page, probe - page, _POPULATE_READ)

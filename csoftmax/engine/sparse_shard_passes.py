@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from csoftmax.core.sparse import CSR
 from csoftmax.engine import calls
 from csoftmax.engine.local_passes import finite_where_nothing_counts, side_by_side
 from csoftmax.engine.passes import NullSums, Sums, raise_overflow
-from csoftmax.engine.shard_passes import ShardPasses, read_ahead
+from csoftmax.engine.shard_passes import ShardPasses, window_bytes
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
 from csoftmax.rows.base import blocks
 from csoftmax.rows.shards import Shard, ShardRows
@@ -33,11 +34,9 @@ Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 LEAF_PARAMETERS = 8
-# Of entries, or of dlogits: a window has as many rows as hold so many.
+# Of entries, or of dlogits: a window has as many chunks as hold so many, at least one.
 WINDOW_BYTES = 1 << 23
-# Windows have a multiple of so many rows, the last of a shard excepted; what is summed by blocks of
-# rows has blocks of so many.
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 1024  # of which the factors of `column_sums` are made at a time
 
 
 def leaf_chunks(n_features: int, n_classes: int) -> int:
@@ -63,7 +62,7 @@ def sparse_window_bytes(rows: ShardRows) -> int:
         return sum(stamp[1] for stamp in shard.stamp), shard.n_rows
 
     largest = max(rows.shards, key=size)
-    block = largest.read(0, min(largest.n_rows, BLOCK_ROWS))
+    block = largest.read(0, min(largest.n_rows, CHUNK_ROWS))
     assert isinstance(block, CSR)
     held = sum(map(_held_bytes, (block.data, block.indices, block.indptr)))
     whole = 5 * held + (1 << 27) if held > block.nbytes else 0
@@ -91,11 +90,18 @@ def sparse_shard_bytes(
     n_leaves = -(-sum(map(_n_chunks, rows.shards)) // leaf_chunks(rows.n_features, n_classes))
     n_vectors = 1 + (n_leaves > 1) * (n_leaves.bit_length() + 2)
     copies = 2 * f * n_heads * n_classes * itemsize if n_heads > 1 else 0
-    return (4 << 20) + 2 * WINDOW_BYTES + 8 * n_sums * n_vectors + copies
+    logits = 2 * CHUNK_ROWS * (64 + 8 * n_weights + n_heads * n_classes * itemsize)
+    return (4 << 20) + WINDOW_BYTES + max(WINDOW_BYTES, logits) + 8 * n_sums * n_vectors + copies
 
 
 def _n_chunks(shard: Shard) -> int:
     return n_chunks(shard.n_rows)
+
+
+def _rows_of(shard: Shard, first: int, stop: int) -> slice:
+    """Return the rows of some chunks of a shard."""
+    is_last = stop == n_chunks(shard.n_rows)
+    return slice(first * CHUNK_ROWS, shard.n_rows if is_last else stop * CHUNK_ROWS)
 
 
 class SparseShardPasses(ShardPasses):
@@ -106,33 +112,38 @@ class SparseShardPasses(ShardPasses):
 
     is_sparse = True
 
-    _row_bytes = WINDOW_BYTES / BLOCK_ROWS  # of the last window; the first one is small
+    _row_bytes = 0.0  # of the last window
+    _other_bytes = 0.0  # of a row: what else is made of it
 
     # ---- windows -------------------------------------------------------------------------------
 
-    def _runs(self) -> Iterator[tuple[int, Shard, slice, bool]]:
-        """Yield runs of rows of a leaf, with the first row of their shard; does the leaf end?"""
+    def _leaf_runs(self) -> Iterator[tuple[int, Shard, slice, bool]]:
+        """Yield runs of chunks of a leaf, with the first row of their shard; does the leaf end?"""
         size, n = leaf_chunks(self.n_features, self.n_classes), 0
         for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
             first, end = 0, n_chunks(shard.n_rows)
             while first < end:
                 stop = min(end, first + size - n % size)
-                last_row = shard.n_rows if stop == end else stop * CHUNK_ROWS
                 n += stop - first
-                ends = n % size == 0 or n == self.n_chunks
-                yield start, shard, slice(first * CHUNK_ROWS, last_row), ends
+                yield start, shard, slice(first, stop), n % size == 0 or n == self.n_chunks
                 first = stop
 
-    def _jobs(self, bytes_of_row: float) -> Iterator[tuple[int, Shard, slice]]:
-        """Cut runs into windows by what rows of the window before took, and what else they take."""
-        for start, shard, run, _ in self._runs():
-            first = run.start
-            while first < run.stop:
-                n_blocks = int(WINDOW_BYTES / max(self._row_bytes, bytes_of_row)) // BLOCK_ROWS
+    def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
+        """Cut the runs of leaves into windows, by what the rows of the window before took."""
+        for start, shard, chunks, _ in self._leaf_runs():
+            first = chunks.start
+            while first < chunks.stop:
+                row_bytes = max(self._row_bytes or WINDOW_BYTES, self._other_bytes)
                 # few sizes: memory that one window leaves is where the next one fits
-                stop = min(first + (BLOCK_ROWS << max(0, n_blocks.bit_length() - 1)), run.stop)
-                yield start, shard, slice(first, stop)
+                at_once = 1 << max(0, int(WINDOW_BYTES / row_bytes / CHUNK_ROWS).bit_length() - 1)
+                stop = min(first + at_once, chunks.stop)
+                rows = _rows_of(shard, first, stop)
+                yield shard, rows, slice(start + rows.start, start + rows.stop)
                 first = stop
+
+    def windows(self) -> Iterator[tuple[slice, Any]]:
+        """Yield windows of whole chunks, `CSR`, and the numbers of their rows."""
+        yield from super().windows()
 
     def _read(self, shard: Shard, run: slice) -> Any:
         block = shard.read(run.start, run.stop)
@@ -154,12 +165,16 @@ class SparseShardPasses(ShardPasses):
 
         It makes so many logits of a row. Where there is one leaf, the tree is its sums.
         """
-        ends = [start + run.stop for start, _, run, ends in self._runs() if ends]
+        ends = [
+            start + _rows_of(shard, chunks.start, chunks.stop).stop
+            for start, shard, chunks, ends in self._leaf_runs()
+            if ends
+        ]
         tree = SumTree(len(ends), n_sums)
         sums = tree.nodes[0] if len(ends) == 1 else np.empty(n_sums)
         sums[:] = 0
-        bytes_of_row = 64.0 + n_logits * self.dtype.itemsize
-        for some, X in read_ahead(self._jobs(bytes_of_row), self._read):
+        self._other_bytes = 64.0 + n_logits * self.dtype.itemsize + 8 * self.n_weights
+        for some, X in self.windows():
             add(some, X, sums)
             if some.stop == ends[tree.n]:
                 tree.add(sums)
@@ -243,8 +258,9 @@ class SparseShardPasses(ShardPasses):
         f = self.n_features
 
         def add(some: slice, X: CSR, sums: Float64) -> None:
-            if self.weights is not None:
-                X = finite_where_nothing_counts(X, self.weights[:, some])
+            weights = self._weights_of(some)
+            if weights is not None:
+                X = finite_where_nothing_counts(X, weights)
             for of_X in blocks(len(X), BLOCK_ROWS):
                 block = X[of_X]
                 of_rows = factors(slice(some.start + of_X.start, some.start + of_X.stop), block)
@@ -261,10 +277,25 @@ class SparseShardPasses(ShardPasses):
     def raise_bad_value(self) -> None:
         """Raise an error with what of X spoils sums: NaN, infinity, or the largest column."""
         largest = np.zeros(self.n_features)
-        for some, X in read_ahead(self._jobs(64.0), self._read):
+        for some, X in self.windows():
             weights = self._weights_of(some)
             if weights is not None:
                 X = X.without(weights.max(axis=0) == 0)
             self.rows.check_finite(some.start, X)
             np.maximum.at(largest, X.indices, np.abs(X.data))
         raise_overflow(self.dtype, largest)
+
+
+# ---- rows of either kind -----------------------------------------------------------------------
+
+
+def passes_of_shards(rows: ShardRows) -> Callable[..., Any]:
+    """Return what makes passes over shards, dense or sparse, here or on a cluster."""
+    kind = SparseShardPasses if rows.is_sparse else ShardPasses
+    makes: Callable[..., Any] = getattr(rows, "passes", partial(kind, rows))
+    return makes
+
+
+def bytes_of_windows(rows: ShardRows) -> int:
+    """Return what windows of shards take at most, dense or sparse."""
+    return sparse_window_bytes(rows) if rows.is_sparse else window_bytes(rows)

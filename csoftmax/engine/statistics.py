@@ -42,11 +42,10 @@ def statistics(passes: Passes, n_sampled: int, seed: int = 0) -> Statistics:
 
     ValueError names the first value of X that is not finite.
     """
-    tree, numbers, X = passes.class_sums(n_sampled / max(1, passes.n_rows), seed)
+    tree, numbers, X, of_rows = passes.class_sums(n_sampled / max(1, passes.n_rows), seed)
     sums = tree.total().reshape(passes.n_weights, passes.n_classes, passes.n_features)
     if not np.isfinite(sums).all():
         passes.raise_bad_value()
-    of_rows = passes.target[numbers]
     sample = LocalPasses(
         as_stored(X, passes.dtype),
         of_rows if of_rows.ndim == 2 else of_rows.astype(np.int64),  # shards have small labels

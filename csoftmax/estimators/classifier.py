@@ -15,6 +15,7 @@ from csoftmax.core.checks import check_learning_rate, check_number, check_positi
 from csoftmax.data.shards import Shards
 from csoftmax.engine.local_passes import BLOCK_BYTES
 from csoftmax.engine.passes import mass_of_classes
+from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.estimators.base import (
     Gap,
     VersionWarning,
@@ -241,9 +242,9 @@ class SoftmaxClassifier(MinibatchClassifier):
             zeros and a one is a label, and class weights multiply the loss's terms.
         sample_weight : array_like (n_samples,), optional
             Weights >= 0; weight 2 is as good as the sample twice, weight 0 as good as none.
-        validation : (X, y) or (X, y, sample_weight), optional
+        validation : (X, y), (X, y, sample_weight) or `csoftmax.data.Shards`, optional
             Evaluated after each pass, also with the class weights of the fit: see `history_` and
-            `early_stopping`.
+            `early_stopping`. Shards are read block by block, once more in each pass.
 
         Returns
         -------
@@ -358,6 +359,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         monitor, others = None, converted
         if validation is not None:
             monitor = self._monitor(*validation_set(self, validation, data.classes, by_class))
+            others += monitor.n_bytes if monitor.reads_shards else 0
         elif self.early_stopping:
             rows, held = rows_to_watch(data.y, self.validation_fraction, seed, rows, data.classes)
             of_held = None if weight is None else weight[held]
@@ -436,6 +438,6 @@ class SoftmaxClassifier(MinibatchClassifier):
                 )
         return W, b
 
-    def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
+    def _monitor(self, X: Stored | ShardPasses, y: Array, weight: Array | None) -> Monitor:
         patience = self.n_iter_no_change if self.early_stopping else None
         return Monitor(X, y, weight, patience, number_of(self.tol), self._threads)

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 
 from csoftmax.core.checks import compute_dtype
 from csoftmax.data.shards import Shards
+from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.estimators.base import UNKNOWN_GAP, unchanged_by_failure, warn_caller
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.convert import Convertible
@@ -193,7 +194,7 @@ class MinibatchClassifier(Convertible):
             monitor = self._monitor(*validation_set(self, validation, classes, task.by_class))
         elif self.early_stopping:
             raise ValueError("early_stopping is True, but rows of shards are not held out: give "
-                             "fit(..., validation=(X, y))")  # fmt: skip
+                             "fit(..., validation=shards), or (X, y)")  # fmt: skip
         start = self._start(TrainingSet(task.X, classes, task.y), names)
         descent = self._begin_descent(task.X, None, task.n_classes, start, seed)
         far = far_from_0(task.X, None) if self.fit_intercept else ""
@@ -209,7 +210,7 @@ class MinibatchClassifier(Convertible):
         self.gap_ = UNKNOWN_GAP
         return self
 
-    def _monitor(self, X: Stored, y: Array, weight: Array | None) -> Monitor:
+    def _monitor(self, X: Stored | ShardPasses, y: Array, weight: Array | None) -> Monitor:
         raise NotImplementedError
 
     def _start(self, data: TrainingSet, names: Array | None) -> tuple[Array, Array] | None:

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax import functional
-from csoftmax.core.checks import check_number
+from csoftmax.core.checks import check_number, compute_dtype
 from csoftmax.data.split import stratified_rows
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.sparse_shard_passes import bytes_of_windows, passes_of_shards
+from csoftmax.estimators.by_blocks import has_shards
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
 from csoftmax.rows.base import Stored, blocks, take
@@ -30,7 +33,7 @@ SPLIT_BYTES = 100
 class Monitor:
     """Evaluates validation data after each pass, keeps the best parameters, says when to stop."""
 
-    X: Stored
+    X: Stored | ShardPasses  # rows of shards are not in memory
     y: Array  # labels, or a row of probabilities for each sample
     weight: Array | None
     patience: int | None  # None: never stop
@@ -45,9 +48,14 @@ class Monitor:
 
     @property
     def n_bytes(self) -> int:
-        """What the rows take, and their targets and weights."""
-        arrays = (self.X, self.y, self.weight)
-        return sum(array.nbytes for array in arrays if array is not None)
+        """What the rows take, and their targets and weights; of shards their windows."""
+        arrays = self.y, self.weight
+        rows = bytes_of_windows(self.X.rows) if isinstance(self.X, ShardPasses) else self.X.nbytes
+        return rows + sum(array.nbytes for array in arrays if array is not None)
+
+    @property
+    def reads_shards(self) -> bool:
+        return isinstance(self.X, ShardPasses)
 
     def watch(self, progress: Progress) -> bool:
         """Be the callback of the solver: True tells it to stop.
@@ -93,13 +101,21 @@ class Monitor:
 
 
 def evaluated(
-    X: Stored, y: Array, weight: Array | None, W: Array, b: Array, n_threads: int | None
-) -> tuple[float, float]:
+    X: Stored | ShardPasses, y: Array, weight: Array | None, W: Array, b: Array,
+    n_threads: int | None,
+) -> tuple[float, float]:  # fmt: skip
     """Return the weighted means of loss and accuracy; W is (n_classes, n_features).
 
-    A prediction is right where it is the most probable class of the target.
+    A prediction is right where it is the most probable class of the target. DataError names what
+    is not finite in shards, which nobody has looked through before.
     """
     total = float(len(y)) if weight is None else float(weight.sum())
+    if isinstance(X, ShardPasses):
+        dtype = compute_dtype(X.rows, W, b)
+        losses, of_right = X.measure(W[None], b[None].astype(dtype), np.zeros(1, np.int64))
+        if not math.isfinite(losses[0]):
+            X.raise_bad_value()
+        return float(losses[0]) / total, float(of_right[0]) / total
     if y.ndim == 2:
         losses, right = _of_probabilities(X, y, W, b, n_threads)
         weight = np.ones(len(y)) if weight is None else weight
@@ -129,13 +145,17 @@ def _of_probabilities(
 
 def validation_set(
     estimator: Any, validation: Any, classes: Array, by_class: Array | None
-) -> tuple[Stored, Array, Array | None]:
+) -> tuple[Stored | ShardPasses, Array, Array | None]:
     """Return what ``fit(..., validation=...)`` is given, checked: X, targets, weights."""
+    if has_shards(validation):
+        return _validation_shards(estimator, validation, classes, by_class)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         what = type(validation).__name__
         if isinstance(validation, (tuple, list)):
             what += f" of {len(validation)}"
-        raise TypeError(f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight)")
+        raise TypeError(
+            f"validation is a {what}, expected a pair (X, y) or (X, y, sample_weight), or shards"
+        )
     X, y, *weights = validation
     try:
         data = more_samples(estimator, X, y, classes, "validation")
@@ -144,6 +164,31 @@ def validation_set(
         raise ValueError(told if "validation" in told else f"validation: {told}") from error
     weight = checked_weight(weights[0] if weights else None, len(data.X), "validation[2]")
     return data.X, *with_class_weights(data.y, weight, by_class, "validation")
+
+
+def _validation_shards(
+    estimator: Any, shards: Any, classes: Array, by_class: Array | None
+) -> tuple[ShardPasses, Array, Array | None]:
+    """Return passes over the rows of shards, their labels and their weights."""
+    rows = shards.rows
+    if not rows.n_rows:
+        raise ValueError("validation has 0 rows, expected at least one")
+    if rows.n_features != estimator.n_features_in_:
+        raise ValueError(f"validation has {rows.n_features} features, expected "
+                         f"{estimator.n_features_in_}, as X has")  # fmt: skip
+    try:
+        _, codes = shards.encoded(classes)
+        given = shards.weights()
+    except ValueError as error:
+        raise type(error)(f"validation: {error}") from error
+    if given is not None and not given.any():
+        raise ValueError("validation: the weights of all rows are zero, expected some weight")
+    codes, weight = with_class_weights(codes, given, by_class, "validation")
+    passes: ShardPasses = passes_of_shards(rows)(
+        codes, len(classes), weights=None if weight is None else weight[None],
+        n_threads=estimator._threads,
+    )  # fmt: skip
+    return passes, codes, weight
 
 
 def rows_to_watch(

@@ -35,6 +35,7 @@ class Shard:
     labels: Callable[[int, int], Array] | None = None  # not checked
     weights: Callable[[int, int], Array] | None = None  # not checked
     stamp: tuple[Any, ...] = ()  # of each file its path, size and time of change
+    ends: tuple[int, ...] = ()  # rows at which views end: what goes beyond one is a copy
 
 
 class ShardRows:

@@ -26,9 +26,16 @@ from csoftmax.core.checks import (
 from csoftmax.core.sparse import CSR
 from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.passes import Passes
-from csoftmax.engine.shard_passes import ShardPasses
-from csoftmax.engine.sparse_shard_passes import SparseShardPasses
+from csoftmax.engine.row_weights import (
+    FoldWeights,
+    Weights,
+    n_counting,
+    totals_of,
+    weight_blocks,
+)
+from csoftmax.engine.sparse_shard_passes import passes_of_shards
 from csoftmax.engine.statistics import statistics
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
@@ -69,7 +76,7 @@ def checked_problem(
     *,
     C: float | ArrayLike,
     scale: float,
-    sample_weight: ArrayLike | None,
+    sample_weight: ArrayLike | FoldWeights | None,
     weight_of_head: ArrayLike | None,
     fit_intercept: bool,
     n_threads: int | None,
@@ -88,12 +95,16 @@ def checked_problem(
         if shards is None
         else _small_labels(y, len(features), n_classes)
     )
-    weights = as_weight_rows(sample_weight, len(features))
+    weights: Weights | None
+    if isinstance(sample_weight, FoldWeights):  # made block by block; whoever made it has checked
+        weights = sample_weight if shards is not None else sample_weight[:, :]
+    else:
+        weights = as_weight_rows(sample_weight, len(features))
     values, of_head = as_heads(C, weight_of_head, weights)
     if weights is not None:
         weights, values = _of_mean_near_1(weights, values, of_head)
     scale = check_number(scale, "scale")
-    total = len(features) if weights is None else weights.sum(axis=1).min()
+    total = len(features) if weights is None else totals_of(weights).min()
     unit = _unit_of(features, scale, Penalty.of(float(values.min()), float(total)))
     whole_scale = scale * unit
     if abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
@@ -104,15 +115,13 @@ def checked_problem(
     passes: Passes
     if isinstance(features, ShardRows):
         n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
-        kind = SparseShardPasses if features.is_sparse else ShardPasses
-        passes_of = getattr(features, "passes", partial(kind, features))  # on a cluster
-        passes = passes_of(
+        passes = passes_of_shards(features)(
             target, n_classes, weights=weights, scale=whole_scale,
             n_threads=check_threads(n_threads), n_sampled=n_sampled,
         )  # fmt: skip
     else:
         passes = LocalPasses(
-            features, target, n_classes, weights=weights, scale=whole_scale,
+            features, target, n_classes, weights=cast(Any, weights), scale=whole_scale,
             n_threads=check_threads(n_threads),
         )  # fmt: skip
     if sample_rows is None:
@@ -133,6 +142,8 @@ def shards_of(X: object) -> ShardRows | None:
 
 def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
     """Return checked labels; those of small unsigned integers are not copied."""
+    if isinstance(y, CountedLabels):
+        return cast(Array, y)
     if isinstance(y, np.ndarray) and y.dtype.kind == "u" and y.dtype.itemsize <= 4:
         is_plain = y.flags.c_contiguous and y.flags.aligned and y.dtype.isnative
         if is_plain and y.shape == (n_rows,) and int(y.max(initial=0)) < n_classes:
@@ -155,19 +166,24 @@ def as_dense(X: CSR) -> Array:
 
 
 def _of_mean_near_1(
-    weights: NDArray[np.float64], C: NDArray[np.float64], of_head: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights: Weights, C: NDArray[np.float64], of_head: NDArray[np.int64]
+) -> tuple[Weights, NDArray[np.float64]]:
     """Return weights that float32 holds, and the C of the same objectives.
 
     Rows of weights whose mean is far from 1 are multiplied by a power of two.
     """
-    counting = np.maximum(np.count_nonzero(weights, axis=1), 1)
-    largest = np.maximum(weights.max(axis=1, initial=0.0), 2.0**-1000)  # the sum may overflow
-    means = largest * (weights / largest[:, None]).sum(axis=1) / counting
+    largest, shares = np.full(len(weights), 2.0**-1000), np.zeros(len(weights))
+    for _, block in weight_blocks(weights):
+        np.maximum(largest, block.max(axis=1), out=largest)
+    for _, block in weight_blocks(weights):
+        shares += (block / largest[:, None]).sum(axis=1)  # the sum of the weights may overflow
+    means = largest * shares / np.maximum(n_counting(weights), 1)
     bits = np.round(np.log2(np.where(means > 0, means, 1.0)))
     factors = np.exp2(np.where(np.abs(bits) > UNIT_BITS, -bits, 0.0))
     if (factors == 1).all():
         return weights, C
+    if isinstance(weights, FoldWeights):
+        return weights.scaled(factors), C / factors[of_head]
     return weights * factors[:, None], C / factors[of_head]
 
 
@@ -262,7 +278,7 @@ def as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.f
 
 
 def as_heads(
-    C: float | ArrayLike, weight_of_head: ArrayLike | None, weights: Array | None
+    C: float | ArrayLike, weight_of_head: ArrayLike | None, weights: Weights | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return C of each head, and the number of its row of weights.
 
