@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from test_cli_shards import run
 
 import csoftmax as cs
 from csoftmax.bench.memory import anonymous_peak
@@ -127,7 +128,7 @@ def test_cross_validation_is_that_of_one_matrix(tmp_path: Path) -> None:
     many = cs.SoftmaxClassifierCV(**settings).fit(data, None)
     one = cs.SoftmaxClassifierCV(**settings).fit(X, NAMES[k])
     assert_allclose(many.scores_, one.scores_, atol=0.005)  # of 500 rows
-    assert many.C_.tolist() == one.C_.tolist()
+    assert many.C_ == one.C_
     assert_allclose(many.coef_, one.coef_, atol=2e-3 * np.abs(one.coef_).max())
 
 
@@ -210,6 +211,20 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"{told}feature {bad.indices[40]} is nan"):
         classifier.fit(again, None)
     assert classifier.coef_ is before
+
+
+def test_the_command_line_trains_by_full_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, k = table()
+    written("npz", tmp_path, X, k)
+    told = run(
+        capsys, "train", "--data", f"{tmp_path}/x-*.npz", "--label-files", f"{tmp_path}/y-*.npy",
+        "--solver", "lbfgs", "--C", "0.1", "--seed", "1", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert re.search(r"C = 0.1: objective 0\.\d+, above the optimum by .* at most", told)
+    model = cs.SoftmaxRegression.load(tmp_path / "out" / "model.safetensors")
+    assert (model.predict(X) == k).mean() > 0.85
 
 
 # ---- memory ------------------------------------------------------------------------------------
