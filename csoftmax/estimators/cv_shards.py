@@ -75,6 +75,8 @@ class FoldedShards:
     def _folds(self, given: Array | None, for_splitter: dict[str, Any]) -> RowFolds:
         cv, n_rows = self.estimator.cv, len(self.y)
         if isinstance(cv, ShardKFold):
+            if self.X.in_memory:
+                raise ValueError(f"cv is {cv}, which holds shards out, but X is a Dask collection")
             lengths = [shard.n_rows for shard in self.X.shards]
             small = np.min_scalar_type(cv.n_splits)
             parts = np.repeat((cv.of_shards(lengths) + 1).astype(small), lengths)
