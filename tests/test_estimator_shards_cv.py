@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 
@@ -115,6 +117,25 @@ def test_a_scorer_of_ones_own_gets_labels_and_what_the_classifier_says(tmp_path:
 
     data = in_shards(tmp_path, X, y)
     same(search(scoring=gain).fit(data), search(scoring=gain).fit(X, y))
+
+
+@pytest.mark.parametrize("scoring", [None, "neg_log_loss", "f1_macro"])
+def test_sparse_shards(scoring: str | None) -> None:
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((N, 30), density=0.1, rng=rng, format="csr", dtype=np.float32)
+    y = np.asarray(X[:, :3].argmax(axis=1)).ravel()
+    ends = np.cumsum(LENGTHS)
+
+    def reading(first: int, start: int, stop: int) -> tuple[Any, Array]:
+        return X[first + start : first + stop], y[first + start : first + stop]
+
+    data = cs.shards([
+        (n, partial(reading, end - n)) for n, end in zip(LENGTHS, ends.tolist(), strict=True)
+    ])  # fmt: skip
+    settings = {"scoring": scoring, "cv": ShuffleSplit(2, random_state=1), "Cs": [1e-2, 1.0]}
+    many, one = search(**settings).fit(data), search(**settings).fit(X, y)
+    assert many.C_ == one.C_
+    assert_allclose(many.scores_, one.scores_, atol=1e-3)  # other steps lead to other optima
 
 
 def test_the_chosen_fit_is_that_of_the_classifier(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ class FoldedShards:
         self.estimator, self.shards, self.for_scorer = estimator, shards, for_scorer
         self.classes, self.y, self.weight = checked_labels(estimator, shards, given)[:3]
         self.X, n_classes = shards.rows, len(self.classes)
+        # predictions are made in this type: see `LinearSoftmax`
+        self.wide = compute_dtype(self.X) if self.X.is_sparse else FLOAT64
         if estimator.refit:  # that it fits in is seen before the work
             plan_of_fit(estimator, self.X, n_classes, self.weight is not None)
         folds = self._folds(given, for_splitter)
@@ -130,7 +132,7 @@ class FoldedShards:
             halves = np.array([-0.5, 0.5], coef.dtype)
             coef, intercept = halves[:, None] * coef, halves * intercept
         heads = np.repeat(np.arange(n_folds), n)
-        right = passes.measure(coef, intercept.astype(FLOAT64), heads).right
+        right = passes.measure(coef, intercept.astype(self.wide), heads).right
         return right.reshape(n_folds, n) / self.totals[:, None]
 
     def _split(self, path: Array) -> tuple[Array, Array]:
@@ -157,7 +159,7 @@ class FoldedShards:
         for pair, path in zip(pairs, paths, strict=True):
             model = ScoredClassifier()
             fitted_as(model, estimator, self.classes, pair, path)
-            model.ask(passes, fold, again, compute_dtype(self.X))
+            model.ask(passes, fold, again, self.wide, compute_dtype(self.X))
             unseen = np.empty((len(tested), 0))
             where_it_is = where(estimator.scoring, fold, pair)
             scores.append(score_of(scorer, where_it_is, model, unseen, y, params))
@@ -180,17 +182,21 @@ class ScoredClassifier(SoftmaxClassifier):
     """A classifier as scorers ask it: what it says is of the rows of a fold, and X is not seen."""
 
     def ask(
-        self, passes: ShardPasses, fold: int, again: Array | None, dtype: np.dtype[Any]
-    ) -> None:
-        """Let the rows that a fold tests be those of which everything is said."""
-        self._asked = passes, fold, again, dtype
+        self, passes: ShardPasses, fold: int, again: Array | None, wide: np.dtype[Any],
+        dtype: np.dtype[Any],
+    ) -> None:  # fmt: skip
+        """Let the rows that a fold tests be those of which everything is said.
+
+        It is computed in one type and told in another.
+        """
+        self._asked = passes, fold, again, wide, dtype
         self._said: dict[bool, Array] = {}
 
     def _say(self, labels: bool) -> Array:
-        """Return the predictions, or the logits in float64: of one pass over the fold's rows."""
+        """Return the predictions, or the logits: of one pass over the fold's rows."""
         if labels not in self._said:
-            passes, fold, again, _ = self._asked
-            coef, intercept = self.coef_, self.intercept_.astype(FLOAT64)
+            passes, fold, again, wide, _ = self._asked
+            coef, intercept = self.coef_, self.intercept_.astype(wide)
             if labels:
                 coef, intercept = softmax_form(coef, intercept)
             said = passes.outputs(fold, coef, intercept, labels)
