@@ -80,8 +80,6 @@ def _test_set(
 
 def refuse_for_full_passes(data: Shards, options: dict[str, Any], full_passes: bool) -> None:
     """Raise ValueError for what full passes over shards cannot do."""
-    if full_passes and data.is_sparse:
-        raise ValueError(f"{options['data']} is sparse, in many files: expected --solver sgd")
     if full_passes and options["l1_ratio"]:
         raise ValueError("--l1-ratio is not for data in many files: expected 0")
 
