@@ -18,8 +18,6 @@ from csoftmax.estimators.sgd_shards import features_of_shards
 from csoftmax.estimators.weights import weights_of_classes, with_class_weights
 
 Array = NDArray[Any]
-# What labels take on the way to their numbers, a block of them at a time.
-LABEL_BYTES = 1 << 25
 
 
 def fit_shards_by_passes(
@@ -47,7 +45,7 @@ def fit_shards_by_passes(
         raise ValueError("the weights of all rows are zero, expected some weight")
     by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
     codes, weight = with_class_weights(codes, given, by_class)
-    monitor, others = None, window_bytes(shards.rows) + LABEL_BYTES
+    monitor, others = None, window_bytes(shards.rows)
     if validation is not None:
         monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
         others += monitor.n_bytes if monitor.reads_shards else 0

@@ -84,8 +84,7 @@ def plans(
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    of_shards = isinstance(X, ShardRows)
-    always = float(problem.bytes_needed(sizes, of_shards))
+    always = float(problem.bytes_needed(sizes))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if isinstance(X, CSR) and is_sparse:
