@@ -103,6 +103,7 @@ _LAZY = {
     "fashion_mnist_sample": "csoftmax.data",
     "read": "csoftmax.data",
     "shards": "csoftmax.data.shards",
+    "ShardKFold": "csoftmax.estimators",
     "SoftmaxClassifier": "csoftmax.estimators",
     "SoftmaxClassifierCV": "csoftmax.estimators",
 }
@@ -110,6 +111,7 @@ _LAZY = {
 if TYPE_CHECKING:
     from csoftmax.data import dataset_locations, fashion_mnist, fashion_mnist_sample, read
     from csoftmax.data.shards import shards
+    from csoftmax.estimators import ShardKFold as ShardKFold
     from csoftmax.estimators import SoftmaxClassifier as SoftmaxClassifier
     from csoftmax.estimators import SoftmaxClassifierCV as SoftmaxClassifierCV
 else:

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 import csoftmax as cs
 from csoftmax.engine import targets
+from csoftmax.engine.row_weights import BLOCK_ROWS
 from csoftmax.solver.problem import Sizes, bytes_needed
 
 pytest.importorskip("sklearn")
@@ -81,5 +82,5 @@ def test_a_fit_takes_few_bytes_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_plan_counts_labels_weights_and_a_block_of_them() -> None:
     for n_classes, n_weights, expected in ((256, 0, 1), (257, 0, 2), (3, 2, 49)):
         sizes = Sizes(5_000_000, 8, n_classes, 1, n_weights, 1, 4, 4)
-        assert bytes_needed(sizes) == 5_000_000 * expected + (24 << 20)
+        assert bytes_needed(sizes) == 5_000_000 * expected + 24 * BLOCK_ROWS
     assert bytes_needed(Sizes(1000, 8, 3, 1, 0, 1, 4, 4)) == 25_000

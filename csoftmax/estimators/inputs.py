@@ -38,7 +38,7 @@ Labels = NDArray[np.int64]
 # The kernels read these as they are; anything else numeric becomes the first of them.
 FEATURE_DTYPES = [np.float64, np.float32, np.float16, np.uint8]
 FINITE_BYTES = 1 << 22  # of X that are looked through at a time
-LABELS_AT_ONCE = 1 << 20
+LABELS_AT_ONCE = 1 << 17
 SOLVERS = ("auto", "lbfgs", "newton-cd", "sgd")
 _BYTES = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
           "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}  # fmt: skip
@@ -220,7 +220,7 @@ def _table(X: Any) -> Any:
     if is_dask(X):
         raise TypeError(
             "X is a collection of Dask, which would be fetched into this process: "
-            "csoftmax.dask.SoftmaxClassifier fits it where it is, X.compute() fetches it"
+            "the estimators of csoftmax.dask fit and predict where it is, X.compute() fetches it"
         )
     if _fits_float32(X):
         X = np.asarray(X).astype(np.float32)
