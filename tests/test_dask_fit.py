@@ -273,6 +273,8 @@ def test_refusals(client: Any, tmp_path: Path) -> None:
         fit(dX)
     with pytest.raises(ValueError, match="only one class"):
         fit(dX, np.zeros(1000))
+    with pytest.raises(ValueError, match=r'"sgd", which does not run on a cluster: solver="auto"'):
+        SoftmaxClassifier(client=client, solver="sgd").fit(dX, y)
     with pytest.raises(ValueError, match="l1_ratio is above 0"):
         SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
     for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):

@@ -216,7 +216,7 @@ class ShardPasses:
         self, X: Stored, target: Array, rows: slice | NDArray[np.int64], r: int
     ) -> LocalPasses:
         return LocalPasses(
-            X, target.astype(np.int64), self.n_classes,
+            X, target, self.n_classes,
             weights=None if self.weights is None else self.weights[r : r + 1, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
