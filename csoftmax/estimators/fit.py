@@ -20,7 +20,8 @@ from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor, evaluated
 from csoftmax.solver import Solution
 from csoftmax.solver.l1 import minimize_l1
-from csoftmax.solver.memory import Plan, head_bytes, l1_bytes, plans, usual_pairs
+from csoftmax.solver.l1_memory import l1_plans
+from csoftmax.solver.memory import Plan, head_bytes, plans, usual_pairs
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.two_classes import estimator_form, softmax_C
 
@@ -111,12 +112,11 @@ def plan_memory(
 ) -> Plan:  # fmt: skip
     """Return the first of the plans of `csoftmax.solver.memory` that the budget allows.
 
-    With L1 there is one only. `others` are bytes that the fit takes besides the solver. Raises
+    `others` are bytes that the fit takes besides the solver. Raises
     MemoryBudgetError if there is no such plan; the message says what the smallest one needs.
     """
     if l1_ratio:
-        n_bytes = l1_bytes(X, n_classes, l1_ratio, n_threads, n_heads, n_weights, soft)
-        all_plans = [Plan(1, None, n_bytes)]
+        all_plans = l1_plans(X, n_classes, l1_ratio, n_threads, n_heads, n_weights, soft)
     else:
         all_plans = plans(X, n_classes, n_threads, n_heads, n_weights, **options)
     possible = [plan._replace(n_bytes=plan.n_bytes + others) for plan in all_plans]
@@ -152,7 +152,7 @@ def run_solver(
         W, b = W - W[:, :1], b - b[:, :1]
     return minimize_l1(
         X, y, n_classes, C=C, l1_ratio=l1_ratio, one_row=n_classes == 2, W=W, b=b, warns=False,
-        **options,
+        sample_rows=plan.sample_rows, **options,
     )  # fmt: skip
 
 
