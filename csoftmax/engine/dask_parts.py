@@ -115,7 +115,8 @@ def _piece(shard: Shard, start: int, stop: int) -> Shard:
         return replace(shard, weights=None)  # they come from elsewhere
     read = partial(_read_later, shard.read, start)
     labels = None if shard.labels is None else partial(_read_later, shard.labels, start)
-    return Shard(shard.name, stop - start, read, labels, None, shard.stamp)
+    ends = tuple(end - start for end in shard.ends if start < end < stop)
+    return Shard(shard.name, stop - start, read, labels, None, shard.stamp, ends)
 
 
 def _read_later(read: Callable[[int, int], Array], shift: int, start: int, stop: int) -> Array:

@@ -132,6 +132,7 @@ class ShardPasses:
     def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
         """Yield shards, which of their rows come next, and the numbers of these among all rows."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
+        row_bytes += 0 if self.weights is None else 8 * len(self.weights)  # made for a window
         at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
         for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
             ends = [end for end in shard.ends if not end % CHUNK_ROWS]
