@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
-from csoftmax.core.checks import Stored, compute_dtype
+from csoftmax.core.checks import Stored, check_threads, compute_dtype
 from csoftmax.engine.passes import mass_of_classes
+from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor, evaluated
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import Solution
 from csoftmax.solver.l1 import minimize_l1
 from csoftmax.solver.l1_memory import l1_plans
@@ -293,16 +295,24 @@ def measure_gap(
     task: FitTask, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
     """Return how far some parameters are from the optimum at most, by one pass and no step."""
+    sampled = plan.sample_rows if task.l1_ratio else 0
+    plan = plan._replace(preconditioner=None, sample_rows=sampled)
     solution = run_solver(
-        task.X, task.y, task.n_classes, plan._replace(preconditioner=None, sample_rows=0), C=task.C,
-        l1_ratio=task.l1_ratio, sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
+        task.X, task.y, task.n_classes, plan, C=task.C, l1_ratio=task.l1_ratio,
+        sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
         history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     gap = fitted_head(solution, 0).gap._replace(estimate=math.nan)
-    if not task.l1_ratio:
+    if sampled or not task.l1_ratio:
         return gap
     # L1 has moved the intercepts before it proves its bound: the bound is of what they were
-    loss, _ = evaluated(task.X, task.y, task.row_weight, W, b, n_threads)
+    X = task.X
+    if isinstance(X, ShardRows):
+        weights = None if task.row_weight is None else task.row_weight[None]
+        X = ShardPasses(
+            X, task.y, task.n_classes, weights=weights, n_threads=check_threads(n_threads)
+        )
+    loss, _ = evaluated(X, task.y, task.row_weight, W, b, n_threads)
     l1 = Penalty(task.l1_ratio / (task.C * task.total), (1 - task.l1_ratio) / (task.C * task.total))
     objective = loss + l1.value(estimator_form(W, b)[0])
     return gap._replace(objective=objective, bound=objective - (gap.objective - gap.bound))

@@ -112,7 +112,9 @@ class SampledHeads(L1Heads):
             if self.is_changing:
                 self._begin()
                 self.is_changing = False
-            while running := [h for h, head in enumerate(self.heads) if head.trial is not None]:
+                if not self._has_starts and self._report(range(len(self.heads))):
+                    self._end_all("callback")
+            while not self.ended and (running := self._running()):
                 self._pass(running)
                 for r in sorted({self.heads[h].row for h in running}):
                     for h in running:
@@ -127,6 +129,9 @@ class SampledHeads(L1Heads):
             self.saved.save()
         for h in range(len(self.heads)):
             self._keep(h)
+
+    def _running(self) -> list[int]:
+        return [h for h, head in enumerate(self.heads) if head.trial is not None]
 
     def _end_all(self, status: str) -> None:
         self.ended = status
@@ -156,7 +161,9 @@ class SampledHeads(L1Heads):
                 head.fit.iterations += 1
                 if not old - new >= LEAST_GAIN * head.promised:
                     head.times *= TIMES
-            head.gains = [*head.gains[-LOOKED_BACK:], old - new] if new < old else head.gains
+            is_corrected = head.before is not None  # the first step is to the sample's own optimum
+            if is_corrected and new < old:
+                head.gains = [*head.gains[-LOOKED_BACK:], old - new]
             if new < old or (is_start and not self.max_iter):
                 head.point, head.largest = point, proved.largest
 
@@ -255,8 +262,8 @@ class SampledHeads(L1Heads):
             point.W, c, point.loss, Linear(at_c, point.db), head.times, head.before
         )
 
-    def _to_optimum(self, head: L1Head, penalty: Penalty) -> Fit:
-        """Let a head go to the optimum of the sample that agrees; return the fit of that."""
+    def _to_optimum(self, head: L1Head, penalty: Penalty) -> float:
+        """Let a head go to the optimum of the sample that agrees; return how near that is."""
         objective, rows = head.point.objective(penalty), self._rows(head.row)
         assert head.before is not None
         newton = ProximalNewton(rows, self.problem.free, self.whole.fit_intercept)
@@ -270,7 +277,9 @@ class SampledHeads(L1Heads):
         newton.run(0.0, MOST_INNER, is_near)
         newton.evaluate()
         head.trial, head.promised = self._end_of(newton), objective - newton.fit.objective
-        return newton.fit
+        if newton.fit.status == "stalled":  # a model that rounding ended may have been a rough one
+            return max(newton.promised, ROUNDINGS * self.rounding * objective)
+        return newton.fit.estimate
 
     def _go_on(self, h: int) -> None:
         """Find where a head goes next, or that it ends here."""
@@ -285,8 +294,8 @@ class SampledHeads(L1Heads):
             fit.status, head.trial = "limit", None
             return
         self._agree(head)
-        inner = self._to_optimum(head, head.penalty)
-        estimate = MARGIN * (max(head.promised, 0.0) + inner.estimate)
+        near = self._to_optimum(head, head.penalty)
+        estimate = MARGIN * (max(head.promised, 0.0) + near)
         if len(head.gains) > 1:
             estimate = max(estimate, left_of_gains(np.array(head.gains), False))
         self._note(h, estimate)

@@ -49,9 +49,10 @@ def l1_plans(
     whole = Plan(1, None, all_bytes + n * d * itemsize * of_shards)
     if hasattr(X, "client"):  # a cluster's rows: not for one machine
         whole = whole._replace(n_bytes=math.inf)
-    if whole.n_bytes <= IN_MEMORY_BYTES:
-        return [whole]
-    of_row = l1_bytes(X, *arguments, 1 << 20) / (1 << 20) + 2 * d * itemsize
+    # the same choices for any number of threads
+    alone = l1_bytes(X, n_classes, l1_ratio, 1, n_heads, n_weights, soft)
+    are_few = whole.n_bytes - all_bytes + alone <= IN_MEMORY_BYTES
+    of_row = l1_bytes(X, n_classes, 1.0, 1, n_rows=1 << 20) / (1 << 20) + 2 * d * itemsize
     most = min(int(MOST_SHARE * n), int(IN_MEMORY_BYTES / of_row))
     n_sampled = min(max(WANTED * n_free_parameters(d, n_classes), ALWAYS), most)
     sampled = []
@@ -59,7 +60,7 @@ def l1_plans(
         n_bytes = _sampled_bytes(X, n_sampled, arguments)
         sampled.append(Plan(1, None, n_bytes, n_sampled))
         n_sampled //= 2
-    return [*sampled, whole]
+    return [whole, *sampled] if are_few else [*sampled, whole]
 
 
 def _sampled_bytes(
