@@ -141,9 +141,9 @@ class SparseShardPasses(ShardPasses):
                 yield shard, rows, slice(start + rows.start, start + rows.stop)
                 first = stop
 
-    def windows(self) -> Iterator[tuple[slice, Any]]:
-        """Yield windows of whole chunks, `CSR`, and the numbers of their rows."""
-        yield from super().windows()
+    def windows(self, wanted: Callable[[slice], bool] | None = None) -> Iterator[tuple[slice, Any]]:
+        """Yield windows of whole chunks, `CSR`, and the numbers of their rows, where `wanted`."""
+        yield from super().windows(wanted)
 
     def _read(self, shard: Shard, run: slice) -> Any:
         block = shard.read(run.start, run.stop)
