@@ -27,6 +27,7 @@ from csoftmax.autograd import Parameter, Tensor, no_grad
 from csoftmax.core.errors import DataError, DataNotFoundError
 from csoftmax.core.version import __version__ as __version__
 from csoftmax.data import DataLoader, Dataset
+from csoftmax.evaluation import evaluate
 from csoftmax.functional import (
     cross_entropy,
     linear,
@@ -41,7 +42,7 @@ from csoftmax.functional import (
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import History, Metrics
 from csoftmax.slices import train_slices
-from csoftmax.training import SGD, evaluate, train
+from csoftmax.training import SGD, train
 
 __all__ = [
     "SGD",
@@ -102,6 +103,7 @@ _LAZY = {
     "fashion_mnist_sample": "csoftmax.data",
     "read": "csoftmax.data",
     "shards": "csoftmax.data.shards",
+    "ShardKFold": "csoftmax.estimators",
     "SoftmaxClassifier": "csoftmax.estimators",
     "SoftmaxClassifierCV": "csoftmax.estimators",
 }
@@ -109,6 +111,7 @@ _LAZY = {
 if TYPE_CHECKING:
     from csoftmax.data import dataset_locations, fashion_mnist, fashion_mnist_sample, read
     from csoftmax.data.shards import shards
+    from csoftmax.estimators import ShardKFold as ShardKFold
     from csoftmax.estimators import SoftmaxClassifier as SoftmaxClassifier
     from csoftmax.estimators import SoftmaxClassifierCV as SoftmaxClassifierCV
 else:

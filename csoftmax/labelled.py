@@ -10,15 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.checks import Stored, check_number
-from csoftmax.core.names import check_feature_names, class_order
+from csoftmax.core.errors import DataError
+from csoftmax.core.names import check_feature_names, class_order, listed
 from csoftmax.core.sparse import as_csr, is_sparse
 from csoftmax.data import DataLoader, Dataset
+from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.model import SoftmaxRegression, is_integer
+from csoftmax.rows.shards import ShardRows
 
 Array = NDArray[Any]
 Data: TypeAlias = "DataLoader | Dataset | tuple[Any, Any]"
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]  # of classes, of features
 DEFAULT_BATCH_SIZE = 256  # the book's
+
+
+def check_model(model: object) -> None:
+    """Raise TypeError for anything but a model."""
+    if not isinstance(model, SoftmaxRegression):
+        raise TypeError(f"model is a {type(model).__name__}, expected a SoftmaxRegression")
+
+
+def are_shards(data: Any) -> bool:
+    """Are these `csoftmax.data.Shards`? Their module is not imported to tell."""
+    return isinstance(getattr(data, "rows", None), ShardRows)
 
 
 def as_loader(data: Data, name: str, scale: float) -> DataLoader:
@@ -53,6 +67,39 @@ def check_labelled(
     return features, labels
 
 
+def check_shards(
+    model: SoftmaxRegression, loader: ShardLoader, name: str, names: Names | None = None
+) -> Array:
+    """Return the labels of shards as the model numbers its classes, of small integers.
+
+    DataError names shard and row of the first label of a class that the model does not know.
+    """
+    class_names, feature_names = names or (model._class_names, model.feature_names)
+    check_feature_names(loader.feature_names, feature_names, name)
+    if loader.X.n_features != model.n_features:
+        raise ValueError(f"{name} has {loader.X.n_features} features but the model has "
+                         f"{model.n_features}")  # fmt: skip
+    order = class_order(loader.class_names, class_names, model.n_classes, name)
+    if order is None:
+        return loader.y
+    for k in np.flatnonzero(order < 0).tolist():
+        at = np.flatnonzero(loader.y == k)
+        if len(at):
+            wanted = class_names or model.class_names
+            raise DataError(
+                f"{loader.X.place(int(at[0]))}: the label {loader.class_names[k]} is not one of "
+                f"the model's {model.n_classes} classes {listed(wanted)}"
+            )
+    moved: Array = order.astype(np.min_scalar_type(model.n_classes - 1))[loader.y]
+    return moved
+
+
+def number_shards(model: SoftmaxRegression, loader: ShardLoader, name: str) -> None:
+    """Let the labels of a loader be as the model numbers its classes."""
+    loader.y = check_shards(model, loader, name)
+    loader.class_names = model.class_names
+
+
 def check_same_images(train: DataLoader, train_name: str, other: DataLoader, name: str) -> None:
     """Refuse images of another height and width with as many pixels: each pixel has its weight."""
     shapes = [tuple(n for n in loader.X.shape[1:] if n != 1) for loader in (train, other)]
@@ -63,25 +110,31 @@ def check_same_images(train: DataLoader, train_name: str, other: DataLoader, nam
         )
 
 
-def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset) -> Names:
+def names_after(model: SoftmaxRegression, loader: DataLoader | Dataset | ShardLoader) -> Names:
     """Return the model's names of classes and features once it has been trained on these data."""
     classes, features = model._class_names, model.feature_names
     same = class_order(loader.class_names, classes, model.n_classes, "train_data") is None
     return classes or (loader.class_names if same else ()), features or loader.feature_names
 
 
-def take_facts(model: SoftmaxRegression, data: DataLoader | Dataset) -> None:
+def take_facts(model: SoftmaxRegression, data: DataLoader | Dataset | ShardLoader) -> None:
     """Give the model what it lacks and the data know: names of classes and features, the recipe."""
     model.class_names, model.feature_names = names_after(model, data)
     model.recipe = model.recipe or data.recipe
 
 
-def scale_of(model: SoftmaxRegression, data: DataLoader | Dataset, name: str) -> float:
+def scale_of(
+    model: SoftmaxRegression,
+    data: DataLoader | Dataset | ShardLoader,
+    name: str,
+    stacklevel: int = 4,
+) -> float:
     """Return what the data are multiplied by; a warning tells where it is not their own scale."""
     own = check_number(data.scale, f"{name}.scale")
     scale = model.scale_for(data.X, own)
     if not math.isclose(scale, own, rel_tol=1e-6):
         warnings.warn(
-            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used", stacklevel=4
+            f"{name}.scale is {own:g} but the model's is {scale:g}, which is used",
+            stacklevel=stacklevel,
         )
     return scale

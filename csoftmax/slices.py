@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import as_labels, check_positive, check_threads
 from csoftmax.data import DataLoader
+from csoftmax.data.shard_loader import ShardLoader
+from csoftmax.evaluation import evaluate_epoch
 from csoftmax.labelled import Data
 from csoftmax.model import SoftmaxRegression
 from csoftmax.results import Epoch
@@ -21,7 +23,6 @@ from csoftmax.training import (
     SGD,
     as_optimizer,
     counted,
-    evaluate_epoch,
     loaders_for,
     train_epoch,
 )
@@ -100,6 +101,8 @@ def train_slices(
     1.0 1392 True
     """
     loader, held = loaders_for(model, train_data, validation)
+    if isinstance(loader, ShardLoader):
+        raise TypeError("train_data are shards, expected a DataLoader, a Dataset or a pair (X, y)")
     epochs = check_positive(epochs, "epochs")
     slices = check_positive(slices, "slices")
     optimizer = as_optimizer(optimizer)
@@ -122,7 +125,7 @@ class _Part(DataLoader):
 def _slices(
     model: SoftmaxRegression,
     loader: DataLoader,
-    held: DataLoader | None,
+    held: DataLoader | ShardLoader | None,
     epochs: int,
     slices: int,
     optimizer: SGD,
@@ -141,7 +144,7 @@ def _slices(
             if seen < n:
                 yield Slice(epoch, epoch - 1 + seen / n, *done)
         whole = sums._replace(loss=sums.loss / n, accuracy=sums.accuracy / n)
-        after = None if held is None else evaluate_epoch(model, held, None, n_threads)
+        after = None if held is None else evaluate_epoch(model, held, n_threads)
         yield Slice(epoch, float(epoch), *done, whole, after)
 
 

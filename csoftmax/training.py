@@ -1,4 +1,4 @@
-"""Training and evaluation: one epoch is one call into compiled code.
+"""Training: one epoch is one call into compiled code.
 
 The minibatches of an epoch are gathered by index from the array as it is stored, each goes through
 forward, softmax, gradient and update without a copy, and no Python runs between them. A Python loop
@@ -28,20 +28,24 @@ from csoftmax.core.checks import (
     check_positive,
     check_threads,
 )
-from csoftmax.core.names import class_order
 from csoftmax.data import DataLoader
+from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.engine import calls
+from csoftmax.evaluation import evaluate_epoch
 from csoftmax.labelled import (
     Data,
+    Names,
     as_loader,
     check_labelled,
+    check_model,
     check_same_images,
+    check_shards,
     names_after,
     scale_of,
     take_facts,
 )
 from csoftmax.model import SoftmaxRegression, is_integer
-from csoftmax.results import Epoch, History, Metrics
+from csoftmax.results import Epoch, History
 from csoftmax.rows.base import as_stored
 
 Array = NDArray[Any]
@@ -136,9 +140,9 @@ class SGD:
 
 def train(
     model: SoftmaxRegression,
-    train_data: Data,
+    train_data: Data | ShardLoader,
     *,
-    validation: Data | None = None,
+    validation: Data | ShardLoader | None = None,
     epochs: int = 10,
     optimizer: SGD | None = None,
     callbacks: Iterable[Callback] = (),
@@ -151,10 +155,10 @@ def train(
     ----------
     model : SoftmaxRegression
         Updated in place. If it has no scale yet, it takes that of integer data.
-    train_data : DataLoader, Dataset or (X, y)
-        A `DataLoader` says batch size and order; anything else is shuffled in batches of 256.
+    train_data : DataLoader, Dataset, (X, y), or `csoftmax.data.shard_loader.ShardLoader`
+        A loader says batch size and order; anything else is shuffled in batches of 256.
         Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
-    validation : DataLoader, Dataset or (X, y), optional
+    validation : as train_data, optional
         Evaluated after each epoch.
     epochs : int
         How often to go through the data, at least 1.
@@ -204,10 +208,13 @@ def train(
         for _ in range(epochs):
             finished, undo = len(history), _undo(model, optimizer)
             try:
-                epoch = _epoch(model, loader, optimizer, None, n_threads)
+                if isinstance(loader, ShardLoader):
+                    epoch = _epoch_of_shards(model, loader, optimizer, n_threads)
+                else:
+                    epoch = _epoch(model, loader, optimizer, None, n_threads)
                 after = None
                 if held is not None:
-                    after = evaluate_epoch(model, held, None, n_threads)
+                    after = evaluate_epoch(model, held, n_threads)
                 history.add(epoch, after)
             except BaseException:
                 if len(history) == finished:
@@ -288,6 +295,27 @@ def _epoch(
     return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
 
 
+def _epoch_of_shards(
+    model: SoftmaxRegression, loader: ShardLoader, optimizer: SGD, n_threads: int | None
+) -> Epoch:
+    """Train for one epoch of windows; DataError for the first value that is not finite."""
+    started, before = time.perf_counter(), model.trained_with
+    loss, n_correct, n_samples = 0.0, 0.0, 0
+    for part, weight in loader.epoch():
+        done = _epoch(model, part, optimizer, weight, n_threads)
+        loss += done.loss * done.n_samples
+        n_correct += done.accuracy * done.n_samples
+        n_samples += done.n_samples
+        if not math.isfinite(done.loss):
+            for some, block in loader.X.blocks(part.batch_size):
+                loader.X.check_finite(some.start, block)
+    model.trained_with = before
+    batch_size = min(loader.batch_size, n_samples)
+    model.trained_with = _settings(model, optimizer, batch_size, n_samples)
+    seconds = time.perf_counter() - started
+    return Epoch(loss / n_samples, n_correct / n_samples, seconds, n_samples)
+
+
 def _settings(
     model: SoftmaxRegression, optimizer: SGD, batch_size: int, n_samples: int
 ) -> dict[str, Any]:
@@ -323,98 +351,39 @@ def _undo(model: SoftmaxRegression, optimizer: SGD) -> Callable[[], None]:
     return undo
 
 
-def evaluate(model: SoftmaxRegression, data: Data, *, n_threads: int | None = None) -> Metrics:
-    """Return loss, accuracy, precision and recall by class, and the confusion matrix.
-
-    Parameters
-    ----------
-    model : SoftmaxRegression
-        The model.
-    data : DataLoader, Dataset or (X, y)
-        Integers are multiplied by the model's scale: `SoftmaxRegression` has the rule.
-    n_threads : int, optional
-        At most so many threads; None: all CPUs that this process may use.
-
-    Returns
-    -------
-    Metrics
-
-    Raises
-    ------
-    TypeError, ValueError
-        For data that do not fit the model.
-
-    Notes
-    -----
-    D2L section 3.6, ``evaluate_accuracy``.
-
-    Examples
-    --------
-    >>> import csoftmax as cs
-    >>> _, test = cs.fashion_mnist_sample()
-    >>> metrics = cs.evaluate(cs.SoftmaxRegression(784, 10, seed=0), test)
-    >>> metrics.n_samples, round(metrics.loss)
-    (1000, 2)
-    """
-    _check_model(model)
-    loader = as_loader(data, "data", model.scale)
-    predictions = np.empty(len(loader.y), np.int64)
-    loss, accuracy, _, n_samples = evaluate_epoch(model, loader, predictions, n_threads)
-    n_classes = model.n_classes
-    _, labels = check_labelled(model, loader, "data")
-    pairs = np.bincount(labels * n_classes + predictions, minlength=n_classes**2)
-    confusion = pairs.reshape(n_classes, n_classes)
-    right = np.diagonal(confusion)
-    with np.errstate(invalid="ignore"):
-        precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
-    same = class_order(loader.class_names, model._class_names, n_classes, "data") is None
-    names = loader.class_names if same and loader.class_names else model.class_names
-    return Metrics(loss, accuracy, precision, recall, confusion, names, n_samples)
-
-
-def evaluate_epoch(
-    model: SoftmaxRegression,
-    loader: DataLoader,
-    predictions: Array | None = None,
-    n_threads: int | None = None,
-) -> Epoch:
-    """Return loss and accuracy alone, and fill in the predictions where they are wanted."""
-    started = time.perf_counter()
-    features, labels = check_labelled(model, loader, "data")
-    loss, n_correct = calls.evaluate(
-        calls.StoredRows(as_stored(features, model.dtype), scale_of(model, loader, "data")),
-        calls.Parameters(calls.weights_for(features, model.W, model.dtype), model.b),
-        calls.Targets(labels),
-        calls.Sink(predictions=predictions),
-        check_threads(n_threads),
-    )
-    n = len(labels)
-    seconds = time.perf_counter() - started
-    return Epoch(loss / n if n else math.nan, n_correct / n if n else math.nan, seconds, n)
-
-
 # ---- arguments ---------------------------------------------------------------------------------
 
 
 def loaders_for(
-    model: SoftmaxRegression, train_data: Data, validation: Data | None
-) -> tuple[DataLoader, DataLoader | None]:
+    model: SoftmaxRegression, train_data: Data | ShardLoader, validation: Data | ShardLoader | None
+) -> tuple[DataLoader | ShardLoader, DataLoader | ShardLoader | None]:
     """Return the loaders of a training and its validation, checked against the model."""
-    _check_model(model)
-    loader = as_loader(train_data, "train_data", model.scale)
-    check_labelled(model, loader, "train_data")
-    if len(loader.y) == 0:
+    check_model(model)
+    loader = _checked_loader(model, train_data, "train_data", model.scale)
+    if not len(loader.y):
         raise ValueError("train_data has 0 samples, expected at least one")
     if validation is None:
         return loader, None
     scale = model.scale_for(loader.X, loader.scale) if is_integer(loader.X) else model.scale
-    held = as_loader(validation, "validation", scale)
-    check_labelled(model, held, "validation", names_after(model, loader))
-    check_same_images(loader, "train_data", held, "validation")
-    if len(held.y) == 0:
+    held = _checked_loader(model, validation, "validation", scale, names_after(model, loader))
+    if not isinstance(loader, ShardLoader) and not isinstance(held, ShardLoader):
+        check_same_images(loader, "train_data", held, "validation")
+    if not len(held.y):
         raise ValueError("validation has 0 samples, expected at least one")
     check_number(held.scale, "validation.scale")
     return loader, held
+
+
+def _checked_loader(
+    model: SoftmaxRegression, data: Data | ShardLoader, name: str, scale: float,
+    names: Names | None = None,
+) -> DataLoader | ShardLoader:  # fmt: skip
+    if isinstance(data, ShardLoader):
+        check_shards(model, data, name, names)
+        return data
+    loader = as_loader(data, name, scale)
+    check_labelled(model, loader, name, names)
+    return loader
 
 
 def as_optimizer(optimizer: SGD | None) -> SGD:
@@ -423,11 +392,6 @@ def as_optimizer(optimizer: SGD | None) -> SGD:
     if not isinstance(optimizer, SGD):
         raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected csoftmax.SGD")
     return optimizer
-
-
-def _check_model(model: object) -> None:
-    if not isinstance(model, SoftmaxRegression):
-        raise TypeError(f"model is a {type(model).__name__}, expected a SoftmaxRegression")
 
 
 def _as_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:

@@ -144,16 +144,16 @@ def test_bench_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (
             "train",
-            f"data label-column labels {TABLE} label-files cache test-fraction solver C l1-ratio "
-            "sweep tol max-iter epochs batch-size lr momentum nesterov weight-decay seed threads "
-            "dtype resume out quiet no-plots",
+            f"data label-column labels {TABLE} label-files cache test-data test-label-files "
+            "test-fraction solver C l1-ratio sweep tol max-iter epochs batch-size lr momentum "
+            "nesterov weight-decay seed threads dtype resume out quiet no-plots",
         ),
-        ("evaluate", f"data label-column labels {TABLE} threads"),
+        ("evaluate", f"data label-column labels {TABLE} label-files threads"),
         ("predict", f"output label-column probabilities {TABLE} threads"),
         (
             "bench",
-            "only peers rounds quick solver small book sparse data slow-peers json chart compare "
-            "from",
+            "only peers rounds quick solver small book sparse data slow-peers scale gigabytes "
+            "folder json chart compare from",
         ),
         (
             "app",

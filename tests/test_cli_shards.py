@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import command
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from shard_cases import FORMATS, arrow_table, table, write_npy, write_parquet
 
 import csoftmax as cs
 from csoftmax.cli import main
+from csoftmax.cli.shards import RowsBar, with_progress
 from csoftmax.cli.train_shards import hold_out
 
 pytest.importorskip("sklearn")
@@ -165,24 +166,21 @@ def test_train_on_columns_and_predict_with_the_model(
         options += ["--columns", "x0,x1,x2,x3", "--cache", tmp_path / "cache"]
     said = run(capsys, "train", "--data", given, "--label-column", "y", "--out", out, *options)
     assert "train on Shards(" in said
-    told = "epoch 3: train loss" if solver == "sgd" else "C = 0.5: objective"
+    told = "      3/3  " if solver == "sgd" else "C = 0.5: objective"
     assert told in said
-    accuracy = float(said.split("test accuracy ")[1].split(";")[0])
-    classifier = cs.SoftmaxClassifier.load(out / "model.safetensors")
+    accuracy = float(said.split("test accuracy ")[-1].split(";")[0])
+    model = cs.SoftmaxRegression.load(out / "model.safetensors")
     n_lines = (out / "history.csv").read_text().count("\n")
     assert n_lines == 4 if solver == "sgd" else n_lines > 2
     assert accuracy in {round(k / n, 4) for n in (3, 5, 7) for k in range(n + 1)}
     rows = list(
         csv.DictReader(io.StringIO(run(capsys, "predict", out / "model.safetensors", given)))
     )
-    assert [row["label"] for row in rows] == [
-        str(label) for label in classifier.predict(cs.shards([(15, rows_of_x)]))
-    ]
+    assert [row["label"] for row in rows] == [str(label) for label in model.predict(X)]
+    told = run(capsys, "evaluate", out / "model.safetensors", "--data", given)
+    right = (model.predict(X) == Y).mean()
+    assert f"accuracy {right:.4f}, 15 samples" in told  # the column of the labels is known
     assert (tmp_path / "cache").exists() == ("wide" in name)
-
-
-def rows_of_x(start: int, stop: int) -> Any:
-    return X[start:stop]
 
 
 def test_train_on_files_of_rows_and_of_labels(tmp_path: Path, capsys: Capture) -> None:
@@ -192,7 +190,7 @@ def test_train_on_files_of_rows_and_of_labels(tmp_path: Path, capsys: Capture) -
     run(capsys, *words, "--weight-decay", 0.1, "--quiet")
     model = cs.SoftmaxRegression.load(out / "model.safetensors")
     assert model.class_names == ("0", "1", "2")
-    assert model.trained_with["shards"] == {"X": None, "dtype": None}
+    assert model.trained_with["shards"] == {"X": None, "dtype": None, "y": None}
     np.save(tmp_path / "one.npy", X[:5])
     np.save(tmp_path / "labels.npy", Y[:5])
     words[2:5] = [f"{tmp_path}/on*.npy", "--label-files", tmp_path / "labels.npy"]
@@ -203,18 +201,120 @@ def test_shards_held_out_are_some_of_those_with_rows(tmp_path: Path) -> None:
     data = cs.shards(write_npy(tmp_path, X, Y)[0])
     train, test = hold_out(data, 0.2, 0)
     assert test is not None
-    assert (train.n_shards, test.n_shards) == (2, 1)  # of three with rows
-    names = {part.name for part in (*train.parts, *test.parts)}
-    assert names == {"x-8.npy", "x-10.npy", "x-11.npy"}
-    assert hold_out(data, 0.9, 1)[0].n_shards == 1
-    assert hold_out(data[:2], 0.2, 0)[1] is None  # the second one has no rows
+    assert (len(train), len(test)) == (2, 1)
+    assert {*train, *test} == {0, 2, 3}  # those with rows
+    assert len(hold_out(data, 0.9, 1)[0]) == 1
+    assert hold_out(data[:2], 0.2, 0) == ([0], None)  # the second one has no rows
+
+
+def learnable(folder: Path, n: int = 240) -> tuple[Any, Any]:
+    """Write four shards of rows from which labels can be learnt; return rows and labels."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, n)
+    rows = (np.eye(3)[y] * 2 + random.normal(size=(n, 3))).astype(np.float32)
+    for s, at in enumerate(np.split(np.arange(n), 4)):
+        np.save(folder / f"x-{s}.npy", rows[at])
+        np.save(folder / f"y-{s}.npy", NAMES[y[at]])
+    return rows, y
+
+
+@pytest.mark.parametrize("options", [["--solver", "lbfgs", "--C", 0.1], ["--epochs", 2]])
+def test_train_as_on_one_file_and_go_on(
+    options: list[Any], tmp_path: Path, capsys: Capture
+) -> None:
+    rows, y = learnable(tmp_path)
+    out, again = tmp_path / "run", tmp_path / "again"
+    np.save(tmp_path / "one-x.npy", rows[:50])
+    np.save(tmp_path / "one-y.npy", NAMES[y[:50]])
+    data = ["--data", f"{tmp_path}/x-*.npy", "--label-files", f"{tmp_path}/y-*.npy",
+            "--test-data", tmp_path / "one-x.npy", "--test-label-files", tmp_path / "one-y.npy"
+            ]  # fmt: skip
+    said = run(capsys, "train", *data, *options, "--out", out, "--no-plots")
+    model = cs.SoftmaxRegression.load(out / "model.safetensors")
+    assert model.class_names == tuple(NAMES)
+    assert f"test accuracy {(model.predict(rows[:50]) == y[:50]).mean():.4f}" in said
+    if "--C" in options:  # the same minimum as the estimator finds
+        expected = cs.SoftmaxClassifier(C=0.1, tol=1e-6).fit(rows, y)
+        assert_allclose(model.predict_proba(rows), expected.predict_proba(rows), atol=2e-2)
+    run(capsys, "train", *data, *options, "--out", again, "--resume", out / "model.safetensors",
+        "--no-plots")  # fmt: skip
+    first, second = (
+        np.genfromtxt(f / "history.csv", delimiter=",", names=True) for f in (out, again)
+    )
+    if "--C" in options:
+        assert second["objective"][0] == pytest.approx(first["objective"][-1], rel=1e-5)
+    else:
+        assert second["train_loss"][0] < first["train_loss"][0]
+        trained = cs.SoftmaxRegression.load(again / "model.safetensors").trained_with
+        assert (trained["epochs"], trained["n_samples"]) == (4, 240)
+
+
+def test_sweep_chooses_by_shards_held_out(tmp_path: Path, capsys: Capture) -> None:
+    learnable(tmp_path)
+    data = ["--data", f"{tmp_path}/x-*.npy", "--label-files", f"{tmp_path}/y-*.npy"]
+    said = run(capsys, "train", *data, "--sweep", 4, "--out", tmp_path / "run")
+    assert "is best on the 60 samples held out" in said  # one of the three to train on
+    table = np.loadtxt(tmp_path / "run" / "sweep.csv", delimiter=",", skiprows=1)
+    assert_allclose(table[:, 0], [1e-6, 10 ** (-7 / 3), 10 ** (4 / 3), 1e5], rtol=1e-6)
+    best = table[table[:, 5].argmax()]
+    assert f"C = {best[0]:.3g} is best" in said
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"model.safetensors", "history.csv", "sweep.csv", "curves.png", "sweep.png",
+                     "confusion.png"}  # fmt: skip
+    few = [word.replace("*", "[01]") for word in data]
+    said = run(capsys, "train", *few, "--sweep", 2, "--out", tmp_path / "run", code=2)
+    assert "--sweep needs a file to train on, one to choose C by, and one to test on" in said
+
+
+def test_evaluate_goes_block_by_block(
+    tmp_path: Path, classifier: Any, model: Path, capsys: Capture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("csoftmax.evaluation._ROWS", 3)
+    names, _ = write_npy(tmp_path, X, NAMES[Y])
+    words = ["evaluate", model, "--data", names, "--label-files", f"{tmp_path}/y-*.npy"]
+    lines = run(capsys, *words).splitlines()
+    np.savez(tmp_path / "one.npz", X=X, y=Y)
+    one = run(capsys, "evaluate", model, "--data", tmp_path / "one.npz").splitlines()
+    assert lines[1:] == one[-len(lines) + 1 :]  # the same table
+    assert "Shards(4 shards, X (15, 4) float32, 3 classes)" in lines[0]
+    np.save(tmp_path / "y-10.npy", np.array(["cat", "yak", *["dog"] * 5]))
+    said = run(capsys, *words, code=2)
+    assert "shard 2 (x-10.npy): row 1 (row 6 of all): the label yak is not one of the model's 3 " \
+           "classes cat, dog, eel" in said  # fmt: skip
+
+
+def test_predict_writes_npy(tmp_path: Path, classifier: Any, model: Path, capsys: Capture) -> None:
+    names, _ = write_npy(tmp_path, X, Y)
+    output = tmp_path / "p.npy"
+    run(capsys, "predict", model, names, "--output", output)
+    assert np.load(output).tolist() == classifier.predict(X).tolist()
+    run(capsys, "predict", model, names, "--output", output, "--probabilities")
+    assert_allclose(np.load(output), classifier.predict_proba(X), rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_are_read_show_on_a_bar(tmp_path: Path, monkeypatch: Any) -> None:
+    data = cs.shards(write_npy(tmp_path, X, Y)[0])
+    assert with_progress(data) is data  # there is no terminal
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = RowsBar(15)
+    watched = with_progress(data)
+    assert_array_equal(watched.rows.take(np.arange(15)), X)
+    seen = []
+    for n in (10, 5, 4):
+        bar.read(lambda start, stop: X[start:stop], 0, n)
+        seen.append(bar._bar.n)
+    assert seen == [10, 0, 4]  # a new pass begins
 
 
 def test_mistakes_of_train_on_shards(tmp_path: Path, capsys: Capture) -> None:
     names, _ = write_npy(tmp_path, X, Y)
     for words, message in [
         (["--data", names], "has no labels: name their column by --label-column, or their files"),
-        (["--data", names, "--sweep", 3], "--sweep is not for data in many files"),
+        (["--data", names, "--label-files", f"{tmp_path}/y-*.npy", "--l1-ratio", 0.5],
+         "--l1-ratio is not for data in many files"),
+        (["--data", names, "--test-label-files", "x"], "--test-label-files is for --test-data"),
+        (["--data", names, "--test-data", "x", "--test-fraction", 0.1], "exclude each other"),
+        (["--data", names, "--label-column", "a"], "but .npy files have no columns: --label-files"),
         (["--data", names, "--header"], "--header is for text tables"),
         (["--data", names, "--test-fraction", 2, "--label-files", f"{tmp_path}/y-*.npy"],
          "--test-fraction must be between 0 and 1, got 2.0"),

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.model_selection import KFold
 
 import csoftmax as cs
 from csoftmax.core.errors import DataError
+from csoftmax.engine.dask_parts import Held
+from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.engine.units import CHUNK_ROWS
 from tests.dask_cases import cluster, same, table
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 da = pytest.importorskip("dask.array", reason="needs the extra dask")
 
-from csoftmax.dask import SoftmaxClassifier  # noqa: E402
+from csoftmax.dask import SoftmaxClassifier, SoftmaxClassifierCV  # noqa: E402
+from csoftmax.engine import dask as engine  # noqa: E402
 
 Array = Any
 pytestmark = pytest.mark.xdist_group("dask")
@@ -72,3 +81,102 @@ def test_labels_that_training_does_not_have(client: Any, tmp_path: Path) -> None
     X = np.where(np.arange(len(y))[:, None] == CHUNK_ROWS + 3, np.nan, X)
     with pytest.raises(DataError, match=r"shard 1 .*: row 3 .*: feature 0 is nan"):
         fit(dX, y, validation=in_shards(tmp_path, X, y))
+
+
+# ---- cross-validation ----------------------------------------------------------------------------
+
+
+def same_choice(one: Any, other: Any) -> bool:
+    names = ("C_", "scores_", "coefs_paths_", "coef_", "intercept_", "n_iter_", "classes_")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+@pytest.mark.parametrize("chunks", [60_000, 9000])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cv": 3, "class_weight": "balanced"},
+        {"cv": KFold(2, shuffle=True, random_state=1), "refit": False},
+    ],
+    ids=["refit", "average"],
+)
+def test_the_choice_has_the_bits_of_one_machine(
+    client: Any, chunks: int, settings: dict[str, Any]
+) -> None:
+    X, y = table()
+    names, weight = np.array(["a", "b", "c"])[y], np.random.default_rng(2).integers(0, 3, len(y))
+    settings = {"Cs": [1e-3, 0.1], **settings}
+    local = cs.SoftmaxClassifierCV(**settings).fit(X, names, weight)
+    dX, dy, dw = (da.from_array(a, chunks=(chunks, -1)[: a.ndim]) for a in (X, names, weight))
+    remote = SoftmaxClassifierCV(client=client, **settings).fit(dX, dy, dw)
+    assert same_choice(local, remote)
+    assert remote.score(dX, dy, dw) == pytest.approx(local.score(X, names, weight))
+    home = remote.to_local()
+    assert type(home) is cs.SoftmaxClassifierCV
+    assert same_choice(home, local)
+    assert_array_equal(home.best().predict(X), remote.predict(dX).compute())
+
+
+def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
+    X, y = table(n=sum(LENGTHS), dtype=np.uint8)
+    data = in_shards(tmp_path, X, y)
+    for settings in ({"cv": 3, "scoring": "neg_log_loss"}, {"cv": cs.ShardKFold(3)}):
+        local = cs.SoftmaxClassifierCV(Cs=[1e-5, 1e-4], **settings).fit(data)
+        remote = SoftmaxClassifierCV(Cs=[1e-5, 1e-4], client=client, **settings).fit(data)
+        assert same_choice(local, remote)
+        assert remote.score(data) == local.score(X, y)
+        assert remote.score(da.from_array(X), y) == pytest.approx(local.score(X, y))
+
+
+def test_rows_and_arrays_of_weights_stay_where_they_are(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    held: list[Any] = []
+    given = engine._given
+
+    def watched(client: Any, content: Any, key: str) -> Any:
+        held.append(content)
+        return given(client, content, key)
+
+    monkeypatch.setattr(engine, "_given", watched)
+    monkeypatch.setattr(engine.DaskPasses, "windows", None)
+    SoftmaxClassifierCV(Cs=2, cv=5, client=client).fit(da.from_array(X), y)
+    weights = [h.weights for h in held if isinstance(h, Held) and h.weights is not None]
+    assert {type(w) for w in weights} == {FoldWeights}
+    assert sum(w.code.nbytes for w in weights) == 2 * len(y)  # to train, and to test
+
+
+def test_a_worker_that_dies_while_c_is_chosen() -> None:
+    X, y = table()
+    local = cs.SoftmaxClassifierCV(Cs=[1e-3, 0.1], cv=3).fit(X, y)
+    with cluster(2) as (made, client):
+        dX = da.from_array(X, chunks=(9000, -1))
+        victims = iter([worker.process.pid for worker in list(made.workers.values())[:1]])
+        measure = engine.DaskPasses.measure
+
+        def killing(self: Any, *heads: Any) -> Any:
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+            return measure(self, *heads)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine.DaskPasses, "measure", killing)
+            remote = SoftmaxClassifierCV(Cs=[1e-3, 0.1], cv=3, client=client).fit(dX, y)
+        assert same_choice(local, remote)
+        assert next(victims, None) is None
+
+
+def test_it_is_an_estimator_and_refuses(client: Any) -> None:
+    remote = SoftmaxClassifierCV(Cs=3, cv=4, client=client)
+    assert clone(remote).get_params() == remote.get_params()
+    assert pickle.loads(pickle.dumps(remote)).client is None
+    X, y = table(n=500)
+    with pytest.raises(ValueError, match=r"cv is ShardKFold\(2\), which holds shards out, but X"):
+        remote.set_params(cv=cs.ShardKFold(2)).fit(da.from_array(X), y)
+    with pytest.raises(TypeError, match=r"csoftmax\.SoftmaxClassifier fits what is in memory"):
+        remote.fit(X, y)
+    with pytest.raises(ValueError, match="y is None"):
+        remote.fit(da.from_array(X))
+    with pytest.raises(ValueError, match="fit got groups, which go to the splitter"):
+        remote.fit(da.from_array(X), y, groups=y)

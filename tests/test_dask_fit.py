@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from sklearn.base import clone
 import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.core.errors import DataError
-from csoftmax.engine.local_passes import LocalPasses
-from csoftmax.engine.statistics import statistics
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.estimators.fit import plan_memory
 from csoftmax.solver import corrected, minimize
 from tests.dask_cases import ROWS, cluster, same, table
 from tests.solver_cases import same_bits
@@ -29,7 +28,6 @@ da = pytest.importorskip("dask.array", reason="needs the extra dask")
 
 from csoftmax.dask import SoftmaxClassifier  # noqa: E402
 from csoftmax.engine import dask as engine  # noqa: E402
-from csoftmax.engine import dask_parts as parts  # noqa: E402
 
 Array = Any
 pytestmark = pytest.mark.xdist_group("dask")
@@ -40,78 +38,6 @@ def client() -> Iterator[Any]:
     # workers that would use another instruction set by themselves
     with cluster(2, env={"CSOFTMAX_ISA": _kernels.available()[-1]}) as (_, made):
         yield made
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float64])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_passes_have_the_bits_of_one_array(client: Any, dtype: Any, weighted: bool) -> None:
-    X, y = table(dtype=dtype)
-    weights = np.random.default_rng(0).integers(0, 3, (2, len(y))) / 2 if weighted else None
-    options: dict[str, Any] = {"weights": weights, "scale": 0.5}
-    local = LocalPasses(X, y, 3, **options)
-    rows = engine.DaskRows(client, da.from_array(X, chunks=(10_007, -1)))
-    remote = rows.passes(y.astype(np.uint8), 3, n_sampled=1000, **options)
-    rng = np.random.default_rng(1)
-    W = rng.normal(size=(2, 3, 7)).astype(local.dtype) / 9
-    b, heads = rng.normal(size=(2, 3)).astype(local.dtype), np.arange(2) % local.n_weights
-    found = []
-    for passes in (local, remote):
-        dW, db = np.empty_like(W), np.empty_like(b)
-        found.append((passes.evaluate(W, b, heads, dW, db), dW, db))
-    assert found[0][0] == found[1][0]
-    for one, other in zip(found[0][1:], found[1][1:], strict=True):
-        assert_array_equal(one, other)
-    null = np.zeros((local.n_weights, 3), local.dtype)
-    sums = local.null_sums(null, True), remote.null_sums(null, True)
-    for one, other in zip(sums[0][:4], sums[1][:4], strict=True):
-        assert_array_equal(np.ravel(one), np.ravel(other))
-    ours, theirs = statistics(remote, 500, 1), statistics(local, 500, 1)
-    assert_array_equal(ours.class_sums, theirs.class_sums)
-    for of in ("target", "weights", "scale"):
-        assert_array_equal(getattr(ours.sample, of), getattr(theirs.sample, of))
-    assert_array_equal(ours.sample.rows.X, theirs.sample.rows.X)
-    for n, seed in ((1000, 0), (50, 3)):
-        ours, theirs = remote.sample(0, n, seed), local.sample(0, n, seed)
-        assert_array_equal(ours.rows.X, theirs.rows.X)
-        assert_array_equal(ours.target, theirs.target)
-
-
-def moved(array: Array) -> Array:
-    """Return a copy that lies at an odd address."""
-    memory = np.empty(array.nbytes + 17, np.uint8)
-    first = 1 - memory.ctypes.data % 2
-    there = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
-    there[...] = array
-    return there
-
-
-def test_what_comes_over_a_network_may_lie_anywhere() -> None:
-    X, y = table()
-    weights = np.random.default_rng(0).random((1, len(y)))
-    W, b, heads = np.full((1, 3, 7), 0.1, np.float32), np.zeros((1, 3), np.float32), np.arange(1)
-    found = []
-    for copy in (np.array, moved):
-        held = parts.Held(
-            None, 7, X.dtype, copy(y.astype(np.uint16)), 3, copy(weights), 1.0, _kernels.active()
-        )
-        unit = parts.evaluate_unit(held, copy(X), (copy(W), copy(b), copy(heads)), None)
-        found.append(np.concatenate([node for _, node in unit.nodes]))
-    assert_array_equal(*found)
-
-
-def test_large_parameters_and_gradients_go_through_workers(
-    client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    X, y = table()
-    W, b, heads = np.full((1, 3, 7), 0.1, np.float32), np.zeros((1, 3), np.float32), np.arange(1)
-    expected, dW, db = np.empty_like(W), np.empty_like(W), np.empty_like(b)
-    LocalPasses(X, y, 3).evaluate(W, b, heads, expected, db)
-    for name, value in (("LARGE_BYTES", 1), ("LARGE_PASS_BYTES", 1), ("JOINED_UNITS", 2)):
-        monkeypatch.setattr(engine, name, value)
-    rows = engine.DaskRows(client, da.from_array(X, chunks=(CHUNK_ROWS, -1)))
-    assert len(rows.units) > 2  # so that some are joined
-    rows.passes(y.astype(np.uint8), 3).evaluate(W, b, heads, dW, db)
-    assert_array_equal(dW, expected)
 
 
 @pytest.mark.parametrize("chunks", [ROWS, 2 * CHUNK_ROWS, 9999])
@@ -126,6 +52,20 @@ def test_a_fit_has_the_bits_of_one_machine(client: Any, chunks: int) -> None:
     assert remote.history_["objective"] == local.history_["objective"]
     assert same(remote.to_local(), local)
     assert type(remote.to_local()) is cs.SoftmaxClassifier
+
+
+def test_nothing_is_left_on_the_workers(client: Any) -> None:
+    X, y = table()
+    dX, before = da.from_array(X, chunks=(9999, -1)), set(client.futures)
+    gc.disable()
+    try:
+        SoftmaxClassifier(client=client).fit(dX, da.from_array(y))
+        until = time.monotonic() + 10
+        while not set(client.futures) <= before:  # another thread sends that they are not needed
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_two_classes_of_bytes_without_a_client(client: Any) -> None:
@@ -180,6 +120,9 @@ def test_shards_that_workers_open(client: Any, tmp_path: Path) -> None:
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(X, y))
     assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
     assert remote.score(data) == remote.to_local().score(X, y)
+    two = SoftmaxClassifier(client=client).fit(da.from_array(X), y == 1)
+    data = written(tmp_path, X, y == 1)
+    assert two.score(data) == two.to_local().score(X, y == 1)
 
 
 @pytest.mark.parametrize("settings", [{}, {"tol": "sampling"}])
@@ -211,16 +154,38 @@ def test_labels_of_files_are_read_by_the_workers(
         data = written(tmp_path / str(i), X, names[y], (1, 1, 4, 99))
         remote = SoftmaxClassifier(client=client, C=0.1)
         with monkeypatch.context() as patch:
-            patch.setattr("csoftmax.data.shards.encoded", lambda rows: pytest.fail("read here"))
-            remote.fit(data)
-        assert same(remote, cs.SoftmaxClassifier(C=0.1).fit(data))
+            patch.setattr("csoftmax.data.shards.encoded", lambda *_: pytest.fail("read here"))
+            remote.fit(data, validation=data[2:])
+            accuracy = remote.score(data)
+        assert accuracy == remote.to_local().score(data)
+        assert accuracy > remote.history_["validation_accuracy"][0]
+        local = cs.SoftmaxClassifier(C=0.1).fit(data, validation=data[2:])
+        assert same(remote, local)
+        assert remote.history_["validation_loss"] == local.history_["validation_loss"]
         assert remote.classes_.tolist() == sorted(names.tolist())
     remote.set_params(class_weight="balanced").fit(data)  # they are read here
     assert same(remote, cs.SoftmaxClassifier(C=0.1, class_weight="balanced").fit(data))
     in_memory = cs.shards(f"{tmp_path}/0/x*.npy", labels=y, weights=weight)
-    assert same(
-        SoftmaxClassifier(client=client).fit(in_memory), cs.SoftmaxClassifier().fit(X, y, weight)
-    )
+    remote = SoftmaxClassifier(client=client).fit(in_memory)
+    assert same(remote, cs.SoftmaxClassifier().fit(X, y, weight))
+    assert remote.score(in_memory) == pytest.approx(remote.to_local().score(X, y, weight))
+
+
+def test_what_a_fit_takes_here_does_not_grow_with_labels_that_workers_have(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    planned = []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        planned.append(plan_memory(*args, **options))
+        return planned[-1]
+
+    monkeypatch.setattr("csoftmax.estimators.full_shards.plan_memory", watched)
+    data = written(tmp_path, X, y)
+    SoftmaxClassifier(client=client).fit(data)
+    cs.SoftmaxClassifier().fit(data)
+    assert planned[1].n_bytes - planned[0].n_bytes == len(y)
 
 
 def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
@@ -231,6 +196,11 @@ def test_labels_that_workers_refuse(client: Any, tmp_path: Path) -> None:
     where = rf"shard 2 \(x2.npy\): row 100 \(row {5 * CHUNK_ROWS + 100} of all\): expected a label"
     with pytest.raises(DataError, match=where):
         SoftmaxClassifier(client=client).fit(data)
+    fitted = SoftmaxClassifier(client=client).fit(da.from_array(X), y)
+    with pytest.raises(DataError, match=where):
+        fitted.score(data)
+    with pytest.raises(DataError, match=r"shard 0 .*label 0 is not one of the 3 classes"):
+        SoftmaxClassifier(client=client).fit(da.from_array(X), y + 1).score(data[:2])
     np.save(tmp_path / "y2.npy", np.full(len(y) - 5 * CHUNK_ROWS, "b"))
     data = cs.shards(f"{tmp_path}/x*.npy", labels=f"{tmp_path}/y*.npy")
     with pytest.raises(DataError, match=r"shard 2 .*expected labels that are numbers"):
@@ -270,19 +240,6 @@ def test_predictions_are_lazy(client: Any) -> None:
     assert_array_equal(remote.predict(X), local.predict(X))  # in memory, as ever
 
 
-def test_a_cluster_without_workers_is_told(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORKERS_SECONDS", 0.0)
-    X, y = table(n=100)
-    passes = engine.DaskRows(client, da.from_array(X)).passes(y.astype(np.uint8), 3)
-    monkeypatch.setattr(client, "nthreads", dict)
-    with pytest.raises(ConnectionError, match="no workers for 0 s"):
-        passes.run(_sleepy, None)
-
-
-def _sleepy(*_: Any) -> None:
-    time.sleep(2)
-
-
 def test_it_is_an_estimator(client: Any) -> None:
     remote = SoftmaxClassifier(C=2.0, tol=1e-3, checkpoint="x")
     assert clone(remote).get_params() == remote.get_params()
@@ -312,9 +269,13 @@ def test_refusals(client: Any) -> None:
         fit(dX, np.zeros(1000))
     with pytest.raises(ValueError, match="l1_ratio is above 0"):
         SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
-    for method in (cs.SoftmaxClassifier().fit, cs.SoftmaxClassifierCV().fit):
-        with pytest.raises(TypeError, match=r"csoftmax\.dask\.SoftmaxClassifier"):
-            method(dX, y)
+    for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):
+        here.fit(X, y)
+        for method in (here.fit, here.score):
+            with pytest.raises(TypeError, match=r"estimators of csoftmax\.dask fit and predict"):
+                method(dX, y)
+        with pytest.raises(TypeError, match="fit and predict where it is"):
+            here.predict_proba(dX)
 
 
 def test_a_bad_value_is_named(client: Any) -> None:
@@ -329,26 +290,3 @@ def test_a_bad_value_is_named(client: Any) -> None:
     weight[40_000] = 0  # rows that do not count may hold anything
     X[40_000] = 0
     assert same(remote.fit(dX, y, weight), cs.SoftmaxClassifier().fit(X, y, weight))
-
-
-def test_the_instruction_set_is_one_that_all_workers_have(client: Any) -> None:
-    class Old:
-        def run(self, function: Any) -> dict[str, tuple[str, ...]]:
-            return {"new": function(), "old": function()[-1:]}
-
-    with pytest.raises(ConnectionError, match="no workers"):
-        engine.common_isa(types.SimpleNamespace(run=lambda function: {}))
-    before = _kernels.active()
-    with engine.pinned(Old()) as isa:
-        assert isa == _kernels.active() == _kernels.available()[-1]
-    assert _kernels.active() == before
-    X, y = table()
-    fitted = []
-    for name in dict.fromkeys((before, _kernels.available()[-1])):
-        _kernels.use(name)
-        try:
-            local = cs.SoftmaxClassifier().fit(X, y)
-            fitted.append(SoftmaxClassifier(client=client).fit(da.from_array(X), y))
-        finally:
-            _kernels.use(before)
-        assert same(local, fitted[-1])

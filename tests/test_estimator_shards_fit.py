@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from test_files_memory import anonymous
 
 import csoftmax as cs
+from csoftmax.bench.memory import anonymous_peak
 from csoftmax.core.errors import DataError
 from csoftmax.engine.units import CHUNK_ROWS
 from csoftmax.estimators import MemoryBudgetError
@@ -112,20 +111,8 @@ def test_a_bad_value_leaves_the_estimator_as_it_was(tmp_path: Path) -> None:
 def fit_and_tell(pattern: str) -> None:
     """Print what a fit of shards takes at most, and what it says that it takes."""
     data = cs.shards(pattern, labels=np.arange(90_000, dtype=np.uint8) % 3)
-    peak, done = [before := anonymous()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak.append(anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    cs.SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2, max_memory="200 MB").fit(
-        data, None
-    )
-    done.set()
-    watcher.join()
-    print(max(peak) - before)
+    classifier = cs.SoftmaxClassifier(C=1e-3, max_iter=3, tol=1.0, n_threads=2, max_memory="200 MB")
+    print(anonymous_peak(lambda: classifier.fit(data, None)))
 
 
 @pytest.mark.slow  # a file of 141 MB

@@ -11,12 +11,13 @@ from numpy.testing import assert_array_equal
 from shard_cases import FORMATS, LENGTHS, table, write_npy
 
 import csoftmax as cs
+from csoftmax.data.shard_loader import windows
 from csoftmax.rows.base import filled
 
 pytest.importorskip("sklearn")
 
-from csoftmax.estimators import sgd_shards
-from csoftmax.estimators.sgd_shards import windows
+from csoftmax.data import shard_loader
+from csoftmax.estimators.sgd_shards import shard_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:the objective is still falling")
 
@@ -64,7 +65,7 @@ def test_windows_have_each_row_once_and_runs_of_a_shuffle_of_shards(
 def test_sgd_learns_from_shards(
     tmp_path: Path, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sgd_shards, "_WINDOW_ROWS", rows_at_once)
+    monkeypatch.setattr(shard_loader, "WINDOW_ROWS", rows_at_once)
     X, y = learnable()
     data = cs.shards(in_shards(tmp_path, X), labels=NAMES[y])
     model = classifier().fit(data)
@@ -94,7 +95,7 @@ def test_one_shard_in_one_window_is_as_an_array(tmp_path: Path) -> None:
 
 
 def test_weights_of_rows_and_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sgd_shards, "_WINDOW_ROWS", 64)
+    monkeypatch.setattr(shard_loader, "WINDOW_ROWS", 64)
     X, y = learnable()
     lost = np.arange(600) % 7 == 3
     X[lost] = np.nan  # rows of no weight may hold anything
@@ -147,7 +148,7 @@ def test_columns_become_names_of_features(tmp_path: Path) -> None:
 def test_memory_of_a_window_is_bounded(tmp_path: Path) -> None:
     X, y = learnable(3000, np.float64)
     data = cs.shards(in_shards(tmp_path, X), labels=y)
-    task, _ = sgd_shards.shard_task(classifier(max_memory=48_000), data, None)
+    task, _ = shard_task(classifier(max_memory=48_000), data, None)
     assert task.window_rows == 500  # a quarter of it, in rows of 24 bytes
     assert len(task.X) == 500
 

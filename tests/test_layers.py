@@ -25,6 +25,7 @@ ORDER: list[set[str]] = [
     {"results"},
     {"model"},
     {"labelled"},
+    {"evaluation"},
     {"training", "solver"},
     {"slices", "optimum"},
     {"draw", "plot"},

@@ -26,6 +26,7 @@ from csoftmax.core.names import class_order, reordered
 from csoftmax.data import DataLoader
 from csoftmax.data.sets.fashion import CLASS_NAMES as FASHION_MNIST_NAMES
 from csoftmax.draw import Animator, show_images
+from csoftmax.evaluation import evaluate
 from csoftmax.functional import cross_entropy
 from csoftmax.labelled import check_same_images
 from csoftmax.model import SoftmaxRegression
@@ -58,7 +59,7 @@ def evaluate_accuracy(net: Net, data_iter: Batches) -> float:
     0.6666666666666666
     """
     if isinstance(net, SoftmaxRegression) and isinstance(data_iter, DataLoader):
-        return training.evaluate(net, data_iter).accuracy
+        return evaluate(net, data_iter).accuracy
     if isinstance(net, nn.Module):
         net.eval()
     metric = Accumulator(2)  # correct predictions, predictions
@@ -95,7 +96,7 @@ def evaluate_loss(net: Net, data_iter: Batches, loss: Loss) -> float:
         and isinstance(data_iter, DataLoader)
         and loss is cross_entropy
     ):
-        return training.evaluate(net, data_iter).loss
+        return evaluate(net, data_iter).loss
     metric = Accumulator(2)  # sum of losses, samples
     with no_grad():
         for X, y in _numbered_as(net, data_iter, "data_iter"):

@@ -22,8 +22,17 @@ from csoftmax.cli.inputs import (
     tell_positions,
 )
 from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.options import data, label_column, labels, model_file, of_tables, threads
+from csoftmax.cli.options import (
+    data,
+    label_column,
+    label_files,
+    labels,
+    model_file,
+    of_tables,
+    threads,
+)
 from csoftmax.cli.parsing import Command
+from csoftmax.cli.shards import are_shards, labelled_shards, refuse_for_one_file, with_progress
 from csoftmax.data import read_parts
 
 
@@ -33,15 +42,32 @@ from csoftmax.data import read_parts
 @label_column
 @labels
 @of_tables
+@label_files
 @threads
-def evaluate(model_file: Path, data: Path | None, threads: int | None, **given: Any) -> None:
+def evaluate(
+    model_file: Path,
+    data: Path | None,
+    label_files: str | None,
+    threads: int | None,
+    **given: Any,
+) -> None:
     """Print how good a model is on the test set.
 
     All samples are taken where there is no test set.
 
     MODEL is a model.safetensors file, as `train` writes it.
     """
+    if data is not None and are_shards(data):
+        with users_mistakes():
+            model = load_model(model_file)
+            shards, _ = labelled_shards(data, given, model, None, label_files)
+            if shards.classes.dtype.kind != "U":
+                tell_positions(model, print)
+            print(f"{model_file} on {shards}")
+            print(cs.evaluate(model, with_progress(shards), n_threads=threads))
+        return
     with users_mistakes():
+        refuse_for_one_file("label_files", label_files)
         model = load_model(model_file)
         table = options_for(model, given, stored_dtype(model), data)
         if data is None:

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 import csoftmax as cs
 from csoftmax import solver
-from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.messages import UserError, mistakes_in_files, users_mistakes
 from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
+from csoftmax.cli.train_shards import hold_out
 from csoftmax.core.checks import as_features
 from csoftmax.core.files import write_atomically
+from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.data.split import held_out_rows
+from csoftmax.evaluation import evaluate_epoch
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
 from csoftmax.optimum import facts_of, minimize_for
@@ -75,7 +78,7 @@ class LbfgsTraining:
     """A training by full passes: the model that it fills, and where the results go."""
 
     model: cs.SoftmaxRegression
-    data: cs.Dataset
+    data: cs.Dataset | ShardLoader
     results: ResultsFolder
     tol: float | str
     max_iter: int
@@ -91,7 +94,7 @@ class LbfgsTraining:
         self.scale = scale_of(self.model, self.data, "train_data")
 
     def finish(
-        self, test: cs.Dataset, C: float, sweep: int | None, seed: int, pictures: bool
+        self, test: cs.Dataset | ShardLoader, C: float, sweep: int | None, seed: int, pictures: bool
     ) -> float:
         """Fit, save, draw; return the accuracy on the test set."""
         try:
@@ -110,7 +113,8 @@ class LbfgsTraining:
             raise UserError(f"{self.interrupted}; the model is saved in {path}", 130)
         if pictures:
             self._draw(test)
-        return cs.evaluate(self.model, test, n_threads=self.threads).accuracy
+        with mistakes_in_files():
+            return cs.evaluate(self.model, test, n_threads=self.threads).accuracy
 
     def fit(self, C: float, start: tuple[Array, Array] | None) -> tuple[Array, Array]:
         """Minimise for one C, telling of each step; return W (n_classes, n_features) and b."""
@@ -154,12 +158,26 @@ class LbfgsTraining:
         )
 
     def sweep(self, n_values: int, seed: int) -> tuple[Array, Array]:
-        """Try many C on four fifths of the samples, choose by the rest, and fit that C to all."""
-        # rows of weight 0 are left out: nothing of X is copied but the rows to validate on
-        held = np.flatnonzero(held_out_rows(self.data.y, VALIDATION_FRACTION, seed))
-        weight = np.ones(len(self.data))
-        weight[held] = 0.0
-        judge = _Judge(self, held)
+        """Try many C on four fifths of the samples, choose by the rest, and fit that C to all.
+
+        Of shards whole ones are held out.
+        """
+        whole = self.data
+        judge: _Judge | _ShardsJudge
+        options: dict[str, Any] = {"path": True}
+        if isinstance(whole, ShardLoader):
+            numbers, held_numbers = hold_out(whole.shards, VALIDATION_FRACTION, seed)
+            if held_numbers is None:
+                raise ValueError("--sweep needs a file to train on, one to choose C by, and one to "
+                                 "test on: there are too few with rows")  # fmt: skip
+            self.data = whole.some(numbers)
+            judge = _ShardsJudge(self.model, self.data, whole.some(held_numbers), self.threads)
+        else:
+            # rows of weight 0 are left out: nothing of X is copied but the rows to validate on
+            held = np.flatnonzero(held_out_rows(whole.y, VALIDATION_FRACTION, seed))
+            options["sample_weight"] = np.ones(len(whole))
+            options["sample_weight"][held] = 0.0
+            judge = _Judge(self, held)
         Cs = np.logspace(*SWEPT, n_values) if not self.l1_ratio else self._l1_values(n_values)
         parameters: dict[float, Parameters] = {}
         self.say(_SWEEP_HEAD)
@@ -181,7 +199,8 @@ class LbfgsTraining:
                 add(head, progress.parameters(head), progress)
             return bool(self.l1_ratio) and _is_past_the_best(self.rows)
 
-        solution = self._minimize(Cs, sample_weight=weight, path=True, callback=tell)
+        solution = self._minimize(Cs, callback=tell, **options)
+        self.data = whole
         for head, status in enumerate(solution.status):  # with L1 nobody has told of the last one
             if status in ("converged", "limit", "stalled"):
                 add(head, (solution.W[head], solution.b[head]), solution)
@@ -191,7 +210,7 @@ class LbfgsTraining:
             raise UserError("interrupted before the first C was done: nothing was saved", 130)
         self.rows.sort()
         best = max(self.rows, key=lambda row: (row.validation_accuracy, -row.C))
-        self.say(f"C = {best.C:.3g} is best on the {len(held):,} samples held out")
+        self.say(f"C = {best.C:.3g} is best on the {judge.n_held:,} samples held out")
         if self.interrupted:
             self._remember(best.C)
             return parameters[best.C]
@@ -200,6 +219,7 @@ class LbfgsTraining:
 
     def _l1_values(self, n_values: int) -> Array:
         """Return values of C, the smallest about where the first weight appears."""
+        assert not isinstance(self.data, ShardLoader)
         X, K = as_features(self.data.X), self.model.n_classes
         counts = np.bincount(self.data.y, minlength=K)
         b = np.log(np.maximum(counts, 1e-300) / counts.sum()).astype(self.model.dtype)
@@ -232,7 +252,7 @@ class LbfgsTraining:
         if self.rows:
             write_table(self.results.folder / "sweep.csv", list(SweepRow._fields), self.rows)
 
-    def _draw(self, test: cs.Dataset) -> None:
+    def _draw(self, test: cs.Dataset | ShardLoader) -> None:
         from csoftmax import draw
 
         with users_mistakes():
@@ -246,6 +266,7 @@ class _Judge:
     """How good parameters are on the samples held out and on the others."""
 
     def __init__(self, run: LbfgsTraining, held: Array) -> None:
+        assert not isinstance(run.data, ShardLoader)
         self.run, self.n_held = run, len(held)
         X, y = as_features(run.data.X), run.data.y
         self.whole, self.part = (X, y), (take(X, held), y[held])
@@ -258,6 +279,24 @@ class _Judge:
         )
         n_others = len(self.whole[1]) - self.n_held
         return (correct - correct_held) / n_others, loss, correct_held / self.n_held
+
+
+class _ShardsJudge:
+    """How good parameters are on some shards, and on those that are held out."""
+
+    def __init__(
+        self, model: cs.SoftmaxRegression, train: ShardLoader, held: ShardLoader,
+        threads: int | None,
+    ) -> None:  # fmt: skip
+        self.model, self.train, self.held, self.threads = model.copy(), train, held, threads
+        self.n_held = len(held.y)
+
+    def __call__(self, W: Array, b: Array) -> tuple[float, float, float]:
+        """Return the accuracy on the others, and the mean loss and accuracy on those held out."""
+        self.model.W, self.model.b = W.T, b
+        train = evaluate_epoch(self.model, self.train, self.threads)
+        held = evaluate_epoch(self.model, self.held, self.threads)
+        return train.accuracy, held.loss, held.accuracy
 
 
 _SWEEP_HEAD = (

@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from csoftmax.core.errors import DataError
+
 # what the library calls a parameter, and what the user can type
 _OPTIONS = (
     ("header=True", "--header"), ("header=False", "--no-header"),
     ("missing='drop'", "--missing drop"), ("missing='mean'", "--missing mean"),
     ("missing=train.X.mean(axis=0)", "--missing mean"), ("labels='text'", "--labels text"),
     ("as label_column", "by --label-column"),
+    ("labels='lab/*.npy' names", "--label-files 'lab/*.npy' names"),
+    ("X=[...] says which to read", "--columns says which to read"),
+    ("X='embedding' or X=['a', 'b']", "--columns embedding or --columns a,b"),
     ("nesterov is True but momentum is 0, expected momentum",
      "--nesterov is given but --momentum is 0, expected --momentum"),
 )  # fmt: skip
@@ -42,11 +47,23 @@ def users_mistakes() -> Iterator[None]:
         raise UserError(as_options(one_line(str(error)))) from error
 
 
+@contextmanager
+def mistakes_in_files() -> Iterator[None]:
+    """Turn what files turn out to be, while they are read, into a `UserError`."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        with users_mistakes():
+            raise error
+
+
 def as_options(text: str) -> str:
     """Return a message of the library with the names of options for those of parameters."""
     for parameter, option in _OPTIONS:
         text = text.replace(parameter, option)
     text = _FIRST.sub(lambda found: f"--{found[0].replace('_', '-')}", text)
+    text = re.sub("^labels: ", "--label-files: ", text.removeprefix("source: "))
+    text = re.sub(r"""\bdtype=["']?(\w+)["']?""", r"--dtype \1", text)
     return re.sub(r"decimal='(.)'", r"--decimal \1", text)
 
 

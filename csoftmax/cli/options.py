@@ -37,6 +37,12 @@ labels = option(
     help="text: labels as they are written, so that 2, 2.1 and 2.21 can be classes.",
     show_default="integers where all of them are",
 )
+label_files = option(
+    "--label-files",
+    metavar="PATTERN",
+    help="For data in many files: the .npy files of labels, such as 'lab/*.npy'.",
+    show_default="none",
+)
 threads = option(
     "--threads",
     type=Integer(min=1),

@@ -31,11 +31,13 @@ from csoftmax.cli.shards import (
     check_features,
     finite_blocks,
     open_shards,
+    with_progress,
 )
 from csoftmax.core.checks import Stored
-from csoftmax.core.files import write_atomically
+from csoftmax.core.files import write_atomically, write_npy_blocks
 from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.front import read_samples
+from csoftmax.data.readers.parts.part import numbers_or_texts
 from csoftmax.data.readers.table.options import TableOptions
 from csoftmax.rows.base import blocks, take
 
@@ -43,7 +45,7 @@ from csoftmax.rows.base import blocks, take
 @click.command(cls=Command)
 @model_file
 @argument("file", metavar="FILE", type=PATH)
-@option("--output", type=PATH, help="CSV or Parquet file to write.", show_default="stdout")
+@option("--output", type=PATH, help="CSV, Parquet or .npy file to write.", show_default="stdout")
 @option(
     "--label-column",
     metavar="COLUMN",
@@ -68,7 +70,8 @@ def predict(
 ) -> None:
     """Write the class of each sample and its probability, as CSV or Parquet.
 
-    The class is the most probable one.
+    The class is the most probable one. A .npy file gets the classes alone, or with --probabilities
+    an array of the probabilities alone.
 
     MODEL is a model.safetensors file, as `train` writes it. FILE has the samples: a table, .npy,
     .npz, svmlight or IDX file, or more than memory holds: a pattern of files in quotes, such as
@@ -80,7 +83,8 @@ def predict(
             data, _ = open_shards(file, given, model)
             refuse_to_overwrite(output, model_file, *(Path(s.path) for s in data.stamps))
             check_features(model, data, str(file))
-        _write(output, model, finite_blocks(data), None, threads, probabilities)
+        parts = finite_blocks(with_progress(data))
+        _write(output, model, parts, data.n_rows, None, threads, probabilities)
         return
     with users_mistakes():
         model = load_model(model_file)
@@ -96,11 +100,11 @@ def predict(
         if isinstance(X, np.ndarray) and X.dtype == np.uint8 and model._scale is None:
             model.scale = 1 / 255  # that of a data set of pixels, as `evaluate` takes it
     parts = (take(X, rows) for rows in blocks(len(X), ROWS_AT_A_TIME))
-    _write(output, model, parts, kept, threads, probabilities)
+    _write(output, model, parts, len(X), kept, threads, probabilities)
 
 
 def _write(
-    output: Path | None, model: cs.SoftmaxRegression, parts: Iterator[Stored],
+    output: Path | None, model: cs.SoftmaxRegression, parts: Iterator[Stored], n_rows: int,
     kept: NDArray[np.bool_] | None, threads: int | None, all_classes: bool,
 ) -> None:  # fmt: skip
     """Write predictions for rows that come block by block, to where they are wanted."""
@@ -111,6 +115,11 @@ def _write(
     if output.suffix in (".parquet", ".pq"):
         with users_mistakes():
             write_table(output, model, parts, kept, threads, all_classes)
+        return
+
+    if output.suffix == ".npy":
+        with users_mistakes():
+            write_array(output, model, parts, n_rows, kept, threads, all_classes)
         return
 
     def write(binary: IO[bytes]) -> None:
@@ -160,9 +169,7 @@ def write_table(
 ) -> None:  # fmt: skip
     """Write what `write_predictions` writes as a Parquet file."""
     names = np.array(model.class_names)
-    if kept is not None:
-        raise ValueError(f"--output is {path}, but rows with missing values have no class there: "
-                         "expected a .csv file")  # fmt: skip
+    _refuse_gaps(path, kept)
     if all_classes and {"label", "probability"} & set(model.class_names):
         raise ValueError(f"--output is {path}, but a class has the name of another column: "
                          "expected a .csv file")  # fmt: skip
@@ -176,6 +183,27 @@ def write_table(
         write_parquet(path, tables())
     except ImportError as error:
         raise ValueError(str(error)) from error
+
+
+def write_array(
+    path: Path, model: cs.SoftmaxRegression, parts: Iterator[Stored], n_rows: int,
+    kept: NDArray[np.bool_] | None, threads: int | None, all_classes: bool,
+) -> None:  # fmt: skip
+    """Write the classes as an array (n_rows,), or the probabilities, (n_rows, n_classes)."""
+    _refuse_gaps(path, kept)
+    predicted = _by_parts(model, parts, threads)
+    if all_classes:
+        shape, blocks = (n_rows, model.n_classes), (of_rows for of_rows, _, _ in predicted)
+        write_npy_blocks(path, shape, model.dtype, blocks)
+        return
+    names = numbers_or_texts(model.class_names)
+    write_npy_blocks(path, (n_rows,), names.dtype, (names[labels] for _, labels, _ in predicted))
+
+
+def _refuse_gaps(path: Path, kept: NDArray[np.bool_] | None) -> None:
+    if kept is not None:
+        raise ValueError(f"--output is {path}, but rows with missing values have no class there: "
+                         "expected a .csv file")  # fmt: skip
 
 
 def _by_parts(

@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import csoftmax as cs
 from csoftmax.cli.messages import users_mistakes
+from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.rows.base import take
 
 _DRAWN_IMAGES = 24
@@ -41,7 +43,7 @@ class ResultsFolder:
 
     folder: Path
     model: cs.SoftmaxRegression
-    means: list[float] | None
+    facts: dict[str, Any]  # beside those of the training, for the model's file
     say: Callable[[str], None]
 
     @property
@@ -54,8 +56,7 @@ class ResultsFolder:
         Without a model of an earlier run, files of these names are somebody else's and stay.
         """
         is_used = self.model_file.exists()
-        if self.means is not None:
-            self.model.trained_with = {**self.model.trained_with, "means": self.means}
+        self.model.trained_with = {**self.model.trained_with, **self.facts}
         self.model.save(self.model_file)
         stale = [path for path in map(self.folder.joinpath, _BESIDE_THE_MODEL) if path.is_file()]
         stale = stale if is_used else []
@@ -65,14 +66,14 @@ class ResultsFolder:
             self.say(f"the results of an earlier run in {self.folder} are replaced")
 
 
-def image_shape(data: cs.Dataset) -> tuple[int, ...] | None:
+def image_shape(data: cs.Dataset | ShardLoader) -> tuple[int, ...] | None:
     """Return (height, width), or None where the samples are not grey-scale images."""
     shape = data.X.shape[1:]
     return shape[-2:] if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1) else None
 
 
 def draw_test_set(
-    model: cs.SoftmaxRegression, test: cs.Dataset, folder: Path, threads: int | None,
+    model: cs.SoftmaxRegression, test: cs.Dataset | ShardLoader, folder: Path, threads: int | None,
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Draw the confusion matrix, and for images the predictions and the weights."""
@@ -83,7 +84,7 @@ def draw_test_set(
         metrics = cs.evaluate(model, test, n_threads=threads)
         draw.draw_confusion(metrics.confusion, names, folder / "confusion.png")
         shape = image_shape(test)
-        if shape is None:
+        if shape is None or isinstance(test, ShardLoader):
             say("predictions.png and weights.png are left out: the samples are not images")
             return
         # spread over the set, as files may be sorted by class

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import csoftmax as cs
-from csoftmax.cli.messages import UserError, users_mistakes
+from csoftmax.cli.messages import UserError, mistakes_in_files, users_mistakes
 from csoftmax.cli.results import ResultsFolder, draw_test_set, image_shape
+from csoftmax.data.shard_loader import ShardLoader
 
 
 @dataclass
@@ -29,16 +30,24 @@ class SgdTraining:
     unit: str = "samples/s"
     history: cs.History | None = None  # of the finished epochs
 
-    def finish(self, data: cs.Dataset, test: cs.Dataset, pictures: bool) -> float:
+    def finish(
+        self, data: cs.Dataset | ShardLoader, test: cs.Dataset | ShardLoader, pictures: bool
+    ) -> float:
         """Train, save, draw; return the accuracy on the test set."""
         if image_shape(data):
             self.unit = "images/s"
-        loader = cs.DataLoader.from_dataset(data, self.batch_size, shuffle=True, seed=self.seed)
+        loader: cs.DataLoader | ShardLoader
+        if isinstance(data, ShardLoader):
+            loader = data
+        else:
+            loader = cs.DataLoader.from_dataset(data, self.batch_size, shuffle=True, seed=self.seed)
         try:
-            history = cs.train(
-                self.model, loader, validation=test, epochs=self.epochs, optimizer=self.optimizer,
-                callbacks=[self._after_epoch], progress=self.progress, n_threads=self.threads,
-            )  # fmt: skip
+            with mistakes_in_files():
+                history = cs.train(
+                    self.model, loader, validation=test, epochs=self.epochs,
+                    optimizer=self.optimizer, callbacks=[self._after_epoch],
+                    progress=self.progress, n_threads=self.threads,
+                )  # fmt: skip
             self._save()
             diverged = warn_if_diverged(history, self.model, self.optimizer.lr)
             if pictures:
@@ -80,7 +89,7 @@ class SgdTraining:
         path = self.results.model_file
         return f"interrupted: the model after epoch {len(self.history)} is saved in {path}"
 
-    def _draw(self, history: cs.History, test: cs.Dataset) -> None:
+    def _draw(self, history: cs.History, test: cs.Dataset | ShardLoader) -> None:
         from csoftmax import draw
 
         with users_mistakes():

@@ -27,15 +27,16 @@ from csoftmax.cli.inputs import (
 )
 from csoftmax.cli.lbfgs import LbfgsTraining, refuse_options_of_the_other_solver
 from csoftmax.cli.messages import printer, users_mistakes
-from csoftmax.cli.options import data, label_column, labels, of_tables, threads
+from csoftmax.cli.options import data, label_column, label_files, labels, of_tables, threads
 from csoftmax.cli.parsing import PATH, Command, Integer, NumberOr, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
-from csoftmax.cli.shards import are_shards, open_shards
-from csoftmax.cli.train_shards import ShardsTraining, refuse_for_shards
+from csoftmax.cli.shards import are_shards, refuse_for_one_file
+from csoftmax.cli.train_shards import shards_to_train
 from csoftmax.core.names import listed
 from csoftmax.data import read, read_parts, split_dataset
 from csoftmax.data.readers.front import is_table
+from csoftmax.data.shard_loader import ShardLoader
 
 TEST_FRACTION = 0.2
 
@@ -45,16 +46,23 @@ TEST_FRACTION = 0.2
 @label_column
 @labels
 @of_tables
-@option(
-    "--label-files",
-    metavar="PATTERN",
-    help="For data in many files: the .npy files of labels, such as 'lab/*.npy'.",
-    show_default="none",
-)
+@label_files
 @option(
     "--cache",
     type=PATH,
     help="For data in many files: a folder for what takes long to read, written once as maps.",
+    show_default="none",
+)
+@option(
+    "--test-data",
+    type=PATH,
+    help="For data in many files: those to test on, a pattern or a file.",
+    show_default="some of the files that --data names",
+)
+@option(
+    "--test-label-files",
+    metavar="PATTERN",
+    help="For --test-data: the .npy files of its labels.",
     show_default="none",
 )
 @option(
@@ -139,6 +147,8 @@ def train(
     /,
     data: Path | None,
     test_fraction: float | None,
+    test_data: Path | None,
+    test_label_files: str | None,
     label_files: str | None,
     cache: Path | None,
     solver: str | None,
@@ -171,33 +181,25 @@ def train(
     with users_mistakes():
         refuse_options_of_the_other_solver(context, full_passes)
         optimizer = cs.SGD(lr, momentum, nesterov, weight_decay)
-        shards = _shards_to_train(context, data, given, full_passes, say)
-    if shards is not None:
-        training, how = shards
-        accuracy = training.finish(TEST_FRACTION if test_fraction is None else test_fraction, how)
-        print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
-        return
-    with users_mistakes():
+        refuse_options_of_shards(context, data)
         model = None if resume is None else load_model(resume)
-        table = options_for(model, given, dtype or stored_dtype(model), data, to_train=True)
-        if data is None:
-            if test_fraction is not None:
-                raise ValueError("--test-fraction has no effect: Fashion-MNIST has a test set")
-            train_set, test_set = find_fashion_mnist(say)
+        facts: dict[str, Any] = {}
+        train_set: cs.Dataset | ShardLoader
+        test_set: cs.Dataset | ShardLoader
+        if data is not None and are_shards(data):
+            model, train_set, test_set, facts["shards"] = shards_to_train(
+                context.params, given, model, full_passes,
+                TEST_FRACTION if test_fraction is None else test_fraction,
+            )  # fmt: skip
         else:
-            with pixels_expected(model):
-                train_set, test_set, _ = read_to_train(data, table, test_fraction, seed)
-            tell_order(data, table)
-        model = model_for(train_set, data, model, dtype, seed)
-        train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
-        check_pixels(model, train_set.X, str(data))
-        check_pixels(model, test_set.X, f"the test set of {data}", train_set.scale)
+            model, train_set, test_set, facts = _sets_to_train(
+                context.params, given, model, data, say
+            )
         make_folder(out)
-        results = ResultsFolder(out, model, means_of(table, train_set, model), say)
+        results = ResultsFolder(out, model, facts, say)
     if resume is not None and data is not None:
         tell_positions(model, say)
-    say(f"train on {describe(train_set)}; test on {describe(test_set)}")
-    tell_columns(train_set, say)
+    tell_sets(train_set, test_set, say)
     if full_passes:
         accuracy = LbfgsTraining(
             model, train_set, results, tol, max_iter, l1_ratio, threads, resume is not None, say
@@ -205,31 +207,64 @@ def train(
     else:
         accuracy = SgdTraining(
             model, results, optimizer, epochs, batch_size, seed, threads, resume is not None,
-            False if quiet else None, say,
+            False if quiet or isinstance(train_set, ShardLoader) else None, say,
         ).finish(train_set, test_set, not no_plots)  # fmt: skip
     print(f"test accuracy {accuracy:.4f}; results are in {out}{os.sep}")
 
 
-def _shards_to_train(
-    context: click.Context, data: Path | None, given: dict[str, Any], full_passes: bool,
+def _sets_to_train(
+    options: dict[str, Any], given: dict[str, Any], model: cs.SoftmaxRegression | None,
+    data: Path | None, say: Callable[[str], None],
+) -> tuple[cs.SoftmaxRegression, cs.Dataset, cs.Dataset, dict[str, Any]]:  # fmt: skip
+    """Return the model, what it is trained and tested on, and facts for its file."""
+    dtype, test_fraction, seed = options["dtype"], options["test_fraction"], options["seed"]
+    table = options_for(model, given, dtype or stored_dtype(model), data, to_train=True)
+    if data is None:
+        if test_fraction is not None:
+            raise ValueError("--test-fraction has no effect: Fashion-MNIST has a test set")
+        train_set, test_set = find_fashion_mnist(say)
+    else:
+        with pixels_expected(model):
+            train_set, test_set, _ = read_to_train(data, table, test_fraction, seed)
+        tell_order(data, table)
+    model = model_for(train_set, data, model, dtype, seed)
+    train_set, test_set = (as_trained(part, model, say) for part in (train_set, test_set))
+    check_pixels(model, train_set.X, str(data))
+    check_pixels(model, test_set.X, f"the test set of {data}", train_set.scale)
+    return model, train_set, test_set, means_of(table, train_set, model)
+
+
+def tell_sets(
+    train_set: cs.Dataset | ShardLoader,
+    test_set: cs.Dataset | ShardLoader,
     say: Callable[[str], None],
-) -> tuple[ShardsTraining, dict[str, Any]] | None:  # fmt: skip
-    """Return the training on data in many files, and how they are opened; None for other data."""
-    options = context.params
-    if data is None or not are_shards(data):
-        for name in ("label_files", "cache"):
-            if options[name] is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is for data in many files: give a "
-                                 "pattern of them with --data")  # fmt: skip
-        return None
-    refuse_for_shards(context)
-    found, how = open_shards(
-        data, given, None, options["dtype"], options["label_files"], options["cache"]
-    )
-    if not found.has_labels:
-        raise ValueError(f"{data} has no labels: name their column by --label-column, or their "
-                         "files by --label-files")  # fmt: skip
-    return ShardsTraining(found, options["out"], full_passes, dict(options), say), how
+) -> None:
+    """Say what is trained on, and what the model is tested on."""
+    if not isinstance(train_set, ShardLoader) and not isinstance(test_set, ShardLoader):
+        say(f"train on {describe(train_set)}; test on {describe(test_set)}")
+        tell_columns(train_set, say)
+        return
+    for what, of_set in (("train", train_set), ("test", test_set)):
+        if what == "test" and of_set is train_set:
+            say("test on the same rows: there is one shard")
+        elif isinstance(of_set, ShardLoader):
+            say(f"{what} on {of_set.shards}")
+
+
+def refuse_options_of_shards(context: click.Context, data: Path | None) -> None:
+    """Raise ValueError for options of data in many files where there is one, or that have no use.
+
+    The share to test on has none where what to test on is given.
+    """
+    of_shards = data is not None and are_shards(data)
+    for name in ("label_files", "cache", "test_data", "test_label_files"):
+        if not of_shards:
+            refuse_for_one_file(name, context.params[name])
+    if context.params["test_data"] is None:
+        if context.params["test_label_files"] is not None:
+            raise ValueError("--test-label-files is for --test-data: give that too")
+    elif context.params["test_fraction"] is not None:
+        raise ValueError("--test-fraction and --test-data exclude each other")
 
 
 def read_to_train(
@@ -249,12 +284,12 @@ def read_to_train(
 
 def means_of(
     table: dict[str, Any], train_set: cs.Dataset, model: cs.SoftmaxRegression
-) -> list[float] | None:
+) -> dict[str, Any]:
     """Return the means that took the place of missing values, for the model's file."""
     if isinstance(table.get("missing"), str) and table["missing"] == "mean":
-        means: list[float] = train_set.X.mean(axis=0, dtype=np.float64).tolist()
-        return means
-    return model.trained_with.get("means")
+        return {"means": train_set.X.mean(axis=0, dtype=np.float64).tolist()}
+    before = model.trained_with.get("means")
+    return {} if before is None else {"means": before}
 
 
 def tell_columns(data: cs.Dataset, say: Callable[[str], None]) -> None:

@@ -1,139 +1,101 @@
-"""`train` on data in many files, by the estimator: rows are read part by part."""
+"""`train` on data in many files: which of them are trained on, and which test the model."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import click
 import numpy as np
 
 import csoftmax as cs
-from csoftmax.cli.lbfgs import write_table
-from csoftmax.cli.messages import users_mistakes
-from csoftmax.cli.parsing import given_options
-from csoftmax.cli.results import ResultsFolder, make_folder
+from csoftmax.cli.shards import labelled_shards, with_progress
+from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.data.shards import Shards
-from csoftmax.solver.solution import in_percent
-from csoftmax.solver.two_classes import estimator_C
-
-_NOT_FOR_SHARDS = ("sweep", "resume", "nesterov")
+from csoftmax.labelled import number_shards
 
 
-@dataclass
-class ShardsTraining:
-    """A training on shards: its settings, and where the results go."""
+class ShardSets(NamedTuple):
+    """What of shards is trained on, and what tests the model."""
 
-    data: Shards
-    folder: Path
-    full_passes: bool
-    options: dict[str, Any]  # of the command
-    say: Callable[[str], None]
+    model: cs.SoftmaxRegression
+    train: ShardLoader
+    test: ShardLoader
+    how: dict[str, Any]  # the files are opened, for the model's file
 
-    def finish(self, test_fraction: float, how: dict[str, Any]) -> float:
-        """Fit, save; return the accuracy on the shards held out, or on all where there is one.
 
-        `how` says how the files are opened, for those who predict with the model.
-        """
-        with users_mistakes():
-            make_folder(self.folder)
-            train, test = hold_out(self.data, test_fraction, self.options["seed"])
-            self.say(f"train on {train}")
-            self.say(f"test on {test}" if test else "test on the same rows: there is one shard")
-            classifier = self._classifier(train).fit(train)
-            self._tell(classifier)
-            self._save(classifier, how)
-            accuracy: float = classifier.score(test or train)
-        return accuracy
+def shards_to_train(
+    options: dict[str, Any], given: dict[str, Any], model: cs.SoftmaxRegression | None,
+    full_passes: bool, fraction: float,
+) -> ShardSets:  # fmt: skip
+    """Open the shards that the command names, and hold some of them out to test on.
 
-    def _classifier(self, train: Shards) -> Any:
-        try:
-            from csoftmax.estimators import SoftmaxClassifier
-        except ModuleNotFoundError as error:
-            raise ValueError("training on shards needs scikit-learn: pip install "
-                             "'csoftmax[sklearn]'") from error  # fmt: skip
-        given = self.options
-        settings = {"random_state": given["seed"], "n_threads": given["threads"]}
-        if self.full_passes:
-            return SoftmaxClassifier(
-                C=given["C"], l1_ratio=given["l1_ratio"], tol=given["tol"],
-                max_iter=given["max_iter"], **settings,
-            )  # fmt: skip
-        decay = given["weight_decay"] * train.n_rows
-        C = estimator_C(1 / decay, len(train.classes)) if decay else math.inf
-        return SoftmaxClassifier(
-            solver="sgd", C=C, tol=0.0,
-            max_iter=given["epochs"], n_iter_no_change=given["epochs"],
-            batch_size=given["batch_size"], momentum=given["momentum"],
-            learning_rate=given["lr"], **settings,
+    `options` are those of the command, `given` those of tables. The model is a new one unless one
+    is given.
+    """
+    path, dtype = options["data"], options["dtype"]
+    if dtype is None and model is not None and model.dtype == np.float64:
+        dtype = "float64"
+    data, how = labelled_shards(path, given, model, dtype, options["label_files"], options["cache"])
+    refuse_for_full_passes(data, options, full_passes)
+    whole = ShardLoader(
+        data, options["batch_size"], seed=options["seed"],
+        scale=None if model is None else model._scale,
+    )  # fmt: skip
+    if len(whole.class_names) < 2:
+        raise ValueError(f"{path} has one class, {whole.class_names[0]}: expected at least two")
+    if model is None:
+        model = cs.SoftmaxRegression(
+            data.n_features, len(whole.class_names), seed=options["seed"],
+            dtype="float64" if dtype == "float64" else "float32",
+            class_names=whole.class_names, feature_names=data.feature_names,
         )  # fmt: skip
-
-    def _tell(self, classifier: Any) -> None:
-        history = classifier.history_
-        if not self.full_passes:
-            for e, (loss, accuracy) in enumerate(
-                zip(history["loss"], history["accuracy"], strict=True)
-            ):
-                self.say(f"epoch {e + 1}: train loss {loss:.4f}, accuracy {accuracy:.4f}")
-            return
-        gap = classifier.gap_
-        self.say(
-            f"C = {classifier.C:g}: objective {gap.objective:.6f}, above the optimum by "
-            f"{in_percent(gap.relative)} % as estimated, by "
-            f"{in_percent(gap.bound / gap.objective)} % at most"
-        )
-
-    def _facts(self, classifier: Any) -> dict[str, Any]:
-        """Return how the model was trained, as the other trainings write it into its file."""
-        facts: dict[str, Any] = {
-            "n_samples": self.data.n_rows,
-            "n_iter": int(classifier.n_iter_[0]),
-        }
-        if self.full_passes:
-            gap = classifier.gap_
-            names = ["C", "l1_ratio", "tol", "max_iter"]
-            facts |= {"solver": "newton-cd" if self.options["l1_ratio"] else "lbfgs",
-                      "gap": (gap.objective, gap.bound, gap.estimate)}  # fmt: skip
-        else:
-            names = ["lr", "momentum", "weight_decay", "batch_size", "epochs"]
-            facts |= {"solver": "sgd"}
-        return {**facts, **{name: self.options[name] for name in names}}
-
-    def _save(self, classifier: Any, how: dict[str, Any]) -> None:
-        with tempfile.TemporaryDirectory(dir=self.folder) as place:
-            file = Path(place) / "model.safetensors"
-            classifier.save(file)
-            model = cs.SoftmaxRegression.load(file)
-        model.feature_names = self.data.feature_names
-        model.trained_with = {**self._facts(classifier), "shards": how}
-        ResultsFolder(self.folder, model, None, self.say).save_model()
-        history = classifier.history_
-        write_table(
-            self.folder / "history.csv", list(history), list(zip(*history.values(), strict=True))
-        )
+    elif dtype == "float64" != model.dtype:
+        raise ValueError(f"--dtype is {dtype} but the model holds {model.dtype}")
+    number_shards(model, whole, str(path))
+    test: ShardLoader | None
+    if options["test_data"] is not None:
+        train, test = whole, _test_set(model, whole, options, given, dtype, how)
+    else:
+        numbers, held_out = hold_out(data, fraction, options["seed"])
+        train = whole.some(numbers)
+        test = None if held_out is None else whole.some(held_out)
+    train = with_progress(train, options["quiet"])
+    return ShardSets(
+        model, train, train if test is None else with_progress(test, options["quiet"]), how
+    )
 
 
-def refuse_for_shards(context: click.Context) -> None:
-    """Raise ValueError for options that would have no effect on shards."""
-    for name in _NOT_FOR_SHARDS:
-        if name in given_options(context):
-            raise ValueError(f"--{name} is not for data in many files")
+def _test_set(
+    model: cs.SoftmaxRegression, whole: ShardLoader, options: dict[str, Any],
+    given: dict[str, Any], dtype: str | None, how: dict[str, Any],
+) -> ShardLoader:  # fmt: skip
+    """Open the data to test on as those to train on were."""
+    path = options["test_data"]
+    data, _ = labelled_shards(
+        path, given, model, dtype, options["test_label_files"], None, how, "--test-label-files"
+    )
+    test = ShardLoader(data, scale=whole.scale)
+    number_shards(model, test, str(path))
+    return test
 
 
-def hold_out(data: Shards, fraction: float, seed: int) -> tuple[Shards, Shards | None]:
-    """Return shards to train on, and others, at least one, to test on; None where there is one.
+def refuse_for_full_passes(data: Shards, options: dict[str, Any], full_passes: bool) -> None:
+    """Raise ValueError for what full passes over shards cannot do."""
+    if full_passes and data.is_sparse:
+        raise ValueError(f"{options['data']} is sparse, in many files: expected --solver sgd")
+    if full_passes and options["l1_ratio"]:
+        raise ValueError("--l1-ratio is not for data in many files: expected 0")
 
-    Shards without rows count as none.
+
+def hold_out(data: Shards, fraction: float, seed: int) -> tuple[list[int], list[int] | None]:
+    """Return the numbers of shards to train on, and of others, at least one, to test on.
+
+    None where there is one shard. Shards without rows count as none.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"test_fraction must be between 0 and 1, got {fraction}")
     filled = [s for s, part in enumerate(data.parts) if part.n_rows]
     if len(filled) < 2:
-        return data, None
+        return filled, None
     n_held = min(len(filled) - 1, max(1, round(fraction * len(filled))))
-    order = np.random.default_rng(seed).permutation(filled)
-    return data[sorted(order[n_held:].tolist())], data[sorted(order[:n_held].tolist())]
+    order = np.random.default_rng(seed).permutation(filled).tolist()
+    return sorted(order[n_held:]), sorted(order[:n_held])

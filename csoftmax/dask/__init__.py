@@ -1,6 +1,6 @@
 """Softmax regression on a Dask cluster: the parameters, attributes and bits of one machine.
 
-    from csoftmax.dask import SoftmaxClassifier
+    from csoftmax.dask import SoftmaxClassifier, SoftmaxClassifierCV
 
     classifier = SoftmaxClassifier(C=0.01).fit(dX, dy)
 
@@ -10,5 +10,6 @@ X may be a Dask array (kept in the workers' memory during the fit), a Dask dataf
 """
 
 from csoftmax.dask.classifier import SoftmaxClassifier
+from csoftmax.dask.cv import SoftmaxClassifierCV
 
-__all__ = ["SoftmaxClassifier"]
+__all__ = ["SoftmaxClassifier", "SoftmaxClassifierCV"]

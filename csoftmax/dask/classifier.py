@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-import warnings
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from csoftmax import estimators
-from csoftmax.dask.data import (
-    client_of,
-    column_of,
-    features_of,
-    on_cluster,
-    validation_on_cluster,
-)
+from csoftmax.dask.data import client_of, column_of, on_cluster, validation_on_cluster
+from csoftmax.dask.predictions import OnCluster, signature_of
+from csoftmax.data.shards import Shards
 from csoftmax.engine.dask import pinned
 from csoftmax.estimators.base import unchanged_by_failure
 from csoftmax.estimators.full_shards import fit_shards_by_passes
@@ -31,7 +24,7 @@ Self = TypeVar("Self", bound="SoftmaxClassifier")
 CHECKPOINT_SECONDS = 1.0
 
 
-class SoftmaxClassifier(estimators.SoftmaxClassifier):
+class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
     """`csoftmax.SoftmaxClassifier` for rows that are on a Dask cluster.
 
     The same objective, parameters and attributes, and the same bits as `csoftmax.SoftmaxClassifier`
@@ -60,8 +53,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
     up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
     classes it has 685,000 rows, where there are eight times as many.)
 
-    A pass is a few tasks for each thread of the cluster. The bits depend on the instruction set:
-    the best one that all workers have is used.
+    A pass is a few tasks for each thread of the cluster, more where it takes long. The bits depend
+    on the instruction set: the best one that all workers have is used.
 
     Examples
     --------
@@ -69,6 +62,8 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
     >>> csoftmax.dask.SoftmaxClassifier(C=0.1).get_params()["checkpoint"] is None
     True
     """
+
+    _twin = estimators.SoftmaxClassifier
 
     def __init__(
         self,
@@ -80,9 +75,6 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         super().__init__(**parameters)
         self.client = client
         self.checkpoint = checkpoint
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "client": None}  # a connection stays where it is
 
     def fit(
         self: Self, X: Any, y: Any = None, sample_weight: Any = None, *, validation: Any = None
@@ -133,69 +125,19 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
                           f"{data.rows.chunks_at_once} chunks", file=sys.stderr)  # fmt: skip
                 shards: Any = data
                 fit_shards_by_passes(
-                    self, shards, None, None, validation_on_cluster(client, validation),
+                    self, shards, None, None, validation_on_cluster(client, validation, here),
                     checkpoint=self.checkpoint,
                     checkpoint_every=CHECKPOINT_SECONDS,
                 )  # fmt: skip
         return self
 
-    def to_local(self) -> estimators.SoftmaxClassifier:
-        """Return a `csoftmax.SoftmaxClassifier` with the same parameters and attributes."""
-        given = self.get_params(deep=False)
-        del given["client"], given["checkpoint"]
-        local = estimators.SoftmaxClassifier(**given)
-        here = {"client", "checkpoint"}
-        local.__dict__.update({name: v for name, v in vars(self).items() if name not in here})
-        return local
-
-    # ---- predictions ---------------------------------------------------------------------------
-
-    def predict(self, X: Any, *, out: Any = None) -> Any:
-        """Return the most probable classes; of Dask collections a lazy array of unknown values."""
-        if not is_dask(X):
-            return super().predict(X, out=out)
-        check_is_fitted(self, "coef_")
-        return self._lazily("predict", X, self.classes_.dtype, 1)
-
-    def predict_proba(self, X: Any, *, out: Any = None) -> Any:
-        """Return the probabilities of the classes; of Dask collections a lazy array."""
-        if not is_dask(X):
-            return super().predict_proba(X, out=out)
-        return self._lazily("predict_proba", X, None, 2)
-
-    def predict_log_proba(self, X: Any, *, out: Any = None) -> Any:
-        """Return the logarithms of the probabilities; of Dask collections a lazy array."""
-        if not is_dask(X):
-            return super().predict_log_proba(X, out=out)
-        return self._lazily("predict_log_proba", X, None, 2)
-
-    def decision_function(self, X: Any, *, out: Any = None) -> Any:
-        """Return the logits; of Dask collections a lazy array, (n_rows,) for two classes."""
-        if not is_dask(X):
-            return super().decision_function(X, out=out)
-        check_is_fitted(self, "coef_")
-        return self._lazily("decision_function", X, None, 1 + (len(self.classes_) > 2))
-
-    def _lazily(self, method: str, X: Any, dtype: Any, ndim: int) -> Any:
-        check_is_fitted(self, "coef_")
-        if hasattr(X, "columns"):
-            validate_data(self, X._meta, reset=False, skip_check_array=True)  # names
-        X = features_of(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has {X.shape[1]} features, expected {self.n_features_in_} as in "
-                             "the last fit")  # fmt: skip
-        if dtype is None:
-            both = np.result_type(self.coef_.dtype, X.dtype)
-            dtype = np.dtype(np.float64 if both.itemsize > 4 else np.float32)
-        local = self.to_local()
-        meta = np.empty((0,) * ndim, dtype)
-        if ndim == 1:
-            return X.map_blocks(_of_block, local, method, drop_axis=1, dtype=dtype, meta=meta)
-        chunks = X.chunks[0], (len(self.classes_),)
-        return X.map_blocks(_of_block, local, method, chunks=chunks, dtype=dtype, meta=meta)
-
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict`, weighted by the rows' weights."""
+        """Return the accuracy of `predict`, weighted by the rows' weights.
+
+        What is in memory here is scored here, Dask collections and shards on the workers.
+        """
+        if isinstance(X, Shards) and not X.is_sparse:
+            return self._score_of_shards(X, y, sample_weight)
         if not is_dask(X):
             return super().score(X, y, sample_weight)
         client = client_of(self.client)
@@ -205,22 +147,6 @@ class SoftmaxClassifier(estimators.SoftmaxClassifier):
         return float(np.average(right, weights=weight))
 
 
-def _signature() -> inspect.Signature:
-    """Return the parameters that scikit-learn is to see: those of the base class, and two more."""
-    own = inspect.signature(SoftmaxClassifier.__init__).parameters
-    base = inspect.signature(estimators.SoftmaxClassifier.__init__).parameters
-    return inspect.Signature([*base.values(), own["client"], own["checkpoint"]])
-
-
-SoftmaxClassifier.__init__.__signature__ = _signature()  # type: ignore[attr-defined]
-
-
-def _of_block(X: Array, local: estimators.SoftmaxClassifier, method: str) -> Any:
-    """Predict for one block, on one thread: workers have one for each task."""
-    if not len(X):
-        columns = (len(local.classes_),) if method.endswith("proba") else ()
-        return np.empty((0, *columns))
-    with warnings.catch_warnings():  # names were compared before
-        warnings.filterwarnings("ignore", "X does not have valid feature names")
-        local.n_threads = 1
-        return getattr(local, method)(X)
+SoftmaxClassifier.__init__.__signature__ = signature_of(  # type: ignore[attr-defined]
+    SoftmaxClassifier.__init__, estimators.SoftmaxClassifier
+)

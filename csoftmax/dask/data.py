@@ -50,23 +50,28 @@ class ClusterData:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
 
-    def encoded(self, classes: Array | None = None) -> tuple[Array, Array]:
+    def encoded(self, classes: Array | None = None) -> tuple[Array, Any]:
         """Return the classes, or those that are given, and each row's number among them."""
         if classes is None:
             return self._encoded
-        if self._shards is not None:
-            return self._shards.encoded(classes)
-        known, codes = self._encoded
+        known, labels = self._encoded
         unknown = np.setdiff1d(known, classes)
+        if self._shards is not None and (len(unknown) or not isinstance(labels, CountedLabels)):
+            return self._shards.encoded(classes)
         if len(unknown):
             raise ValueError(f"y has the label {unknown.tolist()[0]!r}, expected one of the "
                              f"classes {listed(classes)}")  # fmt: skip
-        return classes, np.searchsorted(classes, known).astype(codes.dtype)[codes]
+        place = np.searchsorted(classes, known)
+        if isinstance(labels, CountedLabels):
+            counts = np.zeros(len(classes), np.int64)
+            counts[place] = labels.counts
+            return classes, CountedLabels(counts, partial(codes, classes))
+        return classes, place.astype(labels.dtype)[labels]
 
     def weights(self) -> Array | None:
         return self._weights
 
-    _encoded: tuple[Array, Array]
+    _encoded: tuple[Array, Any]
     _weights: Array | None
     _shards: Shards | None = None  # that the labels are read from
 
@@ -114,10 +119,10 @@ def on_cluster(
     return data
 
 
-def validation_on_cluster(client: Any, validation: Any) -> Any:
+def validation_on_cluster(client: Any, validation: Any, labels_here: bool = True) -> Any:
     """Return what is validated on, where that is on the cluster; other data as they are."""
     if isinstance(validation, Shards):
-        return on_cluster(client, validation, None, None)
+        return on_cluster(client, validation, None, None, labels_here)
     is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3)
     if is_tuple and is_dask(validation[0]):
         X, y, *weight = validation

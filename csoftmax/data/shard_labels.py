@@ -63,7 +63,7 @@ def counted(rows: ShardRows) -> tuple[Array, NDArray[np.int64]]:
         if found and labels.dtype.kind != found[0][0].dtype.kind:
             kind = "text" if found[0][0].dtype.kind == "U" else "numbers"
             raise DataError(f"{rows.place(start)}: expected labels that are {kind}, as before, "
-                            f"got {labels[0]!r}")  # fmt: skip
+                            f"got {labels[0].item()!r}")  # fmt: skip
         found = [added([*found, _distinct(labels)])]
     return found[0] if found else (np.empty(0, np.int64), np.empty(0, np.int64))
 

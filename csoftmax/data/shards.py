@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from csoftmax.core.checks import Stored, as_array
 from csoftmax.core.errors import DataError
+from csoftmax.core.names import listed
 from csoftmax.core.sparse import CSR
 from csoftmax.data.readers.parts import functions
 from csoftmax.data.readers.parts.files import Stamp
@@ -353,6 +354,8 @@ def _check_same(parts: Sequence[Part]) -> None:
     """Raise DataError for a part of another type or width than the first one."""
     first = parts[0]
     for s, part in enumerate(parts):
+        if part.feature_names != first.feature_names and first.feature_names:
+            _refuse_columns(f"shard {s} ({part.name})", part.feature_names, first.feature_names)
         if part.kind != first.kind:
             raise DataError(f"shard {s} ({part.name}): {part.kind}, expected "
                             f"{first.kind.removesuffix(' features')} as in shard 0")  # fmt: skip
@@ -360,6 +363,19 @@ def _check_same(parts: Sequence[Part]) -> None:
             if (getattr(part, name) is None) != (getattr(first, name) is None):
                 has, lacks = ("no", "has them") if getattr(part, name) is None else ("has", "none")
                 raise DataError(f"shard {s} ({part.name}): {has} {name}, but shard 0 {lacks}")
+
+
+def _refuse_columns(where: str, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """Raise DataError for columns that are not those of the first shard in the same order."""
+    lacking = [name for name in expected if name not in names]
+    more = [name for name in names if name not in expected]
+    if lacking:
+        problem = f"there is no column {lacking[0]!r}, which shard 0 has"
+    elif more:
+        problem = f"there is a column {more[0]!r}, which shard 0 has not"
+    else:
+        problem = f"its columns are {listed(names)}, expected {listed(expected)} as in shard 0"
+    raise DataError(f"{where}: {problem}: X=[...] says which to read, in which order")
 
 
 # ---- labels and weights beside the rows --------------------------------------------------------

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,16 +35,48 @@ from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 
-UNITS_PER_THREAD = 4  # at most; half as many at least, where there are rows for them
-LARGE_BYTES = (
-    1 << 20
-)  # parameters of more bytes are held by one task, of which the others have them
-LARGE_PASS_BYTES = 1 << 25  # gradients of all units of more bytes are added on the workers
-JOINED_UNITS = 8  # a power of two: so many gradients are added in a task, where they are large
+# Units are at most so many for each thread, or the root of what the bytes of X are to those that
+# are read in the time that a unit costs: then that and the wait for the last units are alike. They
+# are half as many at least, where there are rows for them.
+UNITS_PER_THREAD, UNIT_COST_BYTES = 4, 1 << 22
+LARGE_BYTES = 1 << 20  # one task has parameters of more bytes, and others take them from it
+# Gradients of all units of more bytes are added on the workers, so many (a power of two) in a task.
+LARGE_PASS_BYTES, JOINED_UNITS = 1 << 25, 8
 POLL_SECONDS = 0.5  # between two looks at whether there still is a cluster
 WORKERS_SECONDS = 600.0  # for so long a pass waits for workers where there are none
 MOST_TRIES = 20
 FINGERPRINT_ROWS = 64
+
+
+class KeptArray:
+    """A Dask array whose blocks the workers keep in memory: as long as this object lives."""
+
+    def __init__(self, client: Any, source: Any) -> None:
+        self.client, self.lazy, self.kept = client, source, source
+
+    def cut(self, lengths: tuple[int, ...]) -> None:
+        """Let blocks have so many rows, in C order as passes read them, and keep them."""
+        self.lazy = self.lazy.rechunk((lengths, -1)).map_blocks(
+            np.ascontiguousarray, dtype=self.lazy.dtype, meta=np.empty((0, 0), self.lazy.dtype)
+        )
+        self.keep()
+
+    def keep(self) -> None:
+        """Compute the blocks that no worker has."""
+        self.kept = self.client.persist(self.lazy)
+
+    def blocks(self) -> list[Any]:
+        """Return the blocks as they are known to the scheduler."""
+        import distributed
+
+        by_key = {future.key: future for future in distributed.futures_of(self.kept)}
+        return [by_key[key] for (key,) in self.kept.__dask_keys__()]
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.take(slice(start, stop))
+
+    def take(self, rows: Any) -> Array:
+        return np.asarray(self.kept[rows].compute(scheduler=self.client))
 
 
 class DaskRows(ShardRows):
@@ -60,44 +91,20 @@ class DaskRows(ShardRows):
 
     def __init__(self, client: Any, source: Any) -> None:
         self.client, self.in_memory = client, not isinstance(source, ShardRows)
-        self.array: Any = None
-        self._lazy: Any = None
+        self.array = KeptArray(client, source) if self.in_memory else None
+        (n_rows, n_features), dtype = source.shape, source.dtype
+        shards = source.shards if self.array is None else (Shard("X", n_rows, self.array.read),)
+        chunks = sum(n_chunks(shard.n_rows) for shard in shards)
         threads = max(1, sum(client.nthreads().values()))
-        if isinstance(source, ShardRows):
-            shards, chunks = source.shards, sum(n_chunks(s.n_rows) for s in source.shards)
-            n_features, dtype = source.n_features, source.dtype
-        else:
-            (n_rows, n_features), dtype = source.shape, source.dtype
-            shards, chunks = (Shard("X", n_rows, self._fetched),), n_chunks(n_rows)
+        n_bytes = n_rows * n_features * dtype.itemsize
+        most = max(UNITS_PER_THREAD * threads, int((n_bytes / UNIT_COST_BYTES) ** 0.5))
         self.chunks_at_once = 1
-        while chunks > UNITS_PER_THREAD * threads * self.chunks_at_once:
+        while chunks > most * self.chunks_at_once:
             self.chunks_at_once *= 2
         super().__init__(shards, n_features, dtype)
         self.units = parts.pieces(self.shards, self.chunks_at_once)
-        if not isinstance(source, ShardRows):
-            lengths = tuple(sum(shard.n_rows for shard in unit) for unit in self.units)
-            # blocks in C order: a pass reads rows
-            self._lazy = source.rechunk((lengths, -1)).map_blocks(
-                np.ascontiguousarray, dtype=dtype, meta=np.empty((0, 0), dtype)
-            )
-            self.keep()
-
-    def keep(self) -> None:
-        """Compute the blocks of an array, one for each unit, and keep them on the workers."""
-        if self._lazy is not None:
-            self.array = self.client.persist(self._lazy)
-
-    def blocks_of_units(self) -> list[Any]:
-        """Return the blocks of an array, one for each unit; None for each where workers read."""
-        from distributed import futures_of
-
-        if self.array is None:
-            return [None] * len(self.units)
-        by_key = {future.key: future for future in futures_of(self.array)}
-        return [by_key[key] for (key,) in self.array.__dask_keys__()]
-
-    def _fetched(self, start: int, stop: int) -> Array:
-        return np.asarray(self.array[start:stop].compute(scheduler=self.client))
+        if self.array is not None:
+            self.array.cut(tuple(sum(shard.n_rows for shard in unit) for unit in self.units))
 
     def place(self, row: int) -> str:
         """Return where a row is, for messages."""
@@ -108,8 +115,8 @@ class DaskRows(ShardRows):
         if self.array is None:
             return super().fingerprint()
         some = np.unique(np.linspace(0, self.n_rows - 1, FINGERPRINT_ROWS).astype(np.int64))
-        rows = self.array[some].compute(scheduler=self.client)
-        return LocalPasses(np.asarray(rows), np.zeros(len(some), np.int64), 2).fingerprint()
+        labels = np.zeros(len(some), np.int64)
+        return LocalPasses(self.array.take(some), labels, 2).fingerprint()
 
     def passes(self, target: Array, n_classes: int, **options: Any) -> DaskPasses:
         """Return the passes over these rows: see `csoftmax.engine.shard_passes.ShardPasses`."""
@@ -144,8 +151,9 @@ class DaskPasses(ShardPasses):
 
     def _hold(self) -> None:
         """Give each unit what it needs, as tasks that can be computed anew."""
-        name, rows = f"csoftmax-hold-{uuid.uuid4().hex}", self.rows
-        self._blocks, held = rows.blocks_of_units(), []
+        name, rows = f"csoftmax_hold-{uuid.uuid4().hex}", self.rows
+        held: list[Any] = []
+        self._blocks = [None] * len(rows.units) if rows.array is None else rows.array.blocks()
         for u, unit in enumerate(rows.units):
             some = slice(*self.unit_starts[u : u + 2].tolist())
             what = parts.Held(
@@ -162,8 +170,7 @@ class DaskPasses(ShardPasses):
         return self._weights_of(some)
 
     def _labels_of(self, some: slice) -> Any:
-        is_here = isinstance(self.target, np.ndarray)
-        return self.target[some] if is_here else self.target
+        return self.target[some] if isinstance(self.target, np.ndarray) else self.target
 
     def run(
         self,
@@ -189,7 +196,8 @@ class DaskPasses(ShardPasses):
                 self._check_cluster()
                 self.n_repeated += 1
                 self._held, self._blocks = [], []
-                self.rows.keep()
+                if self.rows.array is not None:
+                    self.rows.array.keep()
                 reason = error
             finally:
                 del futures  # what is still under way is cancelled
@@ -200,21 +208,25 @@ class DaskPasses(ShardPasses):
     def _submit(
         self, function: Callable[..., Any], common: Any, each: Sequence[Any] | None, join: bool
     ) -> list[Any]:
-        name = f"csoftmax-{function.__name__}-{uuid.uuid4().hex}"
-        submit = partial(self.client.submit, pure=False)
+        # the scheduler knows by the first word of a name how long tasks take
+        number, n = uuid.uuid4().hex, len(self._held)
         if common is not None and sum(getattr(a, "nbytes", 0) for a in common) > LARGE_BYTES:
-            common = _given(self.client, common, f"{name}-common")
-        futures = [
-            submit(function, held, X, common, None if each is None else each[u], key=f"{name}-{u}")
-            for u, (held, X) in enumerate(zip(self._held, self._blocks, strict=True))
-        ]
-        n = len(futures)
+            common = _given(self.client, common, f"csoftmax_parameters-{number}")
+        each = [None] * n if each is None else each
+        with _large_graphs():  # one graph of all tasks takes 3/4 of the time that one of each does
+            futures: list[Any] = self.client.map(
+                function, self._held, self._blocks, [common] * n, each,
+                key=[f"csoftmax_{function.__name__}-{number}-{u}" for u in range(n)], pure=False,
+            )  # fmt: skip
         for level in range(n.bit_length() if join else 0):
             if len(futures) <= JOINED_UNITS:
                 break
+            groups = [futures[i : i + JOINED_UNITS] for i in range(0, len(futures), JOINED_UNITS)]
             futures = [
-                submit(parts.joined, *futures[i : i + JOINED_UNITS], key=f"{name}-{level}-{i}")
-                for i in range(0, len(futures), JOINED_UNITS)
+                self.client.submit(
+                    parts.joined, *group, key=f"csoftmax_joined-{number}-{level}-{g}", pure=False
+                )
+                for g, group in enumerate(groups)
             ]
         return futures
 
@@ -363,11 +375,15 @@ def common_isa(client: Any) -> str:
 
 def _given(client: Any, content: Any, key: str) -> Any:
     """Return a task that gives something: unlike what is scattered, it survives its worker."""
+    with _large_graphs():
+        return client.submit(parts.hold, parts.Packed(content), key=key, pure=False)
+
+
+def _large_graphs() -> Any:
+    """Let Dask not warn of large tasks: it means data that workers had better read."""
     import dask
 
-    # Dask warns of large tasks, as data had better be read by workers: these are not data to read
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return client.submit(parts.hold, parts.Packed(content), key=key, pure=False)
+    return dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from csoftmax.rows.base import blocks
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
-BLOCK_ROWS = 1 << 20  # labels and weights that are looked through at a time
+BLOCK_ROWS = 1 << 17  # labels and weights that are looked through at a time
 
 
 class FoldWeights:

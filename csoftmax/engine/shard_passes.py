@@ -137,6 +137,7 @@ class ShardPasses:
     def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
         """Yield shards, which of their rows come next, and the numbers of these among all rows."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
+        row_bytes += 0 if self.weights is None else 8 * len(self.weights)  # made for a window
         at_once = max(1, min(WINDOW_BYTES // (CHUNK_ROWS * row_bytes), AT_ONCE // LONGER))
         for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
             first, n = 0, n_chunks(shard.n_rows)

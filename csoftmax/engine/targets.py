@@ -24,7 +24,7 @@ class CountedLabels:
         Given `csoftmax.rows.shards.ShardRows`, it returns their labels as numbers of classes.
     """
 
-    ndim = 1
+    ndim, nbytes = 1, 0  # here
 
     def __init__(self, counts: NDArray[np.int64], read: Callable[[Any], Array]) -> None:
         self.counts, self.read = counts, read

@@ -32,6 +32,11 @@ def comes_in_blocks(X: Any, out: Any) -> bool:
     return out is not None or isinstance(X, Shards)
 
 
+def has_shards(X: Any) -> bool:
+    """Are these rows in shards, with their labels: on this machine or on a cluster?"""
+    return isinstance(getattr(X, "rows", None), ShardRows)
+
+
 def by_blocks(
     predict: Callable[[Any], Array], X: Any, out: Paths | None, names: tuple[str, ...]
 ) -> Any:

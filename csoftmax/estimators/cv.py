@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Sequence
 from itertools import product
 from typing import Any, TypeVar
 
@@ -20,43 +18,23 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from csoftmax.core.sparse import as_others_know
 from csoftmax.data.shards import Shards
 from csoftmax.estimators.base import UNKNOWN_GAP, LinearSoftmax, unchanged_by_failure
-from csoftmax.estimators.by_blocks import labels_in
+from csoftmax.estimators.by_blocks import alone, has_shards, labels_in
 from csoftmax.estimators.classifier import SoftmaxClassifier
-from csoftmax.estimators.fit import FitTask, fit_full, plan_groups, solve_heads
-from csoftmax.estimators.folds import (
-    best_for_all,
-    best_for_each,
-    classes_of_folds,
-    folds_of,
-    mean_parameters,
-    rows_of,
-    weights_of_folds,
-)
+from csoftmax.estimators.cv_arrays import Folded, FoldedSamples
+from csoftmax.estimators.cv_shards import FoldedShards
+from csoftmax.estimators.fit import plan_groups, solve_heads
+from csoftmax.estimators.folds import best_for_all, best_for_each, mean_parameters
 from csoftmax.estimators.grid import grid_of
-from csoftmax.estimators.inputs import (
-    Labels,
-    TrainingSet,
-    as_bytes,
-    check_common_parameters,
-    check_flag,
-    conversion_bytes,
-    in_rows,
-    in_units,
-    training_set,
-)
-from csoftmax.estimators.scoring import for_classes, score_of, scorer_of
-from csoftmax.estimators.weights import weights_of_samples
-from csoftmax.rows.base import take
+from csoftmax.estimators.inputs import as_bytes, check_common_parameters, check_flag, in_units
+from csoftmax.estimators.scoring import for_classes, scorer_of
 from csoftmax.solver.two_classes import estimator_form
 
 __all__ = ["SoftmaxClassifierCV"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SoftmaxClassifierCV")
-Pairs = Sequence[tuple[float, float]]  # of a share of L1 and a C
 # The folds only choose C, so they need not come as near to their optima as the result: they stop at
 # so many times tol, or after so many iterations, as in LogisticRegressionCV. Folds that are nearly
 # separable would take far more.
@@ -81,9 +59,14 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Whether there is an intercept.
     cv : int, splitter or iterable of (train, test)
         Folds; stratified ones for an int. `train` and `test` are row numbers or masks of bool.
+        `csoftmax.ShardKFold` holds whole shards out. Splitters get the labels of shards, and no
+        features.
     scoring : str, callable or None
         What the folds are scored by, as in scikit-learn; None is the accuracy. NaN ranks last; a
-        fold with nothing but NaN has no say.
+        fold with nothing but NaN has no say. Over shards the accuracies of all folds and C take
+        one pass together. Anything else takes a pass over the rows that a fold tests for each C,
+        and their probabilities in memory; what is called gets labels and the fitted classifier,
+        which knows what to say of these rows, but no features.
     tol : float or "sampling"
         As in `SoftmaxClassifier` for the final fit; the folds, which only choose C, stop at 10 tol
         (with "sampling", as the final fit does), or after 100 iterations for each C.
@@ -163,12 +146,13 @@ class SoftmaxClassifierCV(LinearSoftmax):
         self.max_memory = max_memory
         self.verbose = verbose
 
-    def fit(self: Self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self: Self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Self:
         """Choose C and the share of L1, and fit to samples X and labels y.
 
         Parameters
         ----------
-        X : array_like or sparse matrix (n_samples, n_features)
+        X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features)
+            Shards have their labels, and weights where they have any.
         y : array_like (n_samples,)
         sample_weight : array_like (n_samples,), optional
             Weighs the samples in the fits and in the accuracy. Samples of weight 0 are as good as
@@ -274,31 +258,28 @@ class SoftmaxClassifierCV(LinearSoftmax):
         Cs, ratios = grid_of(self.Cs, self.l1_ratios)
         if isinstance(self.tol, str) and ratios.any():
             raise ValueError(f"tol is {self.tol!r}, expected a number with L1")
-        for_splitter, for_scorer = self._routed(sample_weight, params)
-        budget, converted = as_bytes(self.max_memory), conversion_bytes(X)
-        data = training_set(self, X, y)
-        n_classes = len(data.classes)
-        given = sample_weight
-        if given is not None:  # checked, and one number for all samples repeated
-            given = weights_of_samples(given, None, data.classes, data.y)
-            if for_scorer.get("sample_weight") is sample_weight:
-                for_scorer["sample_weight"] = given
-        weight = weights_of_samples(given, self.class_weight, data.classes, data.y)
-        folds = folds_of(self.cv, data, given, weight, for_splitter)
-        weights = weights_of_folds(folds, weight, len(data.y))
-        present = classes_of_folds(weights, weight, data, self.refit)
-        tests = [fold.test for fold in folds]
-        del folds  # and the training rows with them: the weights tell which they are
-        held_out = math.ceil(max(map(len, tests)) / len(data.y) * data.X.nbytes)
+        folded: Folded
+        if has_shards(X):
+            alone(y, sample_weight)
+            given = X.weights()
+            folded = FoldedShards(self, X, given, ratios, *self._routed(given, params))
+        else:
+            routed = self._routed(sample_weight, params)
+            folded = FoldedSamples(self, X, y, sample_weight, *routed)
+        return self._choose(folded, Cs, ratios)
+
+    def _choose(self: Self, folded: Folded, Cs: Array, ratios: Array) -> Self:
+        budget, n_classes = as_bytes(self.max_memory), len(folded.classes)
+        n_folds = len(folded.weights)
         n_at_once, plan = plan_groups(
-            budget, data.X, n_classes, self._threads, len(tests), len(Cs), held_out + converted,
-            ratios.tolist(),
+            budget, folded.X, n_classes, self._threads, n_folds, len(Cs), folded.others,
+            ratios.tolist(), by_blocks=folded.by_blocks,
         )  # fmt: skip
-        data = data._replace(X=in_rows(data.X, budget - plan.n_bytes))
+        folded.settle(budget - plan.n_bytes)
         if self.verbose:
             shares = f"{len(ratios)} l1_ratios x " if len(ratios) > 1 else ""
             print(
-                f"{shares}{len(Cs)} C x {len(tests)} folds, {n_at_once} C at a time: up to "
+                f"{shares}{len(Cs)} C x {n_folds} folds, {n_at_once} C at a time: up to "
                 f"{in_units(plan.n_bytes)} besides X",
                 file=sys.stderr,
             )
@@ -311,7 +292,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         solved = [
             solve_heads(
-                data.X, data.y, n_classes, Cs, weights, n_at_once, plan, l1_ratio=ratio,
+                folded.X, folded.y, n_classes, Cs, folded.weights, n_at_once, plan, l1_ratio=ratio,
                 **{**options, **of_folds},
             )
             for ratio in ratios.tolist()
@@ -321,27 +302,22 @@ class SoftmaxClassifierCV(LinearSoftmax):
         del solved
         pairs = list(product(ratios.tolist(), Cs.tolist()))
         paths = self._paths(W, b)
-        scores = self._scores(data, tests, pairs, paths, given, for_scorer)
+        scores = folded.scores(pairs, paths)
         name = repr(self.scoring or "accuracy")
         if self.refit:
             self.l1_ratio_, self.C_ = pairs[best_for_all(scores, name)]
-            task = FitTask(
-                data.X, data.y, n_classes, weight, None, self.C_, l1_ratio=self.l1_ratio_
-            )
-            # from scratch: the result is that of SoftmaxClassifier, whatever the folds came to
-            fitted = fit_full(task, None, None, plan.of_one(data.X, n_classes), **options)
-            self._keep(fitted.W, fitted.b, data.X)
-            self.history_, self.gap_ = fitted.history, fitted.gap
+            folded.refit(self.l1_ratio_, self.C_, plan, **options)
         else:
             telling, best = best_for_each(scores, name)
             self.l1_ratio_, self.C_ = np.mean([pairs[i] for i in best], axis=0).tolist()
             self._keep(
-                *mean_parameters(W[telling, best], b[telling, best], present[telling]), data.X
+                *mean_parameters(W[telling, best], b[telling, best], folded.present[telling]),
+                folded.X,
             )
             for stale in ("history_", "gap_"):
                 self.__dict__.pop(stale, None)
-        self.classes_, self.Cs_, self.l1_ratios_ = data.classes, Cs, ratios
-        shape = (len(tests), len(ratios), len(Cs))
+        self.classes_, self.Cs_, self.l1_ratios_ = folded.classes, Cs, ratios
+        shape = (n_folds, len(ratios), len(Cs))
         self.n_iter_, self.scores_ = iterations.reshape(shape), scores.reshape(shape)
         self.coefs_paths_ = paths.reshape(*shape, *paths.shape[2:])
         return self
@@ -361,48 +337,6 @@ class SoftmaxClassifierCV(LinearSoftmax):
         """Return the parameters of all fits, (n_folds, n, n_classes or 1, n_features + 1)."""
         W, b = estimator_form(W, b)
         return np.concatenate([W, b[..., None]], axis=-1) if self.fit_intercept else W
-
-    def _scores(
-        self, data: TrainingSet, tests: Sequence[Labels], pairs: Pairs, paths: Array,
-        sample_weight: Array | None, params: dict[str, Any],
-    ) -> Array:  # fmt: skip
-        """Return the score of every fold and pair of a share of L1 and C, (n_folds, n)."""
-        scores = np.empty(paths.shape[:2])
-        for i, rows in enumerate(tests):
-            weight = None if sample_weight is None else sample_weight[rows]
-            given = {name: rows_of(value, rows, len(data.y)) for name, value in params.items()}
-            test = data._replace(X=take(data.X, rows), y=data.y[rows])
-            scores[i] = self._scores_of_fold(i, test, pairs, paths[i], weight, given)
-            del test  # before the rows of the next fold are copied
-        return scores
-
-    def _scores_of_fold(
-        self, fold: int, test: TrainingSet, pairs: Pairs, paths: Array, weight: Array | None,
-        params: dict[str, Any],
-    ) -> list[float]:  # fmt: skip
-        """Return the score of every fit on the test rows of a fold."""
-        scorer = None
-        if self.scoring is not None:
-            scorer = for_classes(scorer_of(self.scoring), test.classes)
-        y, n_features = test.classes[test.y], test.X.shape[1]
-        rows = as_others_know(test.X)
-        model = SoftmaxClassifier(fit_intercept=self.fit_intercept, n_threads=self._threads)
-        model.classes_, model.n_features_in_ = test.classes, n_features
-        scores = []
-        for (ratio, C), path in zip(pairs, paths, strict=True):
-            model.l1_ratio, model.C = ratio, C
-            model.coef_ = np.ascontiguousarray(path[:, :n_features])
-            model.intercept_ = np.zeros(len(path), path.dtype)
-            if self.fit_intercept:
-                model.intercept_[:] = path[:, n_features]
-            if scorer is None:
-                scores.append(model.score(test.X, y, weight))
-            else:
-                where = f"scoring {self.scoring!r} of fold {fold} at C = {C:g}"
-                if ratio:
-                    where += f", l1_ratio = {ratio:g}"
-                scores.append(score_of(scorer, where, model, rows, y, params))
-        return scores
 
 
 def _not_routed(method: str, params: dict[str, Any], to: str) -> str:

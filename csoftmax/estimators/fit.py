@@ -191,12 +191,13 @@ def fit_full(
 
 def plan_groups(
     budget: float, X: Stored, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int,
-    l1_ratios: Sequence[float] = (0.0,),
+    l1_ratios: Sequence[float] = (0.0,), by_blocks: bool = False,
 ) -> tuple[int, Plan]:  # fmt: skip
     """Return how many values of C to solve at a time, each for all folds, and what that takes.
 
     As many as the budget allows without a shorter history. Without a budget, groups of several
     take a quarter of the machine's memory at most. With L1 all go one after the other.
+    Where weights of folds are made `by_blocks`, they are of the `others`.
     """
     limit = budget
     if math.isinf(budget):
@@ -220,13 +221,23 @@ def plan_groups(
     for n_at_once in range(n_Cs, 1, -1):
         try:
             plan = plan_memory(
-                limit, X, n_classes, n_threads, n_at_once * n_folds, n_folds, others, path=True
+                limit,
+                X,
+                n_classes,
+                n_threads,
+                n_at_once * n_folds,
+                n_folds,
+                others,
+                path=True,
+                by_blocks=by_blocks,
             )
         except MemoryBudgetError:
             continue
         if plan.history_size == usual_pairs(len(X), head_bytes(X, n_classes), True):
             return n_at_once, plan
-    return 1, plan_memory(budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True)
+    return 1, plan_memory(
+        budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True, by_blocks=by_blocks
+    )
 
 
 def solve_heads(

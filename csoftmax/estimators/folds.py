@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit, check_cv
 from sklearn.utils import _safe_indexing
 
-from csoftmax.core.sparse import as_others_know
 from csoftmax.estimators.base import warn_caller
-from csoftmax.estimators.inputs import Labels, TrainingSet
+from csoftmax.estimators.inputs import Labels
 
 Array = NDArray[Any]
 SHOWN = 5  # of a list in a warning
@@ -29,30 +28,29 @@ class Fold(NamedTuple):
 
 
 def folds_of(
-    cv: Any, data: TrainingSet, sample_weight: Array | None, weight: Array | None,
-    for_splitter: Mapping[str, Any],
-) -> list[Fold]:  # fmt: skip
-    """Return the folds that `cv` makes of the samples, checked.
+    cv: Any, X: Any, y: Labels, classes: Array, sample_weight: Array | None,
+    weight: Array | None, for_splitter: Mapping[str, Any],
+) -> Iterator[Fold]:  # fmt: skip
+    """Yield the folds that `cv` makes of the samples, checked; y numbers the classes.
 
     Rows of `sample_weight` 0 are not there: scikit-learn's splitters do not see them, and they are
     not tested on. Row numbers that are the user's own are those of X as it is given. `weight` is
     what a fit weighs the rows by, class weights included.
     """
-    y, n_samples = data.classes[data.y], len(data.y)
+    n_samples, n_folds = len(y), 0
     rows = np.arange(n_samples)
     if isinstance(cv, type):
         raise TypeError(f"cv is the class {cv.__name__}, expected an object, {cv.__name__}()")
     if np.iterable(cv) and not isinstance(cv, str) and not hasattr(cv, "split"):
         pairs = iter(cv)
     else:
-        splitter = check_cv(cv, data.y, classifier=True)
+        splitter, labels = check_cv(cv, y, classifier=True), classes[y]
         if sample_weight is None or sample_weight.all() or not _only_counts(splitter):
-            pairs = splitter.split(as_others_know(data.X), y, **for_splitter)
+            pairs = splitter.split(X, labels, **for_splitter)
         else:
             rows = np.flatnonzero(sample_weight)
             given = {name: rows_of(value, rows, n_samples) for name, value in for_splitter.items()}
-            pairs = splitter.split(rows, y[rows], **given)
-    folds = []
+            pairs = splitter.split(rows, labels[rows], **given)
     for i, pair in enumerate(pairs):
         try:
             train, test = pair
@@ -64,16 +62,20 @@ def folds_of(
         test = _row_numbers(test, rows, f"the test rows of fold {i} of cv")
         if sample_weight is not None:
             test = test[sample_weight[test] > 0]
-        for part, counted in (("training", weight is None or weight[train].any()),
-                              ("test", len(test) > 0)):  # fmt: skip
-            if not counted:
-                raise ValueError(
-                    f"all {part} rows of fold {i} of cv have weight 0, expected some weight"
-                )
-        folds.append(Fold(train, test))
-    if not folds:
+        check_counts(i, weight is None or bool(weight[train].any()), len(test) > 0)
+        yield Fold(train, test)
+        n_folds += 1
+    if not n_folds:
         raise ValueError("cv has no folds, expected at least one (a generator yields them once)")
-    return folds
+
+
+def check_counts(fold: int, train: bool, test: bool) -> None:
+    """Raise ValueError for a fold without a row of weight > 0 in one of its parts."""
+    for part, counts in (("training", train), ("test", test)):
+        if not counts:
+            raise ValueError(
+                f"all {part} rows of fold {fold} of cv have weight 0, expected some weight"
+            )
 
 
 def _only_counts(splitter: Any) -> bool:
@@ -142,15 +144,16 @@ def weights_of_folds(folds: Sequence[Fold], weight: Array | None, n_samples: int
 
 
 def classes_of_folds(
-    weights: Array, weight: Array | None, data: TrainingSet, refit: bool
+    mass_of_folds: Array, mass: Array, classes: Array, refit: bool
 ) -> NDArray[np.bool_]:
-    """Return which classes each fold trains on, (n_folds, n_classes), and warn of the others."""
-    totals = [np.bincount(data.y, row, minlength=len(data.classes)) for row in weights]
-    present: NDArray[np.bool_] = np.array(totals) > 0
-    has_weight = np.bincount(data.y, weight) > 0
-    missing = np.argwhere(~present & has_weight)
+    """Return which classes each fold trains on, (n_folds, n_classes), and warn of the others.
+
+    The masses are the weights of the classes, in each fold and in all rows.
+    """
+    present: NDArray[np.bool_] = mass_of_folds > 0
+    missing = np.argwhere(~present & (mass > 0))
     if len(missing):
-        names = data.classes.tolist()
+        names = classes.tolist()
         lacking = [f"{names[k]!r} in fold {i}" for i, k in missing.tolist()]
         text = "cv leaves classes without a training row of weight > 0, which are never predicted "
         text += f"there: {_shown(lacking)}"

@@ -3,23 +3,60 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
 from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.targets import CountedLabels
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
 from csoftmax.estimators.inputs import TrainingSet, as_bytes, in_units
 from csoftmax.estimators.monitor import validation_set
 from csoftmax.estimators.sgd_shards import features_of_shards
 from csoftmax.estimators.weights import weights_of_classes, with_class_weights
+from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
 # What labels take on the way to their numbers, a block of them at a time.
 LABEL_BYTES = 1 << 25
+
+
+class CheckedLabels(NamedTuple):
+    """The classes of shards, each row's number among them, and the weights of both."""
+
+    classes: Array
+    codes: Array
+    weight: Array | None  # of the rows, times those of their classes
+    by_class: Array | None
+
+
+def checked_labels(estimator: Any, shards: Shards, given: Array | None) -> CheckedLabels:
+    """Return the labels and weights of shards; the estimator learns what features they have.
+
+    `given` are the weights of the rows.
+    """
+    features_of_shards(estimator, shards, reset=True)
+    classes, codes = shards.encoded()
+    if len(classes) < 2:
+        raise ValueError(f"y has only one class, {classes.tolist()!r}; expected at least two")
+    if given is not None and not given.any():
+        raise ValueError("the weights of all rows are zero, expected some weight")
+    by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
+    codes, weight = with_class_weights(codes, given, by_class)
+    return CheckedLabels(classes, codes, weight, by_class)
+
+
+def plan_of_fit(
+    estimator: Any, rows: Any, n_classes: int, is_weighted: bool, others: float = 0
+) -> Plan:
+    """Return how to fit rows of shards within `max_memory`; `others` are taken besides."""
+    return plan_memory(
+        as_bytes(estimator.max_memory), rows, n_classes, estimator._threads,
+        n_weights=int(is_weighted), others=window_bytes(rows) + LABEL_BYTES + others,
+    )  # fmt: skip
 
 
 def fit_shards_by_passes(
@@ -38,26 +75,17 @@ def fit_shards_by_passes(
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=shards), or (X, y)")  # fmt: skip
     names = getattr(estimator, "feature_names_in_", None)
-    features_of_shards(estimator, shards, reset=True)
-    classes, codes = shards.encoded()
-    if len(classes) < 2:
-        raise ValueError(f"y has only one class, {classes.tolist()!r}; expected at least two")
-    given = shards.weights()
-    if given is not None and not given.any():
-        raise ValueError("the weights of all rows are zero, expected some weight")
-    by_class = weights_of_classes(estimator.class_weight, classes, codes, given)
-    codes, weight = with_class_weights(codes, given, by_class)
-    monitor, others = None, window_bytes(shards.rows) + LABEL_BYTES
+    classes, codes, weight, by_class = checked_labels(estimator, shards, shards.weights())
+    monitor, others = None, 0
+    if isinstance(codes, CountedLabels):  # the plan counts them, but workers have them
+        others -= shards.n_rows * np.min_scalar_type(len(classes) - 1).itemsize
     if validation is not None:
         monitor = estimator._monitor(*validation_set(estimator, validation, classes, by_class))
         others += monitor.n_bytes if monitor.reads_shards else 0
     rows: Any = shards.rows
     start = estimator._start(TrainingSet(rows, classes, codes), names)
     task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
-    plan = plan_memory(
-        as_bytes(estimator.max_memory), rows, task.n_classes, estimator._threads,
-        n_weights=int(task.is_weighted), others=others,
-    )  # fmt: skip
+    plan = plan_of_fit(estimator, rows, task.n_classes, task.is_weighted, others)
     if estimator.verbose:
         print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)
     fitted: Fitted = fit_full(

@@ -202,7 +202,7 @@ def _table(X: Any) -> Any:
     if is_dask(X):
         raise TypeError(
             "X is a collection of Dask, which would be fetched into this process: "
-            "csoftmax.dask.SoftmaxClassifier fits it where it is, X.compute() fetches it"
+            "the estimators of csoftmax.dask fit and predict where it is, X.compute() fetches it"
         )
     if _fits_float32(X):
         X = np.asarray(X).astype(np.float32)

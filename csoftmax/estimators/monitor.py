@@ -15,11 +15,11 @@ from csoftmax import functional
 from csoftmax.core.checks import check_number, compute_dtype
 from csoftmax.data.split import stratified_rows
 from csoftmax.engine.shard_passes import ShardPasses, window_bytes
+from csoftmax.estimators.by_blocks import has_shards
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
 from csoftmax.rows.base import Stored, blocks, take
 from csoftmax.solver import Progress
-from csoftmax.solver.arguments import HasLabels
 
 Array = NDArray[Any]
 Columns = dict[str, list[float]]  # `history_` of an estimator: a list for each name
@@ -147,7 +147,7 @@ def validation_set(
     estimator: Any, validation: Any, classes: Array, by_class: Array | None
 ) -> tuple[Stored | ShardPasses, Array, Array | None]:
     """Return what ``fit(..., validation=...)`` is given, checked: X, targets, weights."""
-    if isinstance(validation, HasLabels):
+    if has_shards(validation):
         return _validation_shards(estimator, validation, classes, by_class)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         what = type(validation).__name__

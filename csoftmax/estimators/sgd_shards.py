@@ -1,10 +1,4 @@
-"""Minibatches of rows in shards, which are read window by window.
-
-Each epoch puts the shards in a random order, and reads them one after the other. So many rows that
-follow each other are a window: they are copied to memory, and minibatches are drawn from them in
-random order. Rows of shards that lie far apart are never in one minibatch, so files should not be
-sorted by class: with a window smaller than a class, minibatches would have one class only.
-"""
+"""Minibatches of rows in shards, window by window as `csoftmax.data.shard_loader` reads them."""
 
 from __future__ import annotations
 
@@ -17,17 +11,16 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import FLOAT64, as_weights
 from csoftmax.core.errors import DataError
+from csoftmax.data.shard_loader import WINDOW_BYTES, rows_of_window, windows
 from csoftmax.data.shards import Shards
 from csoftmax.estimators.fit import FitTask
 from csoftmax.estimators.inputs import as_bytes
 from csoftmax.estimators.sgd import SAMPLED_ROWS, MinibatchDescent, RowsLoader
 from csoftmax.estimators.weights import rows_that_count, weights_of_classes
-from csoftmax.rows.base import Stored, blocks, stacked
+from csoftmax.rows.base import blocks
 from csoftmax.rows.shards import ShardRows
 
 Array = NDArray[Any]
-_WINDOW_BYTES = 1 << 28
-_WINDOW_ROWS = 1 << 20
 _LABELS_AT_ONCE = 1 << 20
 
 
@@ -107,7 +100,9 @@ def shard_task(
     by_class, mass, n_counting = _masses(estimator.class_weight, shards, found, codes)
     if not mass.any():
         raise ValueError("the weights of all rows are zero, expected some weight")
-    window_rows = _window_rows(shards, estimator)
+    # a quarter of `max_memory` at most
+    window_bytes = min(WINDOW_BYTES, as_bytes(estimator.max_memory) / 4)
+    window_rows = rows_of_window(shards.rows, estimator.batch_size, window_bytes)
     n_sampled = min(SAMPLED_ROWS, shards.n_rows, max(64, window_rows))
     some = np.unique(np.linspace(0, shards.n_rows - 1, n_sampled).astype(np.int64))
     sample = shards.rows.take(some)
@@ -122,16 +117,6 @@ def shard_task(
     if not np.isfinite(sample.data if task.shards.is_sparse else sample).all():
         task.raise_bad_value()  # a scale that is measured on it would be none
     return task, found
-
-
-def _window_rows(shards: Shards, estimator: Any) -> int:
-    """Return how many rows are in memory: a quarter of `max_memory` at most."""
-    budget = as_bytes(estimator.max_memory)
-    if shards.is_sparse:
-        return int(max(estimator.batch_size, _WINDOW_ROWS >> 4))
-    row_bytes = shards.n_features * shards.dtype.itemsize
-    n_rows = min(_WINDOW_BYTES, budget / 4) // max(1, row_bytes)
-    return int(max(estimator.batch_size, min(n_rows, _WINDOW_ROWS)))
 
 
 def _masses(
@@ -177,28 +162,3 @@ def _weights_of(rows: ShardRows, some: slice) -> Iterator[Array]:
             raise DataError(f"{shard.name}: rows {start - first} to {stop - first}: {error}"
                             ) from error  # fmt: skip
         start = stop
-
-
-def windows(
-    rows: ShardRows, n: int, random: np.random.Generator
-) -> Iterator[tuple[Stored, list[slice]]]:
-    """Yield windows of n rows and where these come from; the last one has those that are left.
-
-    Rows are copied. They are in the order in which they are read.
-    """
-    parts: list[Stored] = []
-    at: list[slice] = []
-    room = n
-    for s in random.permutation(len(rows.shards)).tolist():
-        shard, first, start = rows.shards[s], int(rows.starts[s]), 0
-        while start < shard.n_rows:
-            stop = min(start + room, shard.n_rows)
-            parts.append(shard.read(start, stop))
-            at.append(slice(first + start, first + stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield stacked(parts, rows.n_features, rows.dtype), at
-                parts, at, room = [], [], n
-    if parts:
-        yield stacked(parts, rows.n_features, rows.dtype), at

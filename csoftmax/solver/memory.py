@@ -71,12 +71,12 @@ def usual_pairs(n_rows: int, head_bytes: int, path: bool, is_sparse: bool = Fals
 
 def plans(
     X: Stored | ShardRows, n_classes: int, n_threads: int, n_heads: int = 1, n_weights: int = 0,
-    path: bool = False, evaluates: bool = False,
+    path: bool = False, evaluates: bool = False, by_blocks: bool = False,
 ) -> list[Plan]:  # fmt: skip
     """Return the plans that there are, the best first; the first one that fits is chosen.
 
     `n_weights` is how many rows of weights there are, 0 where all samples weigh 1. With `evaluates`
-    no step is made: ``max_iter`` is 0.
+    no step is made: ``max_iter`` is 0. Weights that are made `by_blocks` are not counted.
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
     is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
@@ -85,7 +85,8 @@ def plans(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
     of_shards = isinstance(X, ShardRows)
-    always = float(problem.bytes_needed(sizes, of_shards))
+    of_rows = sizes._replace(n_weights=0) if by_blocks else sizes
+    always = float(problem.bytes_needed(of_rows, of_shards))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if isinstance(X, CSR) and is_sparse:

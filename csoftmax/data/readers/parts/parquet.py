@@ -26,6 +26,7 @@ from csoftmax.data.readers.parts.part import Part, Wanted
 
 Array = NDArray[Any]
 DECODED_ROWS = 8192  # at a time: a row group can have a million rows
+_MAGIC = b"PAR1"
 _MOST_OPEN = 16  # files that are decoded half
 
 
@@ -38,7 +39,21 @@ def open_parts(paths: Sequence[Path], wanted: Wanted) -> Iterator[Part]:
             yield _part_of(path, stamp, wanted)
 
 
+def _check_ends(path: Path, stamp: Stamp) -> None:
+    """Raise DataError unless a file begins and ends as one of Parquet: most are cut short."""
+    with open(path, "rb") as file:
+        for at in (0, max(0, stamp.size - len(_MAGIC))):
+            file.seek(at)
+            got = file.read(len(_MAGIC))
+            if got != _MAGIC:
+                raise DataError(
+                    f"{path}: byte {at}: expected {_MAGIC!r} as at the {'end' if at else 'begin'} "
+                    f"of a Parquet file, got {got!r} of {stamp.size} bytes"
+                )
+
+
 def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
+    _check_ends(path, stamp)
     with _open_file(stamp) as file:
         schema, metadata = file.schema_arrow, file.metadata
     columns = choose(str(path), schema, wanted)
