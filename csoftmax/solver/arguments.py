@@ -39,7 +39,7 @@ from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
-from csoftmax.solver.corrected import check_sample_rows, usual_rows
+from csoftmax.solver.corrected import LEAST, check_sample_rows, usual_rows
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import most_rows
@@ -81,8 +81,12 @@ def checked_problem(
     fit_intercept: bool,
     n_threads: int | None,
     sample_rows: int | None = 0,
+    least_rows: int = LEAST,
 ) -> Problem:
-    """Check the arguments of `minimize` that describe the problem."""
+    """Check the arguments of `minimize` that describe the problem.
+
+    A sample has `least_rows` for each free parameter, at least.
+    """
     n_classes = check_positive(n_classes, "n_classes")
     shards = shards_of(X)
     features: Stored | ShardRows = as_features(X) if shards is None else shards
@@ -128,7 +132,7 @@ def checked_problem(
     if sample_rows is None:
         sample_rows = usual_rows(features, n_classes)
     elif sample_rows:
-        check_sample_rows(sample_rows, features, n_classes)
+        check_sample_rows(sample_rows, features, n_classes, least_rows)
     return Problem(
         passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit,
         statistics=statistics(passes, sample_rows) if sample_rows else None,
