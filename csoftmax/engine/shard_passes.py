@@ -31,7 +31,7 @@ from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
-from csoftmax.rows.base import as_stored, take
+from csoftmax.rows.base import Stored, as_stored, take
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
@@ -209,7 +209,7 @@ class ShardPasses:
         return class_sums(self, self.windows(), self.n_chunks, share, seed)
 
     def _local(
-        self, X: Array, target: Array, rows: slice | NDArray[np.int64], r: int
+        self, X: Stored, target: Array, rows: slice | NDArray[np.int64], r: int
     ) -> LocalPasses:
         return LocalPasses(
             X, target.astype(np.int64), self.n_classes,
@@ -223,7 +223,7 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        X = np.asarray(self.rows.take(rows))
+        X = self.rows.take(rows)
         return self._local(X, self.target[rows], rows, weight_row)
 
     def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:

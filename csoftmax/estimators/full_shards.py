@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
-from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.sparse_shard_passes import bytes_of_windows
 from csoftmax.engine.targets import CountedLabels
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
@@ -56,7 +56,7 @@ def plan_of_fit(
     """Return how to fit rows of shards within `max_memory`; `others` are taken besides."""
     return plan_memory(
         as_bytes(estimator.max_memory), rows, n_classes, estimator._threads,
-        n_weights=int(is_weighted), others=window_bytes(rows) + LABEL_BYTES + others,
+        n_weights=int(is_weighted), others=bytes_of_windows(rows) + LABEL_BYTES + others,
         l1_ratio=l1_ratio,
     )  # fmt: skip
 
@@ -69,9 +69,6 @@ def fit_shards_by_passes(
     `options` are of `csoftmax.solver.minimize`.
     """
     alone(y, weight)
-    if shards.is_sparse:
-        raise ValueError('X has sparse shards, which full passes over shards cannot minimise: '
-                         'expected solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=shards), or (X, y)")  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -31,7 +33,7 @@ from csoftmax.engine.row_weights import (
     totals_of,
     weight_blocks,
 )
-from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.sparse_shard_passes import passes_of_shards
 from csoftmax.engine.statistics import statistics
 from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
@@ -109,13 +111,15 @@ def checked_problem(
     total = len(features) if weights is None else totals_of(weights).min()
     unit = _unit_of(features, scale, Penalty.of(float(values.min()), float(total)))
     whole_scale = scale * unit
-    if isinstance(features, CSR) and abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
-        features, whole_scale = _rescaled(features, whole_scale)
+    if abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
+        if isinstance(features, CSR):
+            features, whole_scale = _rescaled(features, whole_scale)
+        elif isinstance(features, ShardRows) and features.is_sparse:
+            features, whole_scale = _rescaled_shards(features, whole_scale), 1.0
     passes: Passes
     if isinstance(features, ShardRows):
         n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
-        passes_of = getattr(features, "passes", partial(ShardPasses, features))  # on a cluster
-        passes = passes_of(
+        passes = passes_of_shards(features)(
             target, n_classes, weights=weights, scale=whole_scale,
             n_threads=check_threads(n_threads), n_sampled=n_sampled,
         )  # fmt: skip
@@ -135,15 +139,9 @@ def checked_problem(
 
 
 def shards_of(X: object) -> ShardRows | None:
-    """Return the rows of shards, or None for anything else; sparse ones are refused."""
+    """Return the rows of shards, or None for anything else."""
     rows = X if isinstance(X, ShardRows) else getattr(X, "rows", None)
-    if not isinstance(rows, ShardRows):
-        return None
-    if rows.is_sparse:
-        raise TypeError(
-            "X has sparse shards, expected dense ones: full passes need the rows of all by columns"
-        )
-    return rows
+    return rows if isinstance(rows, ShardRows) else None
 
 
 def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
@@ -203,7 +201,7 @@ def _unit_of(X: Stored | ShardRows, scale: float, strongest: Penalty) -> float:
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not math.prod(X.shape):
         return 1.0
-    rows = _some_rows(X)
+    rows = some_rows(X)
     squares: Array
     values = (rows.data if isinstance(rows, CSR) else rows).astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -231,7 +229,7 @@ def _unit_of(X: Stored | ShardRows, scale: float, strongest: Penalty) -> float:
     return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
 
 
-def _some_rows(X: Stored | ShardRows) -> Stored:
+def some_rows(X: Stored | ShardRows) -> Stored:
     """Return at most UNIT_ROWS rows: of a few shards their first ones, as others cost a pass."""
     if not isinstance(X, ShardRows):
         return take(X, slice(None, None, -(-len(X) // UNIT_ROWS)))
@@ -252,6 +250,22 @@ def _rescaled(X: CSR, scale: float) -> tuple[CSR, float]:
         if not (np.square(data[np.isfinite(data)]) < np.finfo(dtype).max / len(X)).all():
             return X, scale
     return CSR(data, X.indices, X.indptr, X.shape[1]), 1.0
+
+
+def _rescaled_shards(X: ShardRows, scale: float) -> ShardRows:
+    """Return X times scale, converted as it is read."""
+    dtype = compute_dtype(X)
+    shards = [
+        replace(shard, read=partial(_read_times, shard.read, scale, dtype)) for shard in X.shards
+    ]
+    return ShardRows(shards, X.n_features, dtype, is_sparse=True)
+
+
+def _read_times(
+    read: Callable[[int, int], CSR], scale: float, dtype: np.dtype[Any], start: int, stop: int
+) -> CSR:
+    with np.errstate(over="ignore"):  # told as not finite by the pass
+        return read(start, stop).times(scale, dtype)
 
 
 def as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:

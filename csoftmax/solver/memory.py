@@ -7,6 +7,7 @@ from typing import NamedTuple
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import passes
+from csoftmax.engine.sparse_shard_passes import sparse_shard_bytes
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
@@ -43,14 +44,21 @@ class Plan(NamedTuple):
     n_bytes: float
     sample_rows: int = 0  # of the corrected sample
 
-    def of_one(self, X: Stored, n_classes: int) -> Plan:
+    def of_one(self, X: Stored | ShardRows, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
-        is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+        is_sparse = stays_sparse(X, n_classes)
         usual = usual_pairs(len(X), head_bytes(X, n_classes), False, is_sparse)
         return self._replace(history_size=min(self.history_size, usual))
 
 
-def head_bytes(X: Stored, n_classes: int) -> int:
+def stays_sparse(X: Stored | ShardRows, n_classes: int) -> bool:
+    """Say whether these are sparse rows that do not become an array; shards never do."""
+    if isinstance(X, ShardRows):
+        return X.is_sparse
+    return isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+
+
+def head_bytes(X: Stored | ShardRows, n_classes: int) -> int:
     """Return the bytes of one head's W and b."""
     return int(n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
 
@@ -72,21 +80,24 @@ def plans(
     no step is made: ``max_iter`` is 0. Weights that are made `by_blocks` are not counted.
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
-    is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+    of_shards, is_sparse = isinstance(X, ShardRows), stays_sparse(X, n_classes)
     stored_itemsize = itemsize if isinstance(X, CSR) else X.dtype.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
-    of_shards = isinstance(X, ShardRows)
     of_rows = sizes._replace(n_weights=0) if by_blocks else sizes
     always = float(problem.bytes_needed(of_rows, of_shards))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
-    if isinstance(X, CSR) and is_sparse:
-        always += passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+    if is_sparse:
+        always += (
+            sparse_shard_bytes(X, n_heads, n_classes, itemsize, n_weights)
+            if isinstance(X, ShardRows)
+            else passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+        )
         if evaluates:
             return [Plan(1, None, always + long.bytes_needed(sizes, 1))]
-        always += diagonal.bytes_needed(sizes)
+        always += diagonal.bytes_needed(sizes, of_shards)
         return [Plan(m, "auto", always + long.bytes_needed(sizes, m)) for m in numbers]
     always += passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
     if isinstance(X, CSR):

@@ -77,7 +77,7 @@ def minimize(
     X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
         Sparse rows stay sparse, and are centred in effect. Shards are read window by window, the
-        next one while a window is summed; they are dense.
+        next one while a window is summed.
     y : array_like (n_samples,) or (n_samples, n_classes)
         Integer labels 0..n_classes-1, or probabilities whose rows sum to 1. None: of shards their
         own labels and weights.
