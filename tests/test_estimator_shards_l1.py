@@ -10,6 +10,7 @@ import pytest
 from commands import command
 from l1_cases import l1_table
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import KFold
 
 import csoftmax as cs
 from csoftmax.cli import main
@@ -106,6 +107,19 @@ def test_two_classes_weights_validation_and_a_warm_start(
     penalty = np.abs(watched.coef_).sum() / (0.05 * weight.sum())
     assert gap.objective == pytest.approx(loss + penalty, rel=1e-5)
     assert gap.objective - gap.bound <= one.gap_.objective
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_cross_validation(written: Any, sampled: bool, request: pytest.FixtureRequest) -> None:
+    settings: Any = {"Cs": [1e-3, 1e-1], "l1_ratios": [0.5, 1.0], "cv": KFold(3), "tol": 1e-5}
+    one = cs.SoftmaxClassifierCV(**settings).fit(*written[1:])
+    if sampled:
+        request.getfixturevalue("few_in_memory")
+    many = cs.SoftmaxClassifierCV(**settings).fit(opened(written), None)
+    assert_allclose(many.scores_, one.scores_, atol=2e-3 if sampled else 0)
+    assert_allclose(many.coef_, one.coef_, atol=0.02 if sampled else 0)
+    assert (many.C_, many.l1_ratio_) == (one.C_, one.l1_ratio_)
+    assert many.n_iter_.max() <= 8 or not sampled
 
 
 def test_the_plans_of_memory(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,6 +307,25 @@ def test_files_are_read_whole_or_by_a_sample(
     assert same_bits(minimize_l1(mapped, y, 3, C=0.1), in_memory)
 
 
+def test_sparse_shards(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((ROWS, 40), density=0.15, format="csr", rng=rng)
+    y = np.argmax(X @ (3 * rng.normal(size=(40, 3))) + rng.gumbel(size=(ROWS, 3)), axis=1)
+    for s, some in enumerate((slice(0, 4096), slice(4096, ROWS))):
+        part = X[some]
+        arrays = {"data": part.data, "indices": part.indices, "indptr": part.indptr}
+        np.savez(tmp_path / f"{s}.npz", format=b"csr", shape=part.shape, y=y[some], **arrays)
+    shards = cs.shards(f"{tmp_path}/*.npz")
+    best = minimize_l1(X, y, 3, C=0.1, tol=1e-9, warns=False)
+    whole = minimize(shards, None, 3, C=0.1, l1_ratio=1.0, tol=1e-9, warns=False)
+    assert np.array_equal(whole.W, best.W)
+    for scale in (1.0, 1e9):  # that is so far from 1 that rows are multiplied as they are read
+        options: dict[str, Any] = {"C": 0.1 / scale, "scale": scale, "sample_rows": 1500}
+        found = minimize(shards, None, 3, l1_ratio=1.0, tol=TOL, **options)
+        check(found, best)
+        np.testing.assert_allclose(found.W * scale, best.W, atol=0.1)
+
+
 def test_refusals(rows: tuple[Any, Any]) -> None:
     X, y = rows
     with pytest.raises(ValueError, match="sample_rows is 600, expected 0 or None for sparse X"):

@@ -188,7 +188,7 @@ def train(
         test_set: cs.Dataset | ShardLoader
         if data is not None and are_shards(data):
             model, train_set, test_set, facts["shards"] = shards_to_train(
-                context.params, given, model, full_passes,
+                context.params, given, model,
                 TEST_FRACTION if test_fraction is None else test_fraction,
             )  # fmt: skip
         else:

@@ -24,7 +24,7 @@ class ShardSets(NamedTuple):
 
 def shards_to_train(
     options: dict[str, Any], given: dict[str, Any], model: cs.SoftmaxRegression | None,
-    full_passes: bool, fraction: float,
+    fraction: float,
 ) -> ShardSets:  # fmt: skip
     """Open the shards that the command names, and hold some of them out to test on.
 
@@ -35,7 +35,6 @@ def shards_to_train(
     if dtype is None and model is not None and model.dtype == np.float64:
         dtype = "float64"
     data, how = labelled_shards(path, given, model, dtype, options["label_files"], options["cache"])
-    refuse_for_full_passes(data, options, full_passes)
     whole = ShardLoader(
         data, options["batch_size"], seed=options["seed"],
         scale=None if model is None else model._scale,
@@ -76,15 +75,6 @@ def _test_set(
     test = ShardLoader(data, scale=whole.scale)
     number_shards(model, test, str(path))
     return test
-
-
-def refuse_for_full_passes(data: Shards, options: dict[str, Any], full_passes: bool) -> None:
-    """Raise ValueError for what full passes over shards cannot do."""
-    if full_passes and data.is_sparse and options["l1_ratio"]:
-        raise ValueError(
-            f"--l1-ratio is above 0 and {options['data']} is sparse, in many files: expected "
-            "--solver sgd"
-        )
 
 
 def hold_out(data: Shards, fraction: float, seed: int) -> tuple[list[int], list[int] | None]:

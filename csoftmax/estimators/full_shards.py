@@ -66,9 +66,6 @@ def fit_shards_by_passes(
     `options` are of `csoftmax.solver.minimize`.
     """
     alone(y, weight)
-    if shards.is_sparse and estimator._l1_ratio:
-        raise ValueError("X has sparse shards and l1_ratio is above 0, which full passes over "
-                         'shards cannot minimise: expected solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=shards), or (X, y)")  # fmt: skip

@@ -189,7 +189,7 @@ def _unit_of(X: Stored | ShardRows, scale: float, strongest: Penalty) -> float:
     """
     if X.dtype.kind != "f" or X.dtype.itemsize < 4 or not math.prod(X.shape):
         return 1.0
-    rows = _some_rows(X)
+    rows = some_rows(X)
     squares: Array
     values = (rows.data if isinstance(rows, CSR) else rows).astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -217,7 +217,7 @@ def _unit_of(X: Stored | ShardRows, scale: float, strongest: Penalty) -> float:
     return 2.0 ** round(max(-most, min(-middle, by_penalty, most)))
 
 
-def _some_rows(X: Stored | ShardRows) -> Stored:
+def some_rows(X: Stored | ShardRows) -> Stored:
     """Return at most UNIT_ROWS rows: of a few shards their first ones, as others cost a pass."""
     if not isinstance(X, ShardRows):
         return take(X, slice(None, None, -(-len(X) // UNIT_ROWS)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from csoftmax.core.checks import check_number, check_positive
+from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.solver.arguments import HasLabels, checked_problem, shards_of
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.corrected_l1 import SampledHeads
@@ -164,12 +165,15 @@ def minimize_l1(
         whole = checked_problem(
             X, y, n_classes, C=C, scale=1.0, sample_weight=sample_weight,
             weight_of_head=weight_of_head, fit_intercept=fit_intercept, n_threads=n_threads,
-            sample_rows=sample_rows, least_rows=0,
+            sample_rows=0 if shards is not None and shards.is_sparse else sample_rows,
+            least_rows=0,
         )  # fmt: skip
         problem = l1_problem_of(whole, l1_ratio, scale, one_row)
         starts = l1_starts(problem, W, b)
         heads = SampledHeads(whole, problem, sample_rows, starts, *options)
     else:
+        if isinstance(sample_weight, FoldWeights):  # made block by block, where rows are
+            sample_weight = sample_weight[:, :]
         features: Any = X if shards is None else shards.take(slice(None))
         problem = checked_l1_problem(
             features, cast(ArrayLike, y), n_classes, C, l1_ratio, scale, sample_weight,

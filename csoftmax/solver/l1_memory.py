@@ -12,10 +12,11 @@ from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
 from csoftmax.engine import chunks, passes
 from csoftmax.engine.class_rows import PADDED_TO
+from csoftmax.engine.sparse_shard_passes import sparse_shard_bytes
 from csoftmax.rows.memory import mapped
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import corrected, problem, proximal, small_model
-from csoftmax.solver.arguments import shards_of
+from csoftmax.solver.arguments import shards_of, some_rows
 from csoftmax.solver.corrected import ALWAYS, WANTED, n_free_parameters
 from csoftmax.solver.memory import Plan
 from csoftmax.solver.problem import Sizes
@@ -45,14 +46,15 @@ def l1_plans(
     of_shards = isinstance(X, ShardRows)
     if not of_shards and (isinstance(X, CSR) or mapped(X) is None):
         return [Plan(1, None, all_bytes)]
-    (n, d), itemsize = X.shape, X.dtype.itemsize
-    whole = Plan(1, None, all_bytes + n * d * itemsize * of_shards)
+    n, d = X.shape
+    whole = Plan(1, None, all_bytes + _stored_bytes(X, n) * of_shards)
     if hasattr(X, "client"):  # a cluster's rows: not for one machine
         whole = whole._replace(n_bytes=math.inf)
     # the same choices for any number of threads
     alone = l1_bytes(X, n_classes, l1_ratio, 1, n_heads, n_weights, soft)
     are_few = whole.n_bytes - all_bytes + alone <= IN_MEMORY_BYTES
-    of_row = l1_bytes(X, n_classes, 1.0, 1, n_rows=1 << 20) / (1 << 20) + 2 * d * itemsize
+    of_row = l1_bytes(X, n_classes, 1.0, 1, n_rows=1 << 20)
+    of_row = (of_row + 2 * _stored_bytes(X, 1 << 20)) / (1 << 20)
     most = min(int(MOST_SHARE * n), int(IN_MEMORY_BYTES / of_row))
     n_sampled = min(max(WANTED * n_free_parameters(d, n_classes), ALWAYS), most)
     sampled = []
@@ -72,9 +74,12 @@ def _sampled_bytes(
         X.dtype.itemsize,
     )  # fmt: skip
     n_bytes = float(problem.bytes_needed(sizes))
-    n_bytes += passes.bytes_needed(
-        sizes.n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads
-    )
+    if isinstance(X, ShardRows) and X.is_sparse:
+        n_bytes += sparse_shard_bytes(X, n_heads, n_classes, sizes.itemsize, n_weights)
+    else:
+        n_bytes += passes.bytes_needed(
+            sizes.n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads
+        )
     n_bytes += l1_bytes(X, *arguments, int(1.1 * n_sampled))
     return n_bytes + corrected.bytes_needed(sizes, n_sampled, HEAD_VECTORS * sizes.parameter_bytes)
 
@@ -111,6 +116,23 @@ def usual_l1_rows(
     return plan.sample_rows
 
 
+def _entries(X: Stored | ShardRows, n_rows: int) -> int | None:
+    """Return how many entries so many sparse rows have; of shards about, by some of them."""
+    if isinstance(X, ShardRows) and X.is_sparse:
+        some = some_rows(X)
+        assert isinstance(some, CSR)
+        return int(1.2 * some.rows.n_entries / max(1, len(some)) * n_rows)
+    return X.rows.n_entries * n_rows // max(1, len(X)) if isinstance(X, CSR) else None
+
+
+def _stored_bytes(X: Stored | ShardRows, n_rows: int) -> int:
+    """Return what so many rows take as they are stored."""
+    n_entries, itemsize = _entries(X, n_rows), X.dtype.itemsize
+    if n_entries is None:
+        return n_rows * X.shape[1] * itemsize
+    return n_entries * (itemsize + 4) + 8 * n_rows
+
+
 def l1_bytes(
     X: Stored | ShardRows, n_classes: int, l1_ratio: float, n_threads: int, n_heads: int = 1,
     n_weights: int = 0, soft: bool = False, n_rows: int | None = None,
@@ -134,14 +156,14 @@ def l1_bytes(
     by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
     by_classes = 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
     by_weights += small_model.bytes_needed(n, d * K, K)
-    if isinstance(X, CSR):
-        n_entries = X.rows.n_entries
+    n_entries = _entries(X, n)
+    if n_entries is not None:
         by_columns = 24 * d + n_entries * (4 + itemsize)
         before = n_entries * (8 + 2 * itemsize)
     else:
         by_columns = ld * d * itemsize
         by_weights += (16 + itemsize) * d * K
         before = min(n, chunks.SUM_ROWS) * d * 2 * itemsize - by_columns
-    stored = X.nbytes if isinstance(X, CSR) else n * d * X.dtype.itemsize
+    stored = _stored_bytes(X, n)
     some = stored if n_weights else 0  # the rows that count
     return float((2 << 20) + by_rows + by_columns + by_classes + max(by_weights, before) + some)

@@ -135,9 +135,11 @@ def checked_l1_problem(
 def l1_problem_of(whole: Problem, l1_ratio: float, scale: float, one_row: bool) -> L1Problem:
     """Return the heads of a problem over rows that may not be in memory, with L1."""
     passes = whole.passes
+    # where features are very far from 1, those of sparse shards are multiplied as they are read
+    scale = check_number(scale, "scale") * passes.scale / whole.unit
     penalties = l1_penalties(whole.C, whole.total, l1_ratio, scale)
     return L1Problem(
-        passes.rows, passes.target, whole.n_classes, penalties, float(scale), None,
+        passes.rows, passes.target, whole.n_classes, penalties, scale, None,
         whole.weight_of_head, whole.fit_intercept, free_classes(whole.n_classes, one_row),
         passes.n_threads,
     )  # fmt: skip
