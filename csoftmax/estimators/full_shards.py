@@ -20,8 +20,6 @@ from csoftmax.estimators.weights import weights_of_classes, with_class_weights
 from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
-# What labels take on the way to their numbers, a block of them at a time.
-LABEL_BYTES = 1 << 25
 
 
 class CheckedLabels(NamedTuple):
@@ -50,12 +48,13 @@ def checked_labels(estimator: Any, shards: Shards, given: Array | None) -> Check
 
 
 def plan_of_fit(
-    estimator: Any, rows: Any, n_classes: int, is_weighted: bool, others: float = 0
-) -> Plan:
+    estimator: Any, rows: Any, n_classes: int, is_weighted: bool, others: float = 0,
+    l1_ratio: float = 0.0,
+) -> Plan:  # fmt: skip
     """Return how to fit rows of shards within `max_memory`; `others` are taken besides."""
     return plan_memory(
         as_bytes(estimator.max_memory), rows, n_classes, estimator._threads,
-        n_weights=int(is_weighted), others=bytes_of_windows(rows) + LABEL_BYTES + others,
+        n_weights=int(is_weighted), others=bytes_of_windows(rows) + others, l1_ratio=l1_ratio,
     )  # fmt: skip
 
 
@@ -67,9 +66,9 @@ def fit_shards_by_passes(
     `options` are of `csoftmax.solver.minimize`.
     """
     alone(y, weight)
-    if estimator._l1_ratio:
-        raise ValueError("l1_ratio is above 0, which full passes over shards cannot minimise: "
-                         'expected solver="sgd"')  # fmt: skip
+    if shards.is_sparse and estimator._l1_ratio:
+        raise ValueError("X has sparse shards and l1_ratio is above 0, which full passes over "
+                         'shards cannot minimise: expected solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=shards), or (X, y)")  # fmt: skip
@@ -83,8 +82,9 @@ def fit_shards_by_passes(
         others += monitor.n_bytes if monitor.reads_shards else 0
     rows: Any = shards.rows
     start = estimator._start(TrainingSet(rows, classes, codes), names)
-    task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
-    plan = plan_of_fit(estimator, rows, task.n_classes, task.is_weighted, others)
+    ratio = estimator._l1_ratio
+    task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C), l1_ratio=ratio)
+    plan = plan_of_fit(estimator, rows, task.n_classes, task.is_weighted, others, ratio)
     if estimator.verbose:
         print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)
     fitted: Fitted = fit_full(

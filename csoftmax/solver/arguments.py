@@ -39,7 +39,7 @@ from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
-from csoftmax.solver.corrected import check_sample_rows, usual_rows
+from csoftmax.solver.corrected import LEAST, check_sample_rows, usual_rows
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import most_rows
@@ -81,8 +81,12 @@ def checked_problem(
     fit_intercept: bool,
     n_threads: int | None,
     sample_rows: int | None = 0,
+    least_rows: int = LEAST,
 ) -> Problem:
-    """Check the arguments of `minimize` that describe the problem."""
+    """Check the arguments of `minimize` that describe the problem.
+
+    A sample has `least_rows` for each free parameter, at least.
+    """
     n_classes = check_positive(n_classes, "n_classes")
     shards = shards_of(X)
     features: Stored | ShardRows = as_features(X) if shards is None else shards
@@ -90,11 +94,12 @@ def checked_problem(
         y, sample_weight = X.encoded(np.arange(n_classes))[1], X.weights()
     if isinstance(features, CSR) and is_dense_enough(features, n_classes):
         features = as_dense(features)
-    target = (
-        as_labels_or_probabilities(cast(ArrayLike, y), len(features), n_classes)
-        if shards is None
-        else _small_labels(y, len(features), n_classes)
-    )
+    if shards is not None and np.ndim(cast(ArrayLike, y)) == 2:
+        raise TypeError("y has probabilities, expected labels where X has shards")
+    if isinstance(y, CountedLabels):
+        target = cast(Array, y)
+    else:
+        target = as_labels_or_probabilities(cast(ArrayLike, y), len(features), n_classes)
     weights: Weights | None
     if isinstance(sample_weight, FoldWeights):  # made block by block; whoever made it has checked
         weights = sample_weight if shards is not None else sample_weight[:, :]
@@ -127,7 +132,7 @@ def checked_problem(
     if sample_rows is None:
         sample_rows = usual_rows(features, n_classes)
     elif sample_rows:
-        check_sample_rows(sample_rows, features, n_classes)
+        check_sample_rows(sample_rows, features, n_classes, least_rows)
     return Problem(
         passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit,
         statistics=statistics(passes, sample_rows) if sample_rows else None,
@@ -138,19 +143,6 @@ def shards_of(X: object) -> ShardRows | None:
     """Return the rows of shards, or None for anything else."""
     rows = X if isinstance(X, ShardRows) else getattr(X, "rows", None)
     return rows if isinstance(rows, ShardRows) else None
-
-
-def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
-    """Return checked labels; those of small unsigned integers are not copied."""
-    if isinstance(y, CountedLabels):
-        return cast(Array, y)
-    if isinstance(y, np.ndarray) and y.dtype.kind == "u" and y.dtype.itemsize <= 4:
-        is_plain = y.flags.c_contiguous and y.flags.aligned and y.dtype.isnative
-        if is_plain and y.shape == (n_rows,) and int(y.max(initial=0)) < n_classes:
-            return y
-    if np.ndim(y) == 2:
-        raise TypeError("y has probabilities, expected labels where X has shards")
-    return as_labels(y, n_rows, n_classes)
 
 
 def is_dense_enough(X: CSR, n_classes: int) -> bool:
