@@ -1,9 +1,10 @@
 """Passes over sparse rows in shards: row after row, as there is no copy of them by columns.
 
-In memory the gradient of a feature is summed over a copy of the rows by columns, made once. A copy
-of each window in each pass would take longer than the pass (1.7 to 3.5 times, of text with 80
-entries a row). So each entry adds to the sums of its feature, in float64 and in the order of the
-rows. How windows are cut, and the number of threads, make no difference to the bits.
+In memory the gradient of a feature is summed over a copy of the rows by columns, made once. With a
+copy of each window in each pass, a pass takes 2.3 to 3.8 times as long as in memory. Here each
+entry adds to the sums of its feature, in float64 and in the order of the rows: that is 1.5 to 2.4
+times (`benchmarks.sparse_shards`, on a busy machine). How windows are cut, and the number of
+threads, make no difference to the bits.
 
 The tree of `csoftmax.engine.units` has *leaves* here, of 2^k chunks. A level of it has 8 bytes for
 each parameter, and to add one up takes as long as some rows. So a leaf has a row for each
