@@ -52,16 +52,18 @@ class FoldedShards:
         self, estimator: Any, shards: Any, given: Array | None, ratios: Array,
         for_splitter: dict[str, Any], for_scorer: dict[str, Any],
     ) -> None:  # fmt: skip
-        if ratios.any():
-            raise ValueError("l1_ratios has one above 0, which cross-validation over shards cannot "
-                             "do yet")  # fmt: skip
+        if ratios.any() and (shards.is_sparse or hasattr(shards.rows, "client")):
+            where_from = "sparse shards" if shards.is_sparse else "rows on a cluster"
+            raise ValueError(f"l1_ratios has one above 0 and X has {where_from}, expected 0 there")
         self.estimator, self.shards, self.for_scorer = estimator, shards, for_scorer
         self.classes, self.y, self.weight = checked_labels(estimator, shards, given)[:3]
         self.X, n_classes = shards.rows, len(self.classes)
         # predictions are made in this type: see `LinearSoftmax`
         self.wide = compute_dtype(self.X) if self.X.is_sparse else FLOAT64
-        if estimator.refit:  # that it fits in is seen before the work
-            plan_of_fit(estimator, self.X, n_classes, self.weight is not None)
+        # that the final fit goes into memory is seen before the work
+        least = ratios.min(), min(filter(None, ratios), default=0.0)
+        for ratio in set(least) if estimator.refit else ():
+            plan_of_fit(estimator, self.X, n_classes, self.weight is not None, l1_ratio=ratio)
         folds = self._folds(given, for_splitter)
         self.weights = FoldWeights(folds.train, folds.code, self.weight)
         self.tests = FoldWeights(folds.test, folds.code, given)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from csoftmax.core.checks import check_number, check_positive
+from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.solver.arguments import HasLabels, checked_problem, shards_of
 from csoftmax.solver.checkpoint import Checkpoint
 from csoftmax.solver.corrected_l1 import SampledHeads
@@ -171,6 +172,8 @@ def minimize_l1(
         heads = SampledHeads(whole, problem, sample_rows, starts, *options)
     else:
         features: Any = X if shards is None else shards.take(slice(None))
+        if isinstance(sample_weight, FoldWeights):
+            sample_weight = sample_weight[:, :]
         problem = checked_l1_problem(
             features, cast(ArrayLike, y), n_classes, C, l1_ratio, scale, sample_weight,
             weight_of_head, fit_intercept, one_row, n_threads,
