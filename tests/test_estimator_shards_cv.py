@@ -119,6 +119,19 @@ def test_a_scorer_of_ones_own_gets_labels_and_what_the_classifier_says(tmp_path:
     same(search(scoring=gain).fit(data), search(scoring=gain).fit(X, y))
 
 
+@pytest.mark.parametrize("l1_ratios", [[0.5, 1.0], [0.0, 0.5]])
+@pytest.mark.parametrize("K", [3, 2])
+def test_shares_of_l1(tmp_path: Path, l1_ratios: list[float], K: int) -> None:
+    X, y, weight = rows(K)
+    data, settings = in_shards(tmp_path, X, y, weight), {"l1_ratios": l1_ratios, "tol": 1e-6}
+    many, one = search(**settings).fit(data), search(**settings).fit(X, y, weight)
+    assert (many.C_, many.l1_ratio_) == (one.C_, one.l1_ratio_)
+    assert many.scores_.shape == (3, 2, 2)
+    assert_allclose(many.scores_, one.scores_, atol=1e-3)
+    alone = cs.SoftmaxClassifier(C=many.C_, l1_ratio=many.l1_ratio_, tol=1e-6).fit(data)
+    assert_array_equal(many.coef_, alone.coef_)
+
+
 @pytest.mark.parametrize("scoring", [None, "neg_log_loss", "f1_macro"])
 def test_sparse_shards(scoring: str | None) -> None:
     rng = np.random.default_rng(0)
@@ -136,6 +149,8 @@ def test_sparse_shards(scoring: str | None) -> None:
     many, one = search(**settings).fit(data), search(**settings).fit(X, y)
     assert many.C_ == one.C_
     assert_allclose(many.scores_, one.scores_, atol=1e-3)  # other steps lead to other optima
+    with pytest.raises(ValueError, match="l1_ratios has one above 0 and X has sparse shards"):
+        search(l1_ratios=[0.0, 1.0]).fit(data)
 
 
 def test_the_chosen_fit_is_that_of_the_classifier(tmp_path: Path) -> None:
@@ -252,9 +267,9 @@ def test_a_scorer_reads_the_windows_that_a_fold_tests(
     data, seen = in_shards(tmp_path, X, y), []
     outputs, read = ShardPasses.outputs, ShardPasses._read
 
-    def reading(self: Any, shard: Any, run: slice) -> Array:
+    def reading(self: Any, shard: Any, *which: Any) -> Any:
         seen[-1].add(shard.name.split()[1])
-        return read(self, shard, run)
+        return read(self, shard, *which)
 
     def watched(self: Any, *asked: Any) -> Any:
         seen.append(set())
@@ -299,7 +314,7 @@ def test_a_budget_that_is_too_small_is_told(
         search(max_memory="1 MB", refit=False).fit(data)
     with pytest.raises(MemoryBudgetError, match="for the folds that cv makes of 32778 rows"):
         search(max_memory="1 MB", refit=False, cv=KFold(3)).fit(data)
-    monkeypatch.setattr(cv_shards, "plan_of_fit", lambda *args: plan_of_fit(*args, 1e9))
+    monkeypatch.setattr(cv_shards, "plan_of_fit", lambda *args, **_: plan_of_fit(*args, 1e9))
     with pytest.raises(MemoryBudgetError, match="for a fit of 32778 samples"):
         search(max_memory="500 MB").fit(data)  # before the folds are solved
 

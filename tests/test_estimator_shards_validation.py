@@ -95,9 +95,9 @@ def test_they_are_read_block_by_block(
     seen = []
     read = ShardPasses._read
 
-    def watched(self: Any, shard: Any, run: slice) -> Array:
+    def watched(self: Any, shard: Any, run: slice, *how: Any) -> Any:
         seen.append(run.stop - run.start)
-        return read(self, shard, run)
+        return read(self, shard, run, *how)
 
     monkeypatch.setattr(ShardPasses, "_read", watched)
     monkeypatch.setattr("csoftmax.engine.shard_passes.WINDOW_BYTES", 1)

@@ -24,7 +24,7 @@ from csoftmax.estimators.by_blocks import alone, has_shards, labels_in
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.cv_arrays import Folded, FoldedSamples
 from csoftmax.estimators.cv_shards import FoldedShards
-from csoftmax.estimators.fit import plan_groups, solve_heads
+from csoftmax.estimators.fit import plan_groups, plan_l1, solve_heads
 from csoftmax.estimators.folds import best_for_all, best_for_each, mean_parameters
 from csoftmax.estimators.grid import grid_of
 from csoftmax.estimators.inputs import as_bytes, check_common_parameters, check_flag, in_units
@@ -272,11 +272,13 @@ class SoftmaxClassifierCV(LinearSoftmax):
     def _choose(self: Self, folded: Folded, Cs: Array, ratios: Array) -> Self:
         budget, n_classes = as_bytes(self.max_memory), len(folded.classes)
         n_folds = len(folded.weights)
-        n_at_once, plan = plan_groups(
+        sizes = (
             budget, folded.X, n_classes, self._threads, n_folds, len(Cs), folded.others,
-            ratios.tolist(), by_blocks=folded.by_blocks,
+            ratios.tolist(),
         )  # fmt: skip
-        folded.settle(budget - plan.n_bytes)
+        n_at_once, plan = plan_groups(*sizes, by_blocks=folded.by_blocks)
+        with_l1 = plan_l1(*sizes) if ratios.any() else plan
+        folded.settle(budget - max(plan.n_bytes, with_l1.n_bytes))
         if self.verbose:
             shares = f"{len(ratios)} l1_ratios x " if len(ratios) > 1 else ""
             print(
@@ -293,8 +295,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
                     "max_iter": min(self.max_iter, FOLD_ITERATIONS)}  # fmt: skip
         solved = [
             solve_heads(
-                folded.X, folded.y, n_classes, Cs, folded.weights, n_at_once, plan, l1_ratio=ratio,
-                **{**options, **of_folds},
+                folded.X, folded.y, n_classes, Cs, folded.weights, n_at_once,
+                with_l1 if ratio else plan, l1_ratio=ratio, **{**options, **of_folds},
             )
             for ratio in ratios.tolist()
         ]  # fmt: skip
@@ -307,7 +309,8 @@ class SoftmaxClassifierCV(LinearSoftmax):
         name = repr(self.scoring or "accuracy")
         if self.refit:
             self.l1_ratio_, self.C_ = pairs[best_for_all(scores, name)]
-            folded.refit(self.l1_ratio_, self.C_, plan, **options)
+            chosen = with_l1 if self.l1_ratio_ else plan
+            folded.refit(self.l1_ratio_, self.C_, chosen, **options)
         else:
             telling, best = best_for_each(scores, name)
             self.l1_ratio_, self.C_ = np.mean([pairs[i] for i in best], axis=0).tolist()

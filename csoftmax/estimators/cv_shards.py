@@ -57,9 +57,10 @@ class FoldedShards:
         self.X, n_classes = shards.rows, len(self.classes)
         # predictions are made in this type: see `LinearSoftmax`
         self.wide = compute_dtype(self.X) if self.X.is_sparse else FLOAT64
-        if estimator.refit:  # that it fits in is seen before the work
-            for ratio in {float(ratios.min()), float(ratios.max())}:
-                plan_of_fit(estimator, self.X, n_classes, self.weight is not None, l1_ratio=ratio)
+        # that the final fit goes into memory is seen before the work
+        least = ratios.min(), min(filter(None, ratios), default=0.0)
+        for ratio in set(least) if estimator.refit else ():
+            plan_of_fit(estimator, self.X, n_classes, self.weight is not None, l1_ratio=ratio)
         folds = self._folds(given, for_splitter)
         self.weights = FoldWeights(folds.train, folds.code, self.weight)
         self.tests = FoldWeights(folds.test, folds.code, given)

@@ -204,22 +204,9 @@ def plan_groups(
     limit = budget
     if math.isinf(budget):
         limit = 0.25 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # the parameters of all heads, and the paths that are made of them
-    n_problems = n_folds * n_Cs * len(l1_ratios)
-    others += 2 * n_problems * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize
-    if any(l1_ratios):
-        with_l1 = plan_memory(
-            budget,
-            X,
-            n_classes,
-            n_threads,
-            n_folds * n_Cs,
-            n_folds,
-            others,
-            l1_ratio=min(filter(None, l1_ratios)),
-        )
-        if all(l1_ratios):
-            return n_Cs, with_l1
+    if all(l1_ratios):
+        return n_Cs, plan_l1(budget, X, n_classes, n_threads, n_folds, n_Cs, others, l1_ratios)
+    others += _bytes_of_paths(X, n_classes, n_folds * n_Cs * len(l1_ratios))
     for n_at_once in range(n_Cs, 1, -1):
         try:
             plan = plan_memory(
@@ -240,6 +227,23 @@ def plan_groups(
     return 1, plan_memory(
         budget, X, n_classes, n_threads, n_folds, n_folds, others, path=True, by_blocks=by_blocks
     )
+
+
+def plan_l1(
+    budget: float, X: Stored, n_classes: int, n_threads: int, n_folds: int, n_Cs: int, others: int,
+    l1_ratios: Sequence[float],
+) -> Plan:  # fmt: skip
+    """Return how to solve all folds and all C with any of the shares of L1, of which one is > 0."""
+    least = min(filter(None, l1_ratios))
+    others += _bytes_of_paths(X, n_classes, n_folds * n_Cs * len(l1_ratios))
+    return plan_memory(
+        budget, X, n_classes, n_threads, n_folds * n_Cs, n_folds, others, l1_ratio=least
+    )
+
+
+def _bytes_of_paths(X: Stored, n_classes: int, n_problems: int) -> int:
+    """Return what the parameters of all heads take, and the paths that are made of them."""
+    return int(2 * n_problems * n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
 
 
 def solve_heads(

@@ -175,6 +175,8 @@ def minimize_l1(
         if isinstance(sample_weight, FoldWeights):  # made block by block, where rows are
             sample_weight = sample_weight[:, :]
         features: Any = X if shards is None else shards.take(slice(None))
+        if isinstance(sample_weight, FoldWeights):
+            sample_weight = sample_weight[:, :]
         problem = checked_l1_problem(
             features, cast(ArrayLike, y), n_classes, C, l1_ratio, scale, sample_weight,
             weight_of_head, fit_intercept, one_row, n_threads,
