@@ -121,10 +121,11 @@ def test_a_validation_set_stops_a_fit(tmp_path: Path) -> None:
     assert len(classifier.history_["validation_loss"]) == len(classifier.history_["passes"])
 
 
-def test_cross_validation_is_that_of_one_matrix(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoring", [None, "f1_macro"])
+def test_cross_validation_is_that_of_one_matrix(scoring: str | None, tmp_path: Path) -> None:
     X, k = table()
     data = written("npz", tmp_path, X, k)
-    settings: Any = {"Cs": [0.01, 1.0], "cv": 3, "tol": 1e-6}
+    settings: Any = {"Cs": [0.01, 1.0], "cv": 3, "tol": 1e-6, "scoring": scoring}
     many = cs.SoftmaxClassifierCV(**settings).fit(data, None)
     one = cs.SoftmaxClassifierCV(**settings).fit(X, NAMES[k])
     assert_allclose(many.scores_, one.scores_, atol=0.005)  # of 500 rows
