@@ -121,10 +121,11 @@ def test_a_validation_set_stops_a_fit(tmp_path: Path) -> None:
     assert len(classifier.history_["validation_loss"]) == len(classifier.history_["passes"])
 
 
-def test_cross_validation_is_that_of_one_matrix(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoring", [None, "f1_macro"])
+def test_cross_validation_is_that_of_one_matrix(scoring: str | None, tmp_path: Path) -> None:
     X, k = table()
     data = written("npz", tmp_path, X, k)
-    settings: Any = {"Cs": [0.01, 1.0], "cv": 3, "tol": 1e-6}
+    settings: Any = {"Cs": [0.01, 1.0], "cv": 3, "tol": 1e-6, "scoring": scoring}
     many = cs.SoftmaxClassifierCV(**settings).fit(data, None)
     one = cs.SoftmaxClassifierCV(**settings).fit(X, NAMES[k])
     assert_allclose(many.scores_, one.scores_, atol=0.005)  # of 500 rows
@@ -195,7 +196,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     data = written("npz", tmp_path, X, k)
     with pytest.raises(MemoryBudgetError, match="max_memory is 1 MB, expected at least"):
         cs.SoftmaxClassifier(max_memory="1 MB").fit(data, None)
-    with pytest.raises(ValueError, match=r'l1_ratio is above 0, .* expected solver="sgd"'):
+    with pytest.raises(ValueError, match=r'sparse shards and l1_ratio .* expected solver="sgd"'):
         cs.SoftmaxClassifier(l1_ratio=0.5).fit(data, None)
     for dtype in ("float16", "uint8"):
         with pytest.raises(ValueError, match=f"dtype is {dtype}, expected float32 or float64"):
