@@ -24,6 +24,7 @@ __all__ = [
     "read_all",
     "row_pass",
     "softmax_pass",
+    "sparse_add",
     "sparse_gradient",
     "sparse_minibatches",
     "sparse_pass",
@@ -205,6 +206,7 @@ def sparse_pass(
     factor: float = 1.0,
     gradient: tuple[_Array, _Array] | None = None,
     columns: SparseColumns | None = None,
+    sums: _Array | None = None,
     logits: _Array | None = None,
     losses: _Array | None = None,
     predictions: _Array | None = None,
@@ -227,6 +229,14 @@ def sparse_minibatches(
     l1: float = 0.0,
     n_threads: int = 1,
 ) -> tuple[float, int]: ...
+def sparse_add(
+    rows: SparseRows,
+    factors: _Array,
+    sums: _Array,
+    *,
+    squares: bool = False,
+    n_threads: int = 1,
+) -> None: ...
 def sparse_gradient(
     columns: SparseColumns,
     dlogits: _Array,

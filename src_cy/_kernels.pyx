@@ -25,7 +25,7 @@ __all__ = [
     "available", "count_threads_cost", "elementary", "helpers_started", "largest_slopes", "line_direction",
     "line_finish", "line_gram", "line_largest", "line_meet", "line_products", "line_shift", "line_step",
     "linear_gradient", "model_product", "multiply_adds", "read_all", "row_pass", "shuffle", "softmax_pass",
-    "sparse_gradient", "sparse_minibatches", "sparse_pass", "sweep", "use", "wait_at_most"]
+    "sparse_add", "sparse_gradient", "sparse_minibatches", "sparse_pass", "sweep", "use", "wait_at_most"]
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -141,6 +141,7 @@ include "row_call.pxi"
 include "softmax_pass.pxi"
 include "sparse_rows.pxi"
 include "sparse_pass.pxi"
+include "sparse_sums.pxi"
 include "sparse_updates.pxi"
 include "coordinate_descent.pxi"
 include "lines.pxi"

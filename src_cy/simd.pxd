@@ -183,6 +183,9 @@ cdef extern from "simd/kernels.h" nogil:
         void (*sparse_product)(
             const sparse_lines *lines, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n_classes, const void *M,
             Py_ssize_t ld, bint squares, const sparse_sink *sink) noexcept nogil
+        void (*sparse_add)(
+            const sparse_lines *rows, Py_ssize_t n_classes, const void *M, Py_ssize_t ld, bint squares,
+            double *sums) noexcept nogil
         void (*sparse_step)(
             Py_ssize_t n_lines, const int32_t *at, Py_ssize_t n_classes, const void *gradient,
             Py_ssize_t gradient_ld, Py_ssize_t ld, const gradient_sink *sink, double shrinks) noexcept nogil

@@ -59,22 +59,24 @@ cdef class SparsePass(Team):
         return scratch.take(n_bytes, zeroed)
 
     cdef void plan(self, int n_threads) except *:
-        cdef Py_ssize_t i, entries, n = self.rows.n_rows, k = self.n_classes
+        cdef Py_ssize_t n = self.rows.n_rows, k = self.n_classes
         cdef double seconds = self.rows.n_entries * (SPARSE_ENTRY + SPARSE_CLASS * k) + LOGIT * n * k
         self.n_row_pieces = ceil_div(n, SPARSE_ROWS)
         self.n_column_pieces = 0
         self.ld = round_up(k, 64 // self.size)     # whole cache lines
         self.copies = self.rows.index_size != 4 or self.rows.kind != (c"f" if self.size == 4 else c"d")
-        self.most_entries = 0
-        if self.copies:
-            for i in range(self.n_row_pieces):
-                entries = self.rows.start(min((i + 1) * SPARSE_ROWS, n)) - self.rows.start(i * SPARSE_ROWS)
-                self.most_entries = max(self.most_entries, entries)
+        self.most_entries = self.most_entries_of_piece() if self.copies else 0
         if self.columns is not None:
             self.cut_columns()
         self.n_tickets = self.n_row_pieces + self.n_column_pieces
         self.n_threads = threads_that_pay(
             n_threads, self.n_row_pieces, max(self.n_column_pieces, self.n_row_pieces), seconds, 2)
+
+    cdef Py_ssize_t most_entries_of_piece(self) noexcept:
+        cdef Py_ssize_t i, most = 0, n = self.rows.n_rows
+        for i in range(self.n_row_pieces):
+            most = max(most, self.rows.start(min((i + 1) * SPARSE_ROWS, n)) - self.rows.start(i * SPARSE_ROWS))
+        return most
 
     cdef void cut_columns(self) except *:
         """Pieces of about equally many entries."""
@@ -126,24 +128,26 @@ cdef class SparsePass(Team):
     cdef void row_piece(self, Py_ssize_t piece, char *scratch) noexcept nogil:
         cdef row_span span
         cdef sparse_lines lines
+        self.lines_of(piece, scratch, &lines)
+        span.piece, span.first, span.n = piece, piece * SPARSE_ROWS, lines.n_lines
+        span.line, span.at, span.sums, span.factor = 0, span.first, span.first // LOSS_ROWS, self.factor
+        self.from_lines(&span, &lines, scratch)
+
+    cdef void lines_of(self, Py_ssize_t piece, char *scratch, sparse_lines *lines) noexcept nogil:
+        """The rows of a piece as kernels read them: where they are, or copied into the scratch."""
         cdef int64_t *starts = <int64_t *>(scratch + self.at_entries)
         cdef char *values = <char *>(starts + SPARSE_ROWS + 1)
-        cdef int64_t begin
-        cdef Py_ssize_t i
-        span.piece, span.first = piece, piece * SPARSE_ROWS
-        span.n = min(SPARSE_ROWS, self.rows.n_rows - span.first)
-        span.line, span.at, span.sums, span.factor = 0, span.first, span.first // LOSS_ROWS, self.factor
-        begin = self.rows.start(span.first)
-        lines.starts, lines.n_lines = starts, span.n
-        for i in range(span.n + 1):
-            starts[i] = self.rows.start(span.first + i) - begin
+        cdef Py_ssize_t i, first = piece * SPARSE_ROWS
+        cdef int64_t begin = self.rows.start(first)
+        lines.starts, lines.n_lines = starts, min(SPARSE_ROWS, self.rows.n_rows - first)
+        for i in range(lines.n_lines + 1):
+            starts[i] = self.rows.start(first + i) - begin
         if self.copies:
             lines.values, lines.at = values, <int32_t *>(values + self.most_entries * self.size)
-            self.rows.copy_entries(begin, begin + starts[span.n], <int32_t *>lines.at, values, self.size)
+            self.rows.copy_entries(begin, begin + starts[lines.n_lines], <int32_t *>lines.at, values, self.size)
         else:
             lines.values = self.rows.values + begin * self.size
             lines.at = <const int32_t *>self.rows.indices + begin
-        self.from_lines(&span, &lines, scratch)
 
     cdef void from_lines(self, const row_span *span, const sparse_lines *lines, char *scratch) noexcept nogil:
         """Logits of some rows, then losses and dlogits, or predictions."""
@@ -254,14 +258,14 @@ cdef Py_ssize_t width_of(View view, Py_ssize_t n_lines, Py_ssize_t n_classes, ch
 
 
 def sparse_pass(SparseRows rows, W, b, double scale, *, y=None, sample_weight=None, double factor=1.0, gradient=None,
-                SparseColumns columns=None, logits=None, losses=None, predictions=None, heads=None,
+                SparseColumns columns=None, sums=None, logits=None, losses=None, predictions=None, heads=None,
                 weight_of_head=None, int n_threads=1):
     """Pass over sparse rows once; return (sum of losses, number predicted right), as `row_pass`.
 
     W (n_features, n_classes or more) and b (n_classes,) contiguous, float32 or float64; gradient = (dW, db) like them,
-    which needs `columns`; logits (n_rows, n_classes or more). The rest is as for `row_pass`.
+which needs `columns`; logits (n_rows, n_classes or more). The rest is as for `row_pass`.
     """
-    cdef SparsePass p = SparsePass()
+    cdef SparsePass p = SparsePass() if sums is None else SparseSums()
     cdef char kind = kind_of_floats(b, "b")
     cdef View view
     cdef Py_ssize_t i, n = rows.n_rows
@@ -272,7 +276,7 @@ def sparse_pass(SparseRows rows, W, b, double scale, *, y=None, sample_weight=No
     p.n_classes, p.n_heads = len(b), 1 if heads is None else heads
     if p.n_classes == 0 or p.n_heads < 1 or p.n_classes % p.n_heads != 0:
         raise ValueError(f"heads is {heads}: expected a divisor of {p.n_classes} classes")
-    if y is None and (gradient is not None or losses is not None or p.n_heads > 1):
+    if y is None and (gradient is not None or sums is not None or losses is not None or p.n_heads > 1):
         raise ValueError("expected labels where there is a loss")
     if p.n_heads > 1 and (losses is not None or predictions is not None):
         raise ValueError("expected no results by row where there are heads")
@@ -311,6 +315,8 @@ def sparse_pass(SparseRows rows, W, b, double scale, *, y=None, sample_weight=No
         p.gradient.ld = width_of(view, rows.n_features, p.n_classes, kind, "dW")
         p.gradient.out, p.gradient.scale = view.buffer.buf, scale
         p.db = <char *>pointer(p.views, db, p.n_classes, kind, True, "db")
+    if sums is not None:
+        (<SparseSums>p).into(sums)
     p.plan(n_threads)
     p.allocate()
     p.run()
@@ -319,7 +325,9 @@ def sparse_pass(SparseRows rows, W, b, double scale, *, y=None, sample_weight=No
         for i in range(ceil_div(n, LOSS_ROWS) * p.n_heads):
             losses_of_heads[i % p.n_heads] += p.loss_of[i]
             correct_of_heads[i % p.n_heads] += p.correct_of[i]
-    if gradient is not None:
+    if sums is not None:
+        (<SparseSums>p).finish()
+    elif gradient is not None:
         p.finish_bias()
     p.memory = None
     return (losses_of_heads[0], correct_of_heads[0]) if heads is None else (losses_of_heads, correct_of_heads)

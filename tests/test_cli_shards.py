@@ -310,8 +310,6 @@ def test_mistakes_of_train_on_shards(tmp_path: Path, capsys: Capture) -> None:
     names, _ = write_npy(tmp_path, X, Y)
     for words, message in [
         (["--data", names], "has no labels: name their column by --label-column, or their files"),
-        (["--data", names, "--label-files", f"{tmp_path}/y-*.npy", "--l1-ratio", 0.5],
-         "--l1-ratio is not for data in many files"),
         (["--data", names, "--test-label-files", "x"], "--test-label-files is for --test-data"),
         (["--data", names, "--test-data", "x", "--test-fraction", 0.1], "exclude each other"),
         (["--data", names, "--label-column", "a"], "but .npy files have no columns: --label-files"),

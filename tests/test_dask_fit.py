@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from scipy import sparse
 from sklearn.base import clone
 
 import csoftmax as cs
@@ -253,12 +254,17 @@ def test_it_is_an_estimator(client: Any) -> None:
     assert same(again, remote)
 
 
-def test_refusals(client: Any) -> None:
+def test_refusals(client: Any, tmp_path: Path) -> None:
     X, y = table(n=1000)
     dX = da.from_array(X, chunks=(300, -1))
     fit = SoftmaxClassifier(client=client).fit
     with pytest.raises(ValueError, match=r"X\.rechunk\({1: -1}\)"):
         fit(dX.rechunk((500, 3)), y)
+    with pytest.raises(TypeError, match="X has blocks of csr_array, expected NumPy arrays"):
+        fit(dX.map_blocks(sparse.csr_array, meta=sparse.csr_array((0, 7), dtype=X.dtype)), y)
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_array(X))
+    with pytest.raises(ValueError, match=r"sparse shards.*csoftmax\.SoftmaxClassifier fits them"):
+        fit(cs.shards(str(tmp_path / "x.npz"), labels=y))
     with pytest.raises(ValueError, match="y has 999 labels but X has 1000 rows"):
         fit(dX, y[:-1])
     with pytest.raises(TypeError, match=r"numpy\.ndarray.*csoftmax\.SoftmaxClassifier"):
@@ -267,6 +273,8 @@ def test_refusals(client: Any) -> None:
         fit(dX)
     with pytest.raises(ValueError, match="only one class"):
         fit(dX, np.zeros(1000))
+    with pytest.raises(ValueError, match=r'"sgd", which does not run on a cluster: solver="auto"'):
+        SoftmaxClassifier(client=client, solver="sgd").fit(dX, y)
     with pytest.raises(ValueError, match="l1_ratio is above 0"):
         SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
     for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):

@@ -86,8 +86,6 @@ def test_what_full_passes_over_shards_cannot_do_is_told(tmp_path: Path) -> None:
     data, _, y = written(tmp_path)
     with pytest.raises(ValueError, match="y is given, but shards have their own"):
         cs.SoftmaxClassifier().fit(data, y)
-    with pytest.raises(ValueError, match=r'l1_ratio is above 0, .* expected solver="sgd"'):
-        cs.SoftmaxClassifier(l1_ratio=0.5).fit(data, None)
     one_class = cs.shards(f"{tmp_path}/x-*.npy", labels=np.zeros(sum(LENGTHS), int))
     with pytest.raises(ValueError, match="y has only one class"):
         cs.SoftmaxClassifier().fit(one_class, None)

@@ -178,14 +178,11 @@ def test_a_shard_that_gives_other_rows_is_refused() -> None:
         evaluated(passes, 1)
 
 
-def test_sparse_shards_and_l1_are_refused() -> None:
+def test_l1_and_probabilities_are_refused() -> None:
     X, y = table(100)
     rows = Counted(X, (100,)).rows
     with pytest.raises(TypeError, match="X has shards, expected an array"):
         minimize(rows, y, 3, l1_ratio=0.5)
-    sparse = ShardRows(rows.shards, 6, X.dtype, is_sparse=True)
-    with pytest.raises(TypeError, match="X has sparse shards, expected dense ones"):
-        minimize(sparse, y, 3)
     with pytest.raises(TypeError, match="y has probabilities, expected labels"):
         minimize(rows, np.full((100, 3), 1 / 3), 3)
     with pytest.raises(ValueError, match=r"y\[\d+\] is 2, expected an integer in 0..1"):

@@ -19,10 +19,11 @@ from csoftmax.cli.messages import UserError, mistakes_in_files, users_mistakes
 from csoftmax.cli.parsing import given_options
 from csoftmax.cli.results import ResultsFolder, draw_test_set
 from csoftmax.cli.train_shards import hold_out
-from csoftmax.core.checks import as_features
+from csoftmax.core.checks import as_features, check_threads
 from csoftmax.core.files import write_atomically
 from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.data.split import held_out_rows
+from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.evaluation import evaluate_epoch
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
@@ -219,18 +220,29 @@ class LbfgsTraining:
 
     def _l1_values(self, n_values: int) -> Array:
         """Return values of C, the smallest about where the first weight appears."""
-        assert not isinstance(self.data, ShardLoader)
-        X, K = as_features(self.data.X), self.model.n_classes
+        K = self.model.n_classes
         counts = np.bincount(self.data.y, minlength=K)
         b = np.log(np.maximum(counts, 1e-300) / counts.sum()).astype(self.model.dtype)
-        W = np.zeros((X.shape[1], K), self.model.dtype)
-        _, dW, _ = cs.linear_cross_entropy_grad(
-            X, W, b, self.data.y, scale=self.scale, reduction="sum", n_threads=self.threads
-        )
-        steepest = float(np.abs(dW).max(initial=0))
+        steepest = float(np.abs(self._null_slopes(b)).max(initial=0))
         if steepest == 0:  # no feature says anything
             return np.logspace(*SWEPT, n_values)
         return self.l1_ratio / steepest * np.logspace(0, SWEPT_L1, n_values)
+
+    def _null_slopes(self, b: Array) -> Array:
+        """Return the slopes of the summed losses at W = 0."""
+        data, K = self.data, self.model.n_classes
+        if isinstance(data, ShardLoader):
+            passes = ShardPasses(
+                data.X, data.y, K, weights=None if data.weights is None else data.weights[None],
+                scale=self.scale, n_threads=check_threads(self.threads),
+            )  # fmt: skip
+            return passes.null_sums(b[None], of_features=False).dW
+        X = as_features(data.X)
+        W = np.zeros((X.shape[1], K), self.model.dtype)
+        _, dW, _ = cs.linear_cross_entropy_grad(
+            X, W, b, data.y, scale=self.scale, reduction="sum", n_threads=self.threads
+        )
+        return dW
 
     def _minimize(self, C: float | Array, **options: Any) -> solver.Solution:
         """Run the solver; what it would warn of becomes a line on stderr."""

@@ -80,10 +80,11 @@ def _test_set(
 
 def refuse_for_full_passes(data: Shards, options: dict[str, Any], full_passes: bool) -> None:
     """Raise ValueError for what full passes over shards cannot do."""
-    if full_passes and data.is_sparse:
-        raise ValueError(f"{options['data']} is sparse, in many files: expected --solver sgd")
-    if full_passes and options["l1_ratio"]:
-        raise ValueError("--l1-ratio is not for data in many files: expected 0")
+    if full_passes and data.is_sparse and options["l1_ratio"]:
+        raise ValueError(
+            f"--l1-ratio is above 0 and {options['data']} is sparse, in many files: expected "
+            "--solver sgd"
+        )
 
 
 def hold_out(data: Shards, fraction: float, seed: int) -> tuple[list[int], list[int] | None]:

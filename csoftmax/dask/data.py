@@ -87,7 +87,8 @@ def on_cluster(
         if y is not None or sample_weight is not None:
             raise ValueError("y or sample_weight is given, but shards have their own")
         if X.is_sparse:
-            raise ValueError("X has sparse shards, expected dense ones")
+            raise ValueError("X has sparse shards, which are not fitted on a cluster: "
+                             "csoftmax.SoftmaxClassifier fits them on one machine")  # fmt: skip
         if not X.n_rows:
             raise ValueError("X has 0 rows, expected at least one")
         data = ClusterData(DaskRows(client, X.rows))

@@ -33,6 +33,8 @@ __all__ = [
     "Step",
     "StoredRows",
     "Targets",
+    "add_sparse_columns",
+    "add_sparse_evaluation",
     "cross_entropy",
     "evaluate",
     "evaluate_heads",
@@ -264,6 +266,34 @@ def sparse_gradient(
 ) -> None:
     """Set ``dW = scale * X.T @ dlogits``, feature-major; with `squares`, of the squares of X."""
     _kernels.sparse_gradient(columns, dlogits, scale, dW, squares=squares, n_threads=n_threads)
+
+
+def add_sparse_evaluation(
+    rows: StoredRows, parameters: Parameters, targets: Targets, heads: int,
+    sums: NDArray[np.float64], n_threads: int,
+) -> list[int]:  # fmt: skip
+    """Add the gradients and losses of heads to sums, row after row; return how many are right.
+
+    The sums are those of W (n_features, heads * n_classes) without the scale, of b, and the losses,
+    flat. They have the same bits however the rows are cut into calls of multiples of 64.
+    """
+    _, n_correct = _kernels.sparse_pass(
+        rows.X.rows, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        sample_weight=targets.weight, weight_of_head=targets.weight_of_head, heads=heads, sums=sums,
+        n_threads=n_threads,
+    )  # fmt: skip
+    right: list[int] = n_correct
+    return right
+
+
+def add_sparse_columns(
+    X: CSR, factors: Array, sums: NDArray[np.float64], squares: bool = False, n_threads: int = 1
+) -> None:
+    """Add ``X.T @ factors`` to sums (n_features, n), row after row; with `squares`, of X squared.
+
+    A row whose factors are all 0 may hold anything.
+    """
+    _kernels.sparse_add(X.rows, factors, sums, squares=squares, n_threads=n_threads)
 
 
 def softmax(kind: str, logits: Array, out: Array, n_threads: int) -> None:

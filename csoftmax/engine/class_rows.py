@@ -193,6 +193,15 @@ class ClassRows:
             means = (self.P @ self.share).astype(np.float64)
         return means
 
+    def bias_gradient(self) -> NDArray[np.float64]:
+        """Return the first derivatives of the mean loss in the intercepts."""
+        return self.mean_probabilities() - self.shares
+
+    def aim(
+        self, places: NDArray[np.int64], moved: Array, moved_bias: NDArray[np.float64] | None
+    ) -> None:
+        """Be told by which moves of weights and intercepts delta came about, before `step`s."""
+
     def bias_hessian(self) -> NDArray[np.float64]:
         """Return the second derivatives of the mean loss in the intercepts."""
         H: NDArray[np.float64] = -((self.P * self.share) @ self.P.T).astype(np.float64)

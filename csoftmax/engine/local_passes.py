@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -60,7 +60,7 @@ class LocalPasses:
     ) -> None:
         self.dtype = compute_dtype(X)
         if isinstance(X, CSR) and weights is not None:
-            X = _finite_where_nothing_counts(X, weights)
+            X = finite_where_nothing_counts(X, weights)
         self.rows = MemoryRows(as_stored(X, self.dtype))
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.scale, self.n_threads = n_classes, scale, n_threads
@@ -127,7 +127,10 @@ class LocalPasses:
         read: Any = W
         written: Any = dW
         if self.is_sparse:
-            read, written = self._side_by_side(W), self._side_by_side(dW, is_read=False)
+            read, written = (
+                side_by_side(some, self.n_features, self.n_classes, is_read=some is W)
+                for some in (W, dW)
+            )
         losses, n_correct = calls.evaluate_heads(
             calls.StoredRows(self.rows.X, self.scale),
             calls.Parameters(read, b),
@@ -140,15 +143,6 @@ class LocalPasses:
             for h, of_head_h in enumerate(dW):
                 of_head_h.reshape(self.n_features, self.n_classes)[:] = by_head[:, h]
         return Sums(losses, n_correct)
-
-    def _side_by_side(self, W: Array | Sequence[Array], is_read: bool = True) -> Array:
-        """Return feature-major matrices of heads as one, of all their classes: a view for one."""
-        if len(W) == 1:
-            return W[0].reshape(self.n_features, self.n_classes)
-        together = np.empty((self.n_features, len(W), self.n_classes), self.dtype)
-        for h, of_head in enumerate(W if is_read else ()):
-            together[:, h] = of_head.reshape(self.n_features, self.n_classes)
-        return together.reshape(self.n_features, len(W) * self.n_classes)
 
     @cached_property
     def _soft_excess(self) -> NDArray[np.float64]:
@@ -205,7 +199,8 @@ class LocalPasses:
         """Sum the weighted rows."""
         if isinstance(self.rows.X, CSR):
             of_rows = np.ones((self.n_rows, 1)) if self.weights is None else self.weights.T
-            wide: NDArray[np.float64] = self.column_sums(of_rows).T.astype(np.float64)
+            [sums] = self.column_sums(lambda some, X: of_rows, of_rows.shape[1], [False])
+            wide: NDArray[np.float64] = sums.T.astype(np.float64)
             return wide
         tree = SumTree(n_chunks(self.n_rows), self.n_weights * self.n_features)
         alone = self.rows.X.nbytes < ALONE_BYTES
@@ -219,18 +214,20 @@ class LocalPasses:
         windows = ((some, self.rows.X[some]) for some in runs(self.n_rows, CLASS_CHUNKS))
         return class_sums(self, windows, n_chunks(self.n_rows), share, seed)
 
-    def column_sums(self, factors: Array, squares: bool = False) -> Array:
-        """Return ``scale X^T factors`` of sparse rows; with `squares`, of the squares of scale X.
-
-        factors are (n_rows, n), the sums (n_features, n) and of `dtype`.
-        """
-        assert isinstance(self.rows.X, CSR)
-        sums = np.empty((self.n_features, factors.shape[1]), self.dtype)
-        calls.sparse_gradient(
-            self.rows.X.columns(self.dtype), np.ascontiguousarray(factors, self.dtype),
-            self.scale**2 if squares else self.scale, sums, self.n_threads, squares,
-        )  # fmt: skip
-        return sums
+    def column_sums(
+        self, factors: Callable[[slice, CSR], Array], n: int, squares: Sequence[bool]
+    ) -> list[Array]:
+        """Return sums of columns of sparse rows: see `csoftmax.engine.passes.SparsePasses`."""
+        X = self.rows.X
+        assert isinstance(X, CSR)
+        of_rows = np.ascontiguousarray(factors(slice(0, self.n_rows), X), self.dtype)
+        all_sums = [np.empty((self.n_features, n), self.dtype) for _ in squares]
+        for sums, squared in zip(all_sums, squares, strict=True):
+            calls.sparse_gradient(
+                X.columns(self.dtype), of_rows, self.scale**2 if squared else self.scale, sums,
+                self.n_threads, squared,
+            )  # fmt: skip
+        return all_sums
 
     def raise_bad_value(self) -> None:
         """Raise ValueError with what of X spoils sums: NaN, infinity, or the largest column."""
@@ -279,12 +276,27 @@ class LocalPasses:
         return digest.digest()
 
 
+def side_by_side(
+    W: Array | Sequence[Array], n_features: int, n_classes: int, is_read: bool = True
+) -> Array:
+    """Return feature-major matrices of heads as one, of all their classes: a view for one.
+
+    It is empty unless `is_read`.
+    """
+    if len(W) == 1:
+        return W[0].reshape(n_features, n_classes)
+    together = np.empty((n_features, len(W), n_classes), W[0].dtype)
+    for h, of_head in enumerate(W if is_read else ()):
+        together[:, h] = of_head.reshape(n_features, n_classes)
+    return together.reshape(n_features, len(W) * n_classes)
+
+
 def _counting_entries(X: CSR, weights: Array) -> NDArray[np.bool_]:
     """Say of each entry whether a row of weights counts its row."""
     return np.repeat((weights > 0).any(axis=0), np.diff(X.indptr))
 
 
-def _finite_where_nothing_counts(X: CSR, weights: Array) -> CSR:
+def finite_where_nothing_counts(X: CSR, weights: Array) -> CSR:
     """Return X with 0 for what is not finite in rows of weight 0: 0 times NaN would be NaN."""
     bad = ~np.isfinite(X.data)
     if bad.any():

@@ -8,6 +8,7 @@ give sums and never means, as the sums of several parts of the rows can be added
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -147,6 +148,19 @@ class Passes(Protocol):
 
     def fingerprint(self) -> bytes:
         """Return a digest of the rows, the targets, the weights and the scale."""
+
+
+class SparsePasses(Passes, Protocol):
+    """Passes over sparse rows, of which solvers ask one thing more."""
+
+    def column_sums(
+        self, factors: Callable[[slice, CSR], Array], n: int, squares: Sequence[bool]
+    ) -> list[Array]:
+        """Return ``scale X^T F``, (n_features, n), or of the squares of scale X, for each flag.
+
+        ``factors(some, X)`` returns the rows `some` of F, (len(X), n). It is called for all rows,
+        in order, in blocks that are the same every time. The sums are of `dtype`.
+        """
 
 
 def raise_overflow(dtype: np.dtype[Any], largest: Array) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import mmap
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -31,7 +31,7 @@ from csoftmax.engine.passes import ClassSums, NullSums, Sums, raise_overflow
 from csoftmax.engine.row_weights import Weights
 from csoftmax.engine.targets import digest_targets, drawn
 from csoftmax.engine.units import CHUNK_ROWS, SumTree, n_chunks
-from csoftmax.rows.base import as_stored, take
+from csoftmax.rows.base import Stored, as_stored, take
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
@@ -111,8 +111,10 @@ class ShardPasses:
     def _weights_of(self, some: slice) -> Array | None:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
-    def windows(self) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of whole chunks, and the numbers of their rows.
+    def windows(
+        self, wanted: Callable[[slice], bool] | None = None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield windows of whole chunks, and the numbers of their rows, which are `wanted`.
 
         The next one is read ahead by a thread, unless the last one that was read was there at once:
         views of pages in memory take less time than to wake a thread, which has no CPU to itself.
@@ -120,6 +122,8 @@ class ShardPasses:
         before: tuple[slice, Future[Array]] | None = None
         with ThreadPoolExecutor(1) as reader:
             for shard, run, some in self._runs():
+                if wanted is not None and not wanted(some):
+                    continue
                 ahead = None if self._is_quick else reader.submit(self._read, shard, run)
                 if before is not None:
                     yield before[0], before[1].result()
@@ -209,7 +213,7 @@ class ShardPasses:
         return class_sums(self, self.windows(), self.n_chunks, share, seed)
 
     def _local(
-        self, X: Array, target: Array, rows: slice | NDArray[np.int64], r: int
+        self, X: Stored, target: Array, rows: slice | NDArray[np.int64], r: int
     ) -> LocalPasses:
         return LocalPasses(
             X, target, self.n_classes,
@@ -223,7 +227,7 @@ class ShardPasses:
         if kept is not None and seed == 0 and (n == self.n_sampled or kept.n_rows < self.n_sampled):
             return kept
         rows = drawn(self.n_rows, self.weight(weight_row), n, seed)
-        X = np.asarray(self.rows.take(rows))
+        X = self.rows.take(rows)
         return self._local(X, self.target[rows], rows, weight_row)
 
     def measure(self, W: Array, b: Array, weight_of_head: NDArray[np.int64]) -> Measures:
@@ -240,13 +244,14 @@ class ShardPasses:
     def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
         """Return the predicted classes, or the logits, of the rows that row r of weights counts.
 
-        They are in order. W is (n_classes, n_features), and b has the type to compute in.
+        They are in order, and windows without any of them are not read. W is (n_classes,
+        n_features), and b has the type to compute in.
         """
         heads = Heads(W[None], b[None], np.zeros(1, np.int64), self.scale, self.n_threads)
         parts = [heads.output(np.empty((0, self.n_features), self.rows.dtype), 0, labels)]
-        for some, X in self.windows():
-            weight = None if self.weights is None else self.weights[r, some]
-            rows = X if weight is None or weight.all() else take(X, np.flatnonzero(weight))
+        weight = self.weight(r)
+        for some, X in self.windows(lambda some: weight is None or bool(weight[some].any())):
+            rows = X if weight is None else take(X, np.flatnonzero(weight[some]))
             parts.append(heads.output(rows, 0, labels))
         return np.concatenate(parts)
 

@@ -343,4 +343,5 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Sparse rows read feature after feature.
         """
         coef, self.intercept_ = estimator_form(W, b)
-        self.coef_ = np.asarray(coef, order="F" if isinstance(X, CSR) else "C")
+        is_sparse = isinstance(X, CSR) or getattr(X, "is_sparse", False)  # of shards
+        self.coef_ = np.asarray(coef, order="F" if is_sparse else "C")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from csoftmax.engine.row_weights import (
     totals_of,
     weight_blocks,
 )
-from csoftmax.engine.shard_passes import LONGER, WINDOW_BYTES, ShardPasses, window_bytes
+from csoftmax.engine.shard_passes import LONGER, WINDOW_BYTES, ShardPasses
+from csoftmax.engine.sparse_shard_passes import bytes_of_windows, passes_of_shards
 from csoftmax.engine.targets import moments_of_targets
 from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.cv_arrays import Pairs, fitted_as, where
@@ -52,9 +52,9 @@ class FoldedShards:
         self, estimator: Any, shards: Any, given: Array | None, ratios: Array,
         for_splitter: dict[str, Any], for_scorer: dict[str, Any],
     ) -> None:  # fmt: skip
-        if shards.is_sparse or ratios.any():
-            what = "X has sparse shards" if shards.is_sparse else "l1_ratios has one above 0"
-            raise ValueError(f"{what}, which cross-validation over shards cannot do yet")
+        if ratios.any():
+            raise ValueError("l1_ratios has one above 0, which cross-validation over shards cannot "
+                             "do yet")  # fmt: skip
         self.estimator, self.shards, self.for_scorer = estimator, shards, for_scorer
         self.classes, self.y, self.weight = checked_labels(estimator, shards, given)[:3]
         self.X, n_classes = shards.rows, len(self.classes)
@@ -98,7 +98,7 @@ class FoldedShards:
     def _other_bytes(self, given: Array | None) -> int:
         """Return what is taken besides the solver: windows, codes, weights, what scorers get."""
         rows, n_folds = self.X, len(self.weights)
-        n_bytes = window_bytes(rows) + self.weights.nbytes + self.tests.times.nbytes
+        n_bytes = bytes_of_windows(rows) + self.weights.nbytes + self.tests.times.nbytes
         # weights of the rows of a window, or of a block
         n_bytes += max(LONGER * WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS)
         for weight in {id(array): array for array in (given, self.weight)}.values():
@@ -116,7 +116,7 @@ class FoldedShards:
 
     def scores(self, pairs: Pairs, paths: Array) -> Array:
         n_folds, n, rows_of_coef, _ = paths.shape
-        passes: ShardPasses = getattr(self.X, "passes", partial(ShardPasses, self.X))(
+        passes: ShardPasses = passes_of_shards(self.X)(
             self.y, len(self.classes), weights=self.tests, n_threads=self.estimator._threads
         )
         if self.estimator.scoring is not None:
@@ -167,8 +167,8 @@ class FoldedShards:
             C=C, l1_ratio=l1_ratio, class_weight=estimator.class_weight,
             max_memory=estimator.max_memory, **options,
         )  # fmt: skip
-        self.weight = None  # it is made anew, as for that classifier alone
-        self.weights.weight = self.tests.weight = None
+        # that fit takes what it takes alone
+        del self.weight, self.weights, self.tests, self.for_scorer
         fit_shards_by_passes(chosen, self.shards, None, None, None)
         for name in ("coef_", "intercept_", "history_", "gap_"):
             setattr(estimator, name, getattr(chosen, name))

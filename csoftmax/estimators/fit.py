@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from csoftmax import solver
-from csoftmax.core.checks import Stored, compute_dtype
+from csoftmax.core.checks import Stored, check_threads, compute_dtype
 from csoftmax.engine.passes import mass_of_classes
+from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.estimators.base import Gap, warn_caller
 from csoftmax.estimators.inputs import Labels, MemoryBudgetError, in_units
 from csoftmax.estimators.monitor import Columns, Monitor, evaluated
+from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import Solution
 from csoftmax.solver.l1 import minimize_l1
-from csoftmax.solver.memory import Plan, head_bytes, l1_bytes, plans, usual_pairs
+from csoftmax.solver.l1_memory import l1_plans
+from csoftmax.solver.memory import Plan, head_bytes, plans, usual_pairs
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.two_classes import estimator_form, softmax_C
 
@@ -111,12 +114,11 @@ def plan_memory(
 ) -> Plan:  # fmt: skip
     """Return the first of the plans of `csoftmax.solver.memory` that the budget allows.
 
-    With L1 there is one only. `others` are bytes that the fit takes besides the solver. Raises
+    `others` are bytes that the fit takes besides the solver. Raises
     MemoryBudgetError if there is no such plan; the message says what the smallest one needs.
     """
     if l1_ratio:
-        n_bytes = l1_bytes(X, n_classes, l1_ratio, n_threads, n_heads, n_weights, soft)
-        all_plans = [Plan(1, None, n_bytes)]
+        all_plans = l1_plans(X, n_classes, l1_ratio, n_threads, n_heads, n_weights, soft)
     else:
         all_plans = plans(X, n_classes, n_threads, n_heads, n_weights, **options)
     possible = [plan._replace(n_bytes=plan.n_bytes + others) for plan in all_plans]
@@ -152,7 +154,7 @@ def run_solver(
         W, b = W - W[:, :1], b - b[:, :1]
     return minimize_l1(
         X, y, n_classes, C=C, l1_ratio=l1_ratio, one_row=n_classes == 2, W=W, b=b, warns=False,
-        **options,
+        sample_rows=plan.sample_rows, **options,
     )  # fmt: skip
 
 
@@ -293,16 +295,24 @@ def measure_gap(
     task: FitTask, W: Array, b: Array, plan: Plan, fit_intercept: bool, n_threads: int | None
 ) -> Gap:
     """Return how far some parameters are from the optimum at most, by one pass and no step."""
+    sampled = plan.sample_rows if task.l1_ratio else 0
+    plan = plan._replace(preconditioner=None, sample_rows=sampled)
     solution = run_solver(
-        task.X, task.y, task.n_classes, plan._replace(preconditioner=None, sample_rows=0), C=task.C,
-        l1_ratio=task.l1_ratio, sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
+        task.X, task.y, task.n_classes, plan, C=task.C, l1_ratio=task.l1_ratio,
+        sample_weight=task.row_weight, W=W[None], b=b[None], max_iter=0,
         history_size=1, fit_intercept=fit_intercept, n_threads=n_threads,
     )  # fmt: skip
     gap = fitted_head(solution, 0).gap._replace(estimate=math.nan)
-    if not task.l1_ratio:
+    if sampled or not task.l1_ratio:
         return gap
     # L1 has moved the intercepts before it proves its bound: the bound is of what they were
-    loss, _ = evaluated(task.X, task.y, task.row_weight, W, b, n_threads)
+    X = task.X
+    if isinstance(X, ShardRows):
+        weights = None if task.row_weight is None else task.row_weight[None]
+        X = ShardPasses(
+            X, task.y, task.n_classes, weights=weights, n_threads=check_threads(n_threads)
+        )
+    loss, _ = evaluated(X, task.y, task.row_weight, W, b, n_threads)
     l1 = Penalty(task.l1_ratio / (task.C * task.total), (1 - task.l1_ratio) / (task.C * task.total))
     objective = loss + l1.value(estimator_form(W, b)[0])
     return gap._replace(objective=objective, bound=objective - (gap.objective - gap.bound))

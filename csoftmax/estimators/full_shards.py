@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.data.shards import Shards
-from csoftmax.engine.shard_passes import window_bytes
+from csoftmax.engine.sparse_shard_passes import bytes_of_windows
 from csoftmax.engine.targets import CountedLabels
 from csoftmax.estimators.by_blocks import alone
 from csoftmax.estimators.fit import FitTask, Fitted, fit_full, plan_memory
@@ -48,12 +48,13 @@ def checked_labels(estimator: Any, shards: Shards, given: Array | None) -> Check
 
 
 def plan_of_fit(
-    estimator: Any, rows: Any, n_classes: int, is_weighted: bool, others: float = 0
-) -> Plan:
+    estimator: Any, rows: Any, n_classes: int, is_weighted: bool, others: float = 0,
+    l1_ratio: float = 0.0,
+) -> Plan:  # fmt: skip
     """Return how to fit rows of shards within `max_memory`; `others` are taken besides."""
     return plan_memory(
         as_bytes(estimator.max_memory), rows, n_classes, estimator._threads,
-        n_weights=int(is_weighted), others=window_bytes(rows) + others,
+        n_weights=int(is_weighted), others=bytes_of_windows(rows) + others, l1_ratio=l1_ratio,
     )  # fmt: skip
 
 
@@ -65,10 +66,9 @@ def fit_shards_by_passes(
     `options` are of `csoftmax.solver.minimize`.
     """
     alone(y, weight)
-    if shards.is_sparse or estimator._l1_ratio:
-        what = "X has sparse shards" if shards.is_sparse else "l1_ratio is above 0"
-        raise ValueError(f'{what}, which full passes over shards cannot minimise: expected '
-                         'solver="sgd"')  # fmt: skip
+    if shards.is_sparse and estimator._l1_ratio:
+        raise ValueError("X has sparse shards and l1_ratio is above 0, which full passes over "
+                         'shards cannot minimise: expected solver="sgd"')  # fmt: skip
     if estimator.early_stopping and validation is None:
         raise ValueError("early_stopping is True, but rows of shards are not held out: give "
                          "fit(..., validation=shards), or (X, y)")  # fmt: skip
@@ -82,8 +82,9 @@ def fit_shards_by_passes(
         others += monitor.n_bytes if monitor.reads_shards else 0
     rows: Any = shards.rows
     start = estimator._start(TrainingSet(rows, classes, codes), names)
-    task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C))
-    plan = plan_of_fit(estimator, rows, task.n_classes, task.is_weighted, others)
+    ratio = estimator._l1_ratio
+    task = FitTask(rows, codes, len(classes), weight, None, float(estimator.C), l1_ratio=ratio)
+    plan = plan_of_fit(estimator, rows, task.n_classes, task.is_weighted, others, ratio)
     if estimator.verbose:
         print(f"the fit takes up to {in_units(plan.n_bytes)} besides the files", file=sys.stderr)
     fitted: Fitted = fit_full(

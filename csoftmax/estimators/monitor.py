@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from csoftmax import functional
 from csoftmax.core.checks import check_number, compute_dtype
 from csoftmax.data.split import stratified_rows
-from csoftmax.engine.shard_passes import ShardPasses, window_bytes
+from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.sparse_shard_passes import bytes_of_windows, passes_of_shards
 from csoftmax.estimators.by_blocks import has_shards
 from csoftmax.estimators.inputs import Labels, more_samples, most_probable
 from csoftmax.estimators.weights import checked_weight, with_class_weights
@@ -50,7 +50,7 @@ class Monitor:
     def n_bytes(self) -> int:
         """What the rows take, and their targets and weights; of shards their windows."""
         arrays = self.y, self.weight
-        rows = window_bytes(self.X.rows) if isinstance(self.X, ShardPasses) else self.X.nbytes
+        rows = bytes_of_windows(self.X.rows) if isinstance(self.X, ShardPasses) else self.X.nbytes
         wide = 8 * len(self.y) if self.y.ndim == 1 else 0  # labels as functions read them
         return rows + wide + sum(array.nbytes for array in arrays if array is not None)
 
@@ -185,8 +185,7 @@ def _validation_shards(
     if given is not None and not given.any():
         raise ValueError("validation: the weights of all rows are zero, expected some weight")
     codes, weight = with_class_weights(codes, given, by_class, "validation")
-    passes_of = getattr(rows, "passes", partial(ShardPasses, rows))  # on a cluster
-    passes: ShardPasses = passes_of(
+    passes: ShardPasses = passes_of_shards(rows)(
         codes, len(classes), weights=None if weight is None else weight[None],
         n_threads=estimator._threads,
     )  # fmt: skip

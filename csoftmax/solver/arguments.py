@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -31,13 +33,13 @@ from csoftmax.engine.row_weights import (
     totals_of,
     weight_blocks,
 )
-from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.sparse_shard_passes import passes_of_shards
 from csoftmax.engine.statistics import statistics
 from csoftmax.engine.targets import CountedLabels
 from csoftmax.rows.base import stacked, take
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import newton
-from csoftmax.solver.corrected import check_sample_rows, usual_rows
+from csoftmax.solver.corrected import LEAST, check_sample_rows, usual_rows
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem
 from csoftmax.solver.sample import most_rows
@@ -79,8 +81,12 @@ def checked_problem(
     fit_intercept: bool,
     n_threads: int | None,
     sample_rows: int | None = 0,
+    least_rows: int = LEAST,
 ) -> Problem:
-    """Check the arguments of `minimize` that describe the problem."""
+    """Check the arguments of `minimize` that describe the problem.
+
+    A sample has `least_rows` for each free parameter, at least.
+    """
     n_classes = check_positive(n_classes, "n_classes")
     shards = shards_of(X)
     features: Stored | ShardRows = as_features(X) if shards is None else shards
@@ -106,13 +112,15 @@ def checked_problem(
     total = len(features) if weights is None else totals_of(weights).min()
     unit = _unit_of(features, scale, Penalty.of(float(values.min()), float(total)))
     whole_scale = scale * unit
-    if isinstance(features, CSR) and abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
-        features, whole_scale = _rescaled(features, whole_scale)
+    if abs(math.log2(abs(whole_scale) or 1.0)) > UNIT_BITS:
+        if isinstance(features, CSR):
+            features, whole_scale = _rescaled(features, whole_scale)
+        elif isinstance(features, ShardRows) and features.is_sparse:
+            features, whole_scale = _rescaled_shards(features, whole_scale), 1.0
     passes: Passes
     if isinstance(features, ShardRows):
         n_sampled = most_rows(features.n_features, n_classes, compute_dtype(features).itemsize)
-        passes_of = getattr(features, "passes", partial(ShardPasses, features))  # on a cluster
-        passes = passes_of(
+        passes = passes_of_shards(features)(
             target, n_classes, weights=weights, scale=whole_scale,
             n_threads=check_threads(n_threads), n_sampled=n_sampled,
         )  # fmt: skip
@@ -124,7 +132,7 @@ def checked_problem(
     if sample_rows is None:
         sample_rows = usual_rows(features, n_classes)
     elif sample_rows:
-        check_sample_rows(sample_rows, features, n_classes)
+        check_sample_rows(sample_rows, features, n_classes, least_rows)
     return Problem(
         passes, C=values, weight_of_head=of_head, fit_intercept=bool(fit_intercept), unit=unit,
         statistics=statistics(passes, sample_rows) if sample_rows else None,
@@ -132,15 +140,9 @@ def checked_problem(
 
 
 def shards_of(X: object) -> ShardRows | None:
-    """Return the rows of shards, or None for anything else; sparse ones are refused."""
+    """Return the rows of shards, or None for anything else."""
     rows = X if isinstance(X, ShardRows) else getattr(X, "rows", None)
-    if not isinstance(rows, ShardRows):
-        return None
-    if rows.is_sparse:
-        raise TypeError(
-            "X has sparse shards, expected dense ones: full passes need the rows of all by columns"
-        )
-    return rows
+    return rows if isinstance(rows, ShardRows) else None
 
 
 def is_dense_enough(X: CSR, n_classes: int) -> bool:
@@ -236,6 +238,22 @@ def _rescaled(X: CSR, scale: float) -> tuple[CSR, float]:
         if not (np.square(data[np.isfinite(data)]) < np.finfo(dtype).max / len(X)).all():
             return X, scale
     return CSR(data, X.indices, X.indptr, X.shape[1]), 1.0
+
+
+def _rescaled_shards(X: ShardRows, scale: float) -> ShardRows:
+    """Return X times scale, converted as it is read."""
+    dtype = compute_dtype(X)
+    shards = [
+        replace(shard, read=partial(_read_times, shard.read, scale, dtype)) for shard in X.shards
+    ]
+    return ShardRows(shards, X.n_features, dtype, is_sparse=True)
+
+
+def _read_times(
+    read: Callable[[int, int], CSR], scale: float, dtype: np.dtype[Any], start: int, stop: int
+) -> CSR:
+    with np.errstate(over="ignore"):  # told as not finite by the pass
+        return read(start, stop).times(scale, dtype)
 
 
 def as_weight_rows(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64] | None:

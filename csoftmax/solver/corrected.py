@@ -56,7 +56,9 @@ def n_free_parameters(n_features: int, n_classes: int) -> int:
 
 def usual_rows(X: Stored | ShardRows, n_classes: int) -> int:
     """Return how many rows a sample of X has; 0 where the corrected sample is not for X."""
-    if isinstance(X, CSR) or (X.in_memory if isinstance(X, ShardRows) else mapped(X) is None):
+    if isinstance(X, CSR) or (
+        (X.is_sparse or X.in_memory) if isinstance(X, ShardRows) else mapped(X) is None
+    ):
         return 0
     (n_rows, n_features), itemsize = X.shape, X.dtype.itemsize
     if n_rows * n_features * itemsize < COSTLY_BYTES:
@@ -81,15 +83,17 @@ def bytes_needed(sizes: Sizes, n_sampled: int, descent_bytes: int) -> float:
     return 1.1 * (rows + targets) + sums + points + descent_bytes  # hashes draw about as many
 
 
-def check_sample_rows(sample_rows: int, X: Stored | ShardRows, n_classes: int) -> None:
+def check_sample_rows(
+    sample_rows: int, X: Stored | ShardRows, n_classes: int, least: int = LEAST
+) -> None:
     """Raise ValueError if a sample of so many rows cannot stand for all of them."""
-    if isinstance(X, CSR):
+    if isinstance(X, CSR) or getattr(X, "is_sparse", False):
         raise ValueError(f"sample_rows is {sample_rows}, expected 0 or None for sparse X")
     n_parameters = n_free_parameters(X.shape[1], n_classes)
-    if sample_rows < LEAST * n_parameters:
+    if sample_rows < least * n_parameters:
         raise ValueError(
-            f"sample_rows is {sample_rows}, expected 0 or at least {LEAST * n_parameters}: "
-            f"{LEAST} for each of the {n_parameters} free parameters"
+            f"sample_rows is {sample_rows}, expected 0 or at least {least * n_parameters}: "
+            f"{least} for each of the {n_parameters} free parameters"
         )
 
 

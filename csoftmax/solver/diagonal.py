@@ -9,12 +9,14 @@ whole unless there are many classes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from csoftmax.engine.local_passes import LocalPasses
+from csoftmax.core.sparse import CSR
+from csoftmax.engine.passes import SparsePasses
+from csoftmax.engine.sparse_shard_passes import BLOCK_ROWS
 from csoftmax.functional import linear, softmax
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.problem import Problem, Sizes
@@ -32,11 +34,14 @@ WHOLE_CLASSES = 256
 BLOCK_SIZE = 1 << 16  # numbers that are centred at a time
 
 
-def bytes_needed(sizes: Sizes) -> int:
+def bytes_needed(sizes: Sizes, of_shards: bool = False) -> int:
     """Return what a diagonal is made in: the sums of one head, and probabilities of the rows.
 
-    The diagonal itself, and what it was made at, are vectors of a head (`long.bytes_needed`).
+    The diagonal itself, and what it was made at, are vectors of a head (`long.bytes_needed`). Of
+    shards a block of rows is looked at; the sums are counted with those of the passes.
     """
+    if of_shards:
+        return 3 * BLOCK_ROWS * sizes.n_classes * sizes.itemsize
     n_lines = 2 * sizes.n_features + 3 * sizes.n_rows
     return n_lines * sizes.n_classes * sizes.itemsize
 
@@ -52,42 +57,66 @@ class Diagonal:
     def __init__(self, problem: Problem, r: int, x: Array | None, plain: bool = False) -> None:
         self.problem, self.r = problem, r
         self.present = problem.shares[r] > 0
-        passes, dtype = problem.passes, problem.dtype
-        assert isinstance(passes, LocalPasses)
-        weight = passes.weight(r)
-        share = np.ones(passes.n_rows) if weight is None else weight
-        share = (share / problem.totals[r]).astype(dtype)
+        passes, dtype = cast(SparsePasses, problem.passes), problem.dtype
         mean = np.zeros(problem.n_features, dtype) if problem.centre is None else problem.centre[r]
-        is_whole = problem.n_classes <= WHOLE_CLASSES
         if x is None:
             p = problem.shares[r]
+            is_whole = problem.n_classes <= WHOLE_CLASSES
             self.of_c = np.diag(p) - np.outer(p, p) if is_whole else p - p * p
             variances = np.ones((problem.n_features, 1), dtype)
             if not plain:
-                variances = passes.column_sums(share[:, None], squares=True)
+                [variances] = passes.column_sums(self._share, 1, [True])
                 _centre(variances, mean, np.ones(1))
             self.of_W = variances * (p - p * p).astype(dtype)
         else:
-            W, c = problem.parameters(x)
-            b = c - problem.shift_of(r, W)
-            p = linear(passes.rows.X, W.T, b, scale=passes.scale, n_threads=passes.n_threads)
-            p = softmax(p, out=p, n_threads=passes.n_threads)
-            weighted = p * share[:, None]
-            if is_whole:
-                self.of_c = np.diag(weighted.sum(axis=0, dtype=np.float64)) - p.T @ weighted
-            np.subtract(1, p, out=p)
-            p *= weighted
-            mass = p.sum(axis=0, dtype=np.float64)
-            if not is_whole:
-                self.of_c = mass
-            self.of_W = passes.column_sums(p, squares=True)
+            curvatures = Curvatures(self, *problem.parameters(x))
+            squares = [True] if problem.centre is None else [True, False]
+            self.of_W, *sums = passes.column_sums(curvatures.of_rows, problem.n_classes, squares)
+            self.of_c = curvatures.of_c()
             if problem.centre is not None:
-                _centre(self.of_W, mean, mass, passes.column_sums(p))
+                _centre(self.of_W, mean, curvatures.mass, *sums)
         if not np.isfinite(self.of_W).all():
             passes.raise_bad_value()
         least = LEAST_SHARE * float(self.of_W.max(initial=0.0)) or 1.0
         np.maximum(self.of_W, dtype.type(least), out=self.of_W)
         self.of_W[:, ~self.present] = math.inf
+
+    def _share(self, some: slice, X: CSR) -> Array:
+        """Return what rows weigh in the mean, (n_rows, 1)."""
+        weight = self.problem.passes.weight(self.r)
+        share = np.ones(len(X)) if weight is None else weight[some]
+        column: Array = (share / self.problem.totals[self.r]).astype(self.problem.dtype)[:, None]
+        return column
+
+
+class Curvatures:
+    """The weighted ``p (1 - p)`` of rows, whose sums are those of c; they come block by block."""
+
+    def __init__(self, diagonal: Diagonal, W: Array, c: Array) -> None:
+        problem = diagonal.problem
+        self.passes, self.share, self.W = problem.passes, diagonal._share, W
+        self.b = c - problem.shift_of(diagonal.r, W)
+        self.mass = np.zeros(problem.n_classes)  # of p (1 - p)
+        self.of_p = np.zeros(problem.n_classes)
+        is_whole = problem.n_classes <= WHOLE_CLASSES
+        self.products = np.zeros((problem.n_classes,) * 2) if is_whole else None
+
+    def of_rows(self, some: slice, X: CSR) -> Array:
+        n_threads = self.passes.n_threads
+        p = linear(cast(Any, X), self.W.T, self.b, scale=self.passes.scale, n_threads=n_threads)
+        p = softmax(p, out=p, n_threads=n_threads)
+        weighted = p * self.share(some, X)
+        if self.products is not None:
+            self.of_p += weighted.sum(axis=0, dtype=np.float64)
+            self.products += p.T @ weighted
+        np.subtract(1, p, out=p)
+        p *= weighted
+        self.mass += p.sum(axis=0, dtype=np.float64)
+        return p
+
+    def of_c(self) -> Array:
+        """Return the block of c or, with many classes, its diagonal."""
+        return self.mass if self.products is None else np.diag(self.of_p) - self.products
 
 
 def _centre(squares: Array, mean: Array, mass: Array, sums: Array | None = None) -> None:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array
+from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Where a model was left early, the iterations are taken to go on: a gain is at most this share of
 # the one before it. Where conjugate gradients were cut short, gains are uneven: two together count,
 # and the slowest of the last LOOKED_BACK.
 MOST_SLOWER, LOOKED_BACK = 0.95, 3
+# A distance of so many roundings of the objective is none: sums over the rows have as many.
+ROUNDINGS = 32
 COLUMNS = ("objective", "bound", "estimate", "selected", "seconds")  # of a fit's history
 # What a checkpoint saves as one number each.
 NUMBERS = ("objective", "lower", "estimate", "iterations", "steepest")
@@ -73,6 +76,17 @@ class Fit:
         objectives, said = (np.array(self.history[name]) for name in ("objective", "estimate"))
         gained = (objectives - self.objective)[said > 0]
         return float((gained / said[said > 0]).max(initial=1.0))
+
+
+def is_near(fit: Fit, tol: float, null_loss: float, value: float, rounding: float) -> bool:
+    """Say whether a fit has converged; `value` is that of its penalty.
+
+    Under a strong penalty little is gained over the null model, and a distance that is small
+    against the objective can be all of that.
+    """
+    gained = max(null_loss - fit.objective, value)
+    told_apart = max(MOST_UNGAINED * gained, ROUNDINGS * rounding * fit.objective)
+    return fit.estimate <= tol * fit.objective and fit.estimate <= told_apart
 
 
 def left_of_gains(gains: Array, are_uneven: bool) -> float:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from csoftmax.core.checks import Stored, compute_dtype
 from csoftmax.core.sparse import CSR
-from csoftmax.engine import chunks, passes
-from csoftmax.engine.class_rows import PADDED_TO
+from csoftmax.engine import passes
+from csoftmax.engine.sparse_shard_passes import sparse_shard_bytes
 from csoftmax.rows.shards import ShardRows
 from csoftmax.solver import (
     bound,
@@ -18,13 +18,10 @@ from csoftmax.solver import (
     long,
     newton,
     problem,
-    proximal,
     sample,
-    small_model,
 )
 from csoftmax.solver.arguments import is_dense_enough
 from csoftmax.solver.problem import Sizes
-from csoftmax.solver.slopes import AT_ONCE
 
 # L-BFGS keeps as many pairs as HISTORY_BYTES hold: at least LEAST_PAIRS, at most MOST_PAIRS. A path
 # over LONG_PATH_ROWS rows or more may keep MOST_PAIRS_OF_PATH. The passes that 10, 30 and 100 took:
@@ -37,9 +34,6 @@ HISTORY_BYTES, LEAST_PAIRS, MOST_PAIRS = 1 << 24, 10, 30
 LEAST_LONG_PAIRS = 5
 MOST_PAIRS_OF_PATH, LONG_PATH_ROWS = 100, 4096
 SHORTER_HISTORIES = (10, 5, 3)  # pairs, where memory does not hold the usual number
-# With L1 a weight that is not 0 takes so many bytes in a model. Of text 1 in 270 was not 0 with L1
-# alone at C = 10, 1 in 26 with an l1_ratio of .1 at C = 1, 1 in 4.5 with .02 at C = 10.
-SELECTED_BYTES, LEAST_SELECTED = 240, 1 / 64
 
 
 class Plan(NamedTuple):
@@ -50,14 +44,21 @@ class Plan(NamedTuple):
     n_bytes: float
     sample_rows: int = 0  # of the corrected sample
 
-    def of_one(self, X: Stored, n_classes: int) -> Plan:
+    def of_one(self, X: Stored | ShardRows, n_classes: int) -> Plan:
         """Return the plan for one head after a path, with the pairs of a call for it alone."""
-        is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+        is_sparse = stays_sparse(X, n_classes)
         usual = usual_pairs(len(X), head_bytes(X, n_classes), False, is_sparse)
         return self._replace(history_size=min(self.history_size, usual))
 
 
-def head_bytes(X: Stored, n_classes: int) -> int:
+def stays_sparse(X: Stored | ShardRows, n_classes: int) -> bool:
+    """Say whether these are sparse rows that do not become an array; shards never do."""
+    if isinstance(X, ShardRows):
+        return X.is_sparse
+    return isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+
+
+def head_bytes(X: Stored | ShardRows, n_classes: int) -> int:
     """Return the bytes of one head's W and b."""
     return int(n_classes * (X.shape[1] + 1) * compute_dtype(X).itemsize)
 
@@ -79,7 +80,7 @@ def plans(
     no step is made: ``max_iter`` is 0. Weights that are made `by_blocks` are not counted.
     """
     (n_rows, n_features), itemsize = X.shape, compute_dtype(X).itemsize
-    is_sparse = isinstance(X, CSR) and not is_dense_enough(X, n_classes)
+    of_shards, is_sparse = isinstance(X, ShardRows), stays_sparse(X, n_classes)
     stored_itemsize = itemsize if isinstance(X, CSR) else X.dtype.itemsize
     sizes = Sizes(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
@@ -88,11 +89,15 @@ def plans(
     always = float(problem.bytes_needed(of_rows))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
-    if isinstance(X, CSR) and is_sparse:
-        always += passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+    if is_sparse:
+        always += (
+            sparse_shard_bytes(X, n_heads, n_classes, itemsize, n_weights)
+            if isinstance(X, ShardRows)
+            else passes.sparse_bytes_needed(X, n_heads, n_classes, itemsize)
+        )
         if evaluates:
             return [Plan(1, None, always + long.bytes_needed(sizes, 1))]
-        always += diagonal.bytes_needed(sizes)
+        always += diagonal.bytes_needed(sizes, of_shards)
         return [Plan(m, "auto", always + long.bytes_needed(sizes, m)) for m in numbers]
     always += passes.bytes_needed(n_rows, n_heads, n_classes, sizes.parameter_bytes, n_threads)
     if isinstance(X, CSR):
@@ -112,39 +117,6 @@ def plans(
     more = corrected.bytes_needed(sizes, sampled, of_descent)
     best = by_lbfgs[0]
     return [best._replace(n_bytes=best.n_bytes + more, sample_rows=sampled), *by_lbfgs]
-
-
-def l1_bytes(
-    X: Stored, n_classes: int, l1_ratio: float, n_threads: int, n_heads: int = 1,
-    n_weights: int = 0, soft: bool = False,
-) -> float:  # fmt: skip
-    """Return what `csoftmax.solver.l1.minimize_l1` takes at most; `soft`: y are probabilities.
-
-    By rows: logits, steps, probabilities and their differences from y, each for all classes. By
-    features: the weights of each head and of the one on its way, slopes, and those of the null
-    model. By columns: the entries of X, or all columns of an array. How many weights are not 0 is
-    not known before: it is an upper bound while there are as few as `l1_ratio` lets expect.
-    """
-    (n, d), K, itemsize = X.shape, n_classes, compute_dtype(X).itemsize
-    ld, soft_K = -(-n // PADDED_TO) * PADDED_TO, K * soft
-    wave = proximal.wave_of(K)
-    logits = 5 * K + soft_K + K + 16 + -(-K // wave) + wave + 4 * n_threads + 4
-    by_rows = ld * logits * itemsize + 8 * n * (2 + n_weights + (n_weights > 0) * soft_K)
-    by_weights = (3 + n_heads + soft) * d * K * itemsize
-    selected = max(LEAST_SELECTED, (1 - l1_ratio) ** 4 / 4)
-    by_weights += int(selected * SELECTED_BYTES * d * K) + 48 * min(AT_ONCE, d * K)
-    by_classes = 8 * K * (6 * K + 5 * chunks.SUM_ROWS * soft)
-    by_weights += small_model.bytes_needed(n, d * K, K)
-    if isinstance(X, CSR):
-        n_entries = X.rows.n_entries
-        by_columns = 24 * d + n_entries * (4 + itemsize)
-        before = n_entries * (8 + 2 * itemsize)
-    else:
-        by_columns = ld * d * itemsize
-        by_weights += (16 + itemsize) * d * K
-        before = min(n, chunks.SUM_ROWS) * d * 2 * itemsize - by_columns
-    some = X.nbytes if n_weights else 0  # the rows that count
-    return float((2 << 20) + by_rows + by_columns + by_classes + max(by_weights, before) + some)
 
 
 def _preconditioners(sizes: Sizes) -> dict[str, float]:

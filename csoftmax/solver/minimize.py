@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from csoftmax.core.checks import check_number, check_positive
-from csoftmax.solver.arguments import checked_problem, shards_of, starting_points
+from csoftmax.solver.arguments import checked_problem, starting_points
 from csoftmax.solver.checkpoint import Checkpoint, fingerprint
 from csoftmax.solver.corrected import have_enough
 from csoftmax.solver.head import Head, SolverOptions
@@ -77,7 +77,7 @@ def minimize(
     X : array_like, sparse matrix or `csoftmax.data.Shards` (n_samples, n_features), or images
         Read as it is stored, in blocks of rows: uint8, float16, float32, float64, memory maps.
         Sparse rows stay sparse, and are centred in effect. Shards are read window by window, the
-        next one while a window is summed; they are dense.
+        next one while a window is summed.
     y : array_like (n_samples,) or (n_samples, n_classes)
         Integer labels 0..n_classes-1, or probabilities whose rows sum to 1. None: of shards their
         own labels and weights.
@@ -90,7 +90,8 @@ def minimize(
         (1 - l1_ratio)/2 ||W||^2)``, and `csoftmax.solver.l1.minimize_l1` minimises. Where every C
         is inf there is no penalty, and it does not matter. Otherwise C is finite,
         and what is said of L-BFGS does not apply: `gradient_tol`, `least_nats`, `history_size` and
-        `preconditioner` are not used, `sample_rows` and ``tol="sampling"`` are refused.
+        `preconditioner` are not used, ``tol="sampling"`` is refused, and `sample_rows` is
+        described there.
     scale : float
         Multiplies X; the penalty is on W as it multiplies ``scale * X``.
     sample_weight : array_like (n_samples,) or (n_weights, n_samples), optional
@@ -196,17 +197,14 @@ def minimize(
     if not 0 <= check_number(l1_ratio, "l1_ratio") <= 1:
         raise ValueError(f"l1_ratio is {l1_ratio}, expected a number from 0 to 1")
     if l1_ratio != 0 and not _are_inf(C):
-        if shards_of(X) is not None or y is None:
-            raise TypeError("X has shards, expected an array or a sparse matrix where l1_ratio > 0")
         if isinstance(tol, str):
             raise ValueError(f"tol is {tol!r}, expected a number where l1_ratio > 0")
-        if sample_rows:
-            raise ValueError(f"sample_rows is {sample_rows}, expected None where l1_ratio > 0")
         return minimize_l1(
             X, y, n_classes, C=C, l1_ratio=l1_ratio, scale=scale, sample_weight=sample_weight,
             weight_of_head=weight_of_head, fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
-            path=path, W=W, b=b, n_threads=n_threads, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, callback=callback, verbose=verbose, warns=warns,
+            path=path, sample_rows=sample_rows, W=W, b=b, n_threads=n_threads,
+            checkpoint=checkpoint, checkpoint_every=checkpoint_every, callback=callback,
+            verbose=verbose, warns=warns,
         )  # fmt: skip
     started = time.perf_counter()
     if preconditioner not in PRECONDITIONERS:

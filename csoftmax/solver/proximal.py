@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.engine.class_rows import Array, Bias, ClassRows, Coordinates
-from csoftmax.solver.l1_fit import LOOKED_BACK, Fit, left_of_gains
+from csoftmax.solver.l1_fit import LOOKED_BACK, ROUNDINGS, Fit, is_near, left_of_gains
 from csoftmax.solver.l1_path import Solved, ahead
 from csoftmax.solver.penalty import Penalty
 from csoftmax.solver.quadratic import Model
 from csoftmax.solver.slopes import Slopes, in_blocks
-from csoftmax.solver.stopping import MOST_UNGAINED
 
 # Classes that are descended side by side: 8, but no more than a fifth of all. Those of a wave do
 # not see each other move, and the more of a row's probability a wave has, the shorter its steps.
@@ -42,8 +41,6 @@ BOX, LEAST_BOX, MOST_BOX = 2.0, 0.25, 4.0
 DECREASE, LEAST_STEP = 1e-3, 1e-3
 # Where that is less than this share of what the model gained, half the step may gain more.
 POOR = 0.5
-# A distance of so many roundings of the objective is none: sums over the rows have as many.
-ROUNDINGS = 32
 # A fit begins at penalties so many times as strong, with as many steps at most, until a step
 # promises no more than PATH_LEFT of the objective.
 PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
@@ -51,6 +48,9 @@ PATH, PATH_STEPS, PATH_LEFT = (100.0, 30.0, 10.0, 3.0), 3, 3e-2
 ROUGH = 3e-3
 # With more classes than this the intercepts move by a bound of their Hessian.
 MOST_BIAS_CLASSES = 256
+# By that bound a class is brought down from no more than so many times its share. (The mean
+# probability of a corrected sample may seem to be below 0.)
+LEAST_SHARE = 1e-3
 # What is left to gain after a step, as the estimate has it. Where the gain differs from the model's
 # by at most MOST_WRONG of it, that difference is left. A share of the gain is added, as the model
 # was not minimised to its end: UNSOLVED; or CUT_SHORT, if the minimisation was cut short or the
@@ -232,7 +232,7 @@ class ProximalNewton:
         """Move the intercepts towards their best; return the gradient in them."""
         rows, fit, tiny = self.rows, self.fit, 4 * self.rounding
         for trial in range(most + 1):
-            g = rows.mean_probabilities() - rows.shares
+            g = rows.bias_gradient()
             if not self.fit_intercept:
                 return g
             g[self.present] -= g[self.present].mean()
@@ -251,7 +251,7 @@ class ProximalNewton:
         step, present = np.zeros(len(g)), self.present
         shares = self.rows.shares[present]
         if len(g) > MOST_BIAS_CLASSES:
-            step[present] = -np.log1p(g[present] / shares)
+            step[present] = -np.log1p(np.maximum(g[present] / shares, LEAST_SHARE - 1))
             return step
         H = self.rows.bias_hessian()[np.ix_(present, present)]
         H += np.outer(shares, shares)  # moving all alike changes nothing: any curvature will do
@@ -322,6 +322,7 @@ class ProximalNewton:
             slope += float(g @ bias.moved)
         old, self.is_changing = self.loss + self.value, True
         self.promised = -slope
+        rows.aim(places, du, None if bias is None else bias.moved)
 
         def at(t: float) -> tuple[Array, float, float]:
             moved = u if t == 1 else u0 + u.dtype.type(t) * (u - u0)
@@ -371,17 +372,6 @@ class ProximalNewton:
         self.loss = self.rows.set_logits(self.fit.W, self.fit.c)
         self.fit.objective = self.loss + self.value
 
-    def is_near(self, tol: float) -> bool:
-        """Say whether the fit has converged.
-
-        Under a strong penalty little is gained over the null model, and a distance that is small
-        against the objective can be all of that.
-        """
-        fit = self.fit
-        gained = max(self.null_loss - fit.objective, self.value)
-        told_apart = max(MOST_UNGAINED * gained, ROUNDINGS * self.rounding * fit.objective)
-        return fit.estimate <= tol * fit.objective and fit.estimate <= told_apart
-
     def run(self, tol: float, max_iter: int, report: Callable[[Fit], bool] | None = None) -> Fit:
         """Go on until the estimate, or what is proved, is below tol * objective."""
         fit, began = self.fit, time.perf_counter() - sum(self.fit.history["seconds"][-1:])
@@ -393,7 +383,7 @@ class ProximalNewton:
         while True:
             if report is not None and report(fit):
                 fit.status = "callback"
-            elif self.is_near(tol):
+            elif is_near(fit, tol, self.null_loss, self.value, self.rounding):
                 fit.status = "converged"
             elif fit.iterations >= max_iter:
                 fit.status = "limit"

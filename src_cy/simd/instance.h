@@ -205,8 +205,8 @@ typedef enum { KEPT, EXPONENTIAL, LOGARITHM } row_finish; /* see `finished` in s
     .argmax_columns = argmax_columns_##type, .softmax_rows = softmax_rows_##type,                  \
     .log_softmax_rows = log_softmax_rows_##type, .cross_entropy_rows = cross_entropy_rows_##type,  \
     .exp_nonpositive = exp_nonpositive_##type, .log_from_one = log_from_one_##type,                \
-    .sparse_product = sparse_product_##type, .sparse_step = sparse_step_##type,                    \
-    .sparse_rest = sparse_rest_##type,                                                             \
+    .sparse_product = sparse_product_##type, .sparse_add = sparse_add_##type,                      \
+    .sparse_step = sparse_step_##type, .sparse_rest = sparse_rest_##type,                          \
     .logit_step = logit_step_##type, .logit_entropy = logit_entropy_##type,                        \
     .join_moves = join_moves_##type, .descend = descend_##type,                                    \
     .add_multiple = add_multiple_##type, .product = product_##type,                                \

@@ -217,6 +217,10 @@ typedef struct {
        entries: chunks of GRADIENT_CHUNK, which join a total */
     void (*sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_classes,
                            const void *M, ptrdiff_t ld, int squares, const sparse_sink *sink);
+    /* sums[at[e]][k] += values[e] M[i][k] over the entries e of all rows i, one after the other, in float64; sums are
+       (n_features, n_classes). A row of M of zeros adds nothing, whatever its values are */
+    void (*sparse_add)(const sparse_lines *rows, ptrdiff_t n_classes, const void *M, ptrdiff_t ld, int squares,
+                       double *sums);
     /* Line at[i] of sink->W (any number of lines, ld) and of sink->velocity takes a step by line i of the gradient, then
        moves by `shrinks` toward 0. No line comes twice */
     void (*sparse_step)(ptrdiff_t n_lines, const int32_t *at, ptrdiff_t n_classes, const void *gradient,

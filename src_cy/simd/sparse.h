@@ -1,4 +1,4 @@
-/* Lines of few entries times a matrix: both products of sparse rows. */
+/* Lines of few entries times a matrix: both products of sparse rows, and the second one row after row. */
 
 /* The sums of classes k .. k + n_vectors * LANES (of the last vector, the first n_last) of one line, into `out`:
  *   sum_e x[e] * M[at[e]][k], x squared if `squares`.
@@ -83,4 +83,66 @@ static void FN(sparse_product)(const sparse_lines *lines, ptrdiff_t begin, ptrdi
         FN(sparse_classes)(1, lines, begin, end, n_classes, (const T *)M, ld, sink);
     else
         FN(sparse_classes)(0, lines, begin, end, n_classes, (const T *)M, ld, sink);
+}
+
+/* ---- sums over rows, row after row ------------------------------------------------------------- */
+
+/* The classes of one tile. A product of two floats is exact in a double, so that nothing is rounded but the sum.
+ * Per entry: n_vectors loads, multiplications, sums and stores of doubles. */
+INLINE void FN(add_tile)(const int n_vectors, const int squares, const sparse_lines *rows, const T *M, ptrdiff_t ld,
+                         ptrdiff_t n_last, double *sums, ptrdiff_t n_classes)
+{
+    const T *values = (const T *)rows->values;
+    const ptrdiff_t n_entries = (ptrdiff_t)rows->starts[rows->n_lines];
+    for (ptrdiff_t i = 0; i < rows->n_lines; i++, M += ld) {
+        double wide[SPARSE_VECTORS * f64_lanes] = {0};
+        f64_vector factors[SPARSE_VECTORS];
+        int counts = 0;
+        for (ptrdiff_t k = 0; k < (n_vectors - 1) * f64_lanes + n_last; k++) {
+            wide[k] = (double)M[k];
+            counts |= M[k] != 0;
+        }
+        if (!counts) /* its values may be anything */
+            continue;
+        for (int v = 0; v < n_vectors; v++)
+            factors[v] = f64_load_f64(wide + v * f64_lanes);
+        for (ptrdiff_t e = (ptrdiff_t)rows->starts[i]; e < rows->starts[i + 1]; e++) {
+            if (e + ENTRIES_AHEAD < n_entries) {
+                const double *later = sums + (ptrdiff_t)rows->at[e + ENTRIES_AHEAD] * n_classes;
+                for (int v = 0; v < n_vectors; v += 8 / f64_lanes)
+                    __builtin_prefetch(later + v * f64_lanes, 1, 3);
+            }
+            double *sum = sums + (ptrdiff_t)rows->at[e] * n_classes;
+            const double value = (double)values[e], x = squares ? value * value : value;
+            for (int v = 0; v < n_vectors - 1; v++)
+                f64_store_first(sum + v * f64_lanes, f64_load_f64(sum + v * f64_lanes) + factors[v] * x, f64_lanes);
+            sum += (n_vectors - 1) * f64_lanes;
+            f64_store_first(sum, f64_load_first(sum, n_last, (f64_vector){0}) + factors[n_vectors - 1] * x, n_last);
+        }
+    }
+}
+
+INLINE void FN(add_classes)(const int squares, const sparse_lines *rows, ptrdiff_t n_classes, const T *M, ptrdiff_t ld,
+                            double *sums)
+{
+    enum { TILE = SPARSE_VECTORS * f64_lanes };
+    for (ptrdiff_t k = 0; k < n_classes; k += TILE) {
+        const ptrdiff_t n = n_classes - k < TILE ? n_classes - k : TILE;
+        const ptrdiff_t n_vectors = (n + f64_lanes - 1) / f64_lanes, n_last = n - (n_vectors - 1) * f64_lanes;
+#define OF_SIZE(size) FN(add_tile)(size, squares, rows, M + k, ld, n_last, sums + k, n_classes)
+        switch (n_vectors) {
+            CASE(1, OF_SIZE) CASE(2, OF_SIZE) CASE(3, OF_SIZE) CASE(4, OF_SIZE)
+            CASE(5, OF_SIZE) CASE(6, OF_SIZE) CASE(7, OF_SIZE) CASE(8, OF_SIZE)
+        }
+#undef OF_SIZE
+    }
+}
+
+static void FN(sparse_add)(const sparse_lines *rows, ptrdiff_t n_classes, const void *M, ptrdiff_t ld, int squares,
+                           double *sums)
+{
+    if (squares)
+        FN(add_classes)(1, rows, n_classes, (const T *)M, ld, sums);
+    else
+        FN(add_classes)(0, rows, n_classes, (const T *)M, ld, sums);
 }

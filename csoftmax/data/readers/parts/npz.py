@@ -46,7 +46,7 @@ def open_parts(paths: Sequence[Path], wanted: Wanted) -> Iterator[Part]:
             columns.append(None if column is None else column.read)
         yield Part(
             path.name, len(X), X.shape[1], X.dtype, rows.read, columns[0], columns[1], (stamp,),
-            is_sparse=isinstance(X, CSR), is_slow=not isinstance(X, CSR),
+            is_sparse=isinstance(X, CSR), is_slow=True,
         )  # fmt: skip
 
 
