@@ -52,7 +52,8 @@ def readable(s: int, part: Part, dtype: np.dtype[Any] | None) -> Part:
         return part
     if part.is_sparse and dtype.name not in ("float32", "float64"):
         raise ValueError(f"dtype is {dtype}, expected float32 or float64 for sparse rows ({where})")
-    return replace(part, dtype=dtype, read=partial(_converted, where, part.read, dtype))
+    read = partial(_converted, where, part.read, dtype)
+    return replace(part, dtype=dtype, read=read, pieces=None)
 
 
 def of_width(part: Part, width: int) -> Part:

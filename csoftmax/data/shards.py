@@ -61,7 +61,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps, part.ends,
+                part.stamps, part.pieces,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip
@@ -217,8 +217,8 @@ def shards(
     svmlight; Arrow files and streams (.arrow, .feather, .ipc), also a folder that Hugging Face's
     `datasets` saved; Parquet; .tar of .npy members, as webdataset has them (000017.npy and its
     label 000017.cls, or many rows in a member and their labels in 000017.y.npy). Views of the file,
-    and so as fast as one array, are .npy, .tar, and Arrow that is not compressed with record
-    batches of a multiple of 8,192 rows. What is read otherwise is decoded or copied in each pass.
+    and so as fast as one array, are .npy, .tar, and Arrow that is not compressed. What is
+    read otherwise is decoded in each pass.
 
     Parameters
     ----------

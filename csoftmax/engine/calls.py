@@ -163,7 +163,7 @@ def sum_chunks(
     """Add the gradients and losses of the rows' chunks to a tree; return how many rows are right.
 
     The sums of a chunk are those of W, of b, and the losses, all of them for each head. The rows
-    are an array; `sink.gradient` is only worked in.
+    are an array, or a tuple of arrays, one after the other; `sink.gradient` is only worked in.
     """
     _, n_correct = _kernels.row_pass(
         rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
@@ -171,7 +171,7 @@ def sum_chunks(
         heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor,
         tree=tree.nodes, leaf_rows=CHUNK_ROWS, first_leaf=tree.n, n_threads=n_threads,
     )  # fmt: skip
-    tree.n += n_chunks(len(rows.X))
+    tree.n += n_chunks(len(targets.y))
     return n_correct
 
 
