@@ -234,3 +234,13 @@ def test_npz_mistakes(change: dict[str, Any], message: str, tmp_path: Path) -> N
     np.savez(tmp_path / "X.npz", **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(DataError, match=message):
         read_npz(tmp_path / "X.npz")
+
+
+def test_names_of_features_are_made_and_told_apart_once(tmp_path: Path) -> None:
+    path = tmp_path / "wide.svm"
+    path.write_text("1 2:1 40000:2\n0 1:3\n1 7:1\n0 9:1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("csoftmax.data.dataset.check_distinct", lambda *_: pytest.fail("looked"))
+        train, test = cs.read(path, test_fraction=0.5)
+    assert train.feature_names is test.feature_names
+    assert train.feature_names == tuple(map(str, range(1, 40_001)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from csoftmax.cli.inputs import check_pixels
 from csoftmax.core.checks import Stored
 from csoftmax.data.readers.parts.files import suffix_of
 from csoftmax.data.readers.parts.formats import FORMATS, is_saved_by_datasets
-from csoftmax.data.readers.parts.part import Read
 from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.data.shards import Shards
 
@@ -124,7 +123,13 @@ def with_progress(data: Any, quiet: bool = False) -> Any:
     if quiet or not sys.stderr.isatty():
         return data
     bar = RowsBar(data.n_rows)
-    return Shards([replace(part, read=partial(bar.read, part.read)) for part in data.parts])
+    return Shards([
+        replace(
+            part, read=partial(bar.read, part.read),
+            pieces=None if part.pieces is None else partial(bar.read, part.pieces),
+        )
+        for part in data.parts
+    ])  # fmt: skip
 
 
 class RowsBar:
@@ -136,7 +141,7 @@ class RowsBar:
         self._bar = tqdm(total=n_rows, unit=" rows", unit_scale=True, leave=False, delay=1.0,
                          file=sys.stderr)  # fmt: skip
 
-    def read(self, read: Read, start: int, stop: int) -> Stored:
+    def read(self, read: Callable[[int, int], Any], start: int, stop: int) -> Any:
         """Read some rows and count them."""
         rows = read(start, stop)
         self._bar.update(stop - start)

@@ -50,7 +50,8 @@ def make_dataset(
     y, names = _encode(labels_where, values, class_names, locate)
     is_pixels = X.dtype == np.uint8 and not isinstance(X, CSR)  # sparse bytes are counts
     scale = 1 / 255 if is_pixels else 1.0
-    return Dataset(X, y, scale, names, name, tuple(feature_names))
+    known = feature_names if isinstance(feature_names, tuple) else tuple(feature_names)
+    return Dataset(X, y, scale, names, name, known)
 
 
 def check_features(where: str, X: Stored) -> None:

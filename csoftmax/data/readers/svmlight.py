@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.sparse import CSR
-from csoftmax.data.dataset import Dataset
+from csoftmax.data.dataset import Dataset, Distinct
 from csoftmax.data.labels import labels_from_text, make_dataset
 from csoftmax.data.readers.reader import ClassNames, Reader, Samples
 from csoftmax.data.readers.table.lines import Line, read_lines
@@ -95,7 +95,7 @@ def _read_parts(
                             f"{label or 'none'}")  # fmt: skip
     texts = [label.removeprefix("+") for label in rows.labels]
     labels, _ = labels_from_text(str(path), texts, locate)
-    names = options.feature_names or tuple(map(str, range(first, first + X.shape[1])))
+    names = options.feature_names or Distinct(map(str, range(first, first + X.shape[1])))
     data = make_dataset(
         str(path), X, labels, class_names=class_names, locate=locate, name=path.name,
         feature_names=names,

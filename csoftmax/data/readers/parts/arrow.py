@@ -6,7 +6,6 @@ The files of a folder that Hugging Face's `datasets` saved are such streams.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.data.readers.parts.columns import (
-    Columns,
+    FileColumns,
     broken_file,
     choose,
     declared,
     joined,
     pyarrow,
     rows_of,
-    vector_of,
 )
 from csoftmax.data.readers.parts.files import Kept, Stamp, mapped, stamp_of
 from csoftmax.data.readers.parts.part import Part, Wanted
@@ -75,20 +73,8 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ArrowColumns:
-    """The features of a file, or one column of values, by record batches.
-
-    Batch b begins at row ``starts[b]``.
-    """
-
-    stamp: Stamp
-    columns: Columns
-    names: tuple[str, ...]  # of the columns that are read
-    of_bytes: np.dtype[Any] | None  # what columns of bytes hold
-    dtype: np.dtype[Any]
-    width: int | None  # how many features; None for one column of values
-    starts: tuple[int, ...]
+class ArrowColumns(FileColumns):
+    """The columns of a file by record batches: batch b begins at row ``starts[b]``."""
 
     def read(self, start: int, stop: int) -> Array:
         """Return some rows: a view of the file where a batch has all of them, else a copy."""
@@ -98,9 +84,9 @@ class ArrowColumns:
         """Return some rows, those of each batch by themselves: views where they can be."""
         self.stamp.check()
         if start >= stop:
-            return [np.empty((0,) if self.width is None else (0, self.width), self.dtype)]
+            return [self.empty()]
         with broken_file(self.stamp.path):
-            file = _open.get(self._key, lambda: OpenFile(self.stamp, self.names))
+            file = _open.get(self.key, lambda: OpenFile(self.stamp, self.names))
             b = int(np.searchsorted(self.starts, start, side="right")) - 1
             arrays = []
             while start < stop:
@@ -111,36 +97,18 @@ class ArrowColumns:
                 b += 1
             return arrays
 
-    @property
-    def _key(self) -> tuple[Any, ...]:
-        """What tells whether two of these read the same: `starts` follow from it."""
-        return self.stamp, self.names, self.of_bytes, self.width
-
     def _batch(self, file: OpenFile, b: int) -> Array:
         if b in file.views:
             return file.views[b]
-        key = (*self._key, b)
+        key = (*self.key, b)
         array = _decoded.pop(key)
         if array is None:
             batch = file.batch(b)
-            array = self._array(batch, self.starts[b])
+            array = self.array(batch, self.starts[b])
             if file.holds(batch) and array.base is not None:
                 file.views[b] = array
                 return array
         _decoded.put(key, array)
-        return array
-
-    def _array(self, batch: Any, first: int) -> Array:
-        path = self.stamp.path
-        if self.width is None:
-            (name,) = self.names
-            array = vector_of(batch.column(name), f"{path}: column {name!r}", first)
-        else:
-            array = rows_of(batch, self.columns, path, first, self.of_bytes)
-            if array.shape[1] != self.width:
-                raise DataError(f"{path}: column {self.names[0]!r}: row {first} has "
-                                f"{array.shape[1]} values, expected {self.width} as in row 0"
-                                )  # fmt: skip
         return array
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.core.names import listed
+from csoftmax.data.readers.parts.files import Stamp
 from csoftmax.data.readers.parts.part import Wanted
 
 Array = NDArray[Any]
@@ -273,3 +275,37 @@ def _refuse_null(column: Any, where: str, first: int, per_row: int) -> None:
 def joined(arrays: Sequence[Array]) -> Array:
     """Return rows one after the other: the array itself where there is one."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """The features of a file, or one column of values; how they are read is for the format."""
+
+    stamp: Stamp
+    columns: Columns
+    names: tuple[str, ...]  # of the columns that are read
+    of_bytes: np.dtype[Any] | None  # what columns of bytes hold
+    dtype: np.dtype[Any]
+    width: int | None  # how many features; None for one column of values
+    starts: tuple[int, ...]  # rows at which pieces of the file begin, and the end of the last
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells whether two of these read the same: `starts` follow from it."""
+        return self.stamp, self.names, self.of_bytes, self.width
+
+    def empty(self) -> Array:
+        """Return no rows."""
+        return np.empty((0,) if self.width is None else (0, self.width), self.dtype)
+
+    def array(self, batch: Any, first: int) -> Array:
+        """Return what a record batch has, whose first row has the number `first`."""
+        path = self.stamp.path
+        if self.width is None:
+            (name,) = self.names
+            return vector_of(batch.column(name), f"{path}: column {name!r}", first)
+        array = rows_of(batch, self.columns, path, first, self.of_bytes)
+        if self.width and array.shape[1] != self.width:
+            raise DataError(f"{path}: column {self.names[0]!r}: row {first} has {array.shape[1]} "
+                            f"values, expected {self.width} as in row 0")  # fmt: skip
+        return array

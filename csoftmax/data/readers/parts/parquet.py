@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ from numpy.typing import NDArray
 
 from csoftmax.core.errors import DataError
 from csoftmax.data.readers.parts.columns import (
-    Columns,
+    FileColumns,
     broken_file,
     choose,
     declared,
     joined,
     pyarrow,
-    rows_of,
-    vector_of,
 )
 from csoftmax.data.readers.parts.files import Kept, Stamp, stamp_of
 from csoftmax.data.readers.parts.part import Part, Wanted
@@ -93,51 +90,28 @@ def _open_file(stamp: Stamp) -> Any:
     return pyarrow().parquet.ParquetFile(stamp.path, memory_map=True, pre_buffer=False)
 
 
-@dataclass(frozen=True)
-class ParquetColumns:
-    """The features of a file, or one column of values.
+class ParquetColumns(FileColumns):
+    """The columns of a file by row groups: group g begins at row ``starts[g]``.
 
-    Row group g begins at row ``starts[g]``. Rows in order are decoded once: where a call ended the
-    next one goes on.
+    Rows in order are decoded once: where a call ended the next one goes on.
     """
-
-    stamp: Stamp
-    columns: Columns
-    names: tuple[str, ...]  # of the columns that are read
-    of_bytes: np.dtype[Any] | None  # what columns of bytes hold
-    dtype: np.dtype[Any]
-    width: int | None  # how many features; None for one column of values
-    starts: tuple[int, ...]
 
     def read(self, start: int, stop: int) -> Array:
         """Return some rows, decoded."""
         self.stamp.check()
         if start >= stop:
-            return np.empty((0,) if self.width is None else (0, self.width), self.dtype)
+            return self.empty()
         with broken_file(self.stamp.path):
-            place = (self.stamp, self.names, self.of_bytes, self.width)
-            decoder = _half_decoded.pop(place)
+            decoder = _half_decoded.pop(self.key)
             if decoder is None or not decoder.reaches(start):
                 decoder = _Decoder(self, start)
             array = decoder.read(start, stop)
-            _half_decoded.put(place, decoder)
+            _half_decoded.put(self.key, decoder)
             return array
 
     def first(self) -> Array:
         """Return the first rows, however wide they are."""
         return _Decoder(self, 0).next_rows()
-
-    def array(self, batch: Any, first: int) -> Array:
-        """Return what a record batch has, whose first row has the number `first`."""
-        path = self.stamp.path
-        if self.width is None:
-            (name,) = self.names
-            return vector_of(batch.column(name), f"{path}: column {name!r}", first)
-        array = rows_of(batch, self.columns, path, first, self.of_bytes)
-        if self.width and array.shape[1] != self.width:
-            raise DataError(f"{path}: column {self.names[0]!r}: row {first} has {array.shape[1]} "
-                            f"values, expected {self.width} as in row 0")  # fmt: skip
-        return array
 
 
 class _Decoder:
