@@ -201,8 +201,6 @@ def test_what_is_not_for_sparse_shards_is_refused() -> None:
     X, y = table()
     with pytest.raises(ValueError, match="sample_rows is 9000, expected 0 or None for sparse X"):
         minimize(shards(X), y, K, sample_rows=9000)
-    with pytest.raises(TypeError, match="X has sparse shards, expected dense ones or a sparse"):
-        minimize(shards(X), y, K, l1_ratio=0.5)
     dense = Shard("shard 0 (a)", 10, lambda start, stop: np.zeros((stop - start, F), np.float32))
     rows = ShardRows([dense], F, np.dtype(np.float32), is_sparse=True)
     with pytest.raises(DataError, match=re.escape("shard 0 (a): rows 0 to 10 are float32")):

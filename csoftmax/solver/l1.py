@@ -154,9 +154,6 @@ def minimize_l1(
     if sample_rows:  # 0 and None are for nobody to check
         check_positive(sample_rows, "sample_rows")
     shards = shards_of(X)
-    if shards is not None and shards.is_sparse:
-        raise TypeError("X has sparse shards, expected dense ones or a sparse matrix where "
-                        "l1_ratio > 0")  # fmt: skip
     if isinstance(X, HasLabels) and y is None:
         y, sample_weight = X.encoded(np.arange(n_classes))[1], X.weights()
     if sample_rows is None:
