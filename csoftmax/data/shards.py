@@ -58,7 +58,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps, part.pieces,
+                part.stamps, part.pieces, part.gives_views,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip
@@ -323,7 +323,7 @@ def _readable(s: int, part: Part, dtype: np.dtype[Any] | None) -> Part:
     if part.is_sparse and dtype.name not in ("float32", "float64"):
         raise ValueError(f"dtype is {dtype}, expected float32 or float64 for sparse rows ({where})")
     read = partial(_converted, where, part.read, dtype)
-    return replace(part, dtype=dtype, read=read, pieces=None)
+    return replace(part, dtype=dtype, read=read, pieces=None, gives_views=False)
 
 
 def _of_width(part: Part, width: int) -> Part:
