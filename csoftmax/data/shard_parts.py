@@ -53,7 +53,7 @@ def readable(s: int, part: Part, dtype: np.dtype[Any] | None) -> Part:
     if part.is_sparse and dtype.name not in ("float32", "float64"):
         raise ValueError(f"dtype is {dtype}, expected float32 or float64 for sparse rows ({where})")
     read = partial(_converted, where, part.read, dtype)
-    return replace(part, dtype=dtype, read=read, pieces=None)
+    return replace(part, dtype=dtype, read=read, pieces=None, gives_views=False)
 
 
 def of_width(part: Part, width: int) -> Part:

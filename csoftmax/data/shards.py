@@ -61,7 +61,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps, part.pieces,
+                part.stamps, part.pieces, part.gives_views,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip

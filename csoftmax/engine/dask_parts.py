@@ -116,7 +116,9 @@ def _piece(shard: Shard, start: int, stop: int) -> Shard:
     read = partial(_read_later, shard.read, start)
     labels = None if shard.labels is None else partial(_read_later, shard.labels, start)
     pieces = None if shard.pieces is None else partial(_read_later, shard.pieces, start)
-    return Shard(shard.name, stop - start, read, labels, None, shard.stamp, pieces)
+    return Shard(
+        shard.name, stop - start, read, labels, None, shard.stamp, pieces, shard.gives_views
+    )
 
 
 def _read_later(read: Callable[[int, int], Any], shift: int, start: int, stop: int) -> Any:
@@ -138,7 +140,7 @@ def rows_of(held: Held, X: Array | None) -> ShardRows:
     if shards is None:
         assert X is not None
         X = _aligned(X.astype(held.dtype, copy=False))
-        shards = (Shard("X", len(X), partial(_read_of, X)),)
+        shards = (Shard("X", len(X), partial(_read_of, X), gives_views=True),)
     return ShardRows(shards, held.n_features, held.dtype)
 
 

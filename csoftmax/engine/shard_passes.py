@@ -35,9 +35,9 @@ from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
 
-# A window that is read ahead has as many chunks as so many bytes hold, at least one; one that is
-# there at once has LONGER times as many, as each costs the sum the start of its threads.
-WINDOW_BYTES, LONGER = 1 << 24, 2
+# A window has as many chunks as so many bytes hold, at least one. Views that are there at once make
+# windows LONGER times as long, as each costs the sum the start of its threads.
+WINDOW_BYTES, LONGER = 1 << 24, 4
 # A window is there at once if it is read in so many seconds: a tenth of what its sum takes.
 QUICK_SECONDS = 3e-4
 # The end of a window, so many bytes, is read first. If that takes no longer than these seconds, all
@@ -49,12 +49,12 @@ _POPULATE_READ = 22
 
 
 def window_bytes(rows: ShardRows) -> int:
-    """Return what windows take at most, where a shard is no map of a file.
+    """Return what windows take at most, where shards do not give views: three at a time.
 
-    They are a long one and two that are read ahead. The last one of a shard has up to a chunk more.
+    The last one of a shard has up to a chunk more.
     """
     chunk = CHUNK_ROWS * rows.n_features * rows.dtype.itemsize
-    return (LONGER + 2) * max(WINDOW_BYTES, chunk) + 3 * chunk
+    return 3 * (max(WINDOW_BYTES, chunk) + chunk)
 
 
 class ShardPasses:
@@ -127,7 +127,7 @@ class ShardPasses:
         """
         before: tuple[slice, Future[tuple[Array, ...]]] | None = None
         with ThreadPoolExecutor(1) as reader:
-            for shard, run, some in self._runs():
+            for shard, run, some in self._runs(in_pieces):
                 if wanted is not None and not wanted(some):
                     continue
                 job = shard, run, in_pieces
@@ -140,15 +140,18 @@ class ShardPasses:
             if before is not None:
                 yield before[0], before[1].result()
 
-    def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
+    def _runs(self, in_pieces: bool) -> Iterator[tuple[Shard, slice, slice]]:
         """Yield shards, which of their rows come next, and the numbers of these among all rows."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
         row_bytes += 0 if self.weights is None else 8 * len(self.weights)  # made for a window
-        at_once = max(1, min(WINDOW_BYTES // (CHUNK_ROWS * row_bytes), AT_ONCE // LONGER))
+        at_once = max(1, min(WINDOW_BYTES // (CHUNK_ROWS * row_bytes), AT_ONCE))
         for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
             first, n = 0, n_chunks(shard.n_rows)
+            takes_none = shard.gives_views and (in_pieces or shard.pieces is None)
+            longer = LONGER if takes_none and self.weights is None else 1
             while first < n:
-                end = min(first + at_once * (LONGER if self._is_quick else 1), n)
+                wanted = min(at_once * longer, AT_ONCE) if self._is_quick else at_once
+                end = min(first + wanted, n)
                 run = slice(first * CHUNK_ROWS, end * CHUNK_ROWS if end < n else shard.n_rows)
                 yield shard, run, slice(start + run.start, start + run.stop)
                 first = end

@@ -129,7 +129,7 @@ class SparseShardPasses(ShardPasses):
                 yield start, shard, slice(first, stop), n % size == 0 or n == self.n_chunks
                 first = stop
 
-    def _runs(self) -> Iterator[tuple[Shard, slice, slice]]:
+    def _runs(self, in_pieces: bool = False) -> Iterator[tuple[Shard, slice, slice]]:
         """Cut the runs of leaves into windows, by what the rows of the window before took."""
         for start, shard, chunks, _ in self._leaf_runs():
             first = chunks.start

@@ -37,6 +37,7 @@ class Shard:
     stamp: tuple[Any, ...] = ()  # of each file its path, size and time of change
     # The same rows in several arrays, where they do not lie in one: `read` copies them together.
     pieces: Callable[[int, int], Sequence[Array]] | None = None
+    gives_views: bool = False  # of a file or an array: its rows take no memory. So do `pieces` then
 
 
 class ShardRows:

@@ -70,6 +70,7 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     return Part(
         path.name, int(starts[-1]), width, dtype, rows.read, labels, weights, (stamp,),
         is_slow=is_slow, feature_names=columns.X if columns.is_wide else (), pieces=rows.pieces,
+        gives_views=not is_slow,
     )  # fmt: skip
 
 

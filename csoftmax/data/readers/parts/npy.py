@@ -42,7 +42,7 @@ def part_of(
         raise DataError(f"{X.stamp.path}: expected an array (n_rows, n_features) or (n_rows, "
                         f"height, width), got shape {X.shape}")  # fmt: skip
     n_features, dtype = math.prod(X.shape[1:]), np.dtype(X.dtype)
-    part = Part(name, X.shape[0], n_features, dtype, X.read, stamps=(X.stamp,))
+    part = Part(name, X.shape[0], n_features, dtype, X.read, stamps=(X.stamp,), gives_views=True)
     return _with_columns(part, X.stamp.path, y, weight)
 
 

@@ -50,6 +50,7 @@ class Part:
     is_slow: bool = False  # does decoding or copying take as long as much of a pass?
     feature_names: tuple[str, ...] = ()  # of columns of which each is a feature
     pieces: Callable[[int, int], Sequence[NDArray[Any]]] | None = None  # of `read`, not yet joined
+    gives_views: bool = False  # of the file; `pieces`, where there are some
 
     @property
     def kind(self) -> str:

@@ -292,5 +292,5 @@ def _samples_part(path: Path, stamp: Stamp, groups: Groups, endings: Endings) ->
         path.name, len(index.starts), math.prod(index.shape), index.dtype, samples.read,
         None if endings.y is None else samples.labels,
         None if endings.weight is None else samples.weights,
-        (stamp,),
+        (stamp,), gives_views=len(set(np.diff(index.starts).tolist())) < 2,
     )  # fmt: skip
