@@ -95,12 +95,11 @@ def same_choice(one: Any, other: Any) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
-@pytest.mark.parametrize("chunks", [60_000, 9000])
 @pytest.mark.parametrize(
-    "settings",
+    ("chunks", "settings"),
     [
-        {"cv": 3, "class_weight": "balanced"},
-        {"cv": KFold(2, shuffle=True, random_state=1), "refit": False},
+        (60_000, {"cv": 3, "class_weight": "balanced"}),
+        (9000, {"cv": KFold(2, shuffle=True, random_state=1), "refit": False}),
     ],
     ids=["refit", "average"],
 )
@@ -184,3 +183,6 @@ def test_it_is_an_estimator_and_refuses(client: Any) -> None:
         remote.fit(da.from_array(X))
     with pytest.raises(ValueError, match="fit got groups, which go to the splitter"):
         remote.fit(da.from_array(X), y, groups=y)
+    with pytest.raises(ValueError, match="l1_ratios has one above 0 and X has rows on a cluster"):
+        remote.set_params(l1_ratios=[1.0]).fit(da.from_array(X), y)
+    assert not hasattr(remote, "coef_")

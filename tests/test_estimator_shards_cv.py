@@ -27,6 +27,7 @@ from csoftmax.estimators import MemoryBudgetError, cv_shards, fit, shard_folds
 from csoftmax.estimators.folds import Fold
 from csoftmax.estimators.full_shards import plan_of_fit
 from csoftmax.estimators.shard_folds import RowFolds, stratified
+from csoftmax.solver import corrected
 
 Array = Any
 LENGTHS = (2 * CHUNK_ROWS, 0, CHUNK_ROWS, CHUNK_ROWS + 10)
@@ -151,6 +152,29 @@ def test_sparse_shards(scoring: str | None) -> None:
     assert_allclose(many.scores_, one.scores_, atol=1e-3)  # other steps lead to other optima
     with pytest.raises(ValueError, match="l1_ratios has one above 0 and X has sparse shards"):
         search(l1_ratios=[0.0, 1.0]).fit(data)
+
+
+def test_shards_that_are_costly_to_read_go_by_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrected, "COSTLY_BYTES", 1)
+    X, y, weight = rows()
+    data, passes = in_shards(tmp_path, X, y, weight), []
+    evaluate = ShardPasses.evaluate
+
+    def watched(self: Any, *at: Any) -> Any:
+        passes.append(len(at[1]))
+        return evaluate(self, *at)
+
+    monkeypatch.setattr(ShardPasses, "evaluate", watched)
+    many = search(tol=1e-9).fit(data)
+    n_passes = len(passes)
+    alone = cs.SoftmaxClassifier(C=many.C_, tol=1e-9).fit(data)
+    assert_array_equal(many.coef_, alone.coef_)
+    one = search(tol=1e-9).fit(X, y, weight)
+    assert many.C_ == one.C_
+    assert_allclose(many.scores_, one.scores_, atol=5e-4)
+    assert n_passes < 20  # of a path of two C and three folds, and the fit of all rows
 
 
 def test_the_chosen_fit_is_that_of_the_classifier(tmp_path: Path) -> None:
