@@ -20,7 +20,7 @@ from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.units import CHUNK_ROWS
 from csoftmax.estimators.fit import plan_memory
-from csoftmax.solver import corrected, minimize
+from csoftmax.solver import corrected, l1_memory, minimize
 from tests.dask_cases import ROWS, cluster, same, table
 from tests.solver_cases import same_bits
 
@@ -143,6 +143,29 @@ def test_rows_are_never_read_by_the_client(
     assert (remote.gap_, remote.history_["objective"]) == (local.gap_, local.history_["objective"])
     in_memory = cs.SoftmaxClassifier(**settings).fit(X, y)
     assert same(remote, in_memory) != of_shards  # others are the steps by a sample
+
+
+def test_l1_goes_by_a_sample_where_rows_are_not_few(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    data, dX = written(tmp_path, X, y), da.from_array(X)
+    settings: dict[str, Any] = {"C": 0.01, "l1_ratio": 0.5, "tol": 1e-4}
+    in_memory = cs.SoftmaxClassifier(**settings).fit(X, y)
+    assert 0 < (in_memory.coef_ == 0).mean() < 1
+    for given in ((data,), (dX, y)):
+        assert same(SoftmaxClassifier(client=client, **settings).fit(*given), in_memory)
+    monkeypatch.setattr(l1_memory, "IN_MEMORY_BYTES", 1 << 21)  # fewer bytes than all rows take
+    local = cs.SoftmaxClassifier(**settings).fit(data)
+    assert not same(local, in_memory)
+    monkeypatch.setattr(engine.DaskRows, "take", None)  # all rows would come here
+    for given in ((data,), (dX, y)):
+        remote = SoftmaxClassifier(client=client, **settings).fit(*given)
+        assert same(remote, local)
+        assert remote.gap_ == local.gap_
+    monkeypatch.setattr(l1_memory, "IN_MEMORY_BYTES", 0)
+    with pytest.raises(ValueError, match="rows on a cluster, too few for a sample of 15 for each"):
+        remote.fit(data)
 
 
 def test_labels_of_files_are_read_by_the_workers(
@@ -275,8 +298,6 @@ def test_refusals(client: Any, tmp_path: Path) -> None:
         fit(dX, np.zeros(1000))
     with pytest.raises(ValueError, match=r'"sgd", which does not run on a cluster: solver="auto"'):
         SoftmaxClassifier(client=client, solver="sgd").fit(dX, y)
-    with pytest.raises(ValueError, match="l1_ratio is above 0"):
-        SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
     for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):
         here.fit(X, y)
         for method in (here.fit, here.score):

@@ -36,7 +36,9 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
     Parameters
     ----------
     C, tol, fit_intercept, class_weight, max_iter, warm_start, max_memory, verbose
-        As in `csoftmax.SoftmaxClassifier`. L1 and minibatches do not run on a cluster.
+        As in `csoftmax.SoftmaxClassifier`. Minibatches do not run on a cluster. With L1 few rows
+        (1 GB with all that a fit takes) come here; of more rows a sample does, as of shards on one
+        machine.
     client : distributed.Client, optional
         None: the current client.
     checkpoint : path, optional
@@ -47,7 +49,7 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
     -----
     Files of labels are read by the workers. Weights (8 bytes a row) pass through the client, and so
     do labels (a byte a row, for up to 256 classes) that are in memory, or in a Dask collection, or
-    come with weights of rows or classes.
+    come with weights of rows or classes, or with L1.
 
     A sample of the rows comes here: up to 64 MB that precondition. Of shards of 1 GB or more it is
     up to 512 MB, which are sent once and make 3 to 6 passes of 10 to 50. (Of 784 pixels in 10
@@ -116,11 +118,9 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
                 raise ValueError('solver is "sgd", which does not run on a cluster: solver="auto" '
                                  "makes full passes there, and csoftmax.SoftmaxClassifier "
                                  "minibatches of shards on one machine")  # fmt: skip
-            if self._l1_ratio:
-                raise ValueError("l1_ratio is above 0, which does not run on a cluster: expected "
-                                 "full passes without L1")  # fmt: skip
             with pinned(client) as isa, client.as_current():
-                here = self.class_weight is not None  # which makes weights of labels
+                # weights of classes become weights of rows, and few rows may be fitted here
+                here = self.class_weight is not None or self._l1_ratio > 0
                 data = on_cluster(client, X, y, sample_weight, labels_here=here)
                 if self.verbose:
                     n = len(client.nthreads())

@@ -31,6 +31,7 @@ from csoftmax.engine.row_weights import FoldWeights
 from csoftmax.engine.shard_passes import ShardPasses
 from csoftmax.engine.targets import drawn
 from csoftmax.engine.units import SumTree, n_chunks
+from csoftmax.rows.base import Stored
 from csoftmax.rows.shards import Shard, ShardRows
 
 Array = NDArray[Any]
@@ -109,6 +110,10 @@ class DaskRows(ShardRows):
     def place(self, row: int) -> str:
         """Return where a row is, for messages."""
         return f"row {row} of X" if self.array is not None else super().place(row)
+
+    def take(self, rows: slice | Array) -> Stored:
+        """Return a copy of some rows: see `ShardRows.take`."""
+        return super().take(rows) if self.array is None else self.array.take(rows)
 
     def fingerprint(self) -> bytes:
         """Return a digest of the shards, or of some rows of an array, and its shape."""

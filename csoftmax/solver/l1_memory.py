@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -48,8 +47,6 @@ def l1_plans(
         return [Plan(1, None, all_bytes)]
     n, d = X.shape
     whole = Plan(1, None, all_bytes + _stored_bytes(X, n) * of_shards)
-    if hasattr(X, "client"):  # a cluster's rows: not for one machine
-        whole = whole._replace(n_bytes=math.inf)
     # the same choices for any number of threads
     alone = l1_bytes(X, n_classes, l1_ratio, 1, n_heads, n_weights, soft)
     are_few = whole.n_bytes - all_bytes + alone <= IN_MEMORY_BYTES
@@ -62,7 +59,14 @@ def l1_plans(
         n_bytes = _sampled_bytes(X, n_sampled, arguments)
         sampled.append(Plan(1, None, n_bytes, n_sampled))
         n_sampled //= 2
-    return [whole, *sampled] if are_few else [*sampled, whole]
+    if are_few:
+        return [whole, *sampled]
+    if not hasattr(X, "client"):
+        return [*sampled, whole]
+    if not sampled:  # and all rows of a cluster are not for one machine
+        raise ValueError(f"X has {n} rows on a cluster, too few for a sample of {LEAST} for each "
+                         f"of {d} features: expected more rows, or a local fit")  # fmt: skip
+    return sampled
 
 
 def _sampled_bytes(
@@ -108,11 +112,6 @@ def usual_l1_rows(
     plan = l1_plans(
         X if rows is None else rows, n_classes, l1_ratio, 1, max(np.size(C), n_weights), n_weights
     )[0]
-    if rows is not None and math.isinf(plan.n_bytes):
-        raise ValueError(
-            f"X has {rows.n_rows} rows on a cluster, too few for a sample of {LEAST} for each of "
-            f"{rows.n_features} features: expected more rows, or a local fit"
-        )
     return plan.sample_rows
 
 
