@@ -19,6 +19,7 @@ import csoftmax as cs
 from csoftmax import _kernels
 from csoftmax.core.errors import DataError
 from csoftmax.engine.units import CHUNK_ROWS
+from csoftmax.estimators import MemoryBudgetError
 from csoftmax.estimators.fit import plan_memory
 from csoftmax.solver import corrected, minimize
 from tests.dask_cases import ROWS, cluster, same, table
@@ -53,6 +54,16 @@ def test_a_fit_has_the_bits_of_one_machine(client: Any, chunks: int) -> None:
     assert remote.history_["objective"] == local.history_["objective"]
     assert same(remote.to_local(), local)
     assert type(remote.to_local()) is cs.SoftmaxClassifier
+
+
+def test_l1_goes_by_a_sample(client: Any) -> None:
+    X, y = table()
+    dX, dy = (da.from_array(a, chunks=(9999, -1)[: a.ndim]) for a in (X, y))
+    remote = SoftmaxClassifier(C=0.01, l1_ratio=0.8, client=client).fit(dX, dy)
+    local = minimize(X, y, 3, C=0.01, l1_ratio=0.8, sample_rows=len(X) // 2)
+    assert_array_equal(remote.coef_, local.W[0])
+    assert_array_equal(remote.intercept_, local.b[0])
+    assert remote.gap_.bound == local.bound[0]
 
 
 def test_nothing_is_left_on_the_workers(client: Any) -> None:
@@ -273,8 +284,10 @@ def test_refusals(client: Any, tmp_path: Path) -> None:
         fit(dX)
     with pytest.raises(ValueError, match="only one class"):
         fit(dX, np.zeros(1000))
-    with pytest.raises(ValueError, match="l1_ratio is above 0"):
-        SoftmaxClassifier(client=client, l1_ratio=0.5).fit(dX, y)
+    with pytest.raises(ValueError, match='solver is "sgd", which does not run on a cluster'):
+        SoftmaxClassifier(client=client, solver="sgd").fit(dX, y)
+    with pytest.raises(MemoryBudgetError, match="X has 1000 rows on a cluster, too few for a sam"):
+        SoftmaxClassifier(client=client, l1_ratio=0.5).fit(da.ones((1000, 70), chunks=500), y)
     for here in (cs.SoftmaxClassifier(), cs.SoftmaxClassifierCV()):
         here.fit(X, y)
         for method in (here.fit, here.score):

@@ -36,7 +36,7 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
     Parameters
     ----------
     C, tol, fit_intercept, class_weight, max_iter, warm_start, max_memory, verbose
-        As in `csoftmax.SoftmaxClassifier`. L1 and minibatches do not run on a cluster.
+        As in `csoftmax.SoftmaxClassifier`. Minibatches do not run on a cluster.
     client : distributed.Client, optional
         None: the current client.
     checkpoint : path, optional
@@ -112,10 +112,9 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
         client = client_of(self.client)
         with unchanged_by_failure(self):
             self._check_parameters()
-            if self.solver == "sgd" or self._l1_ratio:
-                what = 'solver is "sgd"' if self.solver == "sgd" else "l1_ratio is above 0"
-                raise ValueError(f"{what}, which does not run on a cluster: expected full passes "
-                                 "without L1")  # fmt: skip
+            if self.solver == "sgd":
+                raise ValueError('solver is "sgd", which does not run on a cluster: expected full '
+                                 'passes')  # fmt: skip
             with pinned(client) as isa, client.as_current():
                 here = self.class_weight is not None  # which makes weights of labels
                 data = on_cluster(client, X, y, sample_weight, labels_here=here)
