@@ -130,7 +130,7 @@ def count_threads_cost(factor: float) -> float: ...
 def helpers_started() -> int: ...
 @overload
 def row_pass(
-    X: _Array,
+    X: _Array | tuple[_Array, ...],
     W: _Array,
     b: _Array,
     scale: float,
@@ -153,7 +153,7 @@ def row_pass(
 ) -> tuple[float, int]: ...
 @overload
 def row_pass(
-    X: _Array,
+    X: _Array | tuple[_Array, ...],
     W: _Array,
     b: _Array,
     scale: float,

@@ -144,7 +144,8 @@ def _evaluate_shards(
 
 
 def _confusion(labels: Array, predictions: Array, n_classes: int) -> NDArray[np.int64]:
-    pairs = np.bincount(labels * n_classes + predictions, minlength=n_classes**2)
+    wide = labels.astype(np.int64, copy=False)  # small ones would overflow
+    pairs = np.bincount(wide * n_classes + predictions, minlength=n_classes**2)
     return pairs.reshape(n_classes, n_classes)
 
 

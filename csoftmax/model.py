@@ -17,6 +17,7 @@ from csoftmax.core.checks import (
     as_array,
     as_features,
     as_labels,
+    as_small_labels,
     check_number,
     check_positive,
     check_threads,
@@ -300,15 +301,17 @@ class SoftmaxRegression:
         class_names: Sequence[str],
         name: str = "data",
         wanted: Sequence[str] | None = None,
-    ) -> NDArray[np.int64]:
+    ) -> Array:
         """Return y as the model numbers its classes, checked: by name where both have names.
 
-        `wanted` stands for the model's names, which its training may be about to give it.
+        They are int64, or small where they are given so. `wanted` stands for the model's names,
+        which its training may be about to give it.
         """
         wanted = self._class_names if wanted is None else wanted
         order = class_order(class_names, wanted, self.n_classes, name)
         n_classes = self.n_classes if order is None else len(order)
-        labels = as_labels(y, n_samples, n_classes, name=f"{name}.y")
+        check = as_small_labels if y.dtype.kind == "u" and y.dtype.itemsize <= 4 else as_labels
+        labels = check(y, n_samples, n_classes, name=f"{name}.y")
         return reordered(labels, order, class_names, wanted or self.class_names, name)
 
     def copy(self) -> SoftmaxRegression:

@@ -14,12 +14,13 @@ cdef char kind_of_floats(array, str name) except 0:
     return kind
 
 
-cdef row_data rows_of(list views, X, y, order) except *:
+cdef row_data array_of(list views, X) except *:
+    """The rows of one array, all of them, without labels."""
     cdef View view = View(X, PyBUF_STRIDES)
     cdef const char *kinds = b"Befd"          # in the order of stored_type
     cdef char kind = view.kind()
     cdef row_data rows
-    cdef Py_ssize_t i, stored = 0
+    cdef Py_ssize_t stored = 0
     memset(&rows, 0, sizeof(row_data))
     views.append(view)
     while stored < N_STORED_TYPES and kinds[stored] != kind:
@@ -28,7 +29,8 @@ cdef row_data rows_of(list views, X, y, order) except *:
         raise TypeError("X: expected two dimensions of uint8, float16, float32 or float64")
     rows.stored = <stored_type>stored
     rows.X = <const char *>view.buffer.buf
-    rows.n_stored, rows.n_features = view.buffer.shape[0], view.buffer.shape[1]
+    rows.n_rows = rows.n_stored = view.buffer.shape[0]
+    rows.n_features = view.buffer.shape[1]
     rows.row_stride, rows.column_stride = view.buffer.strides[0], view.buffer.strides[1]
     rows.item_size = view.buffer.itemsize
     rows.row_bytes = rows.n_features * rows.item_size
@@ -36,8 +38,41 @@ cdef row_data rows_of(list views, X, y, order) except *:
     # Kernels read contiguous rows of aligned items in native byte order.
     rows.copied = (rows.reversed or (rows.column_stride != rows.item_size and rows.n_features > 1)
                    or (<uintptr_t>rows.X | <uintptr_t>rows.row_stride) % rows.item_size != 0)
-    rows.n_rows = rows.n_stored if order is None else len(order)
+    return rows
+
+
+cdef row_data arrays_of(list views, tuple arrays) except *:
+    """The rows of several arrays of one type and width, one after the other."""
+    cdef row_data rows, part
+    cdef Scratch table = Scratch()
+    cdef Py_ssize_t i, n = 0
+    if not arrays:
+        raise ValueError("X: expected at least one array")
+    rows = array_of(views, arrays[0])
+    for array in arrays:
+        n += len(array)
+    rows.at = <const char **>table.take(n * sizeof(char *), zeroed=False)
+    views.append(table)
+    rows.n_stored = 0
+    for array in arrays:
+        part = array_of(views, array)
+        if (part.stored != rows.stored or part.n_features != rows.n_features or part.reversed != rows.reversed
+                or part.column_stride != rows.column_stride or rows.n_stored + part.n_stored > n):
+            raise ValueError("X: expected arrays of one type, width and order of bytes")
+        for i in range(part.n_stored):
+            rows.at[rows.n_stored + i] = part.X + i * part.row_stride
+        rows.n_stored += part.n_stored
+        rows.copied = rows.copied or part.copied
+    rows.n_rows = rows.n_stored
+    return rows
+
+
+cdef row_data rows_of(list views, X, y, order) except *:
+    cdef row_data rows = arrays_of(views, X) if isinstance(X, tuple) else array_of(views, X)
+    cdef View view
+    cdef Py_ssize_t i
     if order is not None:
+        rows.n_rows = len(order)
         rows.order = <const int64_t *>pointer(views, order, rows.n_rows, INT64, False, "order")
     if y is not None:
         view = View(y, PyBUF_STRIDES)
@@ -134,7 +169,8 @@ def row_pass(X, W, b, double scale, *, y=None, order=None, sample_weight=None, P
              Py_ssize_t leaf_rows=0, int64_t first_leaf=0, int n_threads=1):
     """Pass over the rows of X (in `order`) once; return (sum of losses, number predicted right).
 
-    X (n_stored, n_features) uint8, float16, float32, float64, any strides; W (n_classes, n_features) and
+    X (n_stored, n_features) uint8, float16, float32, float64, any strides, or a tuple of such arrays whose rows follow
+    each other; W (n_classes, n_features) and
     b (n_classes,) contiguous, float32 or float64. What is given is filled or updated in place:
     logits (n, any number of classes), from `first_class` on; with y (n_stored,) in range, int64 or
     of an unsigned type of at most 4 bytes: losses (n,);
@@ -200,7 +236,7 @@ def linear_gradient(X, dlogits, double scale, dW, db):
     kernels can read, of any stored type.
     """
     cdef list views = []
-    cdef row_data rows = rows_of(views, X, None, None)
+    cdef row_data rows = array_of(views, X)
     cdef char kind = kind_of_floats(db, "db")
     cdef const kernel_table *kernels = &isa.f64 if kind == c"d" else &isa.f32
     cdef const way_of_multiplying *floats = kernels.floats[rows.stored]

@@ -283,7 +283,7 @@ cdef class RowPass(RowPlan):
     # ---- rows of a block
 
     cdef inline const char *row(self, Py_ssize_t i) noexcept nogil:
-        return self.rows.X + self.stored_row(i) * self.rows.row_stride
+        return where_lies(&self.rows, self.stored_row(i))
 
     cdef inline Py_ssize_t stored_row(self, Py_ssize_t i) noexcept nogil:
         return self.rows.order[i] if self.rows.order != NULL else i
@@ -308,7 +308,8 @@ cdef class RowPass(RowPlan):
         # go on into the next row.
         if (self.n_partials > 0 and self.rows.order == NULL and not self.rows.copied
                 and self.rows.row_stride >= self.rows.row_bytes >= 64
-                and block_first + self.at.rows < self.rows.n_rows):
+                and block_first + self.at.rows < self.rows.n_rows
+                and lie_in_order(&self.rows, block_first, self.at.rows)):
             x.staged, x.stride = <void *>self.row(block_first + at), self.rows.row_stride
         else:
             x.stride = self.way.row_bytes(self.rows.n_features)

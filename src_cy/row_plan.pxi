@@ -27,6 +27,7 @@ cdef enum:
 
 ctypedef struct row_data:                   # the rows of a pass, and what belongs to each
     const char *X
+    const char **at                         # where each row lies, if they are in several arrays; NULL: as X says
     stored_type stored
     Py_ssize_t n_rows, n_features
     Py_ssize_t n_stored                     # rows of the array, of which `order` may pick some
@@ -41,6 +42,19 @@ ctypedef struct row_data:                   # the rows of a pass, and what belon
     const double *weight                    # of the n_stored rows: one row of weights, or several; NULL: all are 1
     const int64_t *weight_of_head           # which row of weights is a head's; NULL: all heads have the first
     bint uneven_weights                     # the largest is more than MOST_UNEVEN times the smallest
+
+
+cdef inline const char *where_lies(const row_data *rows, Py_ssize_t stored) noexcept nogil:
+    return rows.at[stored] if rows.at != NULL else rows.X + stored * rows.row_stride
+
+
+cdef bint lie_in_order(const row_data *rows, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """Do n rows and the one after them lie in one array?"""
+    cdef Py_ssize_t i
+    for i in range(first, first + n if rows.at != NULL else first):
+        if rows.at[i + 1] - rows.at[i] != rows.row_stride:
+            return False
+    return True
 
 
 ctypedef struct row_sink:                   # where results go: NULL where one is not wanted

@@ -70,6 +70,8 @@ cdef class SparseRows:
             raise ValueError(f"indptr[{i}] is {self.start(i)} and indptr[{min(i + 1, self.n_rows)}] is "
                              f"{self.start(min(i + 1, self.n_rows))}, expected numbers from 0 up to the "
                              f"{self.n_entries} entries, none below the one before")
+        if self.all_below():
+            return 0
         with nogil:
             for e in range(self.n_entries):
                 if not 0 <= integer_at(self.indices, self.index_size, e) < self.n_features:
@@ -82,6 +84,21 @@ cdef class SparseRows:
             raise ValueError(f"indices[{bad}] is {integer_at(self.indices, self.index_size, bad)} (in row {i}), "
                              f"expected a feature 0..{self.n_features - 1}")
         return 0
+
+    cdef bint all_below(self) noexcept nogil:
+        """Are all features in range? Of one that is not, the sign bit of itself or of last - itself is set."""
+        cdef const uint32_t *short_ones = <const uint32_t *>self.indices
+        cdef const uint64_t *long_ones = <const uint64_t *>self.indices
+        cdef uint32_t signs = 0, last = <uint32_t>(self.n_features - 1)
+        cdef uint64_t long_signs = 0, long_last = <uint64_t>(self.n_features - 1)
+        cdef Py_ssize_t e
+        if self.index_size == 4:
+            for e in range(self.n_entries):
+                signs |= short_ones[e] | (last - short_ones[e])
+            return signs >> 31 == 0
+        for e in range(self.n_entries):
+            long_signs |= long_ones[e] | (long_last - long_ones[e])
+        return long_signs >> 63 == 0
 
     cdef inline int64_t start(self, Py_ssize_t i) noexcept nogil:
         return integer_at(self.indptr, self.pointer_size, i)

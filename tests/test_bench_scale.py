@@ -53,7 +53,7 @@ def test_scale_measures_it_all_and_leaves_no_file(
     assert cold is not None
     assert set(cold.sides) == {"csoftmax", "read", "cold, a map", "hot, shards", "hot, a map"}
     slow = {name for name, some in facts.items() if "GB/s decoded" in some}
-    assert {name.removeprefix("scale/shards ") for name in slow} >= {"Arrow zstd", "Parquet, lists"}
+    assert {name.removeprefix("scale/shards ") for name in slow} >= {"Arrow zstd", "Parquet lists"}
 
 
 def test_a_pass_over_other_rows_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_pass_over_other_rows_is_no_result(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_pyarrow_its_formats_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "is_installed", lambda name: name != "pyarrow")
     session = Session([], 1, quick=True, scale=True)
-    assert list(scale_formats.hot_pass(session, "Parquet, bytes")) == []
+    assert list(scale_formats.hot_pass(session, "Parquet bytes")) == []
     assert session.missing == {"pyarrow": "not installed: Arrow and Parquet are left out"}
 
 

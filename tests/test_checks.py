@@ -178,8 +178,9 @@ def test_labels_of_an_unaligned_buffer_are_copied() -> None:
     ],
 )
 def test_bad_labels(y: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        checks.as_labels(y, 3, 5)
+    for check in (checks.as_labels, checks.as_small_labels):
+        with pytest.raises(ValueError, match=message):
+            check(y, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +191,25 @@ def test_bad_labels(y: Any, message: str) -> None:
     ],
 )  # fmt: skip
 def test_labels_of_other_types(y: Any) -> None:
-    with pytest.raises(TypeError, match=r"y has dtype .*, expected integer labels"):
-        checks.as_labels(y, 3, 5)
+    for check in (checks.as_labels, checks.as_small_labels):
+        with pytest.raises(TypeError, match=r"y has dtype .*, expected integer labels"):
+            check(y, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "small"), [(1, "u1"), (256, "u1"), (257, "u2"), (65_537, "u4")]
+)
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">i4", "i8", "u8"])
+def test_labels_of_the_smallest_type(dtype: str, n_classes: int, small: str) -> None:
+    y = np.zeros(6, dtype)
+    y[1] = min(n_classes - 1, np.iinfo(dtype).max)
+    labels = checks.as_small_labels(y[::-1], 6, n_classes)
+    assert labels.dtype == small
+    assert labels.flags.c_contiguous
+    assert_array_equal(labels, y[::-1])
+    same = labels.copy()
+    assert checks.as_small_labels(same, 6, n_classes) is same
+    assert checks.as_small_labels([True, False], 2, 2).tolist() == [1, 0]
 
 
 def test_ignored_labels() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
@@ -68,6 +68,10 @@ def test_validation_on_workers(client: Any, tmp_path: Path, class_weight: Any) -
         assert same(local, remote)
         for name in ("validation_loss", "validation_accuracy"):
             assert remote.history_[name] == local.history_[name]
+    here = SoftmaxClassifier(client=client, **options)
+    here.fit(dX, names[y], validation=(own_X, own_y, weight))  # in this process
+    assert same(local, here)
+    assert_allclose(here.history_["validation_loss"], local.history_["validation_loss"])
 
 
 def test_labels_that_training_does_not_have(client: Any, tmp_path: Path) -> None:

@@ -80,18 +80,20 @@ def moved(array: Array) -> Array:
     return there
 
 
-def test_units_are_pieces_of_shards_with_their_labels_and_the_ends_of_views() -> None:
+def test_units_are_pieces_of_shards_with_their_labels_and_arrays() -> None:
     numbers = np.arange(5 * CHUNK_ROWS + 10)
     shards = [
         Shard("a", len(numbers), lambda i, j: numbers[i:j, None], lambda i, j: numbers[i:j],
-              ends=(CHUNK_ROWS, 3 * CHUNK_ROWS)),
+              pieces=lambda i, j: [numbers[i : i + 1, None], numbers[i + 1 : j, None]]),
         Shard("b", 7, lambda i, j: -numbers[i:j, None]),
     ]  # fmt: skip
     units = parts.pieces(shards, 2)
     rows = [[shard.n_rows for shard in unit] for unit in units]
     assert rows == [[2 * CHUNK_ROWS], [2 * CHUNK_ROWS], [CHUNK_ROWS + 10, 7]]
-    assert [unit[0].ends for unit in units] == [(CHUNK_ROWS,), (CHUNK_ROWS,), ()]
     second = units[1][0]
+    assert second.pieces is not None
+    assert [a.tolist() for a in second.pieces(3, 5)] == [[[2 * CHUNK_ROWS + i]] for i in (3, 4)]
+    assert units[2][1].pieces is None
     assert second.read(3, 5).tolist() == [[2 * CHUNK_ROWS + 3], [2 * CHUNK_ROWS + 4]]
     assert second.labels is not None
     assert second.labels(0, 1).tolist() == [2 * CHUNK_ROWS]

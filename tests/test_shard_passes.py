@@ -258,16 +258,41 @@ def test_who_reads_and_how_much_changes_no_bit(monkeypatch: pytest.MonkeyPatch) 
     assert lengths[np.inf] == [2 * C, C, 2 * C, C + 100]
 
 
-def test_windows_end_where_views_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    X, y = table(5 * CHUNK_ROWS + 50)
-    (shard,) = Counted(X, (len(X),)).rows.shards
-    monkeypatch.setattr(shard_passes, "WINDOW_BYTES", 1 << 24)
-    C = CHUNK_ROWS
-    for ends, stops in (
-        ((), [len(X)]),
-        ((C, 3 * C), [C, 3 * C, len(X)]),
-        ((C + 1, 2 * C, 5 * C), [2 * C, len(X)]),  # the last chunk has more rows
+class Pieces(Counted):
+    """Shards that give their rows in arrays of so many rows, each in memory of its own."""
+
+    def pieces(self, shift: int, at_once: int, start: int, stop: int) -> list[Array]:
+        return [
+            self.read(shift, first, min(first + at_once, stop)).copy()
+            for first in range(start, stop, at_once)
+        ]
+
+    def cut(self, at_once: int) -> ShardRows:
+        shards = [
+            replace(s, pieces=partial(self.pieces, *s.read.args, at_once)) for s in self.rows.shards
+        ]
+        return ShardRows(shards, self.X.shape[1], self.X.dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+def test_rows_in_pieces_have_the_bits_of_one_array(dtype: Any) -> None:
+    X, y = table(sum(WHOLE), f=70, dtype=dtype)
+    weights = np.random.default_rng(0).integers(0, 3, (1, len(y))) / 2
+    expected = evaluated(LocalPasses(X, y.astype(np.int64), 3, weights=weights), 1)
+    for at_once in (1, 700, CHUNK_ROWS):
+        passes = ShardPasses(Pieces(X, WHOLE).cut(at_once), y, 3, weights=weights, n_threads=2)
+        for got, of_array in zip(evaluated(passes, 1), expected, strict=True):
+            assert_array_equal(got, of_array)
+
+
+def test_pieces_that_are_other_rows_are_refused() -> None:
+    X, y = table(900)
+    (shard,) = Pieces(X, (900,)).cut(300).shards
+    for pieces, told in (
+        ([X[:300], X[:500]], "float32 (800, 6)"),
+        ([X[:300], X[:600, :5]], "float32 (900, 5)"),
+        ([X[:300], X[:600].astype(np.float64)], "float64 (900, 6)"),
     ):
-        rows = ShardRows([replace(shard, ends=ends)], 6, X.dtype)
-        passes = ShardPasses(rows, y, 3)
-        assert [some.stop for some, _ in passes.windows()] == stops
+        changed = replace(shard, pieces=lambda start, stop, pieces=pieces: pieces)
+        with pytest.raises(DataError, match=f"rows 0 to 900 are {re.escape(told)}"):
+            evaluated(ShardPasses(ShardRows([changed], 6, X.dtype), y, 3), 1)

@@ -57,7 +57,7 @@ TABLES = {
     "table": MadeUp(20_000, 10, 3),
     "long table": MadeUp(1_000_000, 10, 3),
     "embeddings": MadeUp(200_000, 384, 10),
-    "embeddings, 100 classes": MadeUp(50_000, 384, 100),
+    "embeddings 100 classes": MadeUp(50_000, 384, 100),
     "large gradients": MadeUp(20_000, 512, 1000),
 }
 QUICK_TABLES = {"table": MadeUp(20_000, 10, 3)}

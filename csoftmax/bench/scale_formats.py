@@ -151,13 +151,13 @@ def _tar(at_once: int) -> Write:
 
 WRITERS: dict[str, Write] = {
     "npy": lambda path, rows: np.save(path.with_suffix(".npy"), rows),
-    "tar, many rows a member": _tar(2 * CHUNK_ROWS),
-    "tar, a row a member": _tar(1),
-    "Arrow, batches of 65536": _arrow("fixed", 65536),
-    "Arrow, batches of 10000": _arrow("fixed", 10_000),
-    "Hugging Face, batches of 1000": _arrow("list", 1000, stream=True),
+    "tar of many rows a member": _tar(2 * CHUNK_ROWS),
+    "tar of a row a member": _tar(1),
+    "Arrow batches of 65536": _arrow("fixed", 65536),
+    "Arrow batches of 10000": _arrow("fixed", 10_000),
+    "Hugging Face batches of 1000": _arrow("list", 1000, stream=True),
     "Arrow lz4": _arrow("fixed", 8192, codec="lz4"),
     "Arrow zstd": _arrow("fixed", 8192, codec="zstd"),
-    "Parquet, bytes": _parquet("bytes"),
-    "Parquet, lists": _parquet("list"),
+    "Parquet bytes": _parquet("bytes"),
+    "Parquet lists": _parquet("list"),
 }

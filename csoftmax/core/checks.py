@@ -191,6 +191,26 @@ def as_labels(
     return labels
 
 
+def as_small_labels(y: ArrayLike, n_samples: int, n_classes: int, name: str = "y") -> Array:
+    """Return the labels of `as_labels` as the smallest unsigned integers that hold the classes.
+
+    It is what a fit keeps: 1 byte a row for up to 256 classes. Labels of that type are not copied.
+    """
+    given, small = _to_array(y, name), np.min_scalar_type(n_classes - 1)
+    if given.dtype != small or given.shape != (n_samples,):
+        if given.dtype.kind not in "iub" or given.shape != (n_samples,):
+            return as_labels(y, n_samples, n_classes, name=name).astype(small)  # most are refused
+        _check_range(given, n_classes, name)
+        return given.astype(small)
+    _check_range(given, n_classes, name)
+    return _aligned(np.ascontiguousarray(given, small))
+
+
+def _check_range(given: Array, n_classes: int, name: str) -> None:
+    if given.size and not (0 <= int(given.min()) <= int(given.max()) < n_classes):
+        _find_bad_label(given, n_classes, None, name)
+
+
 def _shape_message(got: tuple[int, ...], expected: tuple[int, ...], name: str) -> str:
     if len(got) == 1 and len(expected) == 1:
         return f"{name} has {got[0]} labels but there are {expected[0]} samples"
@@ -255,7 +275,7 @@ def as_probabilities(
 def as_labels_or_probabilities(
     y: ArrayLike, n_samples: int, n_classes: int, name: str = "y"
 ) -> Array:
-    """Return int64 labels (n_samples,), or float64 probabilities (n_samples, n_classes).
+    """Return small labels (n_samples,), or float64 probabilities (n_samples, n_classes).
 
     Rows of probabilities that were rounded are divided by their sums. Raises TypeError for labels
     that are no integers, ValueError for a shape, a label, a probability, or a row whose sum is not
@@ -263,7 +283,7 @@ def as_labels_or_probabilities(
     """
     given = widened(_to_array(y, name))
     if given.ndim != 2:
-        return as_labels(y, n_samples, n_classes, name=name)
+        return as_small_labels(y, n_samples, n_classes, name)
     probabilities = as_probabilities(given, (n_samples, n_classes), FLOAT64, name)
     sums = probabilities.sum(axis=1)
     bad = ~(np.abs(sums - 1.0) <= 1e-3)

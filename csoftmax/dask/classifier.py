@@ -113,8 +113,9 @@ class SoftmaxClassifier(OnCluster, estimators.SoftmaxClassifier):
         with unchanged_by_failure(self):
             self._check_parameters()
             if self.solver == "sgd":
-                raise ValueError('solver is "sgd", which does not run on a cluster: expected full '
-                                 'passes')  # fmt: skip
+                raise ValueError('solver is "sgd", which does not run on a cluster: solver="auto" '
+                                 "makes full passes there, and csoftmax.SoftmaxClassifier "
+                                 "minibatches of shards on one machine")  # fmt: skip
             with pinned(client) as isa, client.as_current():
                 here = self.class_weight is not None  # which makes weights of labels
                 data = on_cluster(client, X, y, sample_weight, labels_here=here)

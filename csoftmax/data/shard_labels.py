@@ -14,7 +14,7 @@ from csoftmax.rows.base import blocks
 from csoftmax.rows.shards import ShardRows
 
 Array = NDArray[Any]
-AT_ONCE = 1 << 20  # labels that are read at a time
+AT_ONCE = 1 << 17  # labels that are read at a time
 COUNTED = 1 << 16  # integers below this are counted, as sorting takes longer
 
 

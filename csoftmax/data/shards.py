@@ -58,7 +58,7 @@ class Shards:
         shards = [
             Shard(
                 f"shard {s} ({part.name})", part.n_rows, part.read, part.labels, part.weights,
-                part.stamps, part.ends,
+                part.stamps, part.pieces,
             )
             for s, part in enumerate(self.parts)
         ]  # fmt: skip
@@ -214,8 +214,8 @@ def shards(
     svmlight; Arrow files and streams (.arrow, .feather, .ipc), also a folder that Hugging Face's
     `datasets` saved; Parquet; .tar of .npy members, as webdataset has them (000017.npy and its
     label 000017.cls, or many rows in a member and their labels in 000017.y.npy). Views of the file,
-    and so as fast as one array, are .npy, .tar, and Arrow that is not compressed with record
-    batches of a multiple of 8,192 rows. What is read otherwise is decoded or copied in each pass.
+    and so as fast as one array, are .npy, .tar, and Arrow that is not compressed. What is
+    read otherwise is decoded in each pass.
 
     Parameters
     ----------
@@ -322,7 +322,8 @@ def _readable(s: int, part: Part, dtype: np.dtype[Any] | None) -> Part:
         return part
     if part.is_sparse and dtype.name not in ("float32", "float64"):
         raise ValueError(f"dtype is {dtype}, expected float32 or float64 for sparse rows ({where})")
-    return replace(part, dtype=dtype, read=partial(_converted, where, part.read, dtype))
+    read = partial(_converted, where, part.read, dtype)
+    return replace(part, dtype=dtype, read=read, pieces=None)
 
 
 def _of_width(part: Part, width: int) -> Part:

@@ -47,6 +47,7 @@ __all__ = [
     "sparse_gradient",
     "sum_chunks",
     "weights_for",
+    "wide_labels",
 ]
 
 Array = NDArray[Any]
@@ -75,6 +76,12 @@ class LogitTargets(NamedTuple):
     labels: NDArray[np.int64] | None
     label_weight: Array | None  # (n_classes,); None: 1
     ignored: int | None  # the label of rows that do not count
+
+
+def wide_labels(y: Array) -> NDArray[np.int64]:
+    """Return labels as the kernels of sparse rows read them; those of arrays read small ones."""
+    wide: NDArray[np.int64] = y.astype(np.int64, copy=False)
+    return wide
 
 
 def weights_for(X: Stored, W: Array, dtype: np.dtype[Any]) -> Array:
@@ -156,7 +163,7 @@ def sum_chunks(
     """Add the gradients and losses of the rows' chunks to a tree; return how many rows are right.
 
     The sums of a chunk are those of W, of b, and the losses, all of them for each head. The rows
-    are an array; `sink.gradient` is only worked in.
+    are an array, or a tuple of arrays, one after the other; `sink.gradient` is only worked in.
     """
     _, n_correct = _kernels.row_pass(
         rows.X, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
@@ -164,7 +171,7 @@ def sum_chunks(
         heads=len(parameters.W), gradient=sink.gradient, factor=sink.factor,
         tree=tree.nodes, leaf_rows=CHUNK_ROWS, first_leaf=tree.n, n_threads=n_threads,
     )  # fmt: skip
-    tree.n += n_chunks(len(rows.X))
+    tree.n += n_chunks(len(targets.y))
     return n_correct
 
 
@@ -184,7 +191,7 @@ def _sparse_evaluate(
             # A row of weight 0 may hold NaN, and 0 * NaN would reach the gradient.
             columns = rows.X.without(targets.weight == 0).columns(parameters.b.dtype)
     return _kernels.sparse_pass(
-        rows.X.rows, parameters.W, parameters.b.reshape(-1), rows.scale, y=targets.y,
+        rows.X.rows, parameters.W, parameters.b.reshape(-1), rows.scale, y=wide_labels(targets.y),
         sample_weight=targets.weight, weight_of_head=targets.weight_of_head, heads=heads,
         gradient=gradient, columns=columns, factor=sink.factor, losses=sink.losses,
         predictions=sink.predictions, n_threads=n_threads,
@@ -206,9 +213,9 @@ def minibatches(
     """
     if type(rows.X) is CSR:
         return _kernels.sparse_minibatches(
-            rows.X.rows, parameters.W, parameters.b, rows.scale, order=rows.order, y=targets.y,
-            sample_weight=targets.weight, batch_rows=batch_size, sgd=step[:6],
-            bias_rate=step.bias_rate, l1=step.l1, n_threads=n_threads,
+            rows.X.rows, parameters.W, parameters.b, rows.scale, order=rows.order,
+            y=wide_labels(targets.y), sample_weight=targets.weight, batch_rows=batch_size,
+            sgd=step[:6], bias_rate=step.bias_rate, l1=step.l1, n_threads=n_threads,
         )  # fmt: skip
     if step.l1:
         return _minibatches_with_l1(rows, parameters, targets, step, batch_size, n_threads)

@@ -39,13 +39,15 @@ class Evaluation(NamedTuple):
         return SumTree(n_chunks, self.W.size + self.b.size + len(self.b))
 
     def add(
-        self, tree: SumTree, X: Array, y: Array, weights: Array | None, scratch: tuple[Array, Array]
-    ) -> NDArray[np.int64]:
+        self, tree: SumTree, X: Array | tuple[Array, ...], y: Array, weights: Array | None,
+        scratch: tuple[Array, Array],
+    ) -> NDArray[np.int64]:  # fmt: skip
         """Add the chunks of an array or a shard to a tree; return how many rows are right.
 
-        y and weights (n_weights, n_rows) are of the rows. dW and db of `scratch` are worked in.
+        X may be several arrays whose rows follow each other, of `AT_ONCE` chunks at most. y and
+        weights (n_weights, n_rows) are of the rows. dW and db of `scratch` are worked in.
         """
-        if n_chunks(len(X)) > AT_ONCE:
+        if not isinstance(X, tuple) and n_chunks(len(X)) > AT_ONCE:
             n_correct = np.zeros(len(self.b), np.int64)
             for some in runs(len(X), AT_ONCE):
                 of_rows = None if weights is None else np.ascontiguousarray(weights[:, some])

@@ -49,7 +49,7 @@ class ClassRows:
     Parameters
     ----------
     X : CSR or array (n_rows, n_features), as `csoftmax.rows.base.as_stored` gives it
-    target : int64 array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
+    target : array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
         Checked.
     n_classes : int
     weight : float64 array (n_rows,) > 0, or None
@@ -84,7 +84,7 @@ class ClassRows:
         n_threads: int,
     ) -> None:
         self.X, self.weight, self.n_threads = X, weight, n_threads
-        self.y = target if target.ndim == 1 else target.argmax(axis=1)
+        self.y = calls.wide_labels(target if target.ndim == 1 else target.argmax(axis=1))
         self.n_rows, self.n_features = X.shape
         self.n_classes, self.dtype = n_classes, dtype
         n, ld = self.n_rows, -(-self.n_rows // PADDED_TO) * PADDED_TO

@@ -115,11 +115,11 @@ def _piece(shard: Shard, start: int, stop: int) -> Shard:
         return replace(shard, weights=None)  # they come from elsewhere
     read = partial(_read_later, shard.read, start)
     labels = None if shard.labels is None else partial(_read_later, shard.labels, start)
-    ends = tuple(end - start for end in shard.ends if start < end < stop)
-    return Shard(shard.name, stop - start, read, labels, None, shard.stamp, ends)
+    pieces = None if shard.pieces is None else partial(_read_later, shard.pieces, start)
+    return Shard(shard.name, stop - start, read, labels, None, shard.stamp, pieces)
 
 
-def _read_later(read: Callable[[int, int], Array], shift: int, start: int, stop: int) -> Array:
+def _read_later(read: Callable[[int, int], Any], shift: int, start: int, stop: int) -> Any:
     return read(shift + start, shift + stop)
 
 
@@ -172,7 +172,7 @@ class UnitPasses(ShardPasses):
         """Return the sums at W and b: those of one subtree, or the few of the last unit."""
         here, scratch, tree = self._start(W, b, weight_of_head)
         n_correct = np.zeros(len(b), np.int64)
-        for some, X in self.windows():
+        for some, X in self._windows(in_pieces=True):
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), scratch)
         return Evaluated(_nodes(tree), n_correct)
 

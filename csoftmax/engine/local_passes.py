@@ -36,7 +36,8 @@ class LocalPasses:
     X : array (n_rows, n_features) or CSR
         Anything that `csoftmax.core.checks.as_features` gives. For sparse rows W and its gradient
         are feature-major.
-    target : int64 array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
+    target : array (n_rows,) of labels, or float64 (n_rows, n_classes) of probabilities
+        Labels are small unsigned integers (or int64).
         They must be checked: for a label out of range a kernel reads and writes foreign memory.
     n_classes : int
     weights : float64 array (n_weights, n_rows), optional

@@ -38,9 +38,10 @@ class Heads(NamedTuple):
         """Add the chunks of some rows to a tree; rows that do not count may hold anything."""
         for chunk in runs(len(X), 1):
             of_rows = None if weights is None else weights[:, chunk]
-            tree.add(self._of_chunk(take(X, chunk), y[chunk], of_rows).reshape(-1))
+            tree.add(self.sums_of(take(X, chunk), y[chunk], of_rows).reshape(-1))
 
-    def _of_chunk(self, X: Stored, y: Array, weights: Array | None) -> NDArray[np.float64]:
+    def sums_of(self, X: Stored, y: Array, weights: Array | None) -> NDArray[np.float64]:
+        """Return the losses of the heads, and the weights of the rows that they predict right."""
         sums = np.zeros((2, len(self.b)))
         for r in np.unique(self.weight_of_head).tolist():
             rows, labels, weight = X, y, None

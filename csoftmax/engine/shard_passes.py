@@ -8,13 +8,12 @@ other places.
 
 from __future__ import annotations
 
-import bisect
 import ctypes
 import hashlib
 import mmap
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from csoftmax.core.checks import compute_dtype
 from csoftmax.core.errors import DataError
-from csoftmax.engine.chunks import Evaluation, add_feature_sums, mapping_of
+from csoftmax.engine.chunks import AT_ONCE, Evaluation, add_feature_sums, mapping_of
 from csoftmax.engine.class_sums import class_sums
 from csoftmax.engine.local_passes import LocalPasses
 from csoftmax.engine.measures import Heads, Measures
@@ -111,21 +110,33 @@ class ShardPasses:
     def _weights_of(self, some: slice) -> Array | None:
         return None if self.weights is None else np.ascontiguousarray(self.weights[:, some])
 
-    def windows(self) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of whole chunks, and the numbers of their rows.
+    def windows(
+        self, wanted: Callable[[slice], bool] | None = None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield windows of whole chunks, and the numbers of their rows, which are `wanted`."""
+        for some, (window,) in self._windows(in_pieces=False, wanted=wanted):
+            yield some, window
+
+    def _windows(
+        self, in_pieces: bool, wanted: Callable[[slice], bool] | None = None
+    ) -> Iterator[tuple[slice, tuple[Array, ...]]]:
+        """Yield windows as arrays whose rows follow each other: one, or as many as lie in memory.
 
         The next one is read ahead by a thread, unless the last one that was read was there at once:
         views of pages in memory take less time than to wake a thread, which has no CPU to itself.
         """
-        before: tuple[slice, Future[Array]] | None = None
+        before: tuple[slice, Future[tuple[Array, ...]]] | None = None
         with ThreadPoolExecutor(1) as reader:
             for shard, run, some in self._runs():
-                ahead = None if self._is_quick else reader.submit(self._read, shard, run)
+                if wanted is not None and not wanted(some):
+                    continue
+                job = shard, run, in_pieces
+                ahead = None if self._is_quick else reader.submit(self._read, *job)
                 if before is not None:
                     yield before[0], before[1].result()
                 before = None if ahead is None else (some, ahead)
                 if ahead is None:
-                    yield some, self._read(shard, run)
+                    yield some, self._read(*job)
             if before is not None:
                 yield before[0], before[1].result()
 
@@ -133,33 +144,32 @@ class ShardPasses:
         """Yield shards, which of their rows come next, and the numbers of these among all rows."""
         row_bytes = max(1, self.n_features * self.rows.dtype.itemsize)
         row_bytes += 0 if self.weights is None else 8 * len(self.weights)  # made for a window
-        at_once = max(1, WINDOW_BYTES // (CHUNK_ROWS * row_bytes))
+        at_once = max(1, min(WINDOW_BYTES // (CHUNK_ROWS * row_bytes), AT_ONCE // LONGER))
         for shard, start in zip(self.rows.shards, self.rows.starts.tolist(), strict=False):
-            ends = [end for end in shard.ends if not end % CHUNK_ROWS]
             first, n = 0, n_chunks(shard.n_rows)
             while first < n:
                 end = min(first + at_once * (LONGER if self._is_quick else 1), n)
-                cut = bisect.bisect(ends, first * CHUNK_ROWS)
-                if cut < len(ends):
-                    end = min(end, ends[cut] // CHUNK_ROWS)
                 run = slice(first * CHUNK_ROWS, end * CHUNK_ROWS if end < n else shard.n_rows)
                 yield shard, run, slice(start + run.start, start + run.stop)
                 first = end
 
-    def _read(self, shard: Shard, run: slice) -> Array:
+    def _read(self, shard: Shard, run: slice, in_pieces: bool) -> tuple[Array, ...]:
         began = time.perf_counter()
-        block = shard.read(run.start, run.stop)
-        shape = run.stop - run.start, self.n_features
-        if not isinstance(block, np.ndarray) or (block.shape, block.dtype) != (
-            shape,
-            self.rows.dtype,
-        ):
-            raise DataError(
-                f"{shard.name}: rows {run.start} to {run.stop} are {block.dtype} {block.shape}, "
-                f"expected {self.rows.dtype} {shape}: it has changed since it was opened"
-            )
-        _read_pages(block)
-        stored: Array = as_stored(block, self.dtype)
+        arrays: tuple[Any, ...]
+        if in_pieces and shard.pieces is not None:
+            arrays = tuple(shard.pieces(run.start, run.stop))
+        else:
+            arrays = (shard.read(run.start, run.stop),)
+        n_rows, shape = sum(map(len, arrays)), (run.stop - run.start, self.n_features)
+        for array in arrays:
+            got = n_rows, *array.shape[1:]
+            if not isinstance(array, np.ndarray) or (got, array.dtype) != (shape, self.rows.dtype):
+                raise DataError(
+                    f"{shard.name}: rows {run.start} to {run.stop} are {array.dtype} {got}, "
+                    f"expected {self.rows.dtype} {shape}: it has changed since it was opened"
+                )
+        _read_pages(arrays)
+        stored = tuple(as_stored(array, self.dtype) for array in arrays)
         self._is_quick = time.perf_counter() - began < QUICK_SECONDS
         return stored
 
@@ -172,7 +182,7 @@ class ShardPasses:
         """
         here = Evaluation(W, b, weight_of_head, self.scale, self.n_threads)
         tree, n_correct = here.tree(self.n_chunks), np.zeros(len(b), np.int64)
-        for some, X in self.windows():
+        for some, X in self._windows(in_pieces=True):
             n_correct += here.add(tree, X, self.target[some], self._weights_of(some), (dW, db))
         return Sums(here.finish(tree, dW, db), n_correct.tolist())
 
@@ -212,7 +222,7 @@ class ShardPasses:
         self, X: Stored, target: Array, rows: slice | NDArray[np.int64], r: int
     ) -> LocalPasses:
         return LocalPasses(
-            X, target.astype(np.int64), self.n_classes,
+            X, target, self.n_classes,
             weights=None if self.weights is None else self.weights[r : r + 1, rows],
             scale=self.scale, n_threads=self.n_threads,
         )  # fmt: skip
@@ -240,13 +250,14 @@ class ShardPasses:
     def outputs(self, r: int, W: Array, b: Array, labels: bool) -> Array:
         """Return the predicted classes, or the logits, of the rows that row r of weights counts.
 
-        They are in order. W is (n_classes, n_features), and b has the type to compute in.
+        They are in order, and windows without any of them are not read. W is (n_classes,
+        n_features), and b has the type to compute in.
         """
         heads = Heads(W[None], b[None], np.zeros(1, np.int64), self.scale, self.n_threads)
         parts = [heads.output(np.empty((0, self.n_features), self.rows.dtype), 0, labels)]
-        for some, X in self.windows():
-            weight = None if self.weights is None else self.weights[r, some]
-            rows = X if weight is None or weight.all() else take(X, np.flatnonzero(weight))
+        weight = self.weight(r)
+        for some, X in self.windows(lambda some: weight is None or bool(weight[some].any())):
+            rows = X if weight is None else take(X, np.flatnonzero(weight[some]))
             parts.append(heads.output(rows, 0, labels))
         return np.concatenate(parts)
 
@@ -291,18 +302,27 @@ def _library_madvise() -> Any:
 _madvise = _library_madvise()
 
 
-def _read_pages(block: Array) -> None:
-    """Read the pages of a mapped file; of memory that is there already this takes microseconds.
+def _read_pages(arrays: Sequence[Array]) -> None:
+    """Read the pages of mapped files; of memory that is there already this takes microseconds.
 
     An older Linux refuses, and the threads of the pass wait for the pages.
     """
-    if _madvise is None or not block.nbytes or min(block.strides) <= 0:
+    if _madvise is None:
         return
-    start = block.__array_interface__["data"][0]
-    end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.strides[1]
-    page = start - start % mmap.PAGESIZE
-    probe = max(page, (end - PROBE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE)
+    start, end = _pages(arrays[-1])
+    probe = max(start, (end - PROBE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE)
     began = time.perf_counter()
     _madvise(probe, end - probe, _POPULATE_READ)
     if time.perf_counter() - began > PROBE_SECONDS:
-        _madvise(page, probe - page, _POPULATE_READ)
+        for array in arrays:
+            start, end = _pages(array)
+            _madvise(start, end - start, _POPULATE_READ)
+
+
+def _pages(array: Array) -> tuple[int, int]:
+    """Return the addresses where the pages of an array begin, and where it ends."""
+    start: int = array.__array_interface__["data"][0]
+    if not array.nbytes or min(array.strides) <= 0:
+        return start, start
+    end = start + (len(array) - 1) * array.strides[0] + array.shape[1] * array.strides[1]
+    return start - start % mmap.PAGESIZE, end

@@ -141,11 +141,11 @@ class SparseShardPasses(ShardPasses):
                 yield shard, rows, slice(start + rows.start, start + rows.stop)
                 first = stop
 
-    def windows(self) -> Iterator[tuple[slice, Any]]:
-        """Yield windows of whole chunks, `CSR`, and the numbers of their rows."""
-        yield from super().windows()
+    def windows(self, wanted: Callable[[slice], bool] | None = None) -> Iterator[tuple[slice, Any]]:
+        """Yield windows of whole chunks, `CSR`, and the numbers of their rows, where `wanted`."""
+        yield from super().windows(wanted)
 
-    def _read(self, shard: Shard, run: slice) -> Any:
+    def _read(self, shard: Shard, run: slice, in_pieces: bool) -> tuple[Any, ...]:
         block = shard.read(run.start, run.stop)
         expected = (run.stop - run.start, self.n_features), self.rows.dtype
         if not isinstance(block, CSR) or (block.shape, block.dtype) != expected:
@@ -154,7 +154,7 @@ class SparseShardPasses(ShardPasses):
                 f"expected sparse {expected[1]} {expected[0]}: it has changed since it was opened"
             )
         self._row_bytes = block.nbytes / len(block)
-        return block
+        return (block,)
 
     # ---- sums ----------------------------------------------------------------------------------
 

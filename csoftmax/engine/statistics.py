@@ -48,7 +48,7 @@ def statistics(passes: Passes, n_sampled: int, seed: int = 0) -> Statistics:
         passes.raise_bad_value()
     sample = LocalPasses(
         as_stored(X, passes.dtype),
-        of_rows if of_rows.ndim == 2 else of_rows.astype(np.int64),  # shards have small labels
+        of_rows,
         passes.n_classes,
         weights=None if passes.weights is None else passes.weights[:, numbers].copy(),
         scale=passes.scale, n_threads=passes.n_threads,

@@ -394,7 +394,7 @@ class SoftmaxClassifier(MinibatchClassifier):
         """Return how to fit within `max_memory`; with room for it, X gets rows in one piece."""
         budget, by_minibatches = as_bytes(self.max_memory), self.solver == "sgd"
         if by_minibatches:
-            others += measuring_bytes(task.X)
+            others += measuring_bytes(task.X) + 12 * len(task.y)  # and the order of an epoch
         plan = plan_memory(
             budget, task.X, task.n_classes, self._threads, n_weights=int(task.is_weighted),
             others=others, l1_ratio=self._l1_ratio, soft=task.y.ndim == 2, evaluates=by_minibatches,

@@ -263,6 +263,7 @@ class SoftmaxClassifierCV(LinearSoftmax):
             alone(y, sample_weight)
             given = X.weights()
             folded = FoldedShards(self, X, given, ratios, *self._routed(given, params))
+            del given  # the final fit reads them again
         else:
             routed = self._routed(sample_weight, params)
             folded = FoldedSamples(self, X, y, sample_weight, *routed)

@@ -24,7 +24,6 @@ from csoftmax.estimators.classifier import SoftmaxClassifier
 from csoftmax.estimators.cv_arrays import Pairs, fitted_as, where
 from csoftmax.estimators.folds import check_counts, classes_of_folds, folds_of, rows_of
 from csoftmax.estimators.full_shards import (
-    LABEL_BYTES,
     checked_labels,
     fit_shards_by_passes,
     plan_of_fit,
@@ -99,8 +98,7 @@ class FoldedShards:
     def _other_bytes(self, given: Array | None) -> int:
         """Return what is taken besides the solver: windows, codes, weights, what scorers get."""
         rows, n_folds = self.X, len(self.weights)
-        n_bytes = bytes_of_windows(rows) + LABEL_BYTES
-        n_bytes += self.weights.nbytes + self.tests.times.nbytes
+        n_bytes = bytes_of_windows(rows) + self.weights.nbytes + self.tests.times.nbytes
         # weights of the rows of a window, or of a block
         n_bytes += max(LONGER * WINDOW_BYTES, 3 * 8 * n_folds * BLOCK_ROWS)
         for weight in {id(array): array for array in (given, self.weight)}.values():
@@ -169,8 +167,8 @@ class FoldedShards:
             C=C, l1_ratio=l1_ratio, class_weight=estimator.class_weight,
             max_memory=estimator.max_memory, **options,
         )  # fmt: skip
-        self.weight = None  # it is made anew, as for that classifier alone
-        self.weights.weight = self.tests.weight = None
+        # that fit takes what it takes alone
+        del self.weight, self.weights, self.tests, self.for_scorer
         fit_shards_by_passes(chosen, self.shards, None, None, None)
         for name in ("coef_", "intercept_", "history_", "gap_"):
             setattr(estimator, name, getattr(chosen, name))

@@ -20,8 +20,6 @@ from csoftmax.estimators.weights import weights_of_classes, with_class_weights
 from csoftmax.solver.memory import Plan
 
 Array = NDArray[Any]
-# What labels take on the way to their numbers, a block of them at a time.
-LABEL_BYTES = 1 << 25
 
 
 class CheckedLabels(NamedTuple):
@@ -56,8 +54,7 @@ def plan_of_fit(
     """Return how to fit rows of shards within `max_memory`; `others` are taken besides."""
     return plan_memory(
         as_bytes(estimator.max_memory), rows, n_classes, estimator._threads,
-        n_weights=int(is_weighted), others=bytes_of_windows(rows) + LABEL_BYTES + others,
-        l1_ratio=l1_ratio,
+        n_weights=int(is_weighted), others=bytes_of_windows(rows) + others, l1_ratio=l1_ratio,
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class Monitor:
         """What the rows take, and their targets and weights; of shards their windows."""
         arrays = self.y, self.weight
         rows = bytes_of_windows(self.X.rows) if isinstance(self.X, ShardPasses) else self.X.nbytes
-        return rows + sum(array.nbytes for array in arrays if array is not None)
+        wide = 8 * len(self.y) if self.y.ndim == 1 else 0  # labels as functions read them
+        return rows + wide + sum(array.nbytes for array in arrays if array is not None)
 
     @property
     def reads_shards(self) -> bool:

@@ -47,8 +47,10 @@ class RowsLoader(DataLoader):
         self, X: Array, y: Array, rows: Labels | None, batch_size: int, scale: float,
         random: np.random.Generator,
     ) -> None:  # fmt: skip
-        labels = y if y.ndim == 1 else y.argmax(axis=1)
-        super().__init__(X, labels, batch_size, shuffle=True, scale=scale)
+        # checked already: the constructor would make a copy of small labels
+        self.X, self.y = X, y if y.ndim == 1 else y.argmax(axis=1)
+        self.batch_size, self.shuffle, self.scale = batch_size, True, scale
+        self.class_names, self.feature_names, self.recipe = (), (), None
         self.probabilities = None if y.ndim == 1 else y
         self.rows = rows
         self._random = random

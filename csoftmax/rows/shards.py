@@ -35,7 +35,8 @@ class Shard:
     labels: Callable[[int, int], Array] | None = None  # not checked
     weights: Callable[[int, int], Array] | None = None  # not checked
     stamp: tuple[Any, ...] = ()  # of each file its path, size and time of change
-    ends: tuple[int, ...] = ()  # rows at which views end: what goes beyond one is a copy
+    # The same rows in several arrays, where they do not lie in one: `read` copies them together.
+    pieces: Callable[[int, int], Sequence[Array]] | None = None
 
 
 class ShardRows:

@@ -94,11 +94,12 @@ def checked_problem(
         y, sample_weight = X.encoded(np.arange(n_classes))[1], X.weights()
     if isinstance(features, CSR) and is_dense_enough(features, n_classes):
         features = as_dense(features)
-    target = (
-        as_labels_or_probabilities(cast(ArrayLike, y), len(features), n_classes)
-        if shards is None
-        else _small_labels(y, len(features), n_classes)
-    )
+    if shards is not None and np.ndim(cast(ArrayLike, y)) == 2:
+        raise TypeError("y has probabilities, expected labels where X has shards")
+    if isinstance(y, CountedLabels):
+        target = cast(Array, y)
+    else:
+        target = as_labels_or_probabilities(cast(ArrayLike, y), len(features), n_classes)
     weights: Weights | None
     if isinstance(sample_weight, FoldWeights):  # made block by block; whoever made it has checked
         weights = sample_weight if shards is not None else sample_weight[:, :]
@@ -142,19 +143,6 @@ def shards_of(X: object) -> ShardRows | None:
     """Return the rows of shards, or None for anything else."""
     rows = X if isinstance(X, ShardRows) else getattr(X, "rows", None)
     return rows if isinstance(rows, ShardRows) else None
-
-
-def _small_labels(y: Any, n_rows: int, n_classes: int) -> Array:
-    """Return checked labels; those of small unsigned integers are not copied."""
-    if isinstance(y, CountedLabels):
-        return cast(Array, y)
-    if isinstance(y, np.ndarray) and y.dtype.kind == "u" and y.dtype.itemsize <= 4:
-        is_plain = y.flags.c_contiguous and y.flags.aligned and y.dtype.isnative
-        if is_plain and y.shape == (n_rows,) and int(y.max(initial=0)) < n_classes:
-            return y
-    if np.ndim(y) == 2:
-        raise TypeError("y has probabilities, expected labels where X has shards")
-    return as_labels(y, n_rows, n_classes)
 
 
 def is_dense_enough(X: CSR, n_classes: int) -> bool:

@@ -48,7 +48,7 @@ def l1_plans(
         return [Plan(1, None, all_bytes)]
     n, d = X.shape
     whole = Plan(1, None, all_bytes + _stored_bytes(X, n) * of_shards)
-    if hasattr(X, "client"):  # a cluster's rows: not for one machine
+    if hasattr(X, "client"):
         whole = whole._replace(n_bytes=math.inf)
     # the same choices for any number of threads
     alone = l1_bytes(X, n_classes, l1_ratio, 1, n_heads, n_weights, soft)
@@ -62,6 +62,13 @@ def l1_plans(
         n_bytes = _sampled_bytes(X, n_sampled, arguments)
         sampled.append(Plan(1, None, n_bytes, n_sampled))
         n_sampled //= 2
+    if hasattr(X, "client"):  # a cluster's rows: not for one machine
+        if not sampled:
+            raise ValueError(
+                f"X has {n} rows on a cluster, too few for a sample of {LEAST} for each of {d} "
+                "features: expected more rows, or csoftmax.SoftmaxClassifier on one machine"
+            )
+        return sampled
     return [whole, *sampled] if are_few else [*sampled, whole]
 
 
@@ -73,7 +80,7 @@ def _sampled_bytes(
         X.shape[0], X.shape[1], n_classes, n_heads, n_weights, n_threads, compute_dtype(X).itemsize,
         X.dtype.itemsize,
     )  # fmt: skip
-    n_bytes = float(problem.bytes_needed(sizes, isinstance(X, ShardRows)))
+    n_bytes = float(problem.bytes_needed(sizes))
     if isinstance(X, ShardRows) and X.is_sparse:
         n_bytes += sparse_shard_bytes(X, n_heads, n_classes, sizes.itemsize, n_weights)
     else:
@@ -108,11 +115,6 @@ def usual_l1_rows(
     plan = l1_plans(
         X if rows is None else rows, n_classes, l1_ratio, 1, max(np.size(C), n_weights), n_weights
     )[0]
-    if rows is not None and math.isinf(plan.n_bytes):
-        raise ValueError(
-            f"X has {rows.n_rows} rows on a cluster, too few for a sample of {LEAST} for each of "
-            f"{rows.n_features} features: expected more rows, or a local fit"
-        )
     return plan.sample_rows
 
 

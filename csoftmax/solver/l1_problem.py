@@ -18,6 +18,7 @@ from csoftmax.core.checks import (
     compute_dtype,
 )
 from csoftmax.core.sparse import CSR
+from csoftmax.engine.calls import wide_labels
 from csoftmax.engine.class_rows import Array, ClassRows
 from csoftmax.rows.base import as_stored, blocks, take
 from csoftmax.rows.memory import MemoryRows
@@ -67,7 +68,8 @@ class L1Problem:
             "l1", self.penalties, self.n_classes, self.scale, self.fit_intercept, path,
             [start is None for start in starts], self.weights is None,
         )  # fmt: skip
-        arrays = (self.y, self.weights, self.weight_of_head, self.free, *starts)
+        y = self.y if self.y.ndim == 2 else wide_labels(self.y)  # as they were in older files
+        arrays = (y, self.weights, self.weight_of_head, self.free, *starts)
         return digest_of(MemoryRows(self.X).fingerprint(), settings, arrays)
 
     def rows(self, r: int) -> ClassRows:

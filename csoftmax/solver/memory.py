@@ -86,7 +86,7 @@ def plans(
         n_rows, n_features, n_classes, n_heads, n_weights, n_threads, itemsize, stored_itemsize
     )
     of_rows = sizes._replace(n_weights=0) if by_blocks else sizes
-    always = float(problem.bytes_needed(of_rows, of_shards))
+    always = float(problem.bytes_needed(of_rows))
     usual = usual_pairs(n_rows, head_bytes(X, n_classes), path, is_sparse)
     numbers = (usual, *(m for m in SHORTER_HISTORIES if m < usual))
     if is_sparse:

@@ -29,7 +29,6 @@ from csoftmax.data.readers.parts.part import Part, Wanted
 
 Array = NDArray[Any]
 _MAGIC = b"ARROW1\0\0"
-_BLOCK_ROWS = 8192  # of a pass
 _MOST_FILES = 64  # open at a time, with the views of all their batches
 _MOST_DECODED = 2  # batches that are kept after decoding: those at the ends of a block
 
@@ -57,7 +56,7 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
     if starts[-1]:
         of_rows = OpenFile(stamp, columns.X)
         batch = of_rows.batch(first)
-        is_slow = columns.is_wide or not of_rows.holds(batch) or _is_cut_small(starts)
+        is_slow = columns.is_wide or not of_rows.holds(batch)
         width = rows_of(batch, columns, str(path), 0, wanted.dtype).shape[1]
 
     def reader(names: tuple[str, ...], dtype: np.dtype[Any], width: int | None) -> ArrowColumns:
@@ -69,18 +68,11 @@ def _part_of(path: Path, stamp: Stamp, wanted: Wanted) -> Part:
         None if name is None else reader((name,), np.dtype(np.float64), None).read
         for name in (columns.y, columns.weight)
     )
+    rows = reader(columns.X, dtype, width)
     return Part(
-        path.name, int(starts[-1]), width, dtype, reader(columns.X, dtype, width).read, labels,
-        weights, (stamp,), is_slow=is_slow, feature_names=columns.X if columns.is_wide else (),
-        ends=tuple(starts[1:-1].tolist()),
+        path.name, int(starts[-1]), width, dtype, rows.read, labels, weights, (stamp,),
+        is_slow=is_slow, feature_names=columns.X if columns.is_wide else (), pieces=rows.pieces,
     )  # fmt: skip
-
-
-def _is_cut_small(starts: NDArray[np.int64]) -> bool:
-    """Do batches end within more than a quarter of the blocks of a pass? These are copied then."""
-    ends = starts[1:-1]
-    cut = np.unique(ends[ends % _BLOCK_ROWS != 0] // _BLOCK_ROWS)
-    return 4 * len(cut) > int(starts[-1]) // _BLOCK_ROWS + 1
 
 
 @dataclass(frozen=True)
@@ -100,9 +92,13 @@ class ArrowColumns:
 
     def read(self, start: int, stop: int) -> Array:
         """Return some rows: a view of the file where a batch has all of them, else a copy."""
+        return joined(self.pieces(start, stop))
+
+    def pieces(self, start: int, stop: int) -> list[Array]:
+        """Return some rows, those of each batch by themselves: views where they can be."""
         self.stamp.check()
         if start >= stop:
-            return np.empty((0,) if self.width is None else (0, self.width), self.dtype)
+            return [np.empty((0,) if self.width is None else (0, self.width), self.dtype)]
         with broken_file(self.stamp.path):
             file = _open.get(self._key, lambda: OpenFile(self.stamp, self.names))
             b = int(np.searchsorted(self.starts, start, side="right")) - 1
@@ -113,7 +109,7 @@ class ArrowColumns:
                     arrays.append(self._batch(file, b)[start - first : end - first])
                     start = end
                 b += 1
-            return joined(arrays)
+            return arrays
 
     @property
     def _key(self) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ class Part:
     is_sparse: bool = False
     is_slow: bool = False  # does decoding or copying take as long as much of a pass?
     feature_names: tuple[str, ...] = ()  # of columns of which each is a feature
-    ends: tuple[int, ...] = ()  # rows at which views end: what goes beyond one is a copy
+    pieces: Callable[[int, int], Sequence[NDArray[Any]]] | None = None  # of `read`, not yet joined
 
     @property
     def kind(self) -> str:
