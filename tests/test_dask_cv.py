@@ -183,6 +183,4 @@ def test_it_is_an_estimator_and_refuses(client: Any) -> None:
         remote.fit(da.from_array(X))
     with pytest.raises(ValueError, match="fit got groups, which go to the splitter"):
         remote.fit(da.from_array(X), y, groups=y)
-    with pytest.raises(ValueError, match="l1_ratios has one above 0 and X has rows on a cluster"):
-        remote.set_params(l1_ratios=[1.0]).fit(da.from_array(X), y)
     assert not hasattr(remote, "coef_")

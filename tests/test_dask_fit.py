@@ -55,16 +55,6 @@ def test_a_fit_has_the_bits_of_one_machine(client: Any, chunks: int) -> None:
     assert type(remote.to_local()) is cs.SoftmaxClassifier
 
 
-def test_l1_goes_by_a_sample(client: Any) -> None:
-    X, y = table()
-    dX, dy = (da.from_array(a, chunks=(9999, -1)[: a.ndim]) for a in (X, y))
-    remote = SoftmaxClassifier(C=0.01, l1_ratio=0.8, client=client).fit(dX, dy)
-    local = minimize(X, y, 3, C=0.01, l1_ratio=0.8, sample_rows=len(X) // 2)
-    assert_array_equal(remote.coef_, local.W[0])
-    assert_array_equal(remote.intercept_, local.b[0])
-    assert remote.gap_.bound == local.bound[0]
-
-
 def test_nothing_is_left_on_the_workers(client: Any) -> None:
     X, y = table()
     dX, before = da.from_array(X, chunks=(9999, -1)), set(client.futures)

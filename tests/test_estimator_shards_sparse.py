@@ -196,8 +196,6 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     data = written("npz", tmp_path, X, k)
     with pytest.raises(MemoryBudgetError, match="max_memory is 1 MB, expected at least"):
         cs.SoftmaxClassifier(max_memory="1 MB").fit(data, None)
-    with pytest.raises(ValueError, match=r'sparse shards and l1_ratio .* expected solver="sgd"'):
-        cs.SoftmaxClassifier(l1_ratio=0.5).fit(data, None)
     for dtype in ("float16", "uint8"):
         with pytest.raises(ValueError, match=f"dtype is {dtype}, expected float32 or float64"):
             cs.shards(f"{tmp_path}/x-*.npz", labels=f"{tmp_path}/y-*.npy", dtype=dtype)
