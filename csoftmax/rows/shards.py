@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +162,8 @@ class ShardRows:
 
     def fingerprint(self) -> bytes:
         """Return a digest of the shards' names, lengths, sizes and times, and of a few rows."""
+        import hashlib  # loaded by no import of csoftmax itself
+
         digest = hashlib.blake2b(f"{self.n_features} {self.dtype.str}".encode(), digest_size=16)
         for shard in self.shards:
             digest.update(repr((shard.name, shard.n_rows, shard.stamp)).encode())
