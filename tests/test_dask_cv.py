@@ -100,8 +100,9 @@ def same_choice(one: Any, other: Any) -> bool:
     [
         (60_000, {"cv": 3, "class_weight": "balanced"}),
         (9000, {"cv": KFold(2, shuffle=True, random_state=1), "refit": False}),
+        (9000, {"cv": 2, "l1_ratios": [0.0, 1.0]}),
     ],
-    ids=["refit", "average"],
+    ids=["refit", "average", "l1"],
 )
 def test_the_choice_has_the_bits_of_one_machine(
     client: Any, chunks: int, settings: dict[str, Any]

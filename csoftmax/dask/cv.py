@@ -29,8 +29,8 @@ class SoftmaxClassifierCV(OnCluster, estimators.SoftmaxClassifierCV):
 
     Parameters
     ----------
-    Cs, fit_intercept, cv, scoring, tol, max_iter, class_weight, refit, max_memory, verbose
-        As in `csoftmax.SoftmaxClassifierCV`. L1 does not run on a cluster.
+    Cs, l1_ratios, cv, scoring, refit, tol, max_iter, class_weight, max_memory, and others
+        As in `csoftmax.SoftmaxClassifierCV`.
     client : distributed.Client, optional
         None: the current client.
 
