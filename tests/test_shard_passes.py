@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -207,7 +208,7 @@ def test_the_pages_of_a_window_are_there_when_it_is_summed(
 ) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux populates")
-    monkeypatch.setattr(shard_passes, "PROBE_SECONDS", -1.0)  # as if none were in memory
+    monkeypatch.setattr(shard_passes, "_is_in_memory", lambda array: False)
     np.save(tmp_path / "x.npy", np.ones((3000, 784), np.uint8))
     X = np.load(tmp_path / "x.npy", mmap_mode="r")
 
@@ -226,6 +227,25 @@ def test_the_pages_of_a_window_are_there_when_it_is_summed(
     assert_array_equal(evaluated(passes, 1)[0], evaluated(LocalPasses(X, passes.target, 2), 1)[0])
     backwards = ShardPasses(Counted(X[::-1, ::-1], (3000,)).rows, passes.target, 2)
     assert_array_equal(evaluated(backwards, 1)[1], evaluated(passes, 1)[1])
+
+
+def test_what_is_in_memory_is_told(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux is asked")
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((3000, 784), np.uint8))
+    X = np.load(path, mmap_mode="r")
+    assert shard_passes._is_in_memory(X[:0])
+    assert shard_passes._is_in_memory(X[::-1])  # that is not a run of pages
+    assert shard_passes._is_in_memory(X)  # as it has just been written
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if shard_passes._is_in_memory(X):
+        pytest.skip("these files stay in memory")
+    shard_passes._read_pages((X,))
+    np.array(X[-1])  # where Linux is too old to be asked for pages
+    assert shard_passes._is_in_memory(X)
 
 
 def test_who_reads_and_how_much_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,6 @@ Array = NDArray[Any]
 WINDOW_BYTES, LONGER = 1 << 24, 4
 # A window is there at once if it is read in so many seconds: a tenth of what its sum takes.
 QUICK_SECONDS = 3e-4
-# The end of a window, so many bytes, is read first. If that takes no longer than these seconds, all
-# of it is in memory, as files are read in order. To ask for every page of memory would take a
-# twentieth of what their sum does.
-PROBE_BYTES, PROBE_SECONDS = 1 << 17, 5e-5
 # Linux from 5.14 on: read and map the pages of a range, for which no thread of a pass then waits.
 _POPULATE_READ = 22
 
@@ -292,34 +288,40 @@ def rows_in(numbers: slice | NDArray[np.int64], some: slice, X: Array) -> Array:
     return rows
 
 
-def _library_madvise() -> Any:
-    """Return madvise of the C library, or None where it may be another one."""
+def _library() -> Any:
+    """Return the C library, of Linux only: what numbers mean may differ elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
-    madvise = getattr(ctypes.CDLL(None), "madvise", None)
-    if madvise is not None:
-        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return madvise
+    library = ctypes.CDLL(None)
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    return library
 
 
-_madvise = _library_madvise()
+_libc = _library()
 
 
 def _read_pages(arrays: Sequence[Array]) -> None:
-    """Read the pages of mapped files; of memory that is there already this takes microseconds.
+    """Read the pages of mapped files, unless the last one is in memory: files are read in order.
 
-    An older Linux refuses, and the threads of the pass wait for the pages.
+    To ask for every page that is in memory would take a twentieth of what their sum does. An older
+    Linux refuses, and the threads of the pass wait for the pages.
     """
-    if _madvise is None:
+    if _libc is None or _is_in_memory(arrays[-1]):
         return
-    start, end = _pages(arrays[-1])
-    probe = max(start, (end - PROBE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE)
-    began = time.perf_counter()
-    _madvise(probe, end - probe, _POPULATE_READ)
-    if time.perf_counter() - began > PROBE_SECONDS:
-        for array in arrays:
-            start, end = _pages(array)
-            _madvise(start, end - start, _POPULATE_READ)
+    for array in arrays:
+        start, end = _pages(array)
+        _libc.madvise(start, end - start, _POPULATE_READ)
+
+
+def _is_in_memory(array: Array) -> bool:
+    """Is the last page of an array in memory? Of a file of somebody else, Linux says so always."""
+    start, end = _pages(array)
+    if start == end:
+        return True
+    found = ctypes.create_string_buffer(1)
+    known = _libc.mincore((end - 1) // mmap.PAGESIZE * mmap.PAGESIZE, 1, found) == 0
+    return bool(known and found.raw[0] & 1)
 
 
 def _pages(array: Array) -> tuple[int, int]:
