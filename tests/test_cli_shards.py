@@ -266,6 +266,28 @@ def test_sweep_chooses_by_shards_held_out(tmp_path: Path, capsys: Capture) -> No
     assert "--sweep needs a file to train on, one to choose C by, and one to test on" in said
 
 
+def test_a_sweep_with_l1_reads_sparse_shards(tmp_path: Path, capsys: Capture) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(0)
+    for s in range(3):
+        rows = rng.integers(0, 3, (60, 5)).astype(np.float32)
+        labels, csr = (rows[:, 0] > rows[:, 1]).astype(np.int64), sparse.csr_array(rows)
+        np.save(tmp_path / f"x-{s}.npy", rows)
+        np.save(tmp_path / f"y-{s}.npy", labels)
+        arrays = {"data": csr.data, "indices": csr.indices, "indptr": csr.indptr}
+        np.savez(tmp_path / f"{s}.npz", format=b"csr", shape=csr.shape, y=labels, **arrays)
+    tables = []
+    for words in (
+        ["--data", f"{tmp_path}/*.npz"],
+        ["--data", f"{tmp_path}/x-*.npy", "--label-files", f"{tmp_path}/y-*.npy"],
+    ):
+        run(capsys, "train", *words, "--solver", "lbfgs", "--l1-ratio", 1, "--sweep", 3,
+            "--out", tmp_path / "run", "--quiet", "--no-plots")  # fmt: skip
+        table = tmp_path / "run" / "sweep.csv"
+        tables.append(np.loadtxt(table, delimiter=",", skiprows=1)[:, :2])  # C and objective
+    assert_allclose(tables[0], tables[1], rtol=1e-3)
+
+
 def test_evaluate_goes_block_by_block(
     tmp_path: Path, classifier: Any, model: Path, capsys: Capture, monkeypatch: Any
 ) -> None:

@@ -23,7 +23,7 @@ from csoftmax.core.checks import as_features, check_threads
 from csoftmax.core.files import write_atomically
 from csoftmax.data.shard_loader import ShardLoader
 from csoftmax.data.split import held_out_rows
-from csoftmax.engine.shard_passes import ShardPasses
+from csoftmax.engine.sparse_shard_passes import passes_of_shards
 from csoftmax.evaluation import evaluate_epoch
 from csoftmax.labelled import scale_of, take_facts
 from csoftmax.model import is_integer
@@ -232,11 +232,12 @@ class LbfgsTraining:
         """Return the slopes of the summed losses at W = 0."""
         data, K = self.data, self.model.n_classes
         if isinstance(data, ShardLoader):
-            passes = ShardPasses(
-                data.X, data.y, K, weights=None if data.weights is None else data.weights[None],
+            passes = passes_of_shards(data.X)(
+                data.y, K, weights=None if data.weights is None else data.weights[None],
                 scale=self.scale, n_threads=check_threads(self.threads),
             )  # fmt: skip
-            return passes.null_sums(b[None], of_features=False).dW
+            dW: Array = passes.null_sums(b[None], of_features=False).dW
+            return dW
         X = as_features(data.X)
         W = np.zeros((X.shape[1], K), self.model.dtype)
         _, dW, _ = cs.linear_cross_entropy_grad(
