@@ -299,6 +299,10 @@ def test_evaluate_goes_block_by_block(
     one = run(capsys, "evaluate", model, "--data", tmp_path / "one.npz").splitlines()
     assert lines[1:] == one[-len(lines) + 1 :]  # the same table
     assert "Shards(4 shards, X (15, 4) float32, 3 classes)" in lines[0]
+    np.save(tmp_path / "all.npy", X)
+    np.save(tmp_path / "labels.npy", NAMES[Y])
+    beside = ["--data", tmp_path / "all.npy", "--label-files", tmp_path / "labels.npy"]
+    assert run(capsys, "evaluate", model, *beside).splitlines()[1:] == lines[1:]
     np.save(tmp_path / "y-10.npy", np.array(["cat", "yak", *["dog"] * 5]))
     said = run(capsys, *words, code=2)
     assert "shard 2 (x-10.npy): row 1 (row 6 of all): the label yak is not one of the model's 3 " \

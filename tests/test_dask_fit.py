@@ -277,6 +277,16 @@ def test_it_is_an_estimator(client: Any) -> None:
     assert same(again, remote)
 
 
+def test_lazy_predictions_write_no_file(client: Any, tmp_path: Path) -> None:
+    X, y = table(n=1000)
+    dX = da.from_array(X, chunks=(300, -1))
+    remote = SoftmaxClassifier(client=client).fit(dX, y)
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        with pytest.raises(ValueError, match=r"out is .*: of a Dask collection the result"):
+            getattr(remote, method)(dX, out=tmp_path / "p.npy")
+        assert not (tmp_path / "p.npy").exists()
+
+
 def test_refusals(client: Any, tmp_path: Path) -> None:
     X, y = table(n=1000)
     dX = da.from_array(X, chunks=(300, -1))

@@ -56,7 +56,7 @@ def test_validation_and_a_warm_start(tmp_path: Path) -> None:
     data, X, y = written(tmp_path)
     settings: Any = {"early_stopping": True, "warm_start": True, "n_threads": 1, "tol": 1e-3}
     classifier = cs.SoftmaxClassifier(**settings)
-    with pytest.raises(ValueError, match="early_stopping is True, but rows of shards"):
+    with pytest.raises(ValueError, match="early_stopping is True, but no rows are held out"):
         classifier.fit(data, None)
     assert not hasattr(classifier, "coef_")
     classifier.fit(data, None, validation=(X[:500], y[:500]))

@@ -57,6 +57,19 @@ def test_predictions_in_parquet(classifier: Any, data: Any, method: str, tmp_pat
     assert_array_equal(got, expected[:, None] if method == "predict" else expected)
 
 
+def test_what_is_read_is_not_replaced(classifier: Any, tmp_path: Path) -> None:
+    file, labels = tmp_path / "x.npy", tmp_path / "labels.npy"
+    np.save(file, X)
+    np.save(labels, Y)
+    before = {path: path.read_bytes() for path in (file, labels)}
+    shards = cs.shards(str(file), labels=str(labels))
+    for rows, path in ((shards, file), (shards, labels), (np.load(file, mmap_mode="r"), file)):
+        for method in METHODS:
+            with pytest.raises(ValueError, match=r"^out is .*, which is read: expected another"):
+                getattr(classifier, method)(rows, out=path)
+    assert before == {path: path.read_bytes() for path in before}
+
+
 def test_two_classes_have_one_column_of_logits(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     model = cs.SoftmaxClassifier().fit(X, Y > 0)

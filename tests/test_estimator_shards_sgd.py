@@ -163,7 +163,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (cs.shards(names, labels=Y, weights=np.where(np.arange(15) == 6, -1.0, 1.0)), {},
          r"shard 2 \(x-10.npy\): rows 0 to 7: weights\[1\] is -1.0, expected a finite"),
         (data[1], {}, "X has 0 rows"),
-        (data, {"early_stopping": True}, "rows of shards are not held out: give fit"),
+        (data, {"early_stopping": True}, "no rows are held out of shards or a cluster: give fit"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             classifier(**options).fit(given)

@@ -32,7 +32,7 @@ from csoftmax.cli.options import (
     threads,
 )
 from csoftmax.cli.parsing import Command
-from csoftmax.cli.shards import are_shards, labelled_shards, refuse_for_one_file, with_progress
+from csoftmax.cli.shards import labelled_shards, read_as_shards, refuse_for_one_file, with_progress
 from csoftmax.data import read_parts
 
 
@@ -57,7 +57,7 @@ def evaluate(
 
     MODEL is a model.safetensors file, as `train` writes it.
     """
-    if data is not None and are_shards(data):
+    if data is not None and read_as_shards(data, label_files):
         with users_mistakes():
             model = load_model(model_file)
             shards, _ = labelled_shards(data, given, model, None, label_files)

@@ -34,7 +34,7 @@ from csoftmax.cli.shards import (
     with_progress,
 )
 from csoftmax.core.checks import Stored
-from csoftmax.core.files import write_atomically, write_npy_blocks
+from csoftmax.core.files import refuse_to_overwrite, write_atomically, write_npy_blocks
 from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.front import read_samples
 from csoftmax.data.readers.parts.part import numbers_or_texts
@@ -81,7 +81,7 @@ def predict(
         with users_mistakes():
             model = load_model(model_file)
             data, _ = open_shards(file, given, model)
-            refuse_to_overwrite(output, model_file, *(Path(s.path) for s in data.stamps))
+            refuse_to_overwrite(output, "--output", [model_file, *(s.path for s in data.stamps)])
             check_features(model, data, str(file))
         parts = finite_blocks(with_progress(data))
         _write(output, model, parts, data.n_rows, None, threads, probabilities)
@@ -94,7 +94,7 @@ def predict(
             options = TableOptions(**table)
             X, kept = read_samples(file, options, model.n_features, model.class_names)
         tell_order(file, table)
-        refuse_to_overwrite(output, file, model_file)
+        refuse_to_overwrite(output, "--output", [file, model_file])
         model.features_of(X, str(file))
         check_pixels(model, X, str(file))
         if isinstance(X, np.ndarray) and X.dtype == np.uint8 and model._scale is None:
@@ -133,13 +133,6 @@ def _write(
                 write(device)
         else:
             write_atomically(output, write)
-
-
-def refuse_to_overwrite(output: Path | None, *inputs: Path) -> None:
-    """Raise ValueError if a result would replace what it is made of."""
-    for path in inputs:
-        if output is not None and output.is_file() and output.samefile(path):
-            raise ValueError(f"--output is {output}, which is read: expected another file")
 
 
 def write_predictions(

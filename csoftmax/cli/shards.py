@@ -38,6 +38,12 @@ def are_shards(path: Path | None) -> bool:
     return (glob.has_magic(str(path)) and not path.exists()) or suffix_of(path) in ONLY_SHARDS
 
 
+def read_as_shards(path: Path | None, label_files: str | None) -> bool:
+    """Is it data in many files, or one file whose labels are in another?"""
+    beside = label_files is not None and path is not None and path.is_file()
+    return are_shards(path) or beside
+
+
 def refuse_for_one_file(name: str, value: Any) -> None:
     """Raise ValueError for an option of data in many files that is given for others."""
     if value is not None:

@@ -31,7 +31,7 @@ from csoftmax.cli.options import data, label_column, label_files, labels, of_tab
 from csoftmax.cli.parsing import PATH, Command, Integer, NumberOr, option
 from csoftmax.cli.results import ResultsFolder, make_folder
 from csoftmax.cli.sgd import SgdTraining
-from csoftmax.cli.shards import are_shards, refuse_for_one_file
+from csoftmax.cli.shards import read_as_shards, refuse_for_one_file
 from csoftmax.cli.train_shards import shards_to_train
 from csoftmax.core.names import listed
 from csoftmax.data import read, read_parts, split_dataset
@@ -186,7 +186,7 @@ def train(
         facts: dict[str, Any] = {}
         train_set: cs.Dataset | ShardLoader
         test_set: cs.Dataset | ShardLoader
-        if data is not None and are_shards(data):
+        if data is not None and read_as_shards(data, context.params["label_files"]):
             model, train_set, test_set, facts["shards"] = shards_to_train(
                 context.params, given, model,
                 TEST_FRACTION if test_fraction is None else test_fraction,
@@ -256,7 +256,7 @@ def refuse_options_of_shards(context: click.Context, data: Path | None) -> None:
 
     The share to test on has none where what to test on is given.
     """
-    of_shards = data is not None and are_shards(data)
+    of_shards = read_as_shards(data, context.params["label_files"])
     for name in ("label_files", "cache", "test_data", "test_label_files"):
         if not of_shards:
             refuse_for_one_file(name, context.params[name])

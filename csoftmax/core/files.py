@@ -64,6 +64,22 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         raise
 
 
+def refuse_to_overwrite(
+    path: str | os.PathLike[str] | None, name: str, inputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    """Raise ValueError if a result, the argument or option `name`, would replace one of its inputs.
+
+    Examples
+    --------
+    >>> refuse_to_overwrite("no such file", "out", ["another one"])
+    """
+    if path is None or not os.path.isfile(path):
+        return
+    for each in inputs:
+        if os.path.exists(each) and os.path.samefile(path, each):
+            raise ValueError(f"{name} is {path}, which is read: expected another file")
+
+
 def write_npy(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as a .npy file, all of it or nothing."""
     write_npy_blocks(path, array.shape, array.dtype, [array])

@@ -57,26 +57,26 @@ class OnCluster(LinearSoftmax):
         if not is_dask(X):
             return super().predict(X, out=out)
         check_is_fitted(self, "coef_")
-        return self._lazily("predict", X, self.classes_.dtype, 1)
+        return self._lazily("predict", X, self.classes_.dtype, 1, out)
 
     def predict_proba(self, X: Any, *, out: Any = None) -> Any:
         """Return the probabilities of the classes; of Dask collections a lazy array."""
         if not is_dask(X):
             return super().predict_proba(X, out=out)
-        return self._lazily("predict_proba", X, None, 2)
+        return self._lazily("predict_proba", X, None, 2, out)
 
     def predict_log_proba(self, X: Any, *, out: Any = None) -> Any:
         """Return the logarithms of the probabilities; of Dask collections a lazy array."""
         if not is_dask(X):
             return super().predict_log_proba(X, out=out)
-        return self._lazily("predict_log_proba", X, None, 2)
+        return self._lazily("predict_log_proba", X, None, 2, out)
 
     def decision_function(self, X: Any, *, out: Any = None) -> Any:
         """Return the logits; of Dask collections a lazy array, (n_rows,) for two classes."""
         if not is_dask(X):
             return super().decision_function(X, out=out)
         check_is_fitted(self, "coef_")
-        return self._lazily("decision_function", X, None, 1 + (len(self.classes_) > 2))
+        return self._lazily("decision_function", X, None, 1 + (len(self.classes_) > 2), out)
 
     def _score_of_shards(self, X: Shards, y: Any, sample_weight: Any) -> float:
         """Return the accuracy on shards, which workers read, with their labels."""
@@ -93,8 +93,12 @@ class OnCluster(LinearSoftmax):
             W, b = softmax_form(dense_coef(self), np.asarray(self.intercept_, FLOAT64))
             return evaluated(passes, codes, weight, W, b, None)[1]
 
-    def _lazily(self, method: str, X: Any, dtype: Any, ndim: int) -> Any:
+    def _lazily(self, method: str, X: Any, dtype: Any, ndim: int, out: Any) -> Any:
         check_is_fitted(self, "coef_")
+        if out is not None:
+            raise ValueError(f"out is {str(out)!r}, which is for rows that are read here: of a "
+                             "Dask collection the result is lazy, and writes itself by to_zarr "
+                             "or dask.array.to_npy_stack")  # fmt: skip
         if hasattr(X, "columns"):
             validate_data(self, X._meta, reset=False, skip_check_array=True)  # names
         X = features_of(X)

@@ -218,7 +218,8 @@ def shards(
     `datasets` saved; Parquet; .tar of .npy members, as webdataset has them (000017.npy and its
     label 000017.cls, or many rows in a member and their labels in 000017.y.npy). Views of the file,
     and so as fast as one array, are .npy, .tar, and Arrow that is not compressed. What is
-    read otherwise is decoded in each pass.
+    read otherwise is decoded in each pass. Features of svmlight are counted from 1, or from 0 where
+    one of the files has a 0.
 
     Parameters
     ----------

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csoftmax.core.checks import as_features
-from csoftmax.core.files import write_npy_blocks
+from csoftmax.core.files import refuse_to_overwrite, write_npy_blocks
 from csoftmax.data.parquet import write_parquet
 from csoftmax.data.readers.npy import open_npy
 from csoftmax.data.shards import Shards
 from csoftmax.rows.base import Stored
-from csoftmax.rows.memory import MemoryRows
+from csoftmax.rows.memory import MemoryRows, mapped
 from csoftmax.rows.shards import ShardRows
 
 Array = NDArray[Any]
@@ -70,6 +70,7 @@ def by_blocks(
             done += len(block)
         return result
     path, all_blocks = Path(out), _again(first, blocks)
+    refuse_to_overwrite(path, "out", files_of(X))
     if path.suffix == ".npy":
         write_npy_blocks(path, (rows.n_rows, *first.shape[1:]), first.dtype, all_blocks)
         return open_npy(path)
@@ -79,6 +80,14 @@ def by_blocks(
         raise ValueError(f"the classes {names} have the same names, expected no two")
     write_parquet(path, (_columns(block, names) for block in all_blocks))
     return path
+
+
+def files_of(X: Any) -> list[str]:
+    """Return the paths of the files that rows are read from."""
+    if isinstance(X, Shards):
+        return [stamp.path for stamp in X.stamps]
+    file = mapped(X)
+    return [] if file is None or not file.filename else [str(file.filename)]
 
 
 def _columns(block: Array, names: tuple[str, ...]) -> dict[str, Array]:

@@ -67,8 +67,8 @@ def fit_shards_by_passes(
     """
     alone(y, weight)
     if estimator.early_stopping and validation is None:
-        raise ValueError("early_stopping is True, but rows of shards are not held out: give "
-                         "fit(..., validation=shards), or (X, y)")  # fmt: skip
+        raise ValueError("early_stopping is True, but no rows are held out of shards or a "
+                         "cluster: give fit(..., validation=shards), or (X, y)")  # fmt: skip
     names = getattr(estimator, "feature_names_in_", None)
     classes, codes, weight, by_class = checked_labels(estimator, shards, shards.weights())
     monitor, others = None, 0

@@ -193,8 +193,8 @@ class MinibatchClassifier(Convertible):
         if validation is not None:
             monitor = self._monitor(*validation_set(self, validation, classes, task.by_class))
         elif self.early_stopping:
-            raise ValueError("early_stopping is True, but rows of shards are not held out: give "
-                             "fit(..., validation=shards), or (X, y)")  # fmt: skip
+            raise ValueError("early_stopping is True, but no rows are held out of shards or a "
+                             "cluster: give fit(..., validation=shards), or (X, y)")  # fmt: skip
         start = self._start(TrainingSet(task.X, classes, task.y), names)
         descent = self._begin_descent(task.X, None, task.n_classes, start, seed)
         far = far_from_0(task.X, None) if self.fit_intercept else ""
