@@ -159,6 +159,18 @@ def test_a_sample_that_is_too_small_is_told_of(
     assert short.objective[0] - best.objective[0] <= short.bound[0]
 
 
+@pytest.mark.parametrize("seed", [7, 11, 15])
+def test_a_sample_that_counts_more_often_is_not_believed_at_once(seed: int) -> None:
+    """What it promises is less for that: rows that are nearly separable once converged too soon."""
+    rng = np.random.default_rng(seed)
+    X = l1_table(2000, 8, 2, seed)[0].astype(np.float32)
+    y = np.argmax(X @ (5 * rng.normal(size=(8, 2))) + 0.1 * rng.gumbel(size=(2000, 2)), axis=1)
+    best = best_of(X, y, 2, C=10.0)
+    for n in (140, 300):
+        found = minimize_l1(X, y, 2, C=10.0, tol=TOL, sample_rows=n, warns=False)
+        assert found.objective[0] - best.objective[0] <= 3 * found.estimate[0]
+
+
 def test_a_step_that_is_no_good_is_not_taken(
     rows: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,11 +295,14 @@ class SampledHeads(L1Heads):
             return
         self._agree(head)
         near = self._to_optimum(head, head.penalty)
-        estimate = MARGIN * (max(head.promised, 0.0) + near)
+        smallest = ROUNDINGS * self.rounding * head.point.objective(head.penalty)
+        # a sample that counts `times` promises at least 1/times of what it would if counted once,
+        # and what it promises is known to a rounding
+        promised = max(head.promised, smallest if head.times > 1 else 0.0)
+        estimate = MARGIN * head.times * (promised + near)
         if len(head.gains) > 1:
             estimate = max(estimate, left_of_gains(np.array(head.gains), False))
         self._note(h, estimate)
-        smallest = ROUNDINGS * self.rounding * fit.objective
         if self._is_near(head):
             fit.status = "converged"
         elif fit.iterations >= self.max_iter:
