@@ -5,6 +5,7 @@ The workers are real processes, which are killed. Each fit is made long by its t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -84,6 +85,32 @@ def kill(pid: int) -> None:
 
 def kill_soon(pid: int) -> None:
     threading.Timer(0.01, kill, [pid]).start()  # while the pass is under way
+
+
+def test_results_that_never_come_are_asked_for_again(
+    local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask has been seen to wait for ever for results of a worker that had just died."""
+    with cluster(2) as (_, client):
+        gather, stuck = client.gather, []
+
+        async def never(futures: Any) -> None:
+            stuck.append(futures)
+            await asyncio.sleep(3600)
+
+        def gathered(futures: Any, **options: Any) -> Any:
+            if stuck or not options.get("asynchronous"):
+                return gather(futures, **options)
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+            return never(futures)
+
+        monkeypatch.setattr(engine, "LOST_SECONDS", 0.2)
+        monkeypatch.setattr(client, "gather", gathered)
+        start = time.perf_counter()
+        remote = fitted(SoftmaxClassifier(client=client, **SETTINGS), dask_X(), Y)
+        assert time.perf_counter() - start < 2 * HANGS_AFTER
+    assert len(stuck) == 1
+    assert same(remote, local)
 
 
 def test_eight_workers_killed_in_one_fit(local: Any, monkeypatch: pytest.MonkeyPatch) -> None:

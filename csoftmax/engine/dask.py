@@ -10,10 +10,11 @@ them, in what order, or how often.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -43,6 +44,7 @@ UNITS_PER_THREAD, UNIT_COST_BYTES = 4, 1 << 22
 LARGE_BYTES = 1 << 20  # one task has parameters of more bytes, and others take them from it
 # Gradients of all units of more bytes are added on the workers, so many (a power of two) in a task.
 LARGE_PASS_BYTES, JOINED_UNITS = 1 << 25, 8
+LOST_SECONDS = 10.0  # for so long results may be under way before workers are counted
 POLL_SECONDS = 0.5  # between two looks at whether there still is a cluster
 WORKERS_SECONDS = 600.0  # for so long a pass waits for workers where there are none
 MOST_TRIES = 20
@@ -195,8 +197,7 @@ class DaskPasses(ShardPasses):
                     self._hold()
                 futures = self._submit(function, common, each, join)
                 self._wait(futures)
-                results: list[Any] = self.client.gather(futures)
-                return results
+                return self._gathered(futures)
             except (KilledWorker, CancelledError, CommClosedError, TimeoutError) as error:
                 self._check_cluster()
                 self.n_repeated += 1
@@ -209,6 +210,25 @@ class DaskPasses(ShardPasses):
         raise RuntimeError(
             f"a pass failed {MOST_TRIES} times because workers were lost, the last time: {reason!r}"
         ) from reason
+
+    def _gathered(self, futures: list[Any]) -> list[Any]:
+        """Return the results; TimeoutError where a worker is lost meanwhile: it may have had some.
+
+        Dask itself may wait for such a worker for ever.
+        """
+        client, workers = self.client, set(self.client.nthreads())
+        pending = asyncio.run_coroutine_threadsafe(
+            client.gather(futures, asynchronous=True), client.loop.asyncio_loop
+        )
+        try:
+            while not wait([pending], LOST_SECONDS).done:
+                self._check_cluster()
+                if not workers <= set(client.nthreads()):
+                    raise TimeoutError("workers were lost before they had sent their results")
+            results: list[Any] = pending.result()
+            return results
+        finally:
+            pending.cancel()
 
     def _submit(
         self, function: Callable[..., Any], common: Any, each: Sequence[Any] | None, join: bool
@@ -237,12 +257,12 @@ class DaskPasses(ShardPasses):
 
     def _wait(self, futures: list[Any]) -> None:
         """Wait for tasks; ConnectionError where the scheduler is gone, or all workers for long."""
-        from distributed import wait
+        from distributed import wait as wait_for_tasks
 
         had_workers = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                wait(futures, timeout=POLL_SECONDS)
+                wait_for_tasks(futures, timeout=POLL_SECONDS)
                 return
             self._check_cluster()
             if self.client.nthreads():
