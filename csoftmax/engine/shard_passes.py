@@ -1,9 +1,9 @@
 """Passes over rows in shards: the sums and, where shards are whole chunks, the bits of one array.
 
 Shards are read one window after the other, the next one while a window is summed. Of a mapped file
-a window is a view, whose pages the reading thread asks for. Chunks begin anew with each shard. So
-shards whose lengths are multiples of a chunk have the bits of one array; others are rounded in
-other places.
+a window is a view, whose pages are asked for if they are not in memory. Chunks begin anew with each
+shard. So shards whose lengths are multiples of a chunk have the bits of one array; others are
+rounded in other places.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class ShardPasses:
     ) -> Iterator[tuple[slice, tuple[Array, ...]]]:
         """Yield windows as arrays whose rows follow each other: one, or as many as lie in memory.
 
-        The next one is read ahead by a thread, unless the last one that was read was there at once:
-        views of pages in memory take less time than to wake a thread, which has no CPU to itself.
+        A thread reads the next one ahead. Where the last one was there at once, no thread is asked:
+        a view of memory is made sooner than a thread wakes, and that has no CPU to itself.
         """
         before: tuple[slice, Future[tuple[Array, ...]]] | None = None
         with ThreadPoolExecutor(1) as reader:

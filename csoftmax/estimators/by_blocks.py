@@ -60,6 +60,7 @@ def by_blocks(
     rows = X.rows if isinstance(X, Shards) else MemoryRows(as_features(X))
     if not rows.n_rows:
         raise ValueError(f"X has {rows.n_rows} rows, expected at least one")
+    refuse_to_overwrite(out, "out", files_of(X))
     blocks = _predictions(predict, rows, len(names))
     first = next(blocks)
     if out is None:
@@ -70,7 +71,6 @@ def by_blocks(
             done += len(block)
         return result
     path, all_blocks = Path(out), _again(first, blocks)
-    refuse_to_overwrite(path, "out", files_of(X))
     if path.suffix == ".npy":
         write_npy_blocks(path, (rows.n_rows, *first.shape[1:]), first.dtype, all_blocks)
         return open_npy(path)

@@ -1,4 +1,4 @@
-"""A fit of shards by full passes: their labels and weights are in memory, their rows are not."""
+"""A fit of shards by full passes: their rows stay in their files, or on a cluster."""
 
 from __future__ import annotations
 
